@@ -279,6 +279,11 @@ def write_json(
         os.fsync(f.fileno())
     os.replace(f.name, path)
 
+# %% ../nbs/00_contract.ipynb #short
+def _short(v):
+    "A figure as a person reads it: four digits, or all of them with commas"
+    return f'{v:,.0f}' if abs(v) >= 1000 else f'{v:.4g}' if isinstance(v, float) else str(v)
+
 # %% ../nbs/00_contract.ipynb #progress
 class Progress:
     "Prints figures of a run at most once a second and keeps them, with the loss curve, in `progress.json`"
@@ -291,7 +296,7 @@ class Progress:
         if not last and time.perf_counter() - self.t < self.every: return
         self.t = time.perf_counter()
         self.curve.append([figures.get(k) for k in ('step', 'seconds', 'loss')])
-        print(' | '.join(f'{k} {v:,.4g}' if isinstance(v, float) else f'{k} {v}' for k,v in figures.items()), flush=True)
+        print(' | '.join(f'{k} {_short(v)}' for k,v in figures.items()), flush=True)
         if self.run_dir: write_json(Path(self.run_dir)/'progress.json', dict(figures, time=time.time(), columns=['step', 'seconds', 'loss'], curve=self.curve))
 
 # %% ../nbs/00_contract.ipynb #formats

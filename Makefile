@@ -1,0 +1,26 @@
+# make demo: one real experiment on this machine. make test: everything that must hold.
+# Both set up .venv by themselves; nothing needs to be done before them.
+PYTHON ?= python3
+BIN := .venv/bin
+.PHONY: demo test install readme clean
+
+install: .venv/.installed
+
+# a new stamp is made only when packaging changed, so a second call costs nothing
+.venv/.installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+demo: install
+	$(BIN)/python bench/demo.py
+
+test: install
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/notebooks.py
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+
+readme: install
+	$(BIN)/python tests/readme.py
+
+clean:
+	rm -rf .venv runs/demo

@@ -1,0 +1,322 @@
+"The ledger under faults: processes at once, processes killed, full disks, forbidden files, damaged lines"
+import fcntl, math, os, random, signal, subprocess, sys, time, warnings
+from pathlib import Path
+import pytest
+from matplotlib.text import Text
+from autoresearch.ledger import Ledger, LedgerError, Row, frontier, _holds, parse_row, plot_frontier
+
+HEADER = 'commit\tval_bpb\tmemory_gb\tstatus\tdescription\n'
+def row(i, status='keep', desc=None): return Row(f'{i:07x}', 1 - i/1e6, 44., status, desc or f'experiment {i}')
+
+def python(code, *args, **kwargs):
+    "Start `code` in a process of its own"
+    return subprocess.Popen([sys.executable, '-c', code, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs)
+
+def finish(proc):
+    out,err = proc.communicate(timeout=60)
+    assert proc.returncode == 0, err
+    return out
+
+APPEND = '''
+import sys
+from autoresearch.ledger import Ledger, Row
+path,start,n = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+led = Ledger(path)
+print('ready', flush=True)
+for i in range(start, start+n): led.append(Row(f'{i:07x}', 1 - i/1e6, 44., 'keep', f'experiment {i} ' + 'x'*(i*37%900)))
+'''
+
+def test_import_is_light():
+    out = finish(python('import sys, autoresearch.ledger; print([m for m in ("torch", "pandas", "matplotlib", "numpy") if m in sys.modules])'))
+    assert out.strip() == '[]'
+
+def test_eight_processes_lose_nothing_and_tear_nothing(tmp_path):
+    led = Ledger(tmp_path/'results.tsv')
+    procs = [python(APPEND, led.path, 1000*k, 40) for k in range(8)]
+    for p in procs: finish(p)
+    rows,damaged = led.read()
+    assert not damaged and led.path.read_text().count(HEADER) == 1
+    assert sorted(int(r.commit, 16) for r in rows) == sorted(1000*k + i for k in range(8) for i in range(40))
+    for r in rows: assert r.description.endswith('x'*(int(r.commit, 16)*37%900)), 'a description was cut or mixed'
+    for k in range(8):
+        mine = [i for r in rows if (i := int(r.commit, 16))//1000 == k]
+        assert mine == sorted(mine), 'one process appended in order'
+
+def test_sigkill_leaves_whole_rows_or_one_damaged_last_line(tmp_path):
+    rng,led,killed = random.Random(1), Ledger(tmp_path/'results.tsv'), 0
+    for k in range(8):
+        proc = python(APPEND, led.path, 10**6*k, 10**6)
+        assert proc.stdout.readline() == 'ready\n'
+        time.sleep(rng.uniform(0, .08))
+        proc.send_signal(signal.SIGKILL)
+        proc.communicate(timeout=60)
+        killed += proc.returncode == -signal.SIGKILL
+        n = led.path.read_bytes().count(b'\n') + 1 if led.path.exists() else 0
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            rows,damaged = led.read()
+            assert [d[0] for d in damaged if d[0] not in seen] in ([], [n]) if k else len(damaged) <= 1
+            seen = {d[0] for d in damaged}
+            mine = [int(r.commit, 16) for r in rows if int(r.commit, 16)//10**6 == k and r.description != 'next']
+            assert mine == list(range(10**6*k, 10**6*k + len(mine))), 'a row is missing from the middle'
+            led.append(Row(f'{10**6*k:07x}', 1., 1., 'keep', 'next'))
+            assert led.read()[0] == [*rows, Row(f'{10**6*k:07x}', 1., 1., 'keep', 'next')]
+    assert killed == 8
+
+def test_torn_at_every_byte(tmp_path):
+    "Whatever part of a row a dead process left, the next row is whole and the part is not read differently from before"
+    led,new = Ledger(tmp_path/'results.tsv'), row(2, desc='after')
+    line = row(1, desc='a description').line()
+    for cut in range(1, len(line)+1):
+        led.path.write_text(HEADER + line[:cut])
+        before = led.read(warn=False)
+        led.append(new)
+        rows,damaged = led.read(warn=False)
+        assert (rows, damaged) == ([*before[0], new], before[1]) and led.path.read_text().endswith(f'\n{new.line()}\n')
+        assert len(before[0]) + len(before[1]) == 1
+        if before[0]: assert before[0][0].line() == line[:cut].rstrip(' '), 'only a description may be shorter'
+        else: assert before[1][0][:2] == (2, line[:cut])
+
+def test_damaged_lines_are_named_skipped_and_left(tmp_path):
+    led = Ledger(tmp_path/'results.tsv')
+    bad = ['only text', 'abcdef1\tnan\t1.0\tkeep\tx', 'abcdef1\t1.0\t1.0\tKEPT\tx', 'abc\t1.0\t1.0\tkeep\tx', 'abcdef1\t1.0\t-3\tkeep\tx',
+        'abcdef1\t1.0\t1.0\tkeep\ta\tb', '\0\0\0\0']
+    led.path.write_text(HEADER + row(1).line() + '\n' + '\n'.join(bad) + '\n' + row(2).line() + '\n')
+    text = led.path.read_bytes()
+    with pytest.warns(UserWarning) as caught: rows,damaged = led.read()
+    assert rows == [row(1), row(2)] and led.path.read_bytes() == text
+    assert [(n, t) for n,t,_ in damaged] == list(enumerate(bad, 3))
+    for w,n,word in zip(caught, range(3, 10), ['1 column;', "value is 'nan'", 'keep, discard, crash', "commit is 'abc'", 'memory_gb', '6 columns', '1 column;']):
+        assert f'line {n} is damaged' in str(w.message) and word in str(w.message)
+
+@pytest.mark.filterwarnings('error')
+def test_hand_edited(tmp_path):
+    led = Ledger(tmp_path/'results.tsv')
+    led.path.write_bytes(b'\xef\xbb\xbf' + HEADER.replace('\n', '\r\n').encode() + b'abcdef1\t 1 \t44\tkeep\tm\xfcde\r\n\r\n' + row(2).line().encode())
+    assert [r.value for r in led.read()[0]] == [1., row(2).value]
+    led.append(row(3))
+    assert [r.commit for r in led.read()[0]] == ['abcdef1', row(2).commit, row(3).commit]
+
+def test_header(tmp_path):
+    led = Ledger(tmp_path/'results.tsv').create()
+    assert led.path.read_text() == HEADER and led.create().path.read_text() == HEADER and led.read() == ([], [])
+    other = Ledger(led.path, 'accuracy', 'higher')
+    for f in (other.read, other.create, lambda: other.append(row(1))):
+        with pytest.raises(LedgerError, match='column 2 is val_bpb, but the metric is accuracy; move the file away'): f()
+    led.path.write_text('')
+    led.append(row(1))
+    assert led.path.read_text() == HEADER + row(1).line() + '\n'
+    led.path.write_text('commit\tval_bpb\n' + row(1).line() + '\n')
+    with pytest.warns(UserWarning, match='line 1 is damaged'): assert led.read()[0] == [row(1)]
+
+def test_no_file_and_no_folder(tmp_path):
+    assert Ledger(tmp_path/'results.tsv').read() == ([], [])
+    led = Ledger(tmp_path/'no'/'results.tsv')
+    for f in (led.read, lambda: led.append(row(1))):
+        with pytest.raises(LedgerError, match='no/results.tsv.*make the folder first'): f()
+    with pytest.raises(LedgerError, match='not a folder'): Ledger(tmp_path).append(row(1))
+
+AS_NOBODY = '''
+import os, sys
+from autoresearch.ledger import Ledger, LedgerError, Row
+os.chdir(sys.argv[1])
+# what is imported late is imported now: the next user may not be able to read Python itself
+Ledger('closed.tsv').read()
+if os.geteuid() == 0: os.seteuid(65534)
+for path in ('closed.tsv', 'closed/results.tsv'):
+    try: Ledger(path).append(Row('abcdef1', 1., 1., 'keep', ''))
+    except LedgerError as e: print(e)
+print(len(Ledger('closed.tsv').read()[0]))
+'''
+
+def test_read_only(tmp_path):
+    tmp_path.chmod(0o755)
+    led = Ledger(tmp_path/'closed.tsv')
+    led.append(row(1))
+    text = led.path.read_bytes()
+    led.path.chmod(0o444)
+    (tmp_path/'closed').mkdir(mode=0o555)
+    a,b,n = finish(python(AS_NOBODY, tmp_path)).splitlines()
+    assert a.startswith('closed.tsv: Permission denied: give this user the right') and b.startswith('closed/results.tsv: Permission denied')
+    assert n == '1' and led.path.read_bytes() == text and not list((tmp_path/'closed').iterdir())
+
+FULL = '''
+import os, resource, signal, sys
+from autoresearch.ledger import Ledger, LedgerError, Row
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+path,limit = sys.argv[1], int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+led,row = Ledger(path), Row('abcdef1', 1., 1., 'keep', 'no room')
+try: led.append(row)
+except LedgerError as e: print(e)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+if 'again' in sys.argv: led.append(row)
+'''
+
+@pytest.mark.parametrize('room,says', [(0, 'File too large'), (1, 'only 1 of 34 bytes'), (33, 'only 33 of 34 bytes')])
+def test_full_disk_leaves_no_part_of_a_row(tmp_path, room, says):
+    led = Ledger(tmp_path/'results.tsv')
+    led.append(row(1))
+    text = led.path.read_bytes()
+    out = finish(python(FULL, led.path, len(text)+room))
+    assert str(led.path) in out and says in out and 'free some space' in out and led.path.read_bytes() == text
+    finish(python(FULL, led.path, len(text)+room, 'again'))
+    assert led.read() == ([row(1), Row('abcdef1', 1., 1., 'keep', 'no room')], [])
+
+def test_full_disk_at_the_first_row(tmp_path):
+    led = Ledger(tmp_path/'results.tsv')
+    assert 'free some space' in finish(python(FULL, led.path, 60))
+    assert led.read() == ([], []) and led.path.read_bytes() == b''
+
+def test_lock_is_waited_for_and_named(tmp_path):
+    led = Ledger(tmp_path/'results.tsv', timeout=.2).create()
+    with open(led.path) as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        for g in (led.read, lambda: led.append(row(1))):
+            with pytest.raises(LedgerError, match='results.tsv: locked by another process for 0.2 s'): g()
+    led.append(row(1))
+    assert led.read()[0] == [row(1)]
+
+def test_a_ledger_moved_away_while_waiting(tmp_path):
+    "An append that waited for the lock of a file since moved goes to the new one"
+    led = Ledger(tmp_path/'results.tsv').create()
+    with open(led.path) as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        proc = python(APPEND, led.path, 1, 1)
+        assert proc.stdout.readline() == 'ready\n'
+        time.sleep(.1)
+        led.path.rename(tmp_path/'old.tsv')
+        finish(proc)
+    assert (tmp_path/'old.tsv').read_text() == HEADER and [r.commit for r in led.read()[0]] == ['0000001']
+
+def test_the_lock_of_a_file_moved_after_it_was_opened_counts_for_nothing(tmp_path):
+    led = Ledger(tmp_path/'results.tsv').create()
+    with open(led.path) as f:
+        assert _holds(f.fileno(), led.path, fcntl.LOCK_EX)
+        led.path.rename(tmp_path/'old.tsv')
+        assert not _holds(f.fileno(), led.path, fcntl.LOCK_EX), 'no file there'
+        led.create()
+        assert not _holds(f.fileno(), led.path, fcntl.LOCK_EX), 'another file there'
+
+NASTY = ['tab\there', 'new\nline', 'cr\r\nlf', 'nul\0', 'esc \x1b[31mred\x1b[0m', 'nel\x85', 'ls\u2028ps\u2029', 'lone \udc80 surrogate', '\x0b\x0c\x1c\x1d\x1e',
+    '"quoted', '"both"', "it's", '', ' ', '| pipe | <b>', '$x_', '日本 🚀', 'x'*100_000]
+
+def test_any_description_is_one_line_that_pandas_reads(tmp_path):
+    import pandas as pd
+    led,want = Ledger(tmp_path/'results.tsv'), []
+    for i,d in enumerate(NASTY):
+        led.append(r := Row(f'abcde{i:02}', 1., 1., 'keep', d))
+        want.append(r)
+        assert parse_row(r.line()) == r and len(r.line().splitlines()) == 1 and r.line().count('\t') == 4
+        assert not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in r.description)
+    assert led.read() == (want, [])
+    df = pd.read_csv(led.path, sep='\t', keep_default_na=False)
+    assert list(df.columns) == HEADER.strip().split('\t') and list(df.description) == [r.description for r in want]
+    assert led._repr_markdown_().count('\n') == 11
+
+def test_numbers_are_what_the_line_says():
+    r = Row('abcdef1234', '0.99790049', 45060.2/1024, 'discard', 'x')
+    assert r.line() == 'abcdef1\t0.997900\t44.0\tdiscard\tx' and parse_row(r.line()) == r
+    assert Row('abcdef1', -1e-9, 0, 'keep', '').line().split('\t')[1] == '0.000000'
+    for bad in (dict(value=math.nan), dict(value=None), dict(memory_gb=-1), dict(memory_gb=math.inf), dict(status='Keep'), dict(commit='abc def')):
+        with pytest.raises(LedgerError, match=next(iter(bad))): Row(**{**dict(commit='abcdef1', value=1., memory_gb=1., status='keep', description=''), **bad})
+
+@pytest.mark.parametrize('direction', ['lower', 'higher'])
+def test_frontier_against_a_slow_reference(direction):
+    rng,better = random.Random(2), min if direction == 'lower' else max
+    for _ in range(50):
+        rows = [Row('abcdef1', rng.uniform(.9, 1), 1., rng.choice(['keep', 'discard', 'crash']), '') for _ in range(rng.randint(0, 30))]
+        f,ran,kept = frontier(rows, direction), [r for r in rows if r.status != 'crash'], [r for r in rows if r.status == 'keep']
+        assert f.baseline == (ran[0] if ran else None) and [s.row for s in f.steps] == kept and [rows[s.n-1] for s in f.steps] == kept
+        for i,v in enumerate(f.running):
+            so_far = [r.value for r in rows[:i+1] if r.status == 'keep']
+            assert v == better(so_far) if so_far else math.isnan(v)
+        if kept:
+            sign = 1 if direction == 'lower' else -1
+            assert f.best.value == better(r.value for r in kept) and f.keep_rate == len(kept)/len(ran)
+            assert sum(s.gain for s in f.steps) == pytest.approx(sign*(f.baseline.value - kept[-1].value), abs=1e-9)
+            assert f.gain == pytest.approx(sign*(f.baseline.value - f.best.value), abs=1e-9)
+        assert f.summary().startswith(f'experiments  {len(rows)}:')
+
+def walk(n, keeps, seed=4, up=1):
+    "`n` invented rows of which about the share `keeps(i)` is kept"
+    rng,best,rows = random.Random(seed), 1., [Row('abcdef0', 1., 1., 'keep', 'baseline')]
+    for i in range(1, n):
+        if won := rng.random() < keeps(i): best -= up*rng.expovariate(1000)
+        rows.append(Row('abcdef1', best if won else best + up*abs(rng.gauss(0, .003)), 1., 'keep' if won else 'discard', 'word '*rng.randint(1, 12)))
+    return rows
+
+def test_ten_thousand_rows(tmp_path):
+    rows,led = walk(10_000, lambda i: .03), Ledger(tmp_path/'results.tsv')
+    led.path.write_text(HEADER + ''.join(r.line() + '\n' for r in rows))
+    start = time.perf_counter()
+    f = led.frontier()
+    assert time.perf_counter() - start < .3
+    assert sum(f.counts.values()) == 10_000 and len(led.df()) == 10_000
+
+def boxes(ax):
+    "The labels' rectangles in pixels, turned so that the text is level, as (left, bottom, right, top)"
+    renderer,res = ax.figure.canvas.get_renderer(), []
+    ax.figure.draw_without_rendering()
+    for t in ax.texts:
+        a = math.radians(t.get_rotation())
+        a = a - 2*math.pi if a > math.pi else a
+        x,y = ax.transData.transform(t.xy) + [v*ax.figure.dpi/72 for v in t.xyann]
+        t.set_rotation(0)
+        w,h = Text.get_window_extent(t, renderer).size
+        u,v = x*math.cos(a) + y*math.sin(a), y*math.cos(a) - x*math.sin(a)
+        res.append((u, v, u+w, v+h) if t.get_va() == 'bottom' else (u, v-h, u+w, v))
+    return res
+
+@pytest.mark.parametrize('direction', ['lower', 'higher'])
+@pytest.mark.parametrize('n,keeps', [(81, lambda i: .25), (1000, lambda i: .8 if i < 50 else 0), (300, lambda i: .9 if i > 270 else .01), (30, lambda i: 1), (3000, lambda i: .05)])
+def test_labels_do_not_overlap(n, keeps, direction):
+    rows = walk(n, keeps, up=1 if direction == 'lower' else -1)
+    ax = plot_frontier(rows, direction=direction)
+    kept = frontier(rows, direction).steps
+    labels = boxes(ax)
+    assert len(labels) == len(kept) or len(labels) > 20, 'labels are left out only where there are too many'
+    assert 'baseline' in [t.get_text() for t in ax.texts] and kept[-1].n in [t.xy[0] for t in ax.texts]
+    for i,a in enumerate(labels):
+        for b in labels[:i]: assert min(a[2], b[2]) <= max(a[0], b[0]) or min(a[3], b[3]) <= max(a[1], b[1]) + .5, (a, b)
+
+@pytest.mark.parametrize('rows', [[], [row(1, 'crash')], [row(1)], [row(1, 'discard')], [row(1, 'crash'), row(2), row(3, 'crash')], [row(1)]*3,
+    [Row('abcdef1', 0., 1., 'keep', 'a $ and \\frac{')], [Row('abcdef1', v, 1., 'keep', '') for v in (1., 2., 3.)]])
+def test_every_ledger_has_a_picture(rows):
+    for direction in ('lower', 'higher'):
+        ax = plot_frontier(rows, direction=direction)
+        assert ax.figure._repr_png_().startswith(b'\x89PNG') and f'{sum(r.status == "crash" for r in rows)} crashed' in ax.get_title()
+
+def test_what_is_outside_is_not_drawn():
+    rows = [Row('abcdef1', 1., 1., 'keep', 'baseline'), Row('abcdef2', 9., 1., 'discard', 'wild'), Row('abcdef3', .9, 1., 'keep', 'good'), Row('abcdef4', .95, 1., 'discard', '')]
+    ax = plot_frontier(rows)
+    dots,kept = [c.get_offsets().tolist() for c in ax.collections]
+    assert dots == [[4., .95]] and kept == [[1., 1.], [3., .9]] and ax.get_ylim() == pytest.approx((.89, 1.01))
+    assert 'discarded (1 outside the picture)' in [t.get_text() for t in ax.get_legend().get_texts()]
+
+def settings(folder):
+    "A checkout's settings, in a folder of their own"
+    (folder/'settings.ini').write_text((Path(__file__).parent.parent/'settings.ini').read_text())
+    return folder
+
+def command(folder, *args):
+    "Run ar-frontier there, with no display and no GPU"
+    env = {**os.environ, 'AUTORESEARCH_PROFILE': 'tiny', 'DISPLAY': ''}
+    return subprocess.run([Path(sys.executable).parent/'ar-frontier', *args], cwd=folder, env=env, capture_output=True, text=True, timeout=60)
+
+def test_command(tmp_path):
+    settings(tmp_path)
+    no = command(tmp_path)
+    assert no.returncode == 1 and 'no ledger here yet; make an experiment first' in no.stderr and 'Traceback' not in no.stderr
+    led = Ledger(tmp_path/'results.tsv').create()
+    assert command(tmp_path).returncode == 0, 'an empty ledger has a picture too'
+    for r in walk(40, lambda i: .3): led.append(r)
+    with open(led.path, 'a') as f: f.write('torn\t')
+    (tmp_path/'below').mkdir()
+    res = command(tmp_path/'below')
+    lines = res.stdout.splitlines()
+    assert res.returncode == 0 and lines[-1] == '../progress.png' and 'line 42 is damaged' in res.stderr
+    for word in ('experiments  40:', 'keep rate', 'baseline', 'best', 'total gain', 'top hits'): assert any(l.startswith(word) for l in lines)
+    assert (tmp_path/'progress.png').read_bytes().startswith(b'\x89PNG') and sorted(p.name for p in tmp_path.iterdir()) == ['below', 'progress.png', 'results.tsv', 'settings.ini']
+    assert command(tmp_path, '--out', 'a.svg', '--dark').stdout.splitlines()[-1] == 'a.svg' and '<svg' in (tmp_path/'a.svg').read_text()
+    assert 'accepted: ' in command(tmp_path, '--out', 'a.doc').stderr and 'make the folder first' in command(tmp_path, '--out', 'no/a.png').stderr

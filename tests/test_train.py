@@ -1,0 +1,174 @@
+"""The canvas' starting line: attention, optimizer, positions and determinism, against references."""
+import copy, math, os, subprocess, sys
+import pytest, torch
+import torch.nn.functional as F
+from autoresearch.contract import Budget, get_profile
+from autoresearch.prepare import prepare
+from autoresearch import train as t
+
+CPU = torch.device('cpu')
+
+@pytest.fixture(scope='session')
+def data(): prepare(get_profile('tiny'))
+
+def small(**kw):
+    "A model with every part in use: GQA, S and L layers, both kinds of value embedding layer; no zero weights"
+    c = t.GPTConfig(**{**dict(sequence_len=32, vocab_size=64, n_layer=4, n_head=4, n_kv_head=2, n_embd=64, window_pattern='SSL'), **kw})
+    torch.manual_seed(1)
+    m = t.GPT(c, t.choose_attention(CPU)).init_weights(CPU)
+    for p in m.parameters(): p.data += 0.1*torch.randn_like(p)
+    return m
+
+def test_counts():
+    with torch.device('meta'): m = t.GPT(t.GPTConfig(), None)
+    assert t.count_params(m) == dict(wte=4_194_304, value_embeds=16_777_216, head=4_194_304, matrices=25_166_336, scalars=16, total=50_332_176)
+    assert t.flops_per_token(m) == 2.390784e8
+    assert t.GPTConfig().windows() == [1024, 1024, 1024, 2048]*2 and t.GPTConfig(n_layer=3).windows() == [1024, 1024, 2048]
+
+def test_hparams_of_climbmix_are_the_starting_line():
+    code = ('from autoresearch import train as t; c = t.build_config(); assert c == t.GPTConfig(), c; '
+        'print(t.TOTAL_BATCH_SIZE, t.DEVICE_BATCH_SIZE, t.EMBEDDING_LR, t.UNEMBEDDING_LR, t.MATRIX_LR, t.SCALAR_LR, t.WEIGHT_DECAY, t.ADAM_BETAS, '
+        't.WARMUP_RATIO, t.WARMDOWN_RATIO, t.FINAL_LR_FRAC)')
+    out = subprocess.run([sys.executable, '-c', code], env={**os.environ, 'AUTORESEARCH_PROFILE': 'climbmix'}, capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == '524288 128 0.6 0.004 0.04 0.5 0.2 (0.8, 0.95) 0.0 0.5 0.0'
+
+def test_causal():
+    m,x = small(), torch.randint(0, 64, (2, 32))
+    y = torch.randint(0, 64, (2, 32))
+    before = m(x, y, reduction='none').view(2, 32)
+    for at in (1, 16, 31):
+        z = x.clone()
+        z[:, at] = (z[:, at]+1) % 64
+        after = m(z, y, reduction='none').view(2, 32)
+        assert torch.equal(before[:, :at], after[:, :at]) and (before[:, at:] != after[:, at:]).any()
+
+@pytest.mark.parametrize('window', [1, 7, 16, 31, 32])
+@pytest.mark.parametrize('name', list(t.ATTENTIONS))
+def test_band_exact(name, window):
+    "Each choice sees the keys i-w..i and no others: equal to a softmax written out in float64"
+    if name == 'flex' and not torch.cuda.is_available(): device,attend,make_mask = CPU, *flex_on_cpu()
+    else:
+        device = t.pick_device()
+        try: attend,make_mask = t.ATTENTIONS[name](device)
+        except Exception as e: pytest.skip(f'{name} does not run here: {e}')
+        if name == 'flex': attend = torch.compile(attend)
+    dtype = t.compute_dtype(device)
+    torch.manual_seed(window)
+    q,k,v = (torch.randn(2, 32, h, 16, device=device, dtype=dtype) for h in (4, 2, 2))
+    out = attend(q, k, v, make_mask(32, window))
+    K,V = (o.double().repeat_interleave(2, dim=2) for o in (k, v))
+    scores = torch.einsum('bihd,bjhd->bhij', q.double(), K)/4
+    i,j = torch.arange(32, device=device)[:,None], torch.arange(32, device=device)[None,:]
+    scores.masked_fill_((j > i) | (j < i-window), -math.inf)
+    want = torch.einsum('bhij,bjhd->bihd', scores.softmax(-1), V)
+    assert (out.double()-want).abs().max() < (2e-2 if dtype == torch.bfloat16 else 1e-5)
+
+def flex_on_cpu():
+    "FlexAttention's own mask, run by its reference path on the CPU: the same block mask that CUDA compiles"
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+    def attend(q, k, v, mask):
+        return flex_attention(*(o.transpose(1, 2) for o in (q, k, v)), block_mask=mask, enable_gqa=True).transpose(1, 2)
+    return attend, lambda T, w: create_block_mask(lambda b, h, i, j: t.band(i, j, w), None, None, T, T, device='cpu')
+
+def test_gqa_equals_repeated_heads():
+    g,m = small(n_kv_head=2), small(n_kv_head=4)
+    m.load_state_dict({k: v for k,v in g.state_dict().items() if m.state_dict()[k].shape == v.shape}, strict=False)
+    rep = lambda w: w.view(2, -1, *w.shape[1:]).repeat_interleave(2, 0).flatten(0, 1)
+    for a,b in zip(g.blocks, m.blocks):
+        for n in ('c_k', 'c_v'): getattr(b.attn, n).weight.data = rep(getattr(a.attn, n).weight.data)
+        if a.attn.ve_gate is not None: b.attn.ve_gate.weight.data = rep(a.attn.ve_gate.weight.data)
+    for i in g.value_embeds: m.value_embeds[i].weight.data = rep(g.value_embeds[i].weight.data.T).T.contiguous()
+    x = torch.randint(0, 64, (2, 32))
+    assert torch.allclose(g(x), m(x), atol=1e-5)
+
+def test_rope_is_complex_rotation():
+    T,D = 64, 16
+    cos,sin = t.rope_tables(T, D, CPU, torch.float32)
+    x = torch.randn(2, T, 3, D)
+    turn = torch.polar(torch.ones(T, D//2), -torch.outer(torch.arange(T).float(), 10000. ** (-torch.arange(0, D, 2)/D)))
+    z = torch.complex(x[..., :D//2], x[..., D//2:]) * turn[:,None]
+    assert torch.allclose(t.rope(x, cos, sin), torch.cat([z.real, z.imag], -1), atol=1e-6)
+
+def test_value_embedding_gate_starts_at_one():
+    m = t.GPT(t.GPTConfig(32, 64, 2, 2, 2, 64), t.choose_attention(CPU)).init_weights(CPU)
+    a,x,ve = m.blocks[1].attn, torch.randn(1, 32, 64), torch.randn(1, 32, 64)
+    seen = {}
+    a(x, ve, m.cos, m.sin, lambda q, k, v, mask: seen.setdefault('v', v), None)
+    assert torch.allclose(seen['v'].flatten(2), a.c_v(x) + ve, atol=1e-6) and m.blocks[0].attn.ve_gate is None
+
+def test_adamw_against_torch():
+    torch.manual_seed(0)
+    p = torch.randn(5, 7)
+    q = torch.nn.Parameter(p.clone())
+    ref,m,v = torch.optim.AdamW([q], lr=.01, betas=(.8, .95), eps=1e-10, weight_decay=0), torch.zeros_like(p), torch.zeros_like(p)
+    for step in range(1, 20):
+        g = torch.randn(5, 7)
+        q.grad = g.clone()
+        ref.step()
+        t.adamw_step(p, g, m, v, torch.tensor(float(step)), torch.tensor(.01), .8, .95, 1e-10)
+    assert torch.allclose(p, q, atol=1e-6)
+
+@pytest.mark.parametrize('shape', [(3, 8, 5), (2, 5, 8), (1, 6, 6)])
+def test_muon_against_float64(shape):
+    torch.manual_seed(0)
+    p,g,buf = (torch.randn(shape) for _ in range(3))
+    second = torch.rand(shape[0], *((shape[1], 1) if shape[1] >= shape[2] else (1, shape[2])))
+    lr,mom,wd,beta2 = .04, .9, .2, .95
+    P,G,M,S = (o.double() for o in (p, g, buf, second))
+    M = mom*M + (1-mom)*G
+    N = (1-mom)*G + mom*M
+    for n in range(shape[0]): # matrix by matrix, by singular values: the polynomial acts on them alone
+        U,sv,Vh = torch.linalg.svd(N[n], full_matrices=False)
+        s = sv/(1.02*sv.norm()+1e-6)
+        for a,b,c in t.POLAR_EXPRESS: s = a*s + b*s**3 + c*s**5
+        O = U @ torch.diag(s) @ Vh
+        dim = 1 if shape[1] >= shape[2] else 0
+        mean = O.square().mean(dim, keepdim=True)
+        S[n] = beta2*S[n] + (1-beta2)*mean
+        R = O/S[n].sqrt()
+        R *= O.norm()/R.norm()
+        P[n] -= lr*R + lr*wd*P[n]*(R*P[n] >= 0)
+    t.muon_step(p, g, buf, second, torch.tensor(lr), torch.tensor(mom), torch.tensor(wd), beta2)
+    assert torch.allclose(p.double(), P, atol=2e-4) and torch.allclose(buf.double(), M, atol=1e-6) and torch.allclose(second.double(), S, atol=1e-4)
+
+def test_optimizer_groups_cover_every_parameter_once():
+    m = small()
+    groups = t.param_groups(m)
+    assert sorted(id(p) for g in groups for p in g['params']) == sorted(id(p) for p in m.parameters())
+    assert [g['kind'] for g in groups[:5]] == ['adamw']*5 and all(g['kind'] == 'muon' for g in groups[5:])
+    assert {round(g['peak_lr']/t.MATRIX_LR, 6) for g in groups[5:]} == {1.0, 2.0} # square and wide 1, c_fc (4d, d) sqrt(4)
+
+def test_schedules():
+    assert [t.lr_multiplier(p) for p in (0, .25, .5, .75, 1)] == [1, 1, 1, .5, 0]
+    assert t.muon_momentum(0) == .85 and math.isclose(t.muon_momentum(300), .95) == math.isclose(t.muon_momentum(9999), .95) == True
+    assert (t.weight_decay(0), t.weight_decay(1)) == (.2, 0)
+
+def test_unknown_attention_is_refused():
+    with pytest.raises(ValueError, match="AUTORESEARCH_ATTENTION='magic'; accepted: fa3_hub, fa3, flex, sdpa"): t.choose_attention(CPU, 'magic')
+    with pytest.raises(RuntimeError, match='AUTORESEARCH_ATTENTION=flex does not work here: needs CUDA'): t.choose_attention(CPU, 'flex')
+
+def test_loss_falls_and_a_seed_repeats(data, tmp_path):
+    first,second = (t.train(Budget(get_profile('tiny'), steps=50), run_dir=d) for d in ('', tmp_path))
+    a,b = ([l for _,l,_ in r.history] for r in (first, second))
+    assert len(a) == 49 and max(abs(x-y) for x,y in zip(a, b)) < 1e-4
+    assert a[0] > 6.5 and a[-1] < 5.2
+    assert (tmp_path/'progress.json').exists()
+
+def test_another_seed_differs_and_divergence_fails(data, monkeypatch, capsys):
+    same,other = (t.train(Budget(get_profile('tiny'), steps=5), seed=s).history for s in (42, 43))
+    assert abs(same[-1][1] - other[-1][1]) > 1e-4
+    monkeypatch.setattr(t, 'param_groups', lambda m: [dict(kind='adamw', params=list(m.parameters()), peak_lr=math.nan, betas=(.8, .95))])
+    with pytest.raises(FloatingPointError, match='loss nan at step 2'): t.train(Budget(get_profile('tiny'), steps=9))
+    assert '\nFAIL\n' in capsys.readouterr().out
+
+def test_accumulation_is_the_same_step(data, monkeypatch):
+    "Half the device batch, twice: the same gradient up to rounding"
+    monkeypatch.setattr(t, 'DEVICE_BATCH_SIZE', 32)
+    whole = t.build()
+    batch = next(whole.loader)
+    whole.forward(batch[0], batch[1]).backward()
+    half = t.build()
+    for s in (slice(0, 16), slice(16, 32)): (half.forward(batch[0][s], batch[1][s])/2).backward()
+    for p,q in zip(whole.model.parameters(), half.model.parameters()): assert torch.allclose(p.grad, q.grad, atol=1e-6)
+    monkeypatch.setattr(t, 'DEVICE_BATCH_SIZE', 24)
+    with pytest.raises(ValueError, match='TOTAL_BATCH_SIZE 4096 is no multiple'): t.build()
