@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['SPECIALS', 'DataError', 'cache_dir', 'replacing', 'shard_path', 'train_shards', 'shard_fault', 'fetch_shard', 'cut',
            'origin', 'Tokenizer', 'rank_lines', 'texts', 'tokenizer_wanted', 'train_tokenizer', 'get_tokenizer',
-           'fingerprint', 'build_store', 'store_fault', 'open_store', 'documents', 'Packer', 'widen', 'Loader',
-           'default_device', 'make_dataloader', 'val_rows', 'prepare', 'is_prepared', 'ar_prepare', 'evaluate_bpb']
+           'fingerprint', 'build_store', 'store_fault', 'start_worker', 'open_store', 'documents', 'Packer', 'widen',
+           'Loader', 'default_device', 'make_dataloader', 'val_rows', 'prepare', 'is_prepared', 'ar_prepare',
+           'evaluate_bpb']
 
 # %% ../nbs/01_prepare.ipynb #imports
-import base64, fcntl, hashlib, itertools, json, math, os, queue, re, secrets, sys, threading, time, weakref
+import base64, fcntl, hashlib, itertools, json, math, os, queue, re, secrets, signal, sys, threading, time, weakref
 from bisect import bisect, insort
 from contextlib import contextmanager
 from functools import partial
@@ -50,6 +51,12 @@ def replacing(
         os.replace(tmp, path)
     finally: tmp.unlink(missing_ok=True)
 
+# %% ../nbs/01_prepare.ipynb #read-json
+def _read_json(path):
+    "The dict in a JSON file; `ValueError` for anything else"
+    if not isinstance(res := json.loads(Path(path).read_text()), dict): raise ValueError('it holds no object')
+    return res
+
 # %% ../nbs/01_prepare.ipynb #locked
 @contextmanager
 def _locked(folder):
@@ -71,12 +78,14 @@ def shard_path(
     "The file of shard `i`"
     return cache_dir(profile)/'data'/profile.shard_name.format(i)
 
+# %% ../nbs/01_prepare.ipynb #train-shards
 def train_shards(
     profile:Profile # The profile
 )->list[int]: # Numbers of the shards to train on, in order, the validation shard never among them
-    "The shards a run trains on: as many as `ar-prepare --num-shards` was told, else `profile.train_shards`"
+    "The shards a run trains on: as many as `ar-prepare --num-shards` was told, else `profile.train_shards`. Raises `DataError`."
     told = cache_dir(profile)/'shards.json'
-    n = json.loads(told.read_text())['train_shards'] if told.exists() else profile.train_shards
+    try: n = int(_read_json(told)['train_shards']) if told.exists() else profile.train_shards
+    except (ValueError, KeyError, TypeError): raise DataError(f'{told} is damaged: say again how many, with ar-prepare --profile {profile.name} --num-shards') from None
     every = [i for i in range(profile.last_shard+1) if i != profile.val_shard]
     return every if n == -1 else every[:n]
 
@@ -100,13 +109,15 @@ def fetch_shard(
 ):
     "Fetch shard `i` of `profile.dataset` in place of what is there. Raises `DataError` naming the shard."
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
     path,fault = shard_path(profile, i), ''
-    for force in (False, True):
+    for attempt in range(3):
         path.unlink(missing_ok=True)
-        try: hf_hub_download(profile.dataset, path.name, repo_type='dataset', local_dir=path.parent, force_download=force,
+        try: hf_hub_download(profile.dataset, path.name, repo_type='dataset', local_dir=path.parent, force_download=bool(fault),
                              endpoint=os.environ.get('HF_ENDPOINT') or None)
         except Exception as e:
-            raise DataError(f'{path.name} of {profile.dataset} could not be fetched ({type(e).__name__}: {e}); '
+            if attempt < 2 and not isinstance(e, (EntryNotFoundError, HfHubHTTPError)): continue # it broke on the way, rather than was refused
+            raise DataError(f'{path.name} of {profile.dataset} could not be fetched ({type(e).__name__}: {" ".join(str(e).split())}); '
                             f'what is there is kept, `ar-prepare --profile {profile.name}` goes on from it') from e
         if not (fault := shard_fault(path)): return
     path.unlink()
@@ -129,6 +140,7 @@ def _fetch(profile, workers):
     disable_progress_bars() # one bar for all shards, not one each
     with ThreadPool(min(workers or 8, len(todo))) as pool, _bar(total=len(todo), desc='fetching', unit='shard') as bar:
         for _ in pool.imap_unordered(partial(fetch_shard, profile), todo): bar.update()
+    for f in (cache_dir(profile)/'data').glob('.cache/huggingface/download/*.incomplete'): f.unlink() # of killed transfers, of no use now
 
 # %% ../nbs/01_prepare.ipynb #cut
 _SENTENCE = re.compile(rb'(?:[.!?](?:["\')\]_]|\xe2\x80[\x99\x9d])*(?=\s)|\n(?=\s*\n))') # the quotes are U+2019 and U+201D
@@ -149,9 +161,10 @@ def cut(
         b = b[end:].lstrip()
     return [s for o in [*res, b.decode()] if (s := o.strip())]
 
-# %% ../nbs/01_prepare.ipynb #origin
+# %% ../nbs/01_prepare.ipynb #corpus-path
 def _corpus(split): return Path(autoresearch.__file__).parent/'corpus'/f'{split}.parquet'
 
+# %% ../nbs/01_prepare.ipynb #origin
 def origin(
     profile:Profile # The profile
 )->str: # The data set's name, or a hash of the embedded corpus and how it is cut
@@ -169,7 +182,7 @@ def _embed(profile):
     import pyarrow as pa, pyarrow.parquet as pq
     mark,train = shard_path(profile, 0).with_name('embedded.json'), train_shards(profile)
     paths = [shard_path(profile, i) for i in [*train, profile.val_shard]]
-    if mark.exists() and json.loads(mark.read_text()) == {'origin': origin(profile)} and not any(map(shard_fault, paths)): return
+    if mark.exists() and origin(profile) in mark.read_text() and not any(map(shard_fault, paths)): return
     mark.unlink(missing_ok=True)
     for split,files in [('train', paths[:-1]), ('val', paths[-1:])]:
         docs = [d for t in pq.read_table(_corpus(split))['text'].to_pylist() for d in cut(t, profile.doc_bytes)]
@@ -192,21 +205,24 @@ class Tokenizer:
         self.digest = hashlib.sha256(rank_lines(ranks) + json.dumps([pattern, SPECIALS]).encode()).hexdigest()
     def __repr__(self): return f'Tokenizer({self.vocab_size} tokens, {self.digest[:8]})'
 
+# %% ../nbs/01_prepare.ipynb #rank-lines
 def rank_lines(
     ranks:dict # Token's bytes -> rank
 )->bytes: # Lines of base64, space, rank
     "The ranks as a file's content, in order"
     return b''.join(b'%b %d\n' % (base64.b64encode(b), i) for b,i in sorted(ranks.items(), key=lambda o: o[1]))
 
-# %% ../nbs/01_prepare.ipynb #encode
+# %% ../nbs/01_prepare.ipynb #parts
 def _parts(text): return [text] if len(text) < 100_000 else [o for o in re.split(r'(\s{50000})', text) if o]
 
+# %% ../nbs/01_prepare.ipynb #encode
 def _encode(self:Tokenizer,
     text:str # Any text; what spells a special token is ordinary
 )->list[int]: # Its ids, without BOS
     "Encode a text"
     return [i for o in _parts(text) for i in self.enc.encode_ordinary(o)]
 
+# %% ../nbs/01_prepare.ipynb #encode-batch
 def _encode_batch(self:Tokenizer, texts, num_threads=8):
     "Encode several texts in parallel threads, each without BOS"
     if any(len(t) >= 100_000 for t in texts): return [self.encode(t) for t in texts]
@@ -217,6 +233,7 @@ def _encode_document(self:Tokenizer, text):
     "One document as uint16, BOS first"
     return np.concatenate([np.array([self.bos_id]), *(self.enc.encode_to_numpy(o, disallowed_special=()) for o in _parts(text))]).astype(np.uint16)
 
+# %% ../nbs/01_prepare.ipynb #decode
 def _decode(self:Tokenizer,
     ids # Token ids: list, array or tensor of one dimension
 )->str: # The text; bytes that are no UTF-8 become U+FFFD
@@ -225,7 +242,7 @@ def _decode(self:Tokenizer,
 
 Tokenizer.encode,Tokenizer.encode_batch,Tokenizer.encode_document,Tokenizer.decode = _encode, _encode_batch, _encode_document, _decode
 
-# %% ../nbs/01_prepare.ipynb #train-texts
+# %% ../nbs/01_prepare.ipynb #texts
 def texts(
     path:Path # A shard
 ):
@@ -237,6 +254,7 @@ def texts(
     except (OSError, ValueError) as e: # pyarrow's errors are kinds of these
         raise DataError(f'{path} is damaged inside ({e}): delete it and run ar-prepare again') from e
 
+# %% ../nbs/01_prepare.ipynb #sample
 def _sample(profile, h):
     "The text that the tokenizer learns from, piece by piece, hashed into `h`"
     left = profile.tokenizer_chars
@@ -249,7 +267,7 @@ def _sample(profile, h):
             bar.update(len(text))
             yield text
 
-# %% ../nbs/01_prepare.ipynb #train-tokenizer
+# %% ../nbs/01_prepare.ipynb #tokenizer-wanted
 def tokenizer_wanted(
     profile:Profile # The profile
 )->dict: # What its tokenizer must have been made of
@@ -257,6 +275,7 @@ def tokenizer_wanted(
     return dict(format=1, vocab_size=profile.vocab_size, pattern=profile.split_pattern, special_tokens=SPECIALS, origin=origin(profile),
         tokenizer_chars=profile.tokenizer_chars, tokenizer_doc_chars=profile.tokenizer_doc_chars)
 
+# %% ../nbs/01_prepare.ipynb #train-tokenizer
 def train_tokenizer(
     profile:Profile # Its shards must be there
 )->Tokenizer: # The new tokenizer
@@ -280,10 +299,10 @@ def _from_dir(cls,
     path,again = Path(path), 'run ar-prepare to train it again'
     for f in (path/'tokenizer.json', path/'tokenizer.tiktoken'):
         if not f.exists(): raise DataError(f'{f} is missing: {again}')
-    try: info,data = json.loads((path/'tokenizer.json').read_text()), (path/'tokenizer.tiktoken').read_bytes()
+    try: info,data = _read_json(path/'tokenizer.json'), (path/'tokenizer.tiktoken').read_bytes()
     except ValueError as e: raise DataError(f'{path/"tokenizer.json"} is damaged ({e}): {again}') from e
     if hashlib.sha256(data).hexdigest() != info.get('ranks_sha256'): raise DataError(f'{path/"tokenizer.tiktoken"} is damaged (its checksum differs): {again}')
-    tok = cls({base64.b64decode(b): int(i) for b,i in map(bytes.split, data.splitlines())}, info['pattern'])
+    tok = cls({base64.b64decode(b): int(i) for b,i in map(bytes.split, data.splitlines())}, info.get('pattern', ''))
     tok.info = info
     return tok
 Tokenizer.from_dir = classmethod(_from_dir)
@@ -339,12 +358,22 @@ def store_fault(
     "Is shard `i` tokenized, whole, with this tokenizer?"
     files,shard = [Path(f'{_stem(profile, i)}{o}') for o in ('.json', '.tokens', '.offsets.npy')], shard_path(profile, i)
     if missing := [f for f in [shard, *files] if not f.exists()]: return f'{missing[0]} is missing'
-    try: info = json.loads(files[0].read_text())
+    try: info = _read_json(files[0])
     except ValueError as e: return f'{files[0]} is damaged ({e})'
     if info.get('format') != 1 or info.get('tokenizer') != digest: return f'{files[0]} was made with another tokenizer'
     if info['shard'] != fingerprint(shard): return f'{files[0]} was made of another {shard.name}'
     sizes = [f.stat().st_size for f in files[1:]]
     return '' if sizes == info['sizes'] else f'{files[1]} and its offsets have {sizes} bytes instead of {info["sizes"]}'
+
+# %% ../nbs/01_prepare.ipynb #start-worker
+def start_worker():
+    "First thing in a tokenizing process: leave Ctrl-C to the parent, and do not outlive it"
+    from multiprocessing import connection, parent_process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    def watch():
+        connection.wait([parent_process().sentinel])
+        os._exit(1)
+    threading.Thread(target=watch, daemon=True).start()
 
 # %% ../nbs/01_prepare.ipynb #build-stores
 def _build_stores(profile, tok, workers):
@@ -352,11 +381,11 @@ def _build_stores(profile, tok, workers):
     import multiprocessing as mp
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from concurrent.futures.process import BrokenProcessPool
-    from autoresearch.prepare import build_store # by its module's name, which the processes can import, also from a notebook
+    from autoresearch.prepare import build_store, start_worker # by their module's name, which the processes can import, also from a notebook
     todo = [i for i in [*train_shards(profile), profile.val_shard] if store_fault(profile, i, tok.digest)]
     if not todo: return
     before = mp.active_children()
-    with ProcessPoolExecutor(min(workers or os.cpu_count(), len(todo)), mp.get_context('spawn')) as pool:
+    with ProcessPoolExecutor(min(workers or os.cpu_count(), len(todo)), mp.get_context('spawn'), start_worker) as pool:
         jobs = [pool.submit(build_store, (shard_path(profile, i), _stem(profile, i), cache_dir(profile)/'tokenizer')) for i in todo]
         try:
             for job in _bar(as_completed(jobs), total=len(jobs), desc='tokenizing', unit='shard'): job.result()
@@ -366,7 +395,7 @@ def _build_stores(profile, tok, workers):
             if not isinstance(e, BrokenProcessPool): raise
             raise DataError(f'a tokenizing process died (out of memory?): `ar-prepare --profile {profile.name} --workers 1` goes on') from e
 
-# %% ../nbs/01_prepare.ipynb #documents
+# %% ../nbs/01_prepare.ipynb #open-store
 def open_store(
     profile:Profile, # The profile
     i:int # Number of a shard whose store is sound
@@ -375,9 +404,11 @@ def open_store(
     stem = _stem(profile, i)
     return np.memmap(f'{stem}.tokens', dtype=np.uint16, mode='r'), np.load(f'{stem}.offsets.npy')
 
+# %% ../nbs/01_prepare.ipynb #documents
 def documents(
     profile:Profile, # The profile
-    shards:list[int] # Numbers of shards
+    shards:list[int], # Numbers of shards
+    pause:bool=False # Yield None after each epoch?
 ):
     "Documents (uint16, BOS first) with their epoch, from 1, in the shards' order, without end"
     for epoch in itertools.count(1):
@@ -385,36 +416,52 @@ def documents(
             tokens,offsets = open_store(profile, i)
             tokens,offsets = np.asarray(tokens), offsets.tolist() # plain arrays slice several times faster than maps
             for a,b in zip(offsets, offsets[1:]): yield tokens[a:b], epoch
+        if pause: yield None
 
 # %% ../nbs/01_prepare.ipynb #packer
+_LAST = (1 << 40) - 1
+
 class Packer:
-    "Packs documents into rows, best-fit"
+    "Packs documents into rows, best-fit; `epoch` is that of the last document drawn, `latest` the number of the last one used"
     def __init__(self,
-        documents, # Yields a document (uint16, BOS first) and its epoch, without end
+        documents, # Yields a document (uint16, BOS first) and its epoch, without end; a None says: first use up those that wait
         size:int=1000 # Documents waiting
     ):
-        self.documents,self.keys,self.waiting,self.arrivals,self.latest,self.epoch = iter(documents), [], {}, 0, 0, 0
-        for _ in range(size): self.draw()
+        self.documents,self.size,self.keys,self.waiting,self.paused = iter(documents), size, [], {}, False
+        self.arrivals = self.latest = self.epoch = 0
+        self.fill()
+
+    def fill(self):
+        self.paused = False
+        for _ in range(self.size): self.draw()
 
     def draw(self):
-        doc,self.epoch = next(self.documents)
-        key = len(doc) << 40 | (1 << 40) - 1 - self.arrivals
+        item = None if self.paused else next(self.documents)
+        if item is None:
+            self.paused = True
+            return None if self.keys else self.fill()
+        doc,self.epoch = item
+        key = len(doc) << 40 | _LAST - self.arrivals
         self.arrivals += 1
         self.waiting[key] = doc
         insort(self.keys, key)
 
-    def pack(self, row):
-        "Fill `row` (uint16, T+1)"
-        pos,end = 0, len(row)
-        while pos < end:
-            i = bisect(self.keys, (end-pos+1) << 40) - 1 # the last key shorter than what is left, plus 1
-            if i < 0: i = bisect(self.keys, (self.keys[0] >> 40) + 1 << 40) - 1 # none fits: the first to arrive of the shortest
-            key = self.keys.pop(i)
-            doc = self.waiting.pop(key)[:end-pos]
-            row[pos:pos+len(doc)] = doc
-            pos += len(doc)
-            self.latest = max(self.latest, (1 << 40) - 1 - (key & (1 << 40) - 1))
-            self.draw()
+# %% ../nbs/01_prepare.ipynb #pack
+def _pack(self:Packer,
+    row # Array to fill, uint16 (T+1)
+):
+    "Pack one row"
+    pos,end = 0, len(row)
+    while pos < end:
+        i = bisect(self.keys, (end-pos+1) << 40) - 1 # the longest that fits, for its key is the last below those of longer ones
+        if i < 0: i = bisect(self.keys, (self.keys[0] >> 40) + 1 << 40) - 1 # none fits: the first to arrive of the shortest
+        key = self.keys.pop(i)
+        doc = self.waiting.pop(key)[:end-pos]
+        row[pos:pos+len(doc)] = doc
+        pos += len(doc)
+        self.latest = max(self.latest, _LAST - (key & _LAST))
+        self.draw()
+Packer.pack = _pack
 
 # %% ../nbs/01_prepare.ipynb #pack-thread
 def _pack_ahead(documents, free, ready):
@@ -428,6 +475,7 @@ def _pack_ahead(documents, free, ready):
             ready.put((buffer, packer.epoch))
     except BaseException as e: ready.put(e)
 
+# %% ../nbs/01_prepare.ipynb #widen
 def widen(
     rows # Tensor (B, T+1) of int16 that holds uint16
 )->tuple: # Inputs and targets, int64 (B, T), contiguous
@@ -467,12 +515,13 @@ def _next(self:Loader):
     return x, y, epoch
 Loader.__next__ = _next
 
-# %% ../nbs/01_prepare.ipynb #make-dataloader
+# %% ../nbs/01_prepare.ipynb #default-device
 def default_device()->str: # 'cuda', 'mps' or 'cpu'
     "The device to use where none is named"
     import torch
     return 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
 
+# %% ../nbs/01_prepare.ipynb #make-dataloader
 def make_dataloader(
     tokenizer:Tokenizer, # The profile's
     B:int, # Rows of a batch
@@ -489,36 +538,37 @@ def make_dataloader(
         if fault := store_fault(profile, i, tokenizer.digest): raise DataError(f'{fault}: run ar-prepare --profile {profile.name}')
     return Loader(documents(profile, shards), B, T, device or default_device(), note_batch if split == 'train' else None)
 
-# %% ../nbs/01_prepare.ipynb #val-rows
+# %% ../nbs/01_prepare.ipynb #val-stem
 def _val_stem(profile):
     return cache_dir(profile)/'tokens'/f'val_rows_{profile.max_seq_len}_{max(1, profile.eval_tokens//profile.max_seq_len)}'
 
+# %% ../nbs/01_prepare.ipynb #pack-val
 def _pack_val(profile, tok):
     "Pack the validation rows, unless they are there"
     try: return val_rows(profile, tok)
     except DataError: pass
     stem,T = _val_stem(profile), profile.max_seq_len
-    rows,packer = np.empty((max(1, profile.eval_tokens//T), T+1), dtype=np.uint16), Packer(documents(profile, [profile.val_shard]))
+    rows,packer = np.empty((max(1, profile.eval_tokens//T), T+1), dtype=np.uint16), Packer(documents(profile, [profile.val_shard], pause=True))
     for row in _bar(rows, desc='packing validation rows', unit='row'): packer.pack(row)
     n = len(open_store(profile, profile.val_shard)[1]) - 1
     Path(f'{stem}.json').unlink(missing_ok=True)
     with replacing(f'{stem}.tokens') as f: f.write(rows.data)
-    write_json(f'{stem}.json', dict(format=1, tokenizer=tok.digest, shard=fingerprint(shard_path(profile, profile.val_shard)), rows=len(rows),
+    write_json(f'{stem}.json', dict(format=2, tokenizer=tok.digest, shard=fingerprint(shard_path(profile, profile.val_shard)), rows=len(rows),
         documents=n, epochs=packer.latest//n + 1, sha256=hashlib.sha256(rows.data).hexdigest()))
 
-# %% ../nbs/01_prepare.ipynb #val-rows-read
+# %% ../nbs/01_prepare.ipynb #val-rows
 def val_rows(
     profile:Profile, # The profile
     tok:Tokenizer # Its tokenizer
 )->tuple: # Rows, uint16 (n, T+1), and a dict that says how they were made
     "The packed validation rows. Raises `DataError` if they are missing, damaged or made of something else."
     stem,again = _val_stem(profile), f'run ar-prepare --profile {profile.name}'
-    try: info,rows = json.loads(Path(f'{stem}.json').read_text()), np.fromfile(f'{stem}.tokens', dtype=np.uint16)
+    try: info,rows = _read_json(f'{stem}.json'), np.fromfile(f'{stem}.tokens', dtype=np.uint16)
     except (OSError, ValueError) as e: raise DataError(f'{stem}.json or .tokens is missing or damaged ({e}): {again}') from e
     if hashlib.sha256(rows.data).hexdigest() != info.get('sha256'): raise DataError(f'{stem}.tokens is damaged (its checksum differs): {again}')
     if fault := store_fault(profile, profile.val_shard, tok.digest): raise DataError(f'{fault}: {again}')
-    if (info.get('tokenizer'), info.get('shard')) != (tok.digest, fingerprint(shard_path(profile, profile.val_shard))):
-        raise DataError(f'{stem}.json was made with another tokenizer or of another shard: {again}')
+    if (info.get('format'), info.get('tokenizer'), info.get('shard')) != (2, tok.digest, fingerprint(shard_path(profile, profile.val_shard))):
+        raise DataError(f'{stem}.json was made with another tokenizer, of another shard or in another way: {again}')
     return rows.reshape(info['rows'], -1), info
 
 # %% ../nbs/01_prepare.ipynb #prepare
@@ -546,7 +596,7 @@ def prepare(
 # %% ../nbs/01_prepare.ipynb #figures
 def _figures(profile, tok):
     "What `ar-prepare` prints at its end"
-    infos = [json.loads(Path(f'{_stem(profile, i)}.json').read_text()) for i in train_shards(profile)]
+    infos = [_read_json(f'{_stem(profile, i)}.json') for i in train_shards(profile)]
     total = {k: sum(o[k] for o in infos) for k in ('documents', 'tokens', 'text_bytes')}
     rows,info = val_rows(profile, tok)
     return dict(profile=profile.name, cache=str(cache_dir(profile)), train_shards=len(infos), **total, vocab_size=tok.vocab_size,
@@ -586,6 +636,7 @@ def _nats(logits, y):
     where = 'cpu' if logits.device.type == 'mps' else logits.device # MPS has no float64
     return torch.stack([torch.nn.functional.cross_entropy(z.to(where).double(), t.to(where), reduction='none').cpu() for z,t in zip(logits, y)])
 
+# %% ../nbs/01_prepare.ipynb #agree
 def _agree(what, a, b, counted, tolerance):
     "Demand that `a` and `b`, nats (rows, T), agree where `counted`: on average within `tolerance`, row by row within ten times that"
     diff = (a - b)*counted
@@ -602,7 +653,7 @@ def _probe(model, x, y, reported, counted, tolerance=5e-3):
     other = x.clone()
     other[:, T//2:] = x.flip(0)[:, T//2:].roll(1, 1) # text of other rows
     diffs = []
-    for i in range(0, len(x), n := max(1, 2**14//T)): # few rows at a time: logits are large
+    for i in range(0, len(x), n := max(1, 2**13//T)): # few rows at a time: logits are large
         s = slice(i, i+n)
         true,blind = _nats(model(x[s]), y[s]), _nats(model(other[s])[:, :T//2], y[s, :T//2])
         diffs.append(_agree('its loss differs from its logits', reported[s], true, counted[s], tolerance))

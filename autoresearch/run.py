@@ -4,16 +4,15 @@
 
 # %% auto #0
 __all__ = ['OUTCOMES', 'Result', 'kill_tree', 'read_json', 'distrust', 'classify', 'run_experiment', 'git', 'verdict',
-           'current_tag', 'next_run_dir', 'write_notes', 'link_log', 'ar_run']
+           'current_tag', 'next_run_dir', 'write_notes', 'link_log', 'unready', 'record_experiment', 'ar_run']
 
 # %% ../nbs/04_run.ipynb #imports
-import fcntl, json, math, os, re, signal, subprocess, sys, time
-from contextlib import contextmanager
+import json, math, os, re, signal, subprocess, sys, time
 from dataclasses import dataclass, field
 from pathlib import Path
 from fastcore.script import call_parse
 from .contract import Profile, final_block, get_profile, write_json
-from .ledger import Ledger, Row, frontier
+from .ledger import Ledger, Row
 
 # %% ../nbs/04_run.ipynb #outcomes
 OUTCOMES = dict(ok='finished, with a record', error='a cell raised an exception', oom='ran out of memory', nan='the loss diverged',
@@ -220,31 +219,49 @@ def link_log(
     tmp.symlink_to(os.path.relpath(run_dir/'run.log', profile.root))
     os.replace(tmp, profile.root/profile.log)
 
+# %% ../nbs/04_run.ipynb #refuse
+def unready(
+    p:Profile # The profile
+)->str: # What stands in the way of a run, with the way out; '' if nothing does
+    "Is the canvas committed, and everything there that a run reads?"
+    if dirty := git('status', '--porcelain', '--', p.canvas, *p.frozen, cwd=p.root):
+        return f'uncommitted changes, so no commit names what would run:\n{dirty}\ncommit them (git commit -am "...") and run again'
+    if p.source == 'none': return ''
+    from autoresearch.prepare import is_prepared
+    return is_prepared(p)
+
+# %% ../nbs/04_run.ipynb #record-experiment
+def record_experiment(
+    p:Profile, # The profile
+    result:Result, # What came of the run
+    description:str, # What it tried
+    **notes # commit, seed, ...
+)->tuple: # The row, and why it has its status
+    "Decide, append the row to the ledger, write the notes"
+    ledger = Ledger(p.root/p.ledger, p.metric, p.direction)
+    status,reason = verdict(result, ledger.read()[0], p.direction)
+    row = Row(notes['commit'], result.value, result.memory_gb, status, description)
+    ledger.append(row)
+    write_notes(result, **notes, profile=p.name, status=status, reason=reason, description=row.description)
+    return row, reason
+
 # %% ../nbs/04_run.ipynb #ar-run
 @call_parse
 def ar_run(
-    m:str, # What this experiment tries, one line
+    Message:str='', # What this experiment tries, one line; required
     profile:str='', # Section of settings.ini; default: AUTORESEARCH_PROFILE, else climbmix with a GPU, tiny without
     seed:int=42 # Random seed
 ):
     "Run the committed canvas as one experiment and append its row to the ledger"
     p = get_profile(profile)
-    if dirty := git('status', '--porcelain', '--', p.canvas, *p.frozen, cwd=p.root):
-        sys.exit(f'uncommitted changes, so no commit names what would run:\n{dirty}\ncommit them (git commit -am "...") and run again')
-    if p.source != 'none':
-        from autoresearch.prepare import is_prepared
-        if missing := is_prepared(p): sys.exit(missing)
+    if not Message.strip(): sys.exit('ar-run: say what this experiment tries: ar-run -m "..."')
+    if fault := unready(p): sys.exit(f'ar-run: {fault}')
     commit = git('rev-parse', '--short=7', 'HEAD', cwd=p.root)[:7]
-    ledger = Ledger(p.root/p.ledger, p.metric, p.direction)
-    ledger.create()
+    Ledger(p.root/p.ledger, p.metric, p.direction).create()
     run_dir = next_run_dir(p.root/p.runs/current_tag(p.root), commit)
     run_dir.mkdir(parents=True)
-    (run_dir/'run.log').unlink(missing_ok=True)
-    try: result = run_experiment(p.root/p.canvas, run_dir, p, seed)
-    finally: link_log(p, run_dir)
-    status,reason = verdict(result, ledger.read()[0], p.direction)
-    row = Row(commit, result.value, result.memory_gb, status, m)
-    ledger.append(row)
-    write_notes(result, commit=commit, seed=seed, profile=p.name, status=status, reason=reason, description=row.description)
+    link_log(p, run_dir)
+    result = run_experiment(p.root/p.canvas, run_dir, p, seed)
+    row,reason = record_experiment(p, result, Message, commit=commit, seed=seed)
     if result.ok: print(final_block(result.block))
-    print(f'{status}: {reason}\n{os.path.relpath(run_dir)}: run.ipynb run.log')
+    print(f'{row.status}: {reason}\n{os.path.relpath(run_dir)}: run.ipynb run.log')

@@ -116,9 +116,9 @@ def fa3(device):
     activate_flash_attention_impl('FA3')
     def attend(q, k, v, mask):
         B,T,H,D = q.shape
+        k,v = (t if t.size(2) == H else t.repeat_interleave(H//t.size(2), 2) for t in (k, v)) # torch 2.11 takes no GQA here
         ends = torch.arange(0, B*T+1, T, device=q.device, dtype=torch.int32)
-        return varlen_attn(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), ends, ends, T, T, window_size=mask,
-            enable_gqa=H != k.size(2)).view(B, T, H, D)
+        return varlen_attn(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), ends, ends, T, T, window_size=mask).view(B, T, H, D)
     return attend, lambda T, window: (min(window, T), 0)
 
 # %% ../nbs/02_train.ipynb #choose-attention

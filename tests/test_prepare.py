@@ -1,5 +1,5 @@
 """Data, tokenizer, token store, loader and evaluation under faults: what the lessons of nbs/01_prepare.ipynb don't tell."""
-import gc, hashlib, itertools, json, math, os, random, re, shutil, signal, subprocess, sys, threading, time
+import gc, itertools, json, math, os, random, signal, subprocess, sys, threading, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq, pytest, torch
@@ -8,25 +8,632 @@ from autoresearch import contract, prepare as P
 from autoresearch.contract import get_profile
 
 ROOT = Path(__file__).parent.parent
-LAB = """
-[lab]
-source = hub
-dataset = lab/text
-last_shard = 5
-val_shard = 5
-train_shards = 3
-vocab_size = 400
-max_seq_len = 64
-eval_tokens = 8320
-time_budget = 5
-cache = autoresearch-lab
-"""
+LAB = dict(source='hub', dataset='lab/text', last_shard=5, val_shard=5, train_shards=3, vocab_size=400, tokenizer_chars=10**9, max_seq_len=64,
+    eval_tokens=64*130, cache='autoresearch-lab', doc_bytes=0)
 
-def settings(folder, **changed):
-    "The profile `lab` of a settings.ini of its own"
-    text = (ROOT/'settings.ini').read_text() + LAB
-    for k,v in changed.items(): text = re.sub(rf'(?m)^{k} = .*\n', '', text[:text.index('[lab]')]) + text[text.index('[lab]'):] if False else \
-        text[:text.index('[lab]')] + (re.sub(rf'(?m)^{k} = .*$', f'{k} = {v}', lab) if re.search(rf'(?m)^{k} = ', lab := text[text.index('[lab]'):]) else lab + f'{k} = {v}\n')
+def lab(folder, **changed):
+    "The profile `lab`, of a settings.ini of its own"
+    section = '\n'.join(f'{k} = {v}' for k,v in {**LAB, **changed}.items())
     folder.mkdir(parents=True, exist_ok=True)
-    (folder/'settings.ini').write_text(text)
+    (folder/'settings.ini').write_text((ROOT/'settings.ini').read_text() + f'\n[lab]\n{section}\n')
     return get_profile('lab', folder/'settings.ini')
+
+TEXT = pq.read_table(ROOT/'autoresearch/corpus/train.parquet')['text'].to_pylist()[:40]
+
+def text_shard(path, seed, rows=300):
+    "A shard of documents of 3 to 900 characters, some of them strange"
+    rng,docs = random.Random(seed), []
+    for _ in range(rows):
+        t,n = rng.choice(TEXT), int(3*300**rng.random())
+        a = rng.randrange(len(t)-n)
+        docs.append(t[a:a+n])
+    docs[7:11] = ['', '<|reserved_0|> <|reserved_3|>', 'naïve 🦋\0\ud7ff', ' '*300]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({'text': docs}), path, compression='zstd')
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    "An empty cache of this test's own; shards of `lab` on request"
+    monkeypatch.setenv('AUTORESEARCH_CACHE', str(tmp_path/'autoresearch'))
+    return tmp_path
+
+def fill(profile, **kwargs):
+    for i in [*range(3), 5]: text_shard(P.shard_path(profile, i), i, **kwargs)
+    return profile
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+    "Profile `lab`, prepared once for the tests that only read it"
+    folder = tmp_path_factory.mktemp('made')
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv('AUTORESEARCH_CACHE', str(folder/'autoresearch'))
+        p = fill(lab(folder))
+        P.prepare(p)
+        yield p
+
+@pytest.fixture
+def ready(made, monkeypatch):
+    monkeypatch.setenv('AUTORESEARCH_CACHE', str(made.root/'autoresearch'))
+    return made, P.get_tokenizer(made)
+
+# ---- cache, corpus, documents
+
+def test_cache_dir(monkeypatch, tmp_path):
+    climbmix,tiny = get_profile('climbmix'), get_profile('tiny')
+    monkeypatch.delenv('AUTORESEARCH_CACHE', raising=False)
+    assert P.cache_dir(climbmix) == Path.home()/'.cache/autoresearch' and P.cache_dir(tiny) == Path.home()/'.cache/autoresearch-tiny'
+    monkeypatch.setenv('AUTORESEARCH_CACHE', str(tmp_path/'x'))
+    assert P.cache_dir(climbmix) == tmp_path/'x' and P.cache_dir(tiny) == tmp_path/'x-tiny'
+    monkeypatch.setenv('AUTORESEARCH_CACHE', '~/x/')
+    assert P.cache_dir(tiny) == Path.home()/'x-tiny'
+
+def test_import_is_light():
+    code = 'import sys, autoresearch.prepare; print([m for m in ("torch", "pyarrow", "huggingface_hub", "rustbpe") if m in sys.modules])'
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'
+
+def test_corpus_is_small_and_validation_unseen():
+    folder = ROOT/'autoresearch/corpus'
+    assert sum(f.stat().st_size for f in folder.iterdir()) < 6e6
+    train,val = (pq.read_table(folder/f'{s}.parquet')['text'].to_pylist() for s in ('train', 'val'))
+    assert len(val) == 54 and sum(map(len, val)) == 464_243 and not set(train) & set(val)
+    whole = '\n'.join(train)
+    names = ('Wentworth', 'Musgrove', 'Kellynch', 'Uppercross', 'Benwick')
+    assert all(n in '\n'.join(val) for n in names) and not any(n in whole for n in names)
+
+def test_cut_any_text():
+    rng = random.Random(0)
+    for _ in range(400):
+        t = ''.join(rng.choice(['a', 'bc ', '. ', '!” ', '\n\n', '\t', ' ', 'é', '🦋', '\u3000', '.']) for _ in range(rng.randrange(200)))
+        limit = rng.choice([4, 7, 30, 100])
+        pieces = P.cut(t, limit)
+        assert all(0 < len(s.encode()) <= limit and s == s.strip() for s in pieces)
+        assert ''.join(''.join(pieces).split()) == ''.join(t.split()), 'nothing but white space may be lost'
+        assert P.cut(t, 0) == ([t.strip()] if t.strip() else [])
+
+def test_cut_at_sentences():
+    t = TEXT[0]
+    pieces = P.cut(t, 400)
+    ended = sum(s.rstrip('_)]"\'”’')[-1] in '.!?' for s in pieces)
+    assert ended/len(pieces) > .85 and np.mean([len(s.encode()) for s in pieces]) > 200
+
+def stamp(p): return {f: f.stat().st_mtime_ns for f in P.cache_dir(p).rglob('*') if f.is_file() and f.name != '.lock'}
+
+def test_embedded_shards_are_the_same_everywhere(cache):
+    p = lab(cache, source='embedded', doc_bytes=400, train_shards=2, vocab_size=300, tokenizer_chars=10**5)
+    P.prepare(p)
+    docs = [list(P.texts(P.shard_path(p, i))) for i in (0, 1, 5)]
+    assert [d[0][:30] for d in docs] == FIRST, 'cut or shuffle changed: raise the number in `origin`'
+    before = stamp(p)
+    P.prepare(p)
+    assert stamp(p) == before, 'a second prepare writes nothing'
+    (P.cache_dir(p)/'data/embedded.json').write_text('{')
+    P.prepare(p)
+    assert P.is_prepared(p) == '' and stamp(p) != before
+    other = lab(cache, source='embedded', doc_bytes=300, train_shards=2, vocab_size=300, tokenizer_chars=10**5)
+    assert 'origin' in P.is_prepared(other)
+    P.prepare(other)
+    assert P.is_prepared(other) == '' and max(len(d.encode()) for d in P.texts(P.shard_path(other, 0))) <= 300
+    for bad in (dict(num_shards=3), dict(workers=0)):
+        with pytest.raises(P.DataError, match='--'): P.prepare(other, **bad)
+    with pytest.raises(P.DataError, match='doc_bytes'): P.prepare(lab(cache, doc_bytes=400))
+
+FIRST = ['It is not for the "common bene', 'They were now on the second fl', 'She cared not for Mrs Clay, an'] # documents of shards 0, 1 and of validation
+
+# ---- the hub
+
+class Hub(BaseHTTPRequestHandler):
+    "As much of the hub as a download needs; `faults` names what goes wrong with a file, once or (`!`) always"
+    protocol_version = 'HTTP/1.1'
+    files,faults,log = {}, {}, []
+    def log_message(self, *args): pass
+    def do_HEAD(self): self.do_GET(body=False)
+    def do_GET(self, body=True):
+        name = self.path.rpartition('/')[2]
+        ok = self.path == f'/datasets/lab/text/resolve/main/{name}' and name in self.files
+        data,first = self.files.get(name, b''), int((self.headers.get('Range') or 'bytes=0-')[6:].split('-')[0])
+        fault = (self.faults.get(name) if '!' in self.faults.get(name, '') else self.faults.pop(name, '')) if body and ok else ''
+        if body: self.log.append((name, first, fault))
+        if 'garbage' in fault: data = data[:-100] + bytes(100)
+        self.send_response(404 if not ok else 206 if first else 200)
+        if not ok: self.send_header('X-Error-Code', 'EntryNotFound')
+        for k,v in {'X-Repo-Commit': '0'*40, 'ETag': f'"{name}-{len(data)}"', 'Content-Length': len(data)-first, 'Accept-Ranges': 'bytes'}.items(): self.send_header(k, str(v))
+        if first: self.send_header('Content-Range', f'bytes {first}-{len(data)-1}/{len(data)}')
+        self.end_headers()
+        if body and 'stalled' in fault: time.sleep(20)
+        elif body and 'broken' in fault:
+            self.wfile.write(data[first:first+len(data)//2])
+            self.wfile.flush()
+            self.close_connection = True
+        elif body: self.wfile.write(data[first:])
+
+@pytest.fixture
+def hub(cache, monkeypatch):
+    "Profile `lab` with an empty cache and a hub on this machine that has its shards"
+    source = lab(cache/'source')
+    monkeypatch.setenv('AUTORESEARCH_CACHE', str(cache/'source/autoresearch'))
+    files = {f.name: f.read_bytes() for i in range(6) for f in [P.shard_path(source, i)] if text_shard(f, i) is None}
+    monkeypatch.setenv('AUTORESEARCH_CACHE', str(cache/'autoresearch'))
+    for k,v in dict(files=files, faults={}, log=[]).items(): monkeypatch.setattr(Hub, k, v)
+    server = ThreadingHTTPServer(('127.0.0.1', 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv('HF_ENDPOINT', f'http://127.0.0.1:{server.server_address[1]}')
+    monkeypatch.setenv('NO_PROXY', '127.0.0.1')
+    yield lab(cache)
+    server.shutdown()
+    server.server_close()
+
+def sound(p, shards): return all(P.shard_path(p, i).read_bytes() == Hub.files[P.shard_path(p, i).name] for i in shards)
+def fetched(): return sorted({name for name,_,_ in Hub.log if name.startswith('shard_')}) # newer clients ask the hub other things too
+
+def test_fetch(hub):
+    P.prepare(hub, workers=2)
+    assert sound(hub, [0, 1, 2, 5]) and len(fetched()) == 4 and P.is_prepared(hub) == ''
+    Hub.log.clear()
+    P.prepare(hub)
+    assert not fetched(), 'what is there needs no network'
+
+def test_broken_shards_are_fetched_again(hub, capsys):
+    whole = Hub.files['shard_00000.parquet']
+    folder = P.shard_path(hub, 0).parent
+    folder.mkdir(parents=True)
+    for i,data in enumerate([whole[:-1000], b'', bytes(5000)]): P.shard_path(hub, i).write_bytes(data)
+    pq.write_table(pa.table({'body': ['x']}), P.shard_path(hub, 5))
+    P._fetch(hub, 4)
+    assert sound(hub, [0, 1, 2, 5]) and capsys.readouterr().out.count('fetching it again') == 4
+    P.shard_path(hub, 1).write_bytes(whole[:-9]) # broken after a good download: the transfer's notes say that it is there
+    pq.write_table(pa.table({'text': pa.array([], pa.string())}), P.shard_path(hub, 2))
+    P._fetch(hub, 1)
+    assert sound(hub, [0, 1, 2, 5])
+
+def test_interrupted_transfer_goes_on(hub):
+    letters = np.random.default_rng(0).integers(97, 123, 24*2**20, dtype=np.uint8).tobytes().decode() # the client keeps pieces of 10 MB
+    path = P.shard_path(hub, 1)
+    path.parent.mkdir(parents=True)
+    pq.write_table(pa.table({'text': [letters]}), path, compression='none', use_dictionary=False, write_statistics=False)
+    Hub.files[path.name] = path.read_bytes()
+    path.unlink()
+    Hub.faults = {path.name: 'broken', 'shard_00002.parquet': 'broken'}
+    P._fetch(hub, 2)
+    assert sound(hub, [0, 1, 2, 5])
+    assert [f > 0 for n,f,_ in Hub.log if n == 'shard_00001.parquet'] == [False, True], 'taken up where it broke'
+
+def test_garbage_from_the_hub(hub):
+    Hub.faults = {'shard_00002.parquet': 'garbage'}
+    P._fetch(hub, 1)
+    assert sound(hub, [0, 1, 2, 5]), 'the second copy is good'
+    P.shard_path(hub, 2).unlink()
+    Hub.faults = {'shard_00002.parquet': 'garbage!'}
+    with pytest.raises(P.DataError, match='shard_00002.parquet of lab/text, as the hub sends it, is no whole parquet file'): P._fetch(hub, 1)
+    assert not P.shard_path(hub, 2).exists()
+
+def test_network_failure_names_the_shard(hub):
+    del Hub.files['shard_00002.parquet']
+    with pytest.raises(P.DataError, match='shard_00002.parquet of lab/text could not be fetched .*ar-prepare --profile lab. goes on'): P.prepare(hub, workers=1)
+    assert sound(hub, [0, 1]) and 'run ar-prepare' in P.is_prepared(hub)
+
+def test_ctrl_c_does_not_wait_for_a_transfer(hub):
+    Hub.faults = {f'shard_0000{i}.parquet': 'stalled!' for i in range(3)}
+    proc = subprocess.Popen([Path(sys.executable).with_name('ar-prepare'), '--profile', 'lab'], cwd=hub.root, stderr=subprocess.PIPE, text=True)
+    until = time.time() + 30
+    while len(fetched()) < 4 and time.time() < until: time.sleep(.01)
+    proc.send_signal(signal.SIGINT)
+    t = time.time()
+    err = proc.communicate(timeout=30)[1]
+    assert time.time() - t < 5 and proc.returncode == 1 and 'interrupted; the next one goes on from here' in err and 'Traceback' not in err, err
+    Hub.faults = {}
+    P._fetch(hub, 2)
+    assert sound(hub, [0, 1, 2, 5]) and not list(P.cache_dir(hub).rglob('*.incomplete'))
+
+def test_num_shards_is_remembered(hub):
+    P.prepare(hub, num_shards=1)
+    assert P.train_shards(hub) == [0] and P.is_prepared(hub) == '' and fetched() == ['shard_00000.parquet', 'shard_00005.parquet']
+    digest = P.get_tokenizer(hub).digest
+    P.prepare(hub)
+    assert P.train_shards(hub) == [0], 'the wish stands until another'
+    assert P.prepare(hub, num_shards=-1)['train_shards'] == 5 and P.train_shards(hub) == [0, 1, 2, 3, 4]
+    assert P.get_tokenizer(hub).digest == digest, 'more shards keep the tokenizer'
+    (P.cache_dir(hub)/'shards.json').write_text('{')
+    assert 'shards.json is damaged: say again' in P.is_prepared(hub)
+    P.prepare(hub, num_shards=1)
+    assert P.is_prepared(hub) == ''
+    for n in (0, -2, 6):
+        with pytest.raises(P.DataError, match=f'--num-shards {n}'): P.prepare(hub, num_shards=n)
+
+def test_fewer_shards_than_the_profile_says_is_not_prepared(cache):
+    p = fill(lab(cache))
+    P.prepare(p)
+    P.shard_path(p, 2).unlink()
+    assert 'shard_00002.parquet is missing' in P.is_prepared(p)
+    with pytest.raises(P.DataError, match='shard_00002.parquet is missing: run ar-prepare'): P.make_dataloader(P.get_tokenizer(p), 2, 8, 'train', p, 'cpu')
+
+def test_damage_inside_a_shard_is_named(cache):
+    p = fill(lab(cache))
+    path = P.shard_path(p, 1)
+    data = bytearray(path.read_bytes())
+    data[40:len(data)//2] = bytes(len(data)//2 - 40) # the footer is sound
+    path.write_bytes(data)
+    with pytest.raises(P.DataError, match='shard_00001.parquet is damaged inside'): P.prepare(p)
+    assert P.is_prepared(p)
+
+# ---- tokenizer
+
+def test_round_trips(ready):
+    _,tok = ready
+    rng = random.Random(1)
+    hard = ['', ' ', '\n', '\r\n', '\0', '<|reserved_0|>', '<|reserved_0|><|reserved_3|>x', '<|endoftext|>', ' '*5000, '\n'*5000, ' \n'*3000 + 'x', 'a'*20000,
+        "I'LL'ſ 'S", '🏴\U000E0067\U000E0062\U000E007F👩‍👩‍👧', 'e\u0301\u0327', '\u202e\u200b\ufeff\x85\u2028', '1234567', '١٢٣٤', '\uffff\U0010ffff', ' '*1_000_001, '\u3000'*400_000 + 'y']
+    ranges = [(32, 127), (0, 32), (0xa0, 0x250), (0x600, 0x700), (0x4e00, 0x4f00), (0x1f300, 0x1f700), (0x2000, 0x2070), (0xe000, 0xffff), (0x10000, 0x110000)]
+    for _ in range(500): hard.append(''.join(chr(rng.randrange(*rng.choice(ranges)))*rng.choice([1, 1, 1, 9]) for _ in range(rng.randrange(40))))
+    for s in hard:
+        ids = tok.encode(s)
+        assert tok.decode(ids) == s
+        assert all(0 <= i < tok.bos_id for i in ids), 'no text makes a special token'
+        assert tok.token_bytes[ids].sum() == len(s.encode())
+        doc = tok.encode_document(s)
+        assert doc.dtype == np.uint16 and doc[0] == tok.bos_id and doc[1:].tolist() == ids
+    assert tok.encode_batch(hard) == [tok.encode(s) for s in hard]
+    assert tok.encode_batch(hard[:18]) == [tok.encode(s) for s in hard[:18]]
+
+def test_vocabulary(ready):
+    p,tok = ready
+    assert tok.vocab_size == p.vocab_size == len(tok.token_bytes) == tok.bos_id + 4 and tok.token_bytes.dtype == np.int32
+    assert tok.token_bytes[-4:].tolist() == [0]*4 and tok.token_bytes[:-4].min() == 1 and tok.token_bytes.max() > 3
+    assert tok.decode([tok.bos_id, *tok.encode('x')]) == '<|reserved_0|>x'
+    for i in range(tok.bos_id): assert len(tok.enc.decode_single_token_bytes(i)) == tok.token_bytes[i]
+
+def test_training_twice_gives_the_same(cache):
+    p = fill(lab(cache, tokenizer_chars=20000, tokenizer_doc_chars=100))
+    a,b = P.train_tokenizer(p), P.train_tokenizer(p)
+    assert a.digest == b.digest == P.get_tokenizer(p).digest
+
+def test_damaged_and_foreign_tokenizers_are_refused(cache):
+    p = fill(lab(cache))
+    folder = P.cache_dir(p)/'tokenizer'
+    with pytest.raises(P.DataError, match='tokenizer.json is missing: run ar-prepare'): P.get_tokenizer(p)
+    P.train_tokenizer(p)
+    ranks,info = (folder/'tokenizer.tiktoken').read_bytes(), (folder/'tokenizer.json').read_text()
+    for name,data,what in [('tokenizer.tiktoken', ranks[:-7], 'tokenizer.tiktoken is damaged'), ('tokenizer.tiktoken', ranks.replace(b' 300', b' 301'), 'tokenizer.tiktoken is damaged'),
+            ('tokenizer.json', info[:99].encode(), 'tokenizer.json is damaged'), ('tokenizer.json', b'[]', 'tokenizer.json is damaged')]:
+        keep = (folder/name).read_bytes()
+        (folder/name).write_bytes(data)
+        with pytest.raises(P.DataError, match=f'{what}.*run ar-prepare'): P.get_tokenizer(p)
+        (folder/name).write_bytes(keep)
+    for changed in (dict(vocab_size=420), dict(split_pattern=r'\S+|\s+'), dict(dataset='lab/other')):
+        key = {'split_pattern': 'pattern', 'dataset': 'origin'}.get(k := next(iter(changed)), k)
+        with pytest.raises(P.DataError, match=f'tokenizer.json is foreign: {key} is'): P.get_tokenizer(lab(cache, **changed))
+    for size,what in [(259, 'vocab_size = 259; accepted: 260 to 65535'), (60000, 'fewer than vocab_size = 60000')]:
+        with pytest.raises(P.DataError, match=what): P.train_tokenizer(lab(cache, vocab_size=size))
+    assert P.get_tokenizer(lab(cache)).vocab_size == 400, 'what was refused has not replaced it'
+
+# ---- token store
+
+def stores(p): return {i: Path(f'{P._stem(p, i)}.json') for i in [*P.train_shards(p), p.val_shard]}
+
+def test_store_holds_the_documents(ready):
+    p,tok = ready
+    for i in (0, 5):
+        tokens,offsets = P.open_store(p, i)
+        assert isinstance(tokens, np.memmap) and tokens.dtype == np.uint16 and offsets.dtype == np.int64
+        docs = list(P.texts(P.shard_path(p, i)))
+        assert len(offsets) == len(docs)+1 and offsets[0] == 0 and offsets[-1] == len(tokens)
+        for d,a,b in zip(docs, offsets, offsets[1:]): assert tokens[a] == tok.bos_id and tok.decode(tokens[a+1:b]) == d
+
+def test_unsound_stores_are_rebuilt(cache):
+    p = fill(lab(cache))
+    P.prepare(p)
+    def broken(what, match, i):
+        what()
+        assert match in P.is_prepared(p) and 'run ar-prepare --profile lab' in P.is_prepared(p)
+        times = {k: f.stat().st_mtime_ns for k,f in stores(p).items() if f.exists()}
+        P.prepare(p, workers=1)
+        assert P.is_prepared(p) == ''
+        assert {k for k,f in stores(p).items() if f.stat().st_mtime_ns != times.get(k)} == set(i), 'only what was unsound is made again'
+    tokens,js = Path(f'{P._stem(p, 1)}.tokens'), stores(p)
+    broken(lambda: os.truncate(tokens, tokens.stat().st_size-2), 'shard_00001.tokens and its offsets', [1])
+    broken(lambda: js[0].write_text('{"format": 1'), 'shard_00000.json is damaged', [0])
+    broken(lambda: Path(f'{P._stem(p, 2)}.offsets.npy').unlink(), 'shard_00002.offsets.npy is missing', [2])
+    broken(lambda: text_shard(P.shard_path(p, 1), 99), 'made of another shard_00001.parquet', [1])
+    broken(lambda: text_shard(P.shard_path(p, 5), 98), 'made of another shard_00005.parquet', [5])
+    def other_tokenizer():
+        P.train_tokenizer(lab(cache, tokenizer_doc_chars=50))
+        (P.cache_dir(p)/'tokenizer/tokenizer.json').write_text(json.dumps({**json.loads((P.cache_dir(p)/'tokenizer/tokenizer.json').read_text()), 'tokenizer_doc_chars': p.tokenizer_doc_chars}))
+    broken(other_tokenizer, 'made with another tokenizer', [0, 1, 2, 5])
+    rows = next((P.cache_dir(p)/'tokens').glob('val_rows*.tokens'))
+    broken(lambda: rows.write_bytes(rows.read_bytes()[:-2] + b'\1\0'), 'is damaged (its checksum differs)', [])
+    broken(lambda: os.truncate(rows, 1), 'val_rows', [])
+
+PREPARE = 'import sys; from autoresearch.contract import get_profile; from autoresearch.prepare import prepare; prepare(get_profile("lab", sys.argv[1]))'
+
+def children(pid): return [int(c) for c in Path(f'/proc/{pid}/task/{pid}/children').read_text().split()]
+
+@pytest.mark.skipif(not Path('/proc').exists(), reason='looks at processes through /proc')
+@pytest.mark.parametrize('kill', [signal.SIGKILL, signal.SIGINT], ids=['killed', 'interrupted'])
+def test_interrupted_prepare_goes_on(cache, kill):
+    p = fill(lab(cache, vocab_size=300, tokenizer_chars=10**5), rows=20_000)
+    cmd = [sys.executable, '-c', PREPARE, str(cache/'settings.ini')]
+    proc = subprocess.Popen(cmd, stderr=subprocess.PIPE)
+    until = time.time() + 60
+    while not any(f.exists() for f in stores(p).values()) and time.time() < until: time.sleep(.005)
+    kids = children(proc.pid)
+    proc.send_signal(kill)
+    proc.communicate(timeout=60)
+    done = {k: f.stat().st_mtime_ns for k,f in stores(p).items() if f.exists()}
+    assert 0 < len(done) < 4 and proc.returncode != 0, 'interrupted in the middle'
+    while any(Path(f'/proc/{k}/cmdline').exists() and Path(f'/proc/{k}/cmdline').read_bytes() for k in kids) and time.time() < until: time.sleep(.05)
+    assert time.time() < until, 'its processes are gone too'
+    assert P.is_prepared(p)
+    P.prepare(p, workers=1)
+    assert P.is_prepared(p) == '' and {k: stores(p)[k].stat().st_mtime_ns for k in done} == done
+    assert not list(P.cache_dir(p).rglob('*.tmp'))
+
+def test_a_dead_worker_is_named(cache, monkeypatch):
+    p = fill(lab(cache, vocab_size=300, tokenizer_chars=10**5), rows=20_000)
+    P.train_tokenizer(p)
+    def kill_one():
+        while not (kids := [k for k in children(os.getpid()) if b'spawn_main' in Path(f'/proc/{k}/cmdline').read_bytes()]): time.sleep(.01)
+        os.kill(kids[0], signal.SIGKILL)
+    if not Path('/proc').exists(): pytest.skip('finds the process through /proc')
+    threading.Thread(target=kill_one, daemon=True).start()
+    with pytest.raises(P.DataError, match='a tokenizing process died .*--workers 1. goes on'): P.prepare(p, workers=2)
+    P.prepare(p, workers=1)
+    assert P.is_prepared(p) == ''
+
+def test_two_at_once(cache):
+    p = fill(lab(cache))
+    procs = [subprocess.Popen([sys.executable, '-c', PREPARE, str(cache/'settings.ini')], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    outs = [q.communicate(timeout=60) for q in procs]
+    assert [q.returncode for q in procs] == [0, 0] and P.is_prepared(p) == ''
+    assert sum('another ar-prepare works in' in o for o,_ in outs) == 1, outs
+
+def test_command(cache):
+    run = lambda *a: subprocess.run([Path(sys.executable).with_name('ar-prepare'), *a], cwd=cache, capture_output=True, text=True)
+    p = fill(lab(cache))
+    res = run('--profile', 'lab')
+    assert res.returncode == 0 and 'train_shards     3\n' in res.stdout and 'vocab_size       400\n' in res.stdout, res
+    for args,what in [(['--profile', 'nope'], "no profile 'nope'"), (['--profile', 'lab', '--num-shards', '0'], '--num-shards 0'), (['--profile', 'lab', '--workers', '0'], '--workers 0')]:
+        res = run(*args)
+        assert res.returncode == 1 and what in res.stderr and 'Traceback' not in res.stderr, res
+
+# ---- loader
+
+def reference(docs, T, size=1000):
+    "Best-fit in ten lines: `docs` yields lists; yields rows of T+1"
+    buffer = [next(docs) for _ in range(size)]
+    while True:
+        row = []
+        while (space := T + 1 - len(row)) > 0:
+            fits = [d for d in buffer if len(d) <= space]
+            n = max(map(len, fits)) if fits else min(map(len, buffer))
+            doc = buffer.pop([len(d) for d in buffer].index(n))
+            row += doc[:space]
+            buffer.append(next(docs))
+        yield row
+
+def lists(p, i_s):
+    "The documents of a profile's stores as lists, without end, without the module's own reader"
+    for i in itertools.cycle(i_s):
+        data,ends = np.fromfile(f'{P._stem(p, i)}.tokens', dtype=np.uint16).tolist(), np.load(f'{P._stem(p, i)}.offsets.npy').tolist()
+        for a,b in zip(ends, ends[1:]): yield data[a:b]
+
+@pytest.mark.parametrize('T', [1, 5, 64, 300])
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_packs_like_the_reference(ready, split, T):
+    p,tok = ready
+    loader,want = P.make_dataloader(tok, 7, T, split, p, 'cpu'), reference(lists(p, [0, 1, 2] if split == 'train' else [5]), T)
+    for x,y,epoch in itertools.islice(loader, 40):
+        rows = torch.tensor([next(want) for _ in range(7)])
+        assert torch.equal(x, rows[:, :-1]) and torch.equal(y, rows[:, 1:]) and (x[:, 0] == tok.bos_id).all()
+        assert x.dtype == y.dtype == torch.int64 and x.is_contiguous() and y.is_contiguous()
+    loader.close()
+
+@pytest.mark.parametrize('seed', range(6))
+def test_packer_on_drawn_lengths(seed):
+    rng,T = random.Random(seed), 40
+    top = [3, 12, 41, 42, 60, 200][seed]
+    docs = [[9999] + [rng.randrange(50000) for _ in range(rng.randrange(top))] for _ in range(4000)]
+    packer,want = P.Packer(((np.array(d, dtype=np.uint16), 1) for d in itertools.cycle(docs)), size=50), reference(itertools.cycle(docs), T, size=50)
+    row = np.empty(T+1, dtype=np.uint16)
+    for _ in range(500):
+        packer.pack(row)
+        assert row.tolist() == next(want)
+
+def test_epochs(ready):
+    p,tok = ready
+    docs = sum(len(P.open_store(p, i)[1])-1 for i in P.train_shards(p))
+    loader = P.make_dataloader(tok, 4, 64, 'train', p, 'cpu')
+    seen = [epoch for _,_,epoch in itertools.islice(loader, 600)]
+    loader.close()
+    assert seen == sorted(seen) and seen[0] == (2 if docs < 1000 else 1) and seen[-1] > 3
+    packer = P.Packer(P.documents(p, [0, 1, 2]))
+    for _ in range(4): packer.pack(np.empty(65, dtype=np.uint16))
+    assert seen[0] == packer.epoch == (packer.arrivals-1)//docs + 1
+
+def test_ids_above_32767(cache):
+    docs = ((np.array([65000, 40000, 5, 32768], dtype=np.uint16), 1) for _ in itertools.count())
+    x,y,_ = next(P.Loader(docs, 2, 7, 'cpu'))
+    assert x.tolist() == [[65000, 40000, 5, 32768, 65000, 40000, 5]]*2 and y.tolist() == [[40000, 5, 32768, 65000, 40000, 5, 32768]]*2
+
+def test_batches_are_not_overwritten(ready):
+    p,tok = ready
+    kept = [(x, y, x.clone(), y.clone()) for x,y,_ in itertools.islice(P.make_dataloader(tok, 8, 64, 'train', p, 'cpu'), 50)]
+    assert all(torch.equal(a, c) and torch.equal(b, d) for a,b,c,d in kept)
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_batches_survive_a_busy_gpu(ready):
+    "The GPU is kept busy, so that every buffer would be refilled long before its copy if nothing guarded it"
+    p,tok = ready
+    want = [x for x,_,_ in itertools.islice(P.make_dataloader(tok, 64, 64, 'train', p, 'cpu'), 100)]
+    loader,a,got = P.make_dataloader(tok, 64, 64, 'train', p, 'cuda'), torch.randn(8192, 8192, device='cuda'), []
+    for x,_,_ in itertools.islice(loader, 100):
+        got.append(x)
+        a = a @ a*1e-2
+    assert all(torch.equal(x.cpu(), w) for x,w in zip(got, want))
+
+def packers(): return [t for t in threading.enumerate() if t.name == 'packer' and t.is_alive()]
+
+def test_the_thread_ends(ready):
+    p,tok = ready
+    gc.collect()
+    before = len(packers())
+    loader = P.make_dataloader(tok, 2, 8, 'train', p, 'cpu')
+    thread = loader.thread
+    next(loader)
+    loader.close()
+    thread.join(5)
+    assert not thread.is_alive()
+    with pytest.raises(StopIteration): next(loader)
+    loader = P.make_dataloader(tok, 2, 8, 'train', p, 'cpu')
+    next(loader)
+    thread = loader.thread
+    del loader
+    gc.collect()
+    thread.join(5)
+    assert not thread.is_alive() and len(packers()) <= before
+
+def test_a_failing_thread_is_heard(ready):
+    def docs():
+        for _ in range(1200): yield np.array([1, 2, 3], dtype=np.uint16), 1
+        raise OSError('the disk is gone')
+    loader = P.Loader(docs(), 4, 8, 'cpu')
+    with pytest.raises(RuntimeError, match='the loader stopped: OSError: the disk is gone'):
+        for _ in range(1000): next(loader)
+    with pytest.raises(RuntimeError, match='the disk is gone'): next(loader)
+
+def test_only_training_batches_start_the_clock(ready, monkeypatch):
+    p,tok = ready
+    monkeypatch.setattr(contract.RUN, 't_batch', None)
+    monkeypatch.setattr(contract.RUN, 'batches', 0)
+    next(P.make_dataloader(tok, 2, 8, 'val', p, 'cpu'))
+    assert contract.RUN.batches == 0 and contract.RUN.t_batch is None
+    loader = P.make_dataloader(tok, 2, 8, 'train', p, 'cpu')
+    time.sleep(.1)
+    assert contract.RUN.batches == 0, 'what waits in the thread has not been handed out'
+    next(loader), next(loader)
+    assert contract.RUN.batches == 2 and contract.RUN.t_batch is not None
+    with pytest.raises(ValueError, match="split = 'test'; accepted: train, val"): P.make_dataloader(tok, 2, 8, 'test', p)
+
+# ---- evaluation
+
+class Bigram(torch.nn.Module):
+    "Logits from a table of the previous token; `report` changes what it says of itself"
+    def __init__(self, V, report=lambda m, nats, x, y: nats):
+        super().__init__()
+        self.table,self.report,self.calls = torch.nn.Embedding(V, V), report, []
+        torch.nn.init.normal_(self.table.weight, std=2, generator=torch.Generator().manual_seed(0))
+    def logits(self, x): return self.table(x)
+    def forward(self, x, y=None, reduction='mean'):
+        self.calls.append((tuple(x.shape), self.training, torch.is_grad_enabled()))
+        logits = self.logits(x)
+        if y is None: return logits
+        return self.report(self, F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction=reduction), x, y)
+
+def slow_bpb(model, p, tok):
+    "The definition, a token at a time"
+    rows,_ = P.val_rows(p, tok)
+    table,nats,size = torch.log_softmax(model.table.weight.double(), -1), 0., 0
+    for row in rows.tolist():
+        for a,b in zip(row, row[1:]):
+            if b >= tok.bos_id: continue
+            nats -= table[a, b].item()
+            size += len(tok.enc.decode_single_token_bytes(b))
+    return nats/math.log(2)/size
+
+def test_bpb_is_the_definition_at_any_batch_size(ready, monkeypatch):
+    p,tok = ready
+    model = Bigram(tok.vocab_size)
+    want = slow_bpb(model, p, tok)
+    for B in (1, 8, 128, 10**6):
+        for training in (True, False):
+            assert abs(P.evaluate_bpb(model.train(training), tok, B, p) - want) < 1e-5 and model.training == training
+    assert not any(t or g for _,t,g in model.calls), 'evaluated in eval mode without gradients'
+    r = contract.RUN.result
+    assert (r['metric'], r['evaluator']) == ('val_bpb', 'autoresearch.prepare.evaluate_bpb') and abs(r['value'] - want) < 1e-5 and r['details']['rows'] == 130
+    model.calls.clear()
+    P.evaluate_bpb(model, tok, 128, p)
+    assert [s for s,_,_ in model.calls[:2]] == [(128, 64)]*2, 'the remainder comes in a batch of the same shape'
+    monkeypatch.setattr(contract.RUN, 'result', None)
+
+def test_val_rows_go_round(ready, tmp_path):
+    tok = ready[1]
+    p = lab(tmp_path, eval_tokens=64*1300)
+    P._pack_val(p, tok)
+    rows,info = P.val_rows(p, tok)
+    assert rows.shape == (1300, 65) and info['epochs'] > 1 and (rows[:, 0] == tok.bos_id).all()
+    n = len(np.load(f'{P._stem(p, 5)}.offsets.npy')) - 1
+    want = draining(list(itertools.islice(lists(p, [5]), n)), 64)
+    assert rows.tolist() == [next(want) for _ in range(1300)]
+
+def draining(docs, T, size=1000):
+    "The reference with a pause after each epoch: what waits is used up before the next begins"
+    row,buffer,todo = [], [], []
+    while True:
+        if not buffer: buffer,todo = docs[:size], docs[size:]
+        space = T + 1 - len(row)
+        fits = [d for d in buffer if len(d) <= space]
+        n = max(map(len, fits)) if fits else min(map(len, buffer))
+        row += buffer.pop([len(d) for d in buffer].index(n))[:space]
+        buffer += [todo.pop(0)] if todo else []
+        if len(row) > T:
+            yield row
+            row = []
+
+def lies(m, nats, x, y): return nats*.99
+def lies_later(m, nats, x, y): return nats - .02*(torch.arange(len(nats)) % 64 > 32)
+def lies_to_large_batches(m, nats, x, y): return nats*(.97 if len(x) > 1 else 1)
+def lies_both_ways(m, nats, x, y): return nats + .3*torch.where(torch.arange(len(x)) % 2 == 0, 1., -1.).repeat_interleave(64)
+
+@pytest.mark.parametrize('report', [lies, lies_later, lies_to_large_batches, lies_both_ways])
+def test_a_liar_is_refused(ready, report, monkeypatch):
+    p,tok = ready
+    monkeypatch.setattr(contract.RUN, 'result', None)
+    model = Bigram(tok.vocab_size, report).train()
+    with pytest.raises(RuntimeError, match='its loss differs from its logits by .* nats per token'): P.evaluate_bpb(model, tok, 32, p)
+    assert contract.RUN.result is None and model.training
+
+class Peeking(Bigram):
+    "Its logits know the next token, for it stands in `x`"
+    def logits(self, x): return self.table(x) + .5*F.one_hot(x.roll(-1, 1), self.table.num_embeddings)
+
+def test_a_seer_is_refused(ready):
+    p,tok = ready
+    with pytest.raises(RuntimeError, match='its logits depend on later tokens'): P.evaluate_bpb(Peeking(tok.vocab_size), tok, 32, p)
+
+def test_bf16_is_admitted(ready):
+    "A model that computes its loss in bf16 and its logits in float32"
+    p,tok = ready
+    class Half(Bigram):
+        def forward(self, x, y=None, reduction='mean'):
+            logits = self.logits(x) if y is None else self.logits(x).bfloat16().float()
+            return logits if y is None else F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction=reduction)
+    P.evaluate_bpb(Half(tok.vocab_size), tok, 32, p)
+    assert contract.RUN.result['details']['probe_difference'] < 5e-3
+
+@pytest.mark.parametrize('bad', [float('nan'), float('inf')])
+def test_not_finite(ready, bad):
+    p,tok = ready
+    def report(m, nats, x, y): return torch.where(torch.arange(len(nats)) == 5, bad, nats)
+    with pytest.raises(RuntimeError, match='not finite'): P.evaluate_bpb(Bigram(tok.vocab_size, report), tok, 32, p)
+
+def test_mean_instead_of_each(ready):
+    p,tok = ready
+    with pytest.raises(RuntimeError, match=r"model\(x, y, reduction='none'\) gave \(\); accepted"): P.evaluate_bpb(Bigram(tok.vocab_size, lambda m, n, x, y: n.mean()), tok, 32, p)
+
+def test_only_the_own_tokenizer(ready):
+    p,tok = ready
+    other = P.Tokenizer({bytes([i]): i for i in range(256)}, p.split_pattern)
+    with pytest.raises(P.DataError, match='takes the tokenizer of profile lab'): P.evaluate_bpb(Bigram(260), other, 8, p)
+    with pytest.raises(P.DataError, match='made with another tokenizer'): P.make_dataloader(other, 2, 8, 'train', p, 'cpu')
+    tampered = P.get_tokenizer(p)
+    tampered.token_bytes = tampered.token_bytes*2
+    model = Bigram(tok.vocab_size)
+    assert abs(P.evaluate_bpb(model, tampered, 64, p) - slow_bpb(model, p, tok)) < 1e-5, 'the lengths come from the files'
+
+def test_tiny_uses_its_text():
+    "The demo's profile: an epoch uses at least 60 % of the tokens"
+    p = get_profile('tiny')
+    figures = P.prepare(p)
+    loader = P.make_dataloader(P.get_tokenizer(p), 128, p.max_seq_len, 'train', p, 'cpu')
+    used = sum(x.numel() + len(x) for x,_,_ in itertools.takewhile(lambda o: o[2] == 1, loader))
+    loader.close()
+    print(f'{used/figures["tokens"]:.1%} of {figures["tokens"]:,} tokens')
+    assert .6 <= used/figures['tokens'] <= 1
