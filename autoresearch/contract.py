@@ -201,10 +201,9 @@ Budget.seconds = property(lambda self: _charged(self, self.t_last if self.t_end 
 def _step(self:Budget):
     "Tell the clock that one optimizer step was issued; waits until at most one step is in flight"
     self.num_steps,self.t_end,RUN.t_batch = self.num_steps+1, None, None
-    self.marks.append(_mark())
+    if (mark := _mark()) is not None: self.marks.append(mark)
     last_free = self.num_steps == self.free_steps
-    while len(self.marks) > (0 if last_free else 1):
-        if (mark := self.marks.popleft()) is not None: mark.synchronize()
+    while len(self.marks) > (0 if last_free else 1): self.marks.popleft().synchronize()
     self.t_last = self.now()
     if last_free: self.t_free = self.t_last
 Budget.step = _step
