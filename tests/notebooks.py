@@ -19,4 +19,4 @@ after = snapshot()
 if changed := [str(f.relative_to(ROOT)) for f in sorted(before.keys() | after.keys()) if before.get(f) != after.get(f)]:
     sys.exit(f'nbdev-export and nbdev-clean changed {", ".join(changed)}: edit the notebook, export, clean, commit')
 run('ar-prepare')
-run('nbdev-test', '--n_workers', '2')
+run('nbdev-test', '--n-workers', '2')
