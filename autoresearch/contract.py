@@ -315,7 +315,7 @@ def clock_facts(
 )->dict: # Seconds, steps, and the verdicts `over_budget` and `never_asked`
     "What the clock saw of a run"
     if b is None: return dict(kind='none', never_asked=True, over_budget=False, training_seconds=0., num_steps=0)
-    over = b.kind == 'seconds' and b.seconds > 1.02*b.total
+    over = b.kind == 'seconds' and b.seconds > b.total + max(0.02*b.total, 1) # a second, for the last step of a short budget
     return dict(kind=b.kind, budget=b.total, training_seconds=b.seconds, wall_seconds=(b.t_end or b.t_last)-b.t0, num_steps=b.num_steps,
         free_seconds=(b.t_free or b.t_last)-b.t0, batches=RUN.batches, budgets=RUN.budgets, never_asked=b.asked == 0 or b.num_steps == 0, over_budget=over)
 
