@@ -79,10 +79,10 @@ def read_json(
 
 # %% ../nbs/04_run.ipynb #follow
 def _follow(proc, run_dir, wall_limit, bar):
-    "Wait for the process, showing its progress; True if it ended within `wall_limit` seconds"
+    "Wait for the process, showing its progress on a terminal; True if it ended within `wall_limit` seconds"
     from tqdm import tqdm
     t0 = time.time()
-    with tqdm(total=100, disable=not bar, bar_format='{percentage:3.0f}% |{bar:30}| {elapsed} {postfix}') as show:
+    with tqdm(total=100, disable=None if bar else True, bar_format='{percentage:3.0f}% |{bar:30}| {elapsed} {postfix}') as show:
         show.set_postfix_str('starting')
         while time.time()-t0 < wall_limit:
             try: return proc.wait(.2) is not None

@@ -48,8 +48,8 @@ profile = get_profile(PROFILE)
 if profile.name == 'tiny':
     DEPTH = 2                 # 128 wide
     HEAD_DIM = 64             # two heads
-    TOTAL_BATCH_SIZE = 2**12  # 32 rows of 128 tokens
-    DEVICE_BATCH_SIZE = 32    # one forward pass per step
+    TOTAL_BATCH_SIZE = 2**11  # 16 rows of 128 tokens: small steps, many of them
+    DEVICE_BATCH_SIZE = 16    # one forward pass per step
 
 # %% ../nbs/02_train.ipynb #device
 def pick_device()->torch.device:
