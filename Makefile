@@ -8,7 +8,7 @@ install: .venv/.installed
 
 # a new stamp is made only when packaging changed, so a second call costs nothing
 .venv/.installed: pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['TARGET_KEYS', 'TEXT_KEYS', 'RUN', 'PEAKS', 'FORMATS', 'SettingsError', 'settings_path', 'read_settings', 'Profile',
-           'has_gpu', 'get_profile', 'contract_hash', 'note_batch', 'Budget', 'begin_evaluation', 'end_evaluation',
-           'peak_flops', 'write_json', 'Progress', 'final_block', 'clock_facts', 'host_facts', 'report', 'ar_help']
+           'has_gpu', 'get_profile', 'hash_files', 'contract_hash', 'note_batch', 'Budget', 'begin_evaluation',
+           'end_evaluation', 'peak_flops', 'write_json', 'Progress', 'final_block', 'clock_facts', 'host_facts',
+           'report', 'ar_help']
 
 # %% ../nbs/00_contract.ipynb #imports
-import ast, ctypes, hashlib, json, math, os, platform, re, sys, tempfile, time
+import ast, ctypes, hashlib, json, math, os, platform, re, sys, time
 from collections import deque
 from configparser import ConfigParser
 from importlib.metadata import entry_points
@@ -86,7 +87,8 @@ def read_settings(
     if not path.exists(): raise SettingsError(f'{path}: no such file')
     try:
         cfg = ConfigParser(interpolation=None, default_section='')
-        cfg.read(path, encoding='utf8')
+        cfg.read(path, encoding='utf-8-sig')
+        cfg.own = {s: set(cfg[s]) for s in cfg.sections()}
         defaults = Config(path.parent, path.name, save=False, interpolation=None).d
         for s in cfg.sections(): cfg[s] = {**defaults, **cfg[s]}
         cfg.remove_section('DEFAULT')
@@ -100,20 +102,23 @@ class Profile:
     def __setattr__(self, k, v): raise AttributeError(f'profile {self.name} is frozen: {k} is changed in settings.ini, by a human, before a TAG')
     def __repr__(self): return f'Profile({self.name}: {self.metric}, {self.direction} is better, {self.time_budget:g} s)'
     def _repr_markdown_(self):
-        rows = [f'| {k} | `{str(v).replace("|", chr(92)+"|")}` |' for k,v in self.__dict__.items() if not k.startswith('_')]
-        return '\n'.join([f'| {self.name} | |', '| --- | --- |', *rows[1:]])
+        rows = [f'| {k} | `{str(v).replace("|", chr(92)+"|")}` |' for k,v in self.__dict__.items() if k not in ('name', 'root')]
+        return '\n'.join([f'| {self.name} | |', '| --- | --- |', *rows])
 
 # %% ../nbs/00_contract.ipynb #check
-def _check(path, section, values):
-    "The section's `values` in their types, or a `SettingsError` that says which key is at fault"
+def _check(path, name, values, own):
+    "The section's `values` in their types, or a `SettingsError` that says which key is at fault; `own` are the keys that stand in it"
+    def section(k): return name if k in own or k not in values else 'DEFAULT'
     keys = TARGET_KEYS if values.get('source') == 'none' else {**TARGET_KEYS, **TEXT_KEYS}
     if unknown := sorted(set(values) - set(TARGET_KEYS) - set(TEXT_KEYS)):
-        raise SettingsError(f'{path}, section [{section}]: unknown key {unknown[0]}; accepted: {", ".join(keys)}')
+        raise SettingsError(f'{path}, section [{section(unknown[0])}]: unknown key {unknown[0]}; accepted: {", ".join(keys)}')
     res = {}
     for k,typ in keys.items():
-        if k not in values: raise SettingsError(f'{path}, section [{section}]: the key {k} is missing; accepted: {typ.__doc__}')
+        if k not in values: raise SettingsError(f'{path}, section [{name}]: the key {k} is missing; accepted: {typ.__doc__}')
         try: res[k] = typ(values[k])
-        except ValueError: raise SettingsError(f'{path}, section [{section}]: {k} = {values[k]!r}; accepted: {typ.__doc__}') from None
+        except ValueError: raise SettingsError(f'{path}, section [{section(k)}]: {k} = {values[k]!r}; accepted: {typ.__doc__}') from None
+    if res['wall_limit'] <= res['time_budget']:
+        raise SettingsError(f"{path}, section [{section('wall_limit')}]: wall_limit = {res['wall_limit']:g}; accepted: more than time_budget = {res['time_budget']:g}")
     return res
 
 # %% ../nbs/00_contract.ipynb #has-gpu
@@ -139,28 +144,38 @@ def get_profile(
     name = name or os.environ.get('AUTORESEARCH_PROFILE', '')
     if not name: name = cfg.sections()[0] if len(cfg.sections()) == 1 else 'climbmix' if has_gpu() else 'tiny'
     if name not in cfg: raise SettingsError(f'{path}: there is no profile {name!r}; accepted: {", ".join(cfg.sections())}')
-    values = _check(path, name, dict(cfg[name]))
+    values = _check(path, name, dict(cfg[name]), cfg.own[name])
     return Profile(name, {**values, 'root': path.resolve().parent})
+
+# %% ../nbs/00_contract.ipynb #hash-files
+def hash_files(
+    files:list # Paths
+)->str: # 16 hexadecimal digits
+    "Hash of the files' names and contents, in order"
+    h = hashlib.sha256()
+    for f in map(Path, files): h.update(f.name.encode() + b'\0' + f.read_bytes() + b'\0')
+    return h.hexdigest()[:16]
 
 # %% ../nbs/00_contract.ipynb #contract-hash
 def contract_hash(
     profile:Profile # The profile in force
 )->str: # 16 hexadecimal digits
-    "Hash of settings and loaded frozen modules, named and in order"
-    h = hashlib.sha256()
-    mods = [m.__file__ for n in ('autoresearch.contract', 'autoresearch.prepare', profile.evaluator.rpartition('.')[0])
-            if (m := sys.modules.get(n)) is not None]
-    for f in dict.fromkeys([str(profile.root/'settings.ini'), *mods]):
-        h.update(Path(f).name.encode() + b'\0' + Path(f).read_bytes() + b'\0')
-    return h.hexdigest()[:16]
+    "Hash of the files of settings, contract and evaluator that this process uses"
+    mods = [sys.modules[n].__file__ for n in ('autoresearch.contract', profile.evaluator.rpartition('.')[0]) if n in sys.modules]
+    return hash_files([profile.root/'settings.ini', *mods])
 
 # %% ../nbs/00_contract.ipynb #run
-RUN = SimpleNamespace(t_import=time.perf_counter(), t_batch=None, batches=0, budget=None, budgets=0, result=None)
+RUN = SimpleNamespace(t_import=time.perf_counter(), t_batch=None, batches=0, budget=None, budgets=0, result=None,
+    nonce=os.environ.get('AUTORESEARCH_NONCE', '')) # the runner's word for this one run; the record must bear it
 
 def note_batch():
-    "The loader says that a training batch was handed out: training time starts no later than with the first one"
-    if RUN.t_batch is None: RUN.t_batch = time.perf_counter()
+    "The loader says that a training batch was handed out: training time starts with the first one"
     RUN.batches += 1
+    if RUN.t_batch is not None: return
+    RUN.t_batch,b = time.perf_counter(), RUN.budget
+    if b is not None and not b.num_steps and b.now is time.perf_counter: # made before the model was: the clock starts here
+        b.t0 = b.t_last = RUN.t_batch
+        if not b.free_steps: b.t_free = b.t0
 
 # %% ../nbs/00_contract.ipynb #fence
 def _mark():
@@ -184,8 +199,9 @@ class Budget:
         p = profile or get_profile()
         self.kind = 'steps' if steps else 'seconds'
         self.total,self.free_steps,self.free_seconds,self.now = steps or p.time_budget, p.free_steps, p.free_seconds, now
-        self.num_steps,self.asked,self.t_free,self.t_end,self.marks = 0, 0, None, None, deque()
+        self.num_steps,self.asked,self.free_batches,self.t_free,self.t_end,self.marks = 0, 0, 0, None, None, deque()
         self.t0 = self.t_last = now() if RUN.t_batch is None or now is not time.perf_counter else RUN.t_batch
+        if not self.free_steps: self.t_free = self.t0
         RUN.budget,RUN.budgets = self, RUN.budgets+1
 
 # %% ../nbs/00_contract.ipynb #budget-charge
@@ -205,7 +221,7 @@ def _step(self:Budget):
     last_free = self.num_steps == self.free_steps
     while len(self.marks) > (0 if last_free else 1): self.marks.popleft().synchronize()
     self.t_last = self.now()
-    if last_free: self.t_free = self.t_last
+    if last_free: self.t_free,self.free_batches = self.t_last, RUN.batches
 Budget.step = _step
 
 # %% ../nbs/00_contract.ipynb #budget-progress
@@ -216,6 +232,7 @@ def _progress(self):
 
 def _done(self):
     "Is the budget spent? Counts the step in flight at the mean of those before it."
+    self.asked += 1
     if self.kind == 'steps': return self.num_steps >= self.total
     timed = self.num_steps - self.free_steps - len(self.marks)
     ahead = self.seconds/timed*len(self.marks) if timed > 0 and self.t_free is not None else 0
@@ -226,7 +243,7 @@ Budget.progress,Budget.done = property(_progress),property(_done)
 # %% ../nbs/00_contract.ipynb #budget-close
 def _close(self):
     "Wait for the device and stop the clock; `evaluate_bpb` calls it first"
-    if (mark := _mark()) is not None: mark.synchronize()
+    if (torch := sys.modules.get('torch')) and _mark() is not None: (torch.cuda if torch.cuda.is_initialized() else torch.mps).synchronize()
     self.marks.clear()
     self.t_end,RUN.t_batch = self.now(), None
 Budget.close = _close
@@ -243,13 +260,13 @@ def end_evaluation(
     **details # What else the record should say of it, JSON-able
 ):
     "The evaluator hands in its value, from where alone the record takes it"
-    RUN.result = dict(metric=metric, value=float(value), evaluator=evaluator, details=details)
+    RUN.result = dict(metric=metric, value=float(value), evaluator=evaluator, nonce=RUN.nonce, details=details)
 
 # %% ../nbs/00_contract.ipynb #peaks
 _AMPERE,_ADA,_RTX50 = 'NVIDIA Ampere GA102 whitepaper', 'NVIDIA Ada whitepaper', 'NVIDIA RTX Blackwell whitepaper'
 PEAKS = { # part of torch's device name -> dense bf16 TFLOP/s with float32 sums, source; the longest name that occurs counts
     'H100': (989.5, 'NVIDIA H100 datasheet, SXM'), 'H100 PCIe': (756.5, 'NVIDIA H100 datasheet, PCIe'), 'H100 NVL': (835.5, 'NVIDIA H100 NVL datasheet'),
-    'H200': (989.5, 'NVIDIA H200 datasheet'), 'B200': (2250., 'NVIDIA Blackwell datasheet'), 'A100': (312., 'NVIDIA A100 datasheet'),
+    'H200': (989.5, 'NVIDIA H200 datasheet, SXM'), 'H200 NVL': (835.5, 'NVIDIA H200 datasheet, NVL'), 'B200': (2250., 'NVIDIA Blackwell datasheet'), 'A100': (312., 'NVIDIA A100 datasheet'),
     'L4': (121., 'NVIDIA L4 datasheet'), 'L40': (181.05, 'NVIDIA L40 datasheet'), 'L40S': (362.05, 'NVIDIA L40S datasheet'),
     'RTX 3070': (40.6, _AMPERE), 'RTX 3080': (59.5, _AMPERE), 'RTX 3090': (71., _AMPERE),
     'RTX 4070': (58.3, f'{_ADA}: 2 x the FP32 rate'), 'RTX 4080': (97.5, _ADA), 'RTX 4090': (165.2, _ADA),
@@ -261,7 +278,7 @@ def peak_flops(
     device:str # Name of the device, as torch.cuda.get_device_name() gives it
 )->float: # Peak in FLOP/s, dense bf16; 0.0 for a device not in `PEAKS`, a CPU, a laptop's or a cut-down variant
     "Look up a device's peak rate"
-    names = [n for n in PEAKS if re.search(rf'\b{n}\b(?! (Ti|SUPER|D|Laptop))', device)]
+    names = [n for n in PEAKS if re.search(rf'\b{n}\b(?! (Ti|SUPER|D|Laptop))', device) and ' MIG ' not in device]
     return PEAKS[max(names, key=len)][0]*1e12 if names else 0.
 
 # %% ../nbs/00_contract.ipynb #write-json
@@ -272,15 +289,19 @@ def write_json(
     "Write `obj` to a temporary neighbour, fsync, rename: readers see the old file or the new one"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile('w', dir=path.parent, prefix=path.name, suffix='.tmp', delete=False, encoding='utf8') as f:
-        json.dump(obj, f, indent=1)
-        f.flush()
-        os.fsync(f.fileno())
-    os.replace(f.name, path)
+    text,tmp = json.dumps(obj, indent=1), path.with_name(f'{path.name}.{os.getpid()}.tmp')
+    try:
+        with open(tmp, 'w', encoding='utf8') as f:
+            f.write(text)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(tmp, path)
+    finally: tmp.unlink(missing_ok=True)
 
 # %% ../nbs/00_contract.ipynb #short
 def _short(v):
     "A figure as a person reads it: four digits, or all of them with commas"
+    if not isinstance(v, (int, float)): return str(v)
     return f'{v:,.0f}' if abs(v) >= 1000 else f'{v:.4g}' if isinstance(v, float) else str(v)
 
 # %% ../nbs/00_contract.ipynb #progress
@@ -305,9 +326,12 @@ FORMATS = dict(training_seconds='.1f', total_seconds='.1f', peak_vram_mb='.1f', 
 def final_block(
     record:dict # A record's `block`: metric first
 )->str: # Lines `key: value`, values aligned two spaces after the longest usual key
-    "The text a run prints last, made for `grep '^val_bpb:'`"
-    width = max(len(k) for k in ['training_seconds', *record]) + 3
-    return '\n'.join(['---', *(f'{k+":":<{width-1}}{v:{FORMATS.get(k, ".6f" if i == 0 else "g")}}' for i,(k,v) in enumerate(record.items()))])
+    "The text a run prints last, made for `grep '^val_bpb:'`. Raises `ValueError` naming a figure that is no number."
+    width,lines = max(len(k) for k in ['training_seconds', *record]) + 2, ['---']
+    for i,(k,v) in enumerate(record.items()):
+        try: lines.append(f'{k+":":<{width}}{v:{FORMATS.get(k, ".6f" if i == 0 else "g")}}')
+        except (TypeError, ValueError): raise ValueError(f'{k} = {v!r}; accepted: {"a whole number" if FORMATS.get(k) == "d" else "a number"}') from None
+    return '\n'.join(lines)
 
 # %% ../nbs/00_contract.ipynb #clock-facts
 def clock_facts(
@@ -317,7 +341,7 @@ def clock_facts(
     if b is None: return dict(kind='none', never_asked=True, over_budget=False, training_seconds=0., num_steps=0)
     over = b.kind == 'seconds' and b.seconds > b.total + max(0.02*b.total, 1) # a second, for the last step of a short budget
     return dict(kind=b.kind, budget=b.total, training_seconds=b.seconds, wall_seconds=(b.t_end or b.t_last)-b.t0, num_steps=b.num_steps,
-        free_seconds=(b.t_free or b.t_last)-b.t0, batches=RUN.batches, budgets=RUN.budgets, never_asked=b.asked == 0 or b.num_steps == 0, over_budget=over)
+        free_seconds=(b.t_free or b.t_last)-b.t0, batches=RUN.batches, free_batches=b.free_batches, budgets=RUN.budgets, never_asked=b.asked == 0 or b.num_steps == 0, over_budget=over)
 
 # %% ../nbs/00_contract.ipynb #host-facts
 def host_facts()->dict: # Names and versions
@@ -338,14 +362,16 @@ def report(
     "Write the record and print the final block. Raises `RuntimeError` if the evaluator handed in no value of the profile's metric."
     if RUN.result is None or RUN.result['metric'] != profile.metric:
         raise RuntimeError(f'nothing to report: {profile.evaluator} handed in no {profile.metric} in this run')
+    if profile.metric in figures: raise RuntimeError(f'report takes {profile.metric} from {profile.evaluator}, not from its caller: leave it out')
     clock = clock_facts(RUN.budget)
     own = dict(training_seconds=clock['training_seconds'], total_seconds=time.perf_counter()-RUN.t_import, num_steps=clock['num_steps'])
     vals = {**own, **figures, **own}
     block = {profile.metric: RUN.result['value'], **{k: vals.pop(k) for k in FORMATS if k in vals}, **vals}
     record = dict(block=block, direction=profile.direction, profile=profile.name, seed=seed, clock=clock, evaluation=RUN.result,
         contract=contract_hash(profile), host=host_facts(), time=time.time(), info=info or {})
+    text = final_block(block) # may refuse a figure; then nothing is written
     if run_dir: write_json(Path(run_dir)/'record.json', record)
-    print(final_block(block), flush=True)
+    print(text, flush=True)
     return record
 
 # %% ../nbs/00_contract.ipynb #help

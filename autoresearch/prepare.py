@@ -682,6 +682,29 @@ def _model_nats(model, rows, B):
         res.append(nats.detach().float().reshape(y.shape))
     return torch.cat(res)[:len(rows)]
 
+# %% ../nbs/01_prepare.ipynb #weights
+def _weights(model):
+    "Sum and sum of squares of every parameter and buffer, float64 (n, 2), on the CPU"
+    import torch
+    wide = lambda o: o.detach().to('cpu' if o.device.type == 'mps' else o.device).double()
+    return torch.stack([torch.stack([wide(o).sum(), wide(o).square().sum()]) for o in [*model.parameters(), *model.buffers()]] or [torch.zeros(2)]).cpu()
+
+# %% ../nbs/01_prepare.ipynb #remember
+_OWN = '_nats _agree _probe _own_tokenizer _model_nats _weights widen val_rows get_tokenizer begin_evaluation end_evaluation'.split()
+_TORCH = {'torch': 'where cat stack no_grad from_numpy', 'torch.nn.functional': 'cross_entropy', 'torch._tensor': 'Tensor'}
+_remembered = {}
+
+def _stands_on():
+    "The functions that the metric stands on, by name, as they are now, with their code"
+    own = {n: globals()[n] for n in _OWN}
+    torchs = {f'{m}.{n}': getattr(sys.modules[m], n) for m,ns in _TORCH.items() if m in sys.modules for n in ns.split()}
+    return {n: (f, getattr(f, '__code__', None)) for n,f in {**own, **torchs}.items()}
+
+def _intact():
+    "Raises `RuntimeError` naming a function that is not the one remembered"
+    for n,was in _stands_on().items():
+        if _remembered.setdefault(n, was) != was: raise RuntimeError(f'evaluate_bpb: {n} was replaced since it was loaded; the metric stands on it, leave it alone')
+
 # %% ../nbs/01_prepare.ipynb #evaluate-bpb
 def evaluate_bpb(
     model, # Module on its device: `model(x)` gives logits (B, T, V), `model(x, y, reduction='none')` nats per token; autocast is its own business
@@ -692,7 +715,8 @@ def evaluate_bpb(
     "Stop the clock and measure. Raises `DataError` for unprepared data or a foreign tokenizer, `RuntimeError` for a loss that isn't finite or isn't the logits'."
     import torch
     begin_evaluation()
-    t0,profile = time.perf_counter(), profile or get_profile()
+    _intact()
+    t0,profile,before = time.perf_counter(), profile or get_profile(), _weights(model)
     own = _own_tokenizer(profile, tokenizer)
     rows,info = val_rows(profile, own)
     lengths = own.token_bytes[rows[:, 1:]]
@@ -708,7 +732,12 @@ def evaluate_bpb(
             some = torch.tensor(secrets.SystemRandom().sample(range(len(rows)), min(len(rows), max(16, 2**14//profile.max_seq_len))))
             difference = _probe(model, *widen(rows[some.to(device)]), nats[some.to(device)].cpu().double(), counted[some.to(device)].cpu())
     finally: model.train(training)
+    _intact()
+    if not torch.equal(before, _weights(model)): raise RuntimeError('evaluate_bpb refuses the model: its parameters or buffers changed while it was evaluated')
     value = total/math.log(2)/int(lengths.sum())
     end_evaluation(profile.metric, value, 'autoresearch.prepare.evaluate_bpb', rows=len(rows), tokens=int((lengths > 0).sum()), bytes=int(lengths.sum()),
         seconds=time.perf_counter()-t0, probe_rows=len(some), probe_difference=difference, epochs=info['epochs'], train_shards=len(train_shards(profile)))
     return value
+
+# %% ../nbs/01_prepare.ipynb #remember-now
+_intact() # from now on; torch's functions too if it is loaded, as it is in a canvas

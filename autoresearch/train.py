@@ -359,6 +359,8 @@ def build(seed=SEED):
     torch.manual_seed(seed)
     torch.set_float32_matmul_precision('high')
     device = pick_device()
+    if device.type == 'cpu' and profile.source == 'hub':
+        raise RuntimeError(f'profile {profile.name} needs a GPU and torch sees none: install a torch build that suits the driver, or set AUTORESEARCH_PROFILE=tiny')
     attention = choose_attention(device, os.environ.get('AUTORESEARCH_ATTENTION', ''))
     print(f'{profile.name} on {device.type}, attention {attention.name}', *attention.passed, sep='; ')
     with device: model = GPT(build_config(), attention).init_weights(device)
@@ -399,6 +401,7 @@ def train(budget:Budget, seed=SEED, run_dir=RUN_DIR):
             gc.collect()
             gc.freeze()
             gc.disable()
+            t_last = now
             continue
         value = losses[step % 2].item() # of the step before: that one is complete
         if not value <= 100:

@@ -19,7 +19,6 @@ def clone():
     shutil.rmtree(CLONE.parent/'repo', ignore_errors=True)
     CLONE.parent.mkdir(parents=True, exist_ok=True)
     call('git', 'clone', '--quiet', '--no-hardlinks', str(ROOT), str(CLONE), cwd=ROOT)
-    call('git', 'checkout', '--quiet', '-B', 'autoresearch/demo')
 
 def copy_results():
     "To the top, but never over a ledger that is not the last demo's own"
@@ -33,6 +32,7 @@ def main():
     t0 = time.time()
     clone()
     call(BIN/'ar-prepare')
+    call(BIN/'ar-setup', 'demo')
     call(BIN/'ar-run', '-m', 'baseline')
     call(BIN/'ar-frontier')
     if note := copy_results(): print(note)

@@ -637,3 +637,38 @@ def test_tiny_uses_its_text():
     loader.close()
     print(f'{used/figures["tokens"]:.1%} of {figures["tokens"]:,} tokens')
     assert .6 <= used/figures['tokens'] <= 1
+
+class Learner(Bigram):
+    "Moves a weight whenever it is asked for a loss"
+    def forward(self, x, y=None, reduction='mean'):
+        if y is not None: self.table.weight.data[0, 0] += 1e-3
+        return super().forward(x, y, reduction)
+
+def test_a_learner_is_refused(ready, monkeypatch):
+    p,tok = ready
+    monkeypatch.setattr(contract.RUN, 'result', None)
+    with pytest.raises(RuntimeError, match='parameters or buffers changed while it was evaluated'): P.evaluate_bpb(Learner(tok.vocab_size), tok, 32, p)
+    assert contract.RUN.result is None
+
+@pytest.mark.parametrize('where, name', [(P, '_nats'), (P, 'widen'), (P, 'end_evaluation'), (torch.nn.functional, 'cross_entropy'), (torch, 'where')])
+def test_a_replaced_function_is_noticed(ready, monkeypatch, where, name):
+    "By another function, as a canvas might, or by other code in the same function"
+    p,tok = ready
+    P._intact()
+    monkeypatch.setattr(contract.RUN, 'result', None)
+    real = getattr(where, name)
+    monkeypatch.setattr(where, name, lambda *a, **kw: real(*a, **kw))
+    with pytest.raises(RuntimeError, match=f'{name} was replaced since it was loaded'): P.evaluate_bpb(Bigram(tok.vocab_size), tok, 32, p)
+    monkeypatch.undo()
+    if hasattr(real, '__code__'):
+        code = real.__code__
+        try:
+            real.__code__ = code.replace(co_name='mine')
+            with pytest.raises(RuntimeError, match=f'{name} was replaced'): P._intact()
+        finally: real.__code__ = code
+    assert contract.RUN.result is None
+
+def test_functions_are_remembered_at_import():
+    "In a canvas torch is loaded first: torch's functions are remembered before any of its cells can touch them"
+    code = 'import torch, autoresearch.prepare as P; assert "torch.nn.functional.cross_entropy" in P._remembered and "_nats" in P._remembered'
+    subprocess.run([sys.executable, '-c', code], check=True)

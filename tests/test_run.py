@@ -32,9 +32,9 @@ def clone(tmp_path_factory):
             (root/f).parent.mkdir(parents=True, exist_ok=True)
             (root/f).write_bytes((ROOT/f).read_bytes())
     settings(root, time_budget=2)
-    run('git', 'checkout', '-q', '-b', 'autoresearch/may1')
     run('git', 'add', '-A')
     run('git', '-c', 'user.name=t', '-c', 'user.email=t@example.org', 'commit', '-qm', 'as it is, 2 s')
+    assert ar(root, 'ar-setup', 'may1').returncode == 0
     return root
 
 def ar(root, command, *args):
@@ -46,7 +46,7 @@ def test_baseline(clone):
     lines = (clone/'results.tsv').read_text().splitlines()
     assert lines[0] == 'commit\tval_bpb\tmemory_gb\tstatus\tdescription'
     head = subprocess.run(['git', 'rev-parse', '--short=7', 'HEAD'], cwd=clone, capture_output=True, text=True).stdout.strip()
-    run_dir, = (clone/'runs/may1').iterdir()
+    run_dir, = (clone/'runs/may1').glob('0*')
     record,notes = (json.loads((run_dir/n).read_text()) for n in ('record.json', 'experiment.json'))
     assert lines[1:] == [f"{head}\t{record['block']['val_bpb']:.6f}\t0.0\tkeep\tbaseline"] and run_dir.name == f'001-{head}'
     log = (clone/'run.log').read_text()
@@ -56,16 +56,6 @@ def test_baseline(clone):
     assert json.loads((run_dir/'progress.json').read_text())['percent'] == 100
     r = ar(clone, 'ar-frontier')
     assert r.returncode == 0 and (clone/'progress.png').read_bytes()[:4] == b'\x89PNG' and r.stdout.strip().endswith('progress.png')
-
-def test_dirty_canvas_is_refused(clone):
-    nb = clone/'nbs/02_train.ipynb'
-    before,rows = nb.read_text(), (clone/'results.tsv').read_text() if (clone/'results.tsv').exists() else None
-    try:
-        nb.write_text(before.replace('DEPTH = 2', 'DEPTH = 1'))
-        r = ar(clone, 'ar-run', '-m', 'not committed')
-        assert r.returncode and 'nbs/02_train.ipynb' in r.stderr and 'commit' in r.stderr
-    finally: nb.write_text(before)
-    assert rows is None or (clone/'results.tsv').read_text() == rows
 
 def test_papermill_alone_honours_parameters(clone, tmp_path):
     cmd = [BIN/'papermill', '-p', 'SEED', '7', '-p', 'RUN_DIR', str(tmp_path/'r'), 'nbs/02_train.ipynb', str(tmp_path/'out.ipynb'), '--no-progress-bar']
@@ -92,7 +82,7 @@ def reporting(value='1.5', evaluator='autoresearch.prepare.evaluate_bpb', during
     ('no-metric', 'no record.json', [FORGED]),
     ('no-metric', 'no record.json', ['exit(1)']),
     ('nan', 'FloatingPointError: loss nan', ['print("FAIL")\nraise FloatingPointError("loss nan")']),
-    ('oom', '', ['import os; os.kill(os.getpid(), 9)']),
+    ('oom', 'the kernel was killed', ['import os; os.kill(os.getpid(), 9)']),
     ('oom', 'OutOfMemoryError', ['class OutOfMemoryError(RuntimeError): pass\nraise OutOfMemoryError("CUDA out of memory")']),
     ('untrusted', 'not from autoresearch.prepare.evaluate_bpb', [reporting(evaluator='canvas.mine')]),
     ('untrusted', 'val_bpb is nan', [reporting(value='float("nan")')]),
@@ -108,8 +98,8 @@ def test_outcomes(tmp_path, want, reason, cells):
 def test_wall_limit_kills_everything(tmp_path):
     cell = 'import os, subprocess; subprocess.Popen(["setsid", "sleep", "97531"])\nprint(os.getpid(), flush=True)\nwhile True: pass'
     t0 = time.time()
-    r = run_cells(tmp_path, cell, wall_limit=4)
-    assert r.status == 'timeout' and r.reason == 'over 4 s' and time.time()-t0 < 4+5
+    r = run_cells(tmp_path, cell, wall_limit=4, time_budget=1)
+    assert r.status == 'timeout' and r.reason == 'killed after 4 s' and time.time()-t0 < 4+5
     time.sleep(.2)
     left = [p.info for p in psutil.process_iter(['cmdline']) if '97531' in (p.info['cmdline'] or []) or str(tmp_path) in ' '.join(p.info['cmdline'] or [])]
     assert not left

@@ -1,0 +1,326 @@
+"ar-cells: bytes that must not move, editors at once, editors killed, requests that are refused"
+import difflib, io, json, os, random, resource, shutil, signal, stat, subprocess, sys, time
+from pathlib import Path
+import pytest
+from fastcore.nbio import mk_cell, mk_stream, nb2str, new_nb, write_nb
+from nbdev.clean import nbdev_clean
+from autoresearch.cells import (CellsError, ar_cells, canvas_path, cells_diff, delete_cell, edit_cell, insert_cell, list_cells,
+    parse_cells, replace_cell, show_cells, _locked)
+
+ROOT = Path(__file__).parent.parent
+COMMAND = [sys.executable, '-c', 'from autoresearch.cells import ar_cells; ar_cells()']
+
+@pytest.fixture
+def canvas(tmp_path): return Path(shutil.copy(ROOT/'nbs/02_train.ipynb', tmp_path/'canvas.ipynb'))
+
+@pytest.fixture
+def small(tmp_path):
+    path = tmp_path/'small.ipynb'
+    write_nb(new_nb([mk_cell('# Small', 'markdown', id='title'), mk_cell('SEED = 1', id='parameters', metadata=dict(tags=['parameters'])),
+        mk_cell('x = 1\ny = 2\nz = 3', id='xyz', outputs=[mk_stream('stdout', 'out\n')]), mk_cell('print(x)', id='show-x', outputs=[mk_stream('stdout', '1\n')])]), path)
+    return path
+
+def source(path, cell): return next(''.join(c['source']) for c in json.loads(path.read_text())['cells'] if c['id'] == cell)
+
+def changed(before, after): return [l for l in difflib.ndiff(before.decode().splitlines(), after.decode().splitlines()) if l[0] in '+-']
+
+def command(*words, **kwargs): return subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, timeout=60, **kwargs)
+
+# the bytes
+
+def test_one_line_of_the_canvas(canvas):
+    before = canvas.read_bytes()
+    diff = edit_cell(canvas, 'hparams', 'DEPTH = 8 ', 'DEPTH = 9 ')
+    assert changed(before, canvas.read_bytes()) == [
+        '-     "DEPTH = 8                   # layers\\n",', '+     "DEPTH = 9                   # layers\\n",']
+    assert canvas.read_bytes() == before.replace(b'DEPTH = 8  ', b'DEPTH = 9  ')
+    assert [l for l in diff.splitlines() if l[0] in '+-'] == [
+        '--- hparams', '+++ hparams', '-DEPTH = 8                   # layers', '+DEPTH = 9                   # layers']
+
+def test_cells_of_the_canvas_there_and_back(canvas):
+    "Cells deleted and inserted again, changed and changed back, give the file that was there"
+    before = canvas.read_bytes()
+    cells = json.loads(before)['cells']
+    for prev,c in [*zip(cells, cells[1:])][::3]:
+        src = ''.join(c['source'])
+        assert replace_cell(canvas, c['id'], src + '\n# é ü 漢') and replace_cell(canvas, c['id'], src)
+        if c['id'] == 'parameters': continue
+        delete_cell(canvas, c['id'])
+        insert_cell(canvas, prev['id'], c['id'], src, c['cell_type'] == 'markdown')
+    assert canvas.read_bytes() == before
+
+def test_clean_finds_nothing_to_do(canvas, monkeypatch):
+    edit_cell(canvas, 'hparams', 'MATRIX_LR = 0.04', 'MATRIX_LR = 0.05')
+    replace_cell(canvas, 'norm-why', 'Prose with "quotes", a \\ and\n\na blank line.\n')
+    replace_cell(canvas, 'parameters', '#| export\nSEED = 7\nPROFILE = ""\nRUN_DIR = ""')
+    insert_cell(canvas, 'norm', 'norm-two', '#| export\ndef norm2(x):\n\n    return norm(norm(x))\n')
+    insert_cell(canvas, 'report', 'last', 'The end.', markdown=True)
+    delete_cell(canvas, 'title')
+    delete_cell(canvas, 'curves')
+    before = canvas.read_bytes()
+    monkeypatch.chdir(ROOT) # where nbdev's configuration is
+    nbdev_clean(str(canvas))
+    assert canvas.read_bytes() == before and nb2str(json.loads(before)).encode() == before
+
+FOREIGN = '''{"nbformat": 4, "nbformat_minor": 5,   "metadata": {"cells": [1], "x_": 1.50e3},
+  "cells": [
+    { "id": "a", "cell_type": "code", "execution_count": 3, "metadata": {"scrolled_": true}, "source": "a = 1\\nb = 2",
+      "outputs": [{"output_type": "display_data", "metadata": {}, "data": {"application/json": {"": 1, "self": 2, "k_": 1e2}}}] },
+    {"source": ["c = '\\u00e9'"], "outputs": [], "metadata": {}, "id": "b", "execution_count": null, "cell_type": "code"}
+  ,
+    {"id":"c","cell_type":"markdown","metadata":{},"source":["# h"]}]  }
+'''
+
+def test_foreign_formatting_stays(tmp_path):
+    "Another program's style, and keys that a rewrite would lose, are left alone outside the edited cell"
+    path = tmp_path/'foreign.ipynb'
+    path.write_bytes(FOREIGN.replace('\n', '\r\n').encode())
+    edit_cell(path, 'b', 'c =', 'd =')
+    head,_,tail = path.read_bytes().decode().partition(' {\n   "cell_type": "code",\n   "execution_count": null,\n   "id": "b"')
+    assert tail and FOREIGN.replace('\n', '\r\n').startswith(head) and tail.endswith('\r\n  ,\r\n    {"id":"c","cell_type":"markdown","metadata":{},"source":["# h"]}]  }\r\n')
+    insert_cell(path, 'c', 'd', 'e = 1')
+    delete_cell(path, 'b')
+    assert path.read_bytes().decode().startswith(FOREIGN[:FOREIGN.index('    {"source"')].rstrip(',\n').replace('\n', '\r\n'))
+    assert [c['id'] for c in json.loads(path.read_text())['cells']] == ['a', 'c', 'd']
+    delete_cell(path, 'a')
+    assert [c['id'] for c in json.loads(path.read_text())['cells']] == ['c', 'd']
+
+def test_outputs(small):
+    edit_cell(small, 'xyz', 'x = 1', 'x = 2')
+    outputs = {c['id']: c['outputs'] for c in json.loads(small.read_text())['cells'] if c['cell_type'] == 'code'}
+    assert outputs['xyz'] == [] and outputs['show-x']
+
+def test_no_change_writes_nothing(small):
+    before = small.stat()
+    assert edit_cell(small, 'xyz', 'x = 1', 'x = 1') == replace_cell(small, 'xyz', 'x = 1\ny = 2\nz = 3\n') == ''
+    assert small.stat() == before and json.loads(small.read_text())['cells'][2]['outputs']
+
+@pytest.mark.parametrize('old, new, expected', [
+    ('y = 2', '', 'x = 1\nz = 3'), ('z = 3', '', 'x = 1\ny = 2'), ('x = 1', '', 'y = 2\nz = 3'), ('x = 1\ny = 2\nz = 3', '', ''),
+    ('y = 2\n', '', 'x = 1\nz = 3'), ('z = 3\n', '', 'x = 1\ny = 2'), ('= 2', '= 3', 'x = 1\ny = 3\nz = 3'),
+    ('y = 2', 'y = 2\nw = 4', 'x = 1\ny = 2\nw = 4\nz = 3'), ('2\nz', '2; z', 'x = 1\ny = 2; z = 3')])
+def test_edits(small, old, new, expected):
+    edit_cell(small, 'xyz', old, new)
+    assert source(small, 'xyz') == expected
+
+# the file
+
+def test_mode_and_link_stay(small, tmp_path):
+    small.chmod(0o640)
+    link = tmp_path/'sub'/'link.ipynb'
+    link.parent.mkdir()
+    link.symlink_to(small)
+    edit_cell(link, 'xyz', 'x = 1', 'x = 5')
+    assert link.is_symlink() and source(small, 'xyz').startswith('x = 5') and stat.S_IMODE(small.stat().st_mode) == 0o640
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['small.ipynb', 'sub'] and [*link.parent.iterdir()] == [link]
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may write everywhere')
+def test_read_only(small):
+    small.chmod(0o440)
+    with pytest.raises(CellsError, match='read-only'): edit_cell(small, 'xyz', 'x = 1', 'x = 5')
+
+def test_no_room(small):
+    "A write that the system cuts off leaves the notebook and no temporary file"
+    before = small.read_bytes()
+    p = command('edit', 'xyz', '--old', 'x = 1', '--new', 'x = 5', '--notebook', small,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200)))
+    assert p.returncode == 1 and 'File too large' in p.stderr and 'Traceback' not in p.stderr
+    assert small.read_bytes() == before and [*small.parent.iterdir()] == [small]
+
+EDITOR = '''
+import sys
+from autoresearch.cells import edit_cell
+path,cell,n = sys.argv[1], sys.argv[2], int(sys.argv[3])
+for i in range(n): edit_cell(path, cell, f'count = {i}\\n', f'count = {i+1}\\n')
+'''
+
+def test_editors_at_once(tmp_path):
+    "Three editors, one notebook: every edit arrives, and whoever reads sees a whole notebook"
+    path,n = tmp_path/'shared.ipynb', 40
+    write_nb(new_nb([mk_cell('count = 0', id=f'cell-{k}') for k in 'abc']), path)
+    editors = [subprocess.Popen([sys.executable, '-c', EDITOR, path, f'cell-{k}', str(n)]) for k in 'abc']
+    seen = set()
+    while any(p.poll() is None for p in editors):
+        seen.add(show_cells(path))
+        time.sleep(.005)
+    assert [p.returncode for p in editors] == [0, 0, 0] and len(seen) > 3
+    assert [source(path, f'cell-{k}') for k in 'abc'] == [f'count = {n}']*3
+
+def test_killed_editor(tmp_path):
+    "SIGKILL at any moment leaves a whole notebook, and no lock"
+    path,rng = tmp_path/'killed.ipynb', random.Random(1)
+    count = 0
+    for _ in range(8):
+        write_nb(new_nb([mk_cell('count = 0', id='cell-a'), mk_cell('pass\n'*2000, id='ballast')]), path)
+        p = subprocess.Popen([sys.executable, '-c', EDITOR, path, 'cell-a', '100000'])
+        while source(path, 'cell-a') == 'count = 0': time.sleep(.01)
+        time.sleep(rng.random()*.05)
+        p.send_signal(signal.SIGKILL)
+        p.wait()
+        assert nb2str(json.loads(path.read_text())) == path.read_text()
+        count += int(source(path, 'cell-a').split()[-1])
+        insert_cell(path, 'cell-a', 'after', 'x = 1')
+        assert [*tmp_path.iterdir()] == [path]
+    assert count > 8
+
+def test_lock_is_waited_for(small):
+    with _locked(small.parent):
+        with pytest.raises(CellsError, match='locked for 0.05 s by another editor'):
+            with _locked(small.parent, timeout=.05): pass
+    edit_cell(small, 'xyz', 'x = 1', 'x = 5')
+
+# refusals
+
+REFUSED = [
+    (['show', 'xyy'], "no cell 'xyy'; did you mean xyz"), (['show'], 'name the cells, or say --all'), (['show', 'xyz', '--all'], 'name the cells'),
+    (['edit', 'nothing-like-it', '--old', 'x', '--new', 'y'], "no cell 'nothing-like-it' `ar-cells` lists all"),
+    (['edit', 'xyz', '--old', 'print', '--new', 'y'], 'xyz: the old text occurs 0 times; it is in show-x'),
+    (['edit', 'xyz', '--old', 'y =2', '--new', 'y'], 'xyz: the old text occurs 0 times; nearest is line 2: y = 2'),
+    (['edit', 'xyz', '--old', ' = ', '--new', 'y'], 'xyz: the old text occurs 3 times, in lines 1, 2, 3'),
+    (['edit', 'xyz', '--old', '', '--new', 'y'], 'the old text is empty'), (['edit', 'xyz', '--old', 'x'], 'either --new TEXT or --new-file FILE'),
+    (['edit', 'xyz', '--old', 'x', '--old-file', 'f', '--new', 'y'], 'either --old TEXT or --old-file FILE'),
+    (['edit', 'xyz', '--old-file', '-', '--new-file', '-'], 'only one of'),
+    (['edit', 'xyz', '--old', '2', '--new', '2 +'], 'xyz, line 2: invalid syntax: y = 2 +'),
+    (['edit', 'xyz', '--old', '2', '--new', '(2'], "xyz, line 2: '(' was never closed"),
+    (['edit', 'xyz', '--old', '2', '--new', '2\nreturn'], "xyz, line 3: 'return' outside function"),
+    (['edit', 'xyz', '--old', 'y', '--new', '!ls\ny'], 'xyz, line 2: invalid syntax: !ls'),
+    (['edit', 'xyz', '--old', '2', '--new', '"\udcff"'], 'xyz, line 1: '), (['edit', 'title', '--old', 'Small', '--new', '\udcff'], 'not UTF-8'),
+    (['replace', 'xyz', 'no/such/file'], 'no/such/file: No such file'), (['replace', 'xyz', '.'], '.: Is a directory'),
+    (['replace', 'xyz', '/dev/null'], 'the new source is empty; `ar-cells delete xyz`'),
+    (['insert', '--after', 'xyz', '--id', 'show-x', 'new.py'], 'there is a cell show-x already'),
+    *((['insert', '--after', 'xyz', '--id', i, 'new.py'], 'is no name for a cell') for i in ('Two', 'a_b', '2b', 'a--b', 'a-', 'deadbeef', 'a'*65, '')),
+    (['insert', '--after', 'zyx', '--id', 'new', 'new.py'], "no cell 'zyx'"), (['insert', '--after', 'xyz', '--id', 'new', 'bad.py'], 'new, line 2: '),
+    (['delete', 'parameters'], 'can be edited but not deleted'), (['delete', 'zyx'], "no cell 'zyx'"), (['remove', 'xyz'], "no verb 'remove'; accepted: list, show"),
+]
+
+@pytest.mark.parametrize('words, message', REFUSED, ids=[' '.join(w)[:40].encode('ascii', 'replace').decode() for w,_ in REFUSED])
+def test_refused(small, monkeypatch, words, message):
+    monkeypatch.chdir(small.parent)
+    Path('new.py').write_text('n = 1\n')
+    Path('bad.py').write_text('n = 1\nn = = 1\n')
+    before = small.read_bytes(), small.stat()
+    with pytest.raises(SystemExit) as e: ar_cells([*words, '--notebook', 'small.ipynb'])
+    assert e.value.code.startswith('ar-cells: ') and message in e.value.code, e.value.code
+    assert (small.read_bytes(), small.stat()) == before
+
+def test_refusal_of_a_process(small):
+    p = command('delete', 'parameters', '--notebook', small)
+    assert (p.returncode, p.stdout, p.stderr.count('\n')) == (1, '', 1) and p.stderr.startswith('ar-cells: parameters: ')
+    assert command('delete', '--notebook', small).returncode == 2
+
+@pytest.mark.parametrize('text, message', [(None, 'No such file'), ('', 'not a notebook'), ('{"cells": [', 'not a notebook'), ('[]', 'not a notebook'), ('7', 'not a notebook'),
+    ('{"a": 1}', "not a notebook: notebook requires 'cells'"), ('\ufeff{}', 'not a notebook'), ('{"cells": [1], "metadata": {}, "nbformat": 4}', 'not a notebook'),
+    ('{"cells": [{"cell_type": "markdown", "metadata": {}, "source": []}], "metadata": {}, "nbformat": 4}', 'cell 1 has no id; nbdev-clean gives one')])
+def test_no_notebook(tmp_path, text, message):
+    path = tmp_path/'broken.ipynb'
+    if text is not None: path.write_text(text)
+    for words in (['list'], ['delete', 'x']):
+        with pytest.raises(SystemExit) as e: ar_cells([*words, '--notebook', str(path)])
+        assert str(path) in e.value.code and message in e.value.code
+    assert not path.exists() if text is None else path.read_text() == text
+
+def test_twice_the_same_id(tmp_path):
+    path = tmp_path/'twice.ipynb'
+    write_nb(new_nb([mk_cell('a = 1', id='a'), mk_cell('b = 1', id='a')]), path)
+    with pytest.raises(CellsError, match='duplicate cell id.*a'): edit_cell(path, 'a', 'a = 1', 'a = 2')
+
+def test_magics_stay_where_they_were(tmp_path):
+    path = tmp_path/'magics.ipynb'
+    write_nb(new_nb([mk_cell('x = 1\n%time y = 2\nfiles = !ls', id='magic'), mk_cell('%%bash\nls |', id='bash'), mk_cell('x = 1', id='plain')]), path)
+    assert parse_cells(path) == []
+    edit_cell(path, 'magic', 'x = 1', 'x = 2\n!pwd')
+    edit_cell(path, 'bash', 'ls |', 'ls | cat')
+    with pytest.raises(CellsError, match='magic, line 1: '): edit_cell(path, 'magic', 'x = 2', 'x = = 2')
+    with pytest.raises(CellsError, match='plain, line 1: '): edit_cell(path, 'plain', 'x = 1', '%time x = 1')
+    with pytest.raises(CellsError, match='new, line 1: '): insert_cell(path, 'plain', 'new', '!ls')
+    insert_cell(path, 'plain', 'prose', '!ls is a magic', markdown=True)
+
+def test_parse_cells(canvas):
+    assert parse_cells(canvas) == []
+    nb = json.loads(canvas.read_text())
+    for c in nb['cells']:
+        if c['id'] == 'norm': c['source'] = ['#| export\n', 'def norm(x):\n', 'return x']
+        if c['id'] == 'loop': c['source'] = ['x = 1\n', 'y = "\x00"']
+    (norm,line,message),(loop,_,null) = parse_cells(nb)
+    assert (norm, line, loop) == ('norm', 3, 'loop') and 'expected an indented block' in message and 'null' in null
+
+# the command
+
+def test_text_from_files_and_stdin(small, tmp_path, monkeypatch, capsys):
+    old,new = tmp_path/'old', tmp_path/'new'
+    old.write_text('y = 2\n')
+    new.write_text('y = "$HOME `ls` \'q\' \\\\n"\n')
+    nb = ['--notebook', str(small)]
+    ar_cells(['edit', 'xyz', '--old-file', str(old), '--new-file', str(new), *nb])
+    assert source(small, 'xyz') == 'x = 1\ny = "$HOME `ls` \'q\' \\\\n"\nz = 3'
+    monkeypatch.setattr('sys.stdin', io.StringIO('x = 1\nw = 0\n'))
+    ar_cells(['edit', 'xyz', '--old', 'x = 1', '--new-file', '-', *nb])
+    assert source(small, 'xyz').startswith('x = 1\nw = 0\ny =')
+    old.write_text('w = 0\n')
+    new.write_text('')
+    ar_cells(['edit', 'xyz', '--old-file', str(old), '--new-file', str(new), *nb])
+    assert source(small, 'xyz').startswith('x = 1\ny =')
+    for words in (['replace', 'xyz', '-'], ['insert', '--after', 'xyz', '--id', 'new-one', '-'], ['insert', '-', '--after', 'xyz', '--markdown', '--id', 'prose']):
+        monkeypatch.setattr('sys.stdin', io.StringIO('\nq = 9\n\n'))
+        ar_cells([*words, *nb])
+    assert source(small, 'xyz') == source(small, 'new-one') == source(small, 'prose') == 'q = 9'
+    capsys.readouterr()
+    new.write_text('q = 9')
+    ar_cells(['replace', 'xyz', str(new), *nb])
+    assert capsys.readouterr().out == 'no change\n'
+    ar_cells(['delete', 'prose', *nb])
+    ar_cells(['show', 'new-one', '--numbers', 'xyz', *nb])
+    assert capsys.readouterr().out.endswith('# %% new-one\n  1  q = 9\n\n# %% xyz\n  1  q = 9\n')
+
+def test_list(small, capsys):
+    ar_cells(['--notebook', str(small)])
+    assert capsys.readouterr().out == '# Small  (title)\n  parameters code   1  [parameters] SEED = 1\n  xyz        code   3  x = 1\n  show-x     code   1  print(x)\n'
+
+def test_list_of_the_canvas():
+    cells = list_cells(ROOT/'nbs/02_train.ipynb')
+    lines = repr(cells).splitlines()
+    assert len(lines) == len(cells) and max(map(len, lines)) <= 100
+    at = {c.id: c for c in cells}
+    assert at['parameters'].tags == ['parameters'] and at['hparams'].heading == '## Hyperparameters' and at['hparams'].first.startswith('DEPTH = 8')
+    assert at['config'].first.startswith('class ') and len([l for l in lines if '## Hyperparameters' in l]) == 1
+
+def test_the_nearest_settings_name_the_canvas(tmp_path, monkeypatch):
+    assert canvas_path(ROOT/'nbs') == ROOT.resolve()/'nbs/02_train.ipynb'
+    text = (ROOT/'settings.ini').read_text().replace('canvas = nbs/02_train.ipynb', 'canvas = other.ipynb')
+    (tmp_path/'settings.ini').write_text(text)
+    monkeypatch.chdir(tmp_path)
+    assert canvas_path() == tmp_path/'other.ipynb'
+    (tmp_path/'settings.ini').write_text(text + 'canvas = tiny.ipynb\n') # the last section is [tiny]
+    assert canvas_path() == tmp_path/'tiny.ipynb' # conftest chooses it
+    monkeypatch.setenv('AUTORESEARCH_PROFILE', 'climbmix')
+    assert canvas_path() == tmp_path/'other.ipynb'
+
+def test_nothing_heavy_is_imported():
+    code = 'import sys; from autoresearch.cells import ar_cells; ar_cells(); print(sorted({m.split(".")[0] for m in sys.modules} & {"torch", "papermill", "nbformat", "matplotlib", "numpy", "pandas", "IPython"}))'
+    p = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT, env={k: v for k,v in os.environ.items() if k != 'AUTORESEARCH_PROFILE'})
+    assert p.returncode == 0 and p.stdout.endswith('\n[]\n'), p.stdout[-200:] + p.stderr
+
+def test_help(capsys):
+    ar_cells(['-h'])
+    out = capsys.readouterr().out
+    assert all(f'ar-cells {v} ' in out for v in ('list', 'show', 'edit', 'replace', 'insert', 'delete'))
+    with pytest.raises(SystemExit) as e: ar_cells(['edit', '-h'])
+    assert e.value.code == 0 and '--old-file' in capsys.readouterr().out
+
+# the diff
+
+def test_cells_diff(small):
+    old = json.loads(small.read_text())
+    assert cells_diff(old, small) == ''
+    delete_cell(small, 'show-x')
+    edit_cell(small, 'xyz', 'y = 2', 'y = 3')
+    insert_cell(small, 'title', 'prose', 'why', markdown=True)
+    assert cells_diff(old, small).splitlines() == ['--- /dev/null', '+++ prose [markdown] (after title)', '@@ -0,0 +1 @@', '+why',
+        '--- xyz', '+++ xyz', '@@ -1,3 +1,3 @@', ' x = 1', '-y = 2', '+y = 3', ' z = 3', '--- show-x', '+++ /dev/null', '@@ -1 +0,0 @@', '-print(x)']
+
+def test_cells_diff_of_kinds_tags_and_moves(small):
+    old,new = json.loads(small.read_text()), json.loads(small.read_text())
+    new['cells'].insert(0, new['cells'].pop())
+    new['cells'][2]['metadata'] = {}
+    new['cells'][3]['outputs'] = []
+    assert cells_diff(old, new).splitlines() == ['--- show-x', '+++ show-x (after nothing)', '--- parameters #parameters', '+++ parameters']

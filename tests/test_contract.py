@@ -1,0 +1,471 @@
+"""The contract at its edges: broken settings, a clock turned by hand, a device that only records, the record and who may write it."""
+import json, math, os, re, subprocess, sys, threading, time
+from pathlib import Path
+from types import SimpleNamespace
+import pytest
+from autoresearch import contract as c
+
+ROOT = Path(__file__).parent.parent
+INI = (ROOT/'settings.ini').read_text(encoding='utf8')
+KEYS = ['training_seconds', 'total_seconds', 'peak_vram_mb', 'mfu_percent', 'total_tokens_M', 'num_steps', 'num_params_M', 'depth']
+TARGET = """[DEFAULT]
+canvas = target.ipynb
+frozen = settings.ini measure.py
+metric = {metric}
+direction = higher
+evaluator = measure.score
+ledger = results.tsv
+runs = runs
+log = run.log
+picture = progress.png
+time_budget = 5
+wall_limit = 20
+free_steps = 0
+free_seconds = 1
+source = none
+[{name}]
+"""
+
+@pytest.fixture(autouse=True)
+def fresh_run():
+    "RUN as a new process has it, and as it was afterwards"
+    before = dict(vars(c.RUN))
+    vars(c.RUN).update(t_batch=None, batches=0, budget=None, budgets=0, result=None)
+    yield
+    vars(c.RUN).clear()
+    vars(c.RUN).update(before)
+
+@pytest.fixture
+def ini(tmp_path):
+    "Writes a settings.ini; gives its path"
+    def write(text):
+        (tmp_path/'settings.ini').write_text(text, encoding='utf8')
+        return tmp_path/'settings.ini'
+    return write
+
+def changed(old, new):
+    "This repository's settings with one text replaced, once"
+    assert INI.count(old) == 1, old
+    return INI.replace(old, new)
+
+def complaint(path, name='tiny'):
+    with pytest.raises(c.SettingsError) as e: c.get_profile(name, path)
+    return str(e.value)
+
+# settings
+
+def test_an_unknown_profile_is_named_with_the_known_ones():
+    text = complaint(ROOT/'settings.ini', 'huge')
+    assert str(ROOT/'settings.ini') in text and "'huge'" in text and 'climbmix, climbmix60, tiny' in text
+
+@pytest.mark.parametrize('name', ['DEFAULT', 'default', ' tiny', 'Tiny'])
+def test_only_sections_are_profiles(name): assert 'accepted: climbmix, climbmix60, tiny' in complaint(ROOT/'settings.ini', name)
+
+@pytest.mark.parametrize('key', [*c.TARGET_KEYS, *c.TEXT_KEYS])
+def test_a_missing_key_is_named(ini, key):
+    path = ini(re.sub(rf'^{key} = .*\n', '', INI, flags=re.M))
+    text = complaint(path)
+    accepted = {**c.TARGET_KEYS, **c.TEXT_KEYS}[key].__doc__
+    assert all(o in text for o in (str(path), '[tiny]', f'the key {key} is missing', accepted))
+
+@pytest.mark.parametrize('key, bad, accepted', [
+    ('time_budget', 'soon', 'seconds above 0'), ('time_budget', 'nan', 'seconds above 0'), ('time_budget', 'inf', 'seconds above 0'),
+    ('wall_limit', '0', 'seconds above 0'), ('free_seconds', '-1', 'seconds above 0'), ('free_steps', '1.5', 'a whole number, 0 or above'),
+    ('free_steps', '-1', 'a whole number, 0 or above'), ('vocab_size', '0', 'a whole number above 0'), ('train_shards', '-2', '-1 for all'),
+    ('train_shards', '0', '-1 for all'), ('direction', 'down', 'lower or higher'), ('source', 'disk', 'hub or embedded or none'),
+    ('evaluator', 'evaluate_bpb', 'package.module.function'), ('metric', '', 'not empty'), ('max_seq_len', '2_0 48', 'a whole number above 0')])
+def test_a_wrong_value_names_file_section_key_and_accepted(ini, key, bad, accepted):
+    body = re.sub(rf'^{key} = .*\n', '', INI.split('[tiny]')[1], flags=re.M)
+    path = ini(f'{INI.split("[tiny]")[0]}[tiny]\n{key} = {bad}\n{body}')
+    text = complaint(path)
+    assert all(o in text for o in (str(path), '[tiny]', f'{key} = {bad!r}', accepted))
+
+def test_an_unknown_key_is_refused(ini):
+    path = ini(INI + 'time_buget = 5\n')
+    text = complaint(path)
+    assert str(path) in text and '[tiny]' in text and 'unknown key time_buget' in text and 'time_budget' in text
+
+def test_all_train_shards(ini): assert c.get_profile('climbmix', ini(changed('train_shards = 10', 'train_shards = -1'))).train_shards == -1
+
+def test_no_settings_file(tmp_path):
+    with pytest.raises(c.SettingsError, match=re.escape(f'{tmp_path/"none.ini"}: no such file')): c.get_profile('tiny', tmp_path/'none.ini')
+    if not [p for p in tmp_path.parents if (p/'settings.ini').exists()]:
+        with pytest.raises(c.SettingsError, match='no settings.ini in .* checkout'): c.settings_path(tmp_path)
+
+def test_the_nearest_settings_file_upward_counts(ini, tmp_path, monkeypatch):
+    path,deep = ini(changed('time_budget = 30\n', 'time_budget = 7\n')), tmp_path/'a'/'b'
+    deep.mkdir(parents=True)
+    monkeypatch.chdir(deep)
+    p = c.get_profile('tiny')
+    assert c.settings_path().samefile(path) and p.time_budget == 7 and p.root.samefile(tmp_path)
+
+@pytest.mark.parametrize('text', ['time_budget = 3\n', '[DEFAULT]\nno sign here\n[tiny]\n', '[tiny]\na = 1\n[tiny]\n', '[tiny]\na = 1\na = 2\n', '[tiny\n'])
+def test_a_broken_ini_is_named(ini, text):
+    path = ini(text)
+    assert f'{path}: not a settings file: ' in complaint(path)
+
+@pytest.mark.parametrize('text', ['', '[DEFAULT]\nmetric = val_bpb\n'])
+def test_a_file_without_profiles(ini, text): assert 'has no profile' in complaint(ini(text), '')
+
+def test_interpolation_characters_are_ordinary(ini):
+    odd = '100%-${home}-%(cache)s-$$'
+    assert c.get_profile('tiny', ini(changed('cache = autoresearch-tiny', f'cache = {odd}'))).cache == odd
+    p = c.get_profile('tiny', ini(changed('dataset = karpathy/climbmix-400b-shuffle', f'dataset = {odd}'))) # from [DEFAULT]
+    assert p.dataset == odd
+    assert p.split_pattern.endswith(r"|\s*[\r\n]|\s+(?!\S)|\s+") and p.shard_name.format(7) == 'shard_00007.parquet'
+
+def test_settings_are_never_written(ini):
+    path = ini(INI)
+    c.get_profile('tiny', path)
+    assert path.read_text(encoding='utf8') == INI and [p.name for p in path.parent.iterdir()] == ['settings.ini']
+
+# choosing a profile
+
+def machine(monkeypatch, gpu):
+    "torch as it would answer on a machine with or without a GPU"
+    monkeypatch.setitem(sys.modules, 'torch', SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: gpu)))
+
+@pytest.mark.parametrize('gpu, want', [(True, 'climbmix'), (False, 'tiny')])
+def test_the_machine_suggests(monkeypatch, gpu, want):
+    machine(monkeypatch, gpu)
+    for unset in (lambda: monkeypatch.delenv('AUTORESEARCH_PROFILE', raising=False), lambda: monkeypatch.setenv('AUTORESEARCH_PROFILE', '')):
+        unset()
+        assert c.get_profile(path=ROOT/'settings.ini').name == want
+
+def test_the_environment_beats_the_machine_and_the_argument_both(monkeypatch):
+    machine(monkeypatch, True)
+    monkeypatch.setenv('AUTORESEARCH_PROFILE', 'climbmix60')
+    assert c.get_profile(path=ROOT/'settings.ini').name == 'climbmix60' and c.get_profile('tiny', ROOT/'settings.ini').name == 'tiny'
+    monkeypatch.setenv('AUTORESEARCH_PROFILE', 'nope')
+    assert "'nope'" in complaint(ROOT/'settings.ini', '')
+
+def test_a_file_with_one_section_needs_no_choice(ini, monkeypatch):
+    monkeypatch.delenv('AUTORESEARCH_PROFILE', raising=False)
+    p = c.get_profile(path=ini(TARGET.format(metric='score', name='only')))
+    assert (p.name, p.metric, p.direction, p.frozen) == ('only', 'score', 'higher', ('settings.ini', 'measure.py')) and not hasattr(p, 'vocab_size')
+
+def test_importing_and_choosing_load_no_torch():
+    code = 'import sys; from autoresearch import contract as c; c.has_gpu(); c.get_profile(); c.host_facts(); sys.exit("torch" in sys.modules)'
+    env = {k: v for k,v in os.environ.items() if k != 'AUTORESEARCH_PROFILE'}
+    subprocess.run([sys.executable, '-c', code], cwd=ROOT, env=env, check=True)
+
+def test_a_profile_is_read_only():
+    p = c.get_profile('tiny')
+    for k in ('time_budget', 'something_new'):
+        with pytest.raises(AttributeError, match=f'profile tiny is frozen: {k}'): setattr(p, k, 600)
+    assert p.time_budget == c.get_profile('tiny').time_budget and '| time_budget | `' in p._repr_markdown_()
+
+# the clock
+
+class Hand:
+    "A clock that we turn"
+    def __init__(self, t=100.): self.t = t
+    def __call__(self): return self.t
+
+class Device:
+    "Stands for a GPU's torch: says it is in use, and notes every mark that is set and waited for"
+    def __init__(self, hand=None, lag=0.):
+        self.hand,self.lag,self.set,self.waited = hand, lag, 0, []
+        self.torch = SimpleNamespace(__version__='0', cuda=SimpleNamespace(is_initialized=lambda: True, is_available=lambda: True, Event=self.event,
+            synchronize=lambda *_: self.wait(self.set), get_device_name=lambda *_: 'NVIDIA H100 80GB HBM3'))
+    def wait(self, n):
+        if n not in self.waited: self.hand.t += self.lag if self.hand else 0.
+        self.waited.append(n)
+    def event(self, *_, **__):
+        n = self.set+1
+        def record(*_): self.set = n
+        return SimpleNamespace(record=record, synchronize=lambda: self.wait(n))
+
+@pytest.fixture
+def host(monkeypatch):
+    "A process without torch: nothing is asynchronous"
+    monkeypatch.delitem(sys.modules, 'torch', raising=False)
+
+def limits(time_budget=10., free_steps=2, free_seconds=8.): return SimpleNamespace(time_budget=time_budget, free_steps=free_steps, free_seconds=free_seconds)
+
+def budget(hand, **kw): return c.Budget(limits(**kw), now=hand)
+
+def turn(b, hand, *seconds):
+    for s in seconds:
+        hand.t += s
+        b.step()
+    return b.seconds
+
+def test_free_steps_are_free_and_what_they_overrun_is_charged(host):
+    for free_seconds,want in [(20., [0, 0, 1, 3]), (8., [0, 2, 3, 5]), (4., [1, 6, 7, 9])]:
+        b = budget(hand := Hand(), free_seconds=free_seconds)
+        assert [turn(b, hand, s) for s in (5, 5, 1, 2)] == pytest.approx(want)
+
+def test_progress_runs_from_0_to_1_and_stops_there(host):
+    b = budget(hand := Hand())
+    assert b.progress == 0 and not b.done
+    turn(b, hand, 1, 1, 5)
+    assert b.progress == pytest.approx(.5) and not b.done
+    turn(b, hand, 50)
+    assert b.progress == 1. and b.done
+
+def test_at_most_one_step_is_in_flight(monkeypatch):
+    dev = Device(hand := Hand())
+    monkeypatch.setitem(sys.modules, 'torch', dev.torch)
+    b,flight = budget(hand), []
+    for _ in range(6):
+        b.step()
+        flight.append(dev.set - len(set(dev.waited)))
+    assert flight == [1, 0, 1, 1, 1, 1], 'everything is waited for at the last free step, later all but the newest step'
+    assert dev.waited == sorted(set(dev.waited)), 'each mark once and in order'
+
+def test_closing_waits_for_the_last_step(monkeypatch):
+    dev = Device(hand := Hand(), lag=2.)
+    monkeypatch.setitem(sys.modules, 'torch', dev.torch)
+    b = budget(hand)
+    for _ in range(5): b.step()
+    before = b.seconds
+    b.close()
+    assert max(dev.waited) >= 5 and b.seconds >= before+2, 'what the device still did is charged'
+
+def test_done_counts_the_step_in_flight(monkeypatch):
+    dev = Device(hand := Hand(), lag=1.)
+    monkeypatch.setitem(sys.modules, 'torch', dev.torch)
+    b,n = budget(hand, time_budget=10.), 0
+    while not b.done:
+        b.step()
+        n += 1
+    b.close()
+    assert n == 2+10 and b.seconds == pytest.approx(10), 'ten steps of 1 s fill 10 s: none is issued that would not fit'
+
+def test_time_between_the_last_step_and_close_is_training(host):
+    b = budget(hand := Hand())
+    turn(b, hand, 1, 1, 3)
+    hand.t += 4
+    assert b.seconds == pytest.approx(3)
+    b.close()
+    hand.t += 100
+    assert b.seconds == pytest.approx(7), 'and evaluation is not'
+
+def test_begin_evaluation_closes_the_budget(host):
+    b = budget(hand := Hand())
+    turn(b, hand, 1, 1, 3)
+    hand.t += 4
+    c.begin_evaluation()
+    assert b.seconds == pytest.approx(7)
+
+def test_training_after_an_evaluation_is_charged(host):
+    b = budget(hand := Hand())
+    turn(b, hand, 1, 1, 3)
+    b.close()
+    hand.t += 4
+    assert turn(b, hand, 1) == pytest.approx(8)
+
+def test_training_before_the_budget_is_charged():
+    c.note_batch()
+    c.RUN.t_batch -= 50 # handed out 50 s ago
+    c.note_batch()
+    b = c.Budget(limits(free_steps=1, free_seconds=20.))
+    b.step()
+    assert 29.9 < b.seconds < 51 and c.RUN.batches == 2
+
+def test_evaluation_without_a_budget_is_no_error():
+    c.begin_evaluation()
+    assert c.clock_facts(None)['never_asked'] and c.clock_facts(None)['kind'] == 'none'
+
+def test_a_budget_of_steps(host):
+    b,seen = c.Budget(limits(), steps=4, now=(hand := Hand())), []
+    while not b.done:
+        seen.append(b.progress)
+        turn(b, hand, 100)
+    b.close()
+    facts = c.clock_facts(b)
+    assert seen == [0, .25, .5, .75] and b.num_steps == 4
+    assert facts['kind'] == 'steps' and facts['budget'] == 4 and not facts['over_budget'] and not facts['never_asked']
+
+@pytest.mark.parametrize('time_budget, last, over', [(10., .9, False), (10., 1.1, True), (300., 5.9, False), (300., 6.1, True)])
+def test_over_budget_means_2_percent_and_at_least_a_second(host, time_budget, last, over):
+    b = budget(hand := Hand(), time_budget=time_budget)
+    b.progress
+    turn(b, hand, 1, 1, time_budget, last)
+    b.close()
+    assert c.clock_facts(b)['over_budget'] == over
+
+def test_a_clock_that_nobody_asked(host):
+    b = budget(hand := Hand())
+    turn(b, hand, 1, 1, 1)
+    assert c.clock_facts(b)['never_asked']
+    b.progress
+    assert not c.clock_facts(b)['never_asked'] and c.clock_facts(budget(Hand()))['never_asked'], 'nor one that saw no step'
+
+def test_the_facts_of_a_clock(host):
+    b = budget(hand := Hand())
+    budget(Hand())
+    b.progress
+    turn(b, hand, 5, 5, 3)
+    hand.t += 1
+    b.close()
+    facts = c.clock_facts(b)
+    assert {k: facts[k] for k in ('training_seconds', 'wall_seconds', 'free_seconds', 'num_steps', 'budget', 'budgets')} == dict(
+        training_seconds=pytest.approx(6), wall_seconds=pytest.approx(14), free_seconds=pytest.approx(10), num_steps=3, budget=10., budgets=2)
+
+def test_without_free_steps_every_second_is_charged(host):
+    b = budget(hand := Hand(), free_steps=0)
+    assert [turn(b, hand, 2) for _ in range(3)] == pytest.approx([2, 4, 6])
+
+# final block and record
+
+BLOCK = dict(val_bpb=.9979, training_seconds=300.1, total_seconds=325.9, peak_vram_mb=45060.2, mfu_percent=39.8, total_tokens_M=499.6,
+    num_steps=953, num_params_M=50.3, depth=8)
+TEXT = """---
+val_bpb:          0.997900
+training_seconds: 300.1
+total_seconds:    325.9
+peak_vram_mb:     45060.2
+mfu_percent:      39.80
+total_tokens_M:   499.6
+num_steps:        953
+num_params_M:     50.3
+depth:            8"""
+
+def test_the_final_block_is_the_designs(): assert c.final_block(BLOCK) == TEXT
+
+def test_a_block_with_a_longer_key_stays_aligned():
+    lines = c.final_block(dict(score=1., a_key_longer_than_any_other=2.5, training_seconds=3.)).splitlines()[1:]
+    assert len({len(l) - len(l.split(': ', 1)[1].lstrip()) for l in lines}) == 1 and lines[0].endswith(' 1.000000') and lines[1].endswith(' 2.5')
+
+def one_step(p):
+    b = c.Budget(p, steps=1)
+    b.progress
+    b.step()
+    c.begin_evaluation()
+
+FIGURES = dict(depth=2, num_params_M=.9, peak_vram_mb=0., mfu_percent=0., total_tokens_M=1.25)
+
+def test_the_record_holds_what_is_printed(tmp_path, capsys):
+    p = c.get_profile('tiny')
+    one_step(p)
+    c.end_evaluation('val_bpb', 1.6543219, p.evaluator, rows=768)
+    res = c.report(p, tmp_path/'new'/'run', seed=7, info=dict(why='a test'), **FIGURES)
+    block = capsys.readouterr().out
+    record = json.loads((tmp_path/'new/run/record.json').read_text())
+    assert record == res and list(record['block']) == ['val_bpb', *KEYS] and c.final_block(record['block'])+'\n' == block
+    assert record['block']['val_bpb'] == record['evaluation']['value'] == 1.6543219 and record['evaluation']['details'] == dict(rows=768)
+    assert (record['profile'], record['seed'], record['direction'], record['info']) == ('tiny', 7, 'lower', dict(why='a test'))
+    assert record['clock']['kind'] == 'steps' and record['block']['num_steps'] == 1 and record['contract'] and record['host']['cpus'] == os.cpu_count()
+
+def test_time_and_steps_are_the_clocks(capsys):
+    p = c.get_profile('tiny')
+    one_step(p)
+    c.end_evaluation('val_bpb', 1.5, p.evaluator)
+    block = c.report(p, training_seconds=1e6, num_steps=10**6, total_seconds=0.)['block']
+    assert block['training_seconds'] < 1e3 and block['num_steps'] == 1 and block['total_seconds'] > 0
+
+def test_the_metric_is_the_evaluators(capsys):
+    p = c.get_profile('tiny')
+    one_step(p)
+    c.end_evaluation('val_bpb', 1.5, p.evaluator)
+    try: block = c.report(p, val_bpb=.1)['block']
+    except (TypeError, ValueError, RuntimeError): return
+    assert block['val_bpb'] == 1.5 and 'val_bpb:          1.500000' in capsys.readouterr().out
+
+@pytest.mark.parametrize('metric', [None, 'loss'])
+def test_no_report_without_the_evaluators_word(tmp_path, capsys, metric):
+    p = c.get_profile('tiny')
+    one_step(p)
+    if metric: c.end_evaluation(metric, 1.5, p.evaluator)
+    with pytest.raises(RuntimeError, match='autoresearch.prepare.evaluate_bpb handed in no val_bpb'): c.report(p, tmp_path, **FIGURES)
+    assert not list(tmp_path.iterdir()) and not capsys.readouterr().out
+
+def test_another_target_prints_its_own_metric_first(ini, tmp_path, capsys):
+    p = c.get_profile('only', ini(TARGET.format(metric='accuracy', name='only')))
+    one_step(p)
+    c.end_evaluation('accuracy', .875, 'measure.score')
+    record = c.report(p, tmp_path/'run', moves=12)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == 'accuracy:         0.875000' and lines[-1] == 'moves:            12' and not [l for l in lines if 'val_bpb' in l or 'depth' in l]
+    assert list(record['block']) == ['accuracy', 'training_seconds', 'total_seconds', 'num_steps', 'moves'] and record['direction'] == 'higher'
+
+# peak rates
+
+NAMES = {'H100': ['NVIDIA H100 80GB HBM3'], 'H100 PCIe': ['NVIDIA H100 PCIe'], 'H100 NVL': ['NVIDIA H100 NVL'], 'H200': ['NVIDIA H200'],
+    'B200': ['NVIDIA B200'], 'A100': ['NVIDIA A100-SXM4-40GB', 'NVIDIA A100-SXM4-80GB', 'NVIDIA A100 80GB PCIe', 'A100-PCIE-40GB'], 'L4': ['NVIDIA L4'],
+    'L40': ['NVIDIA L40'], 'L40S': ['NVIDIA L40S'], 'MI300X': ['AMD Instinct MI300X'], 'MI300A': ['AMD Instinct MI300A']}
+
+@pytest.mark.parametrize('entry', list(c.PEAKS))
+def test_every_peak_is_found_by_a_name_torch_gives(entry):
+    for name in NAMES.get(entry) or [f'NVIDIA GeForce {entry}']: assert c.peak_flops(name) == c.PEAKS[entry][0]*1e12 > 1e13
+    assert c.PEAKS[entry][1].startswith(('NVIDIA ', 'AMD ')), 'a source'
+
+@pytest.mark.parametrize('name', ['NVIDIA GeForce RTX 4090 Laptop GPU', 'NVIDIA GeForce RTX 3080 Ti', 'NVIDIA GeForce RTX 3080 Ti Laptop GPU',
+    'NVIDIA GeForce RTX 4070 SUPER', 'NVIDIA GeForce RTX 4090 D', 'NVIDIA GeForce GTX 1080', 'Tesla T4', 'NVIDIA L400', 'AMD EPYC 9354', 'x86_64', ''])
+def test_what_is_not_in_the_table_has_no_peak(name): assert c.peak_flops(name) == 0
+
+# while it runs, and where
+
+def test_progress_prints_at_most_one_line_a_second(tmp_path, capsys):
+    show,t0 = c.Progress(tmp_path), time.perf_counter()
+    for i in range(300): show(step=i, seconds=.5, loss=2.5)
+    took = time.perf_counter()-t0
+    lines = capsys.readouterr().out.splitlines()
+    assert 1 <= len(lines) <= math.floor(took)+1 and lines[0] == 'step 0 | seconds 0.5 | loss 2.5'
+    show(last=True, step=300, seconds=.6, loss=1.)
+    now = json.loads((tmp_path/'progress.json').read_text())
+    assert now['step'] == 300 and now['columns'] == ['step', 'seconds', 'loss'] and now['curve'][-1] == [300, .6, 1.] and len(now['curve']) == len(lines)+1
+
+def test_progress_without_a_folder_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    c.Progress()(step=1)
+    assert not list(tmp_path.iterdir()) and capsys.readouterr().out == 'step 1\n'
+
+def test_progress_json_is_always_whole(tmp_path, capsys):
+    show,path,stop,seen = c.Progress(tmp_path, every=0), tmp_path/'progress.json', threading.Event(), []
+    many = {f'figure_{i}': i/7 for i in range(1500)}
+    show(step=0, **many)
+    def watch():
+        while not stop.is_set():
+            try: seen.append(json.loads(path.read_text())['step'])
+            except Exception as e: seen.append(e)
+    t = threading.Thread(target=watch)
+    t.start()
+    try:
+        for i in range(1, 60): show(step=i, **many)
+    finally:
+        stop.set()
+        t.join()
+    assert seen and not [e for e in seen if not isinstance(e, int)] and seen == sorted(seen) and [p.name for p in tmp_path.iterdir()] == ['progress.json']
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    c.write_json(tmp_path/'a.json', dict(a=1))
+    with pytest.raises(TypeError): c.write_json(tmp_path/'a.json', dict(a='x'*10_000, b=object()))
+    assert json.loads((tmp_path/'a.json').read_text()) == dict(a=1)
+
+def test_a_failed_write_leaves_no_litter(tmp_path):
+    with pytest.raises(TypeError): c.write_json(tmp_path/'a.json', dict(b=object()))
+    assert not list(tmp_path.iterdir())
+
+def test_what_is_written_may_be_read_by_whom_the_umask_allows(tmp_path):
+    before = os.umask(0o022)
+    try: c.write_json(tmp_path/'a.json', {})
+    finally: os.umask(before)
+    assert (tmp_path/'a.json').stat().st_mode & 0o777 == 0o644
+
+def test_host_facts(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'torch', Device().torch)
+    facts = c.host_facts()
+    assert facts['device'] == 'NVIDIA H100 80GB HBM3' and facts['torch'] == '0' and facts['python'] == '.'.join(map(str, sys.version_info[:3]))
+    monkeypatch.delitem(sys.modules, 'torch')
+    facts = c.host_facts()
+    assert facts['torch'] is None and facts['device'] and facts['host'] and json.dumps(facts)
+
+def test_the_contracts_hash_follows_the_settings(ini):
+    path = ini(INI)
+    first = c.contract_hash(c.get_profile('tiny', path))
+    assert re.fullmatch('[0-9a-f]{16}', first) and c.contract_hash(c.get_profile('tiny', path)) == first
+    path.write_text(INI + '# one more remark\n', encoding='utf8')
+    assert c.contract_hash(c.get_profile('tiny', path)) != first
+
+# commands
+
+def test_ar_help_lists_every_command(capsys):
+    c.ar_help()
+    lines = capsys.readouterr().out.splitlines()
+    scripts = re.findall(r'^(ar-[\w-]+) = "', (ROOT/'pyproject.toml').read_text(), re.M)
+    listed = {l.split()[0]: l.split(None, 1)[1] for l in lines if l.startswith('ar-')}
+    assert {'ar-help', 'ar-prepare', 'ar-run', 'ar-frontier'} <= set(scripts) <= set(listed) and all(len(o) > 20 for o in listed.values())
+    assert list(listed) == sorted(listed)
