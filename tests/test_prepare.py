@@ -659,6 +659,7 @@ def test_a_replaced_function_is_noticed(ready, monkeypatch, where, name):
     real = getattr(where, name)
     monkeypatch.setattr(where, name, lambda *a, **kw: real(*a, **kw))
     with pytest.raises(RuntimeError, match=f'{name} was replaced since it was loaded'): P.evaluate_bpb(Bigram(tok.vocab_size), tok, 32, p)
+    assert contract.RUN.result is None
     monkeypatch.undo()
     if hasattr(real, '__code__'):
         code = real.__code__
@@ -666,7 +667,6 @@ def test_a_replaced_function_is_noticed(ready, monkeypatch, where, name):
             real.__code__ = code.replace(co_name='mine')
             with pytest.raises(RuntimeError, match=f'{name} was replaced'): P._intact()
         finally: real.__code__ = code
-    assert contract.RUN.result is None
 
 def test_functions_are_remembered_at_import():
     "In a canvas torch is loaded first: torch's functions are remembered before any of its cells can touch them"
