@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['TARGET_KEYS', 'TEXT_KEYS', 'RUN', 'PEAKS', 'FORMATS', 'SettingsError', 'settings_path', 'read_settings', 'Profile',
            'has_gpu', 'get_profile', 'hash_files', 'contract_hash', 'note_batch', 'Budget', 'begin_evaluation',
-           'end_evaluation', 'peak_flops', 'write_json', 'Progress', 'final_block', 'clock_facts', 'host_facts',
-           'report', 'ar_help']
+           'end_evaluation', 'peak_flops', 'replacing', 'write_json', 'Progress', 'final_block', 'clock_facts',
+           'host_facts', 'report', 'ar_help']
 
 # %% ../nbs/00_contract.ipynb #imports
 import ast, ctypes, hashlib, json, math, os, platform, re, sys, time
 from collections import deque
+from contextlib import contextmanager
 from configparser import ConfigParser
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -281,22 +282,31 @@ def peak_flops(
     names = [n for n in PEAKS if re.search(rf'\b{n}\b(?! (Ti|SUPER|D|Laptop))', device) and ' MIG ' not in device]
     return PEAKS[max(names, key=len)][0]*1e12 if names else 0.
 
+# %% ../nbs/00_contract.ipynb #replacing
+@contextmanager
+def replacing(
+    path:str|Path # File to write; its folder is made
+):
+    "A binary file that becomes `path` when the block ends well, and vanishes when it raises"
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tmp = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+    try:
+        with open(tmp, 'wb') as f:
+            yield f
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(tmp, path)
+    finally: tmp.unlink(missing_ok=True)
+
 # %% ../nbs/00_contract.ipynb #write-json
 def write_json(
     path:str|Path, # File to write; its folder is made
     obj:dict # JSON-able
 ):
     "Write `obj` to a temporary neighbour, fsync, rename: readers see the old file or the new one"
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text,tmp = json.dumps(obj, indent=1), path.with_name(f'{path.name}.{os.getpid()}.tmp')
-    try:
-        with open(tmp, 'w', encoding='utf8') as f:
-            f.write(text)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(tmp, path)
-    finally: tmp.unlink(missing_ok=True)
+    text = json.dumps(obj, indent=1) # may raise; then nothing is touched
+    with replacing(path) as f: f.write(text.encode())
 
 # %% ../nbs/00_contract.ipynb #short
 def _short(v):

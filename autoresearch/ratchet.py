@@ -201,12 +201,12 @@ def export_canvas(s:Session):
     except (OSError, ValueError) as e: raise Refused(f'{path} is no readable notebook: {e}; ar-drop brings back the last commit\'s') from e
     if faults := parse_cells(path): raise Refused('\n'.join(f'cell {i}, line {l}: {m}' for i,l,m in faults[:8]) + '\nnothing was committed or run')
     if not module: return
-    from nbdev.doclinks import nbdev_export
+    from nbdev.doclinks import nbdev_export as export
     file,mark = s.p.root/module, s.dir/'export.json'
     before = file.read_bytes() if file.exists() else None
     own = before in (None, s.file('HEAD', module)) or read_json(mark).get('sha') in ('', blob_sha(before))
     if own: write_json(mark, dict(sha='')) # what a kill in the middle of the export leaves is no hand's work
-    nbdev_export(str(path))
+    export(str(path))
     if own or file.read_bytes() == before: write_json(mark, dict(sha=blob_sha(file.read_bytes())))
     else:
         replace(file, before)

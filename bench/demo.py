@@ -37,6 +37,8 @@ def main():
     call(BIN/'ar-frontier')
     if note := copy_results(): print(note)
     where = ROOT if not note else CLONE.parent
+    log = (where/'run.log').read_text()
+    print('\nrun.log, last lines\n' + log[log.rindex('\n---\n')+1:].strip())
     print(f'\nresults.tsv\n{(where/"results.tsv").read_text().expandtabs(12)}')
     print(f'one experiment from clone to picture in {time.time()-t0:.0f} s')
     print(f'the staircase: {os.path.relpath(where/"progress.png")}')
