@@ -17,6 +17,7 @@ def render():
     text = re.sub(r'\]\((\d\d_\w+\.ipynb)\)', r'](nbs/\1)', text)
     text = text.replace('](../', '](')
     head = '<!-- made from nbs/index.ipynb by `make readme`: edit that -->\n\n'
+    text = '\n'.join(l.rstrip() for l in text.split('\n'))
     return head + re.sub(r'\n{3,}', '\n\n', text).strip() + '\n', res['outputs']
 
 def main():
