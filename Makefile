@@ -1,4 +1,4 @@
-# make demo: one real experiment on this machine. make test: everything that must hold.
+# make demo: a baseline and a few trials of the search on this machine. make test: everything that must hold.
 # Both set up .venv by themselves; nothing needs to be done before them.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -9,7 +9,7 @@ install: .venv/.installed
 # a new stamp is made only when packaging changed, so a second call costs nothing
 .venv/.installed: pyproject.toml
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,search]'
 	touch $@
 
 demo: install

@@ -346,12 +346,11 @@ def final_block(
 # %% ../nbs/00_contract.ipynb #clock-facts
 def clock_facts(
     b:Budget|None # The run's budget; None where none was made
-)->dict: # Seconds, steps, and the verdicts `over_budget` and `never_asked`
+)->dict: # Seconds, steps, and whether it was `never_asked`
     "What the clock saw of a run"
-    if b is None: return dict(kind='none', never_asked=True, over_budget=False, training_seconds=0., num_steps=0)
-    over = b.kind == 'seconds' and b.seconds > b.total + max(0.02*b.total, 1) # a second, for the last step of a short budget
+    if b is None: return dict(kind='none', never_asked=True, training_seconds=0., num_steps=0)
     return dict(kind=b.kind, budget=b.total, training_seconds=b.seconds, wall_seconds=(b.t_end or b.t_last)-b.t0, num_steps=b.num_steps,
-        free_seconds=(b.t_free or b.t_last)-b.t0, batches=RUN.batches, free_batches=b.free_batches, budgets=RUN.budgets, never_asked=b.asked == 0 or b.num_steps == 0, over_budget=over)
+        free_seconds=(b.t_free or b.t_last)-b.t0, batches=RUN.batches, free_batches=b.free_batches, budgets=RUN.budgets, never_asked=b.asked == 0 or b.num_steps == 0)
 
 # %% ../nbs/00_contract.ipynb #host-facts
 def host_facts()->dict: # Names and versions

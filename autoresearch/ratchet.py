@@ -8,8 +8,8 @@ __all__ = ['Refused', 'Stopped', 'Session', 'current_tag', 'ours', 'exported', '
            'replace', 'export_canvas', 'identity', 'make_commit', 'on_branch', 'move_branch', 'base_copy',
            'contract_of', 'locked', 'lock_holder', 'experiment_runs', 'holder', 'note', 'begin', 'execute', 'finish',
            'alike', 'append_once', 'undo', 'stale_locks', 'sweep', 'recover', 'classify_late', 'verdict_line',
-           'verdict_lines', 'supervise', 'start', 'running', 'watch', 'told', 'answer', 'ar_run', 'ar_wait', 'ar_stop',
-           'ar_drop', 'go_back', 'status_of', 'ar_status', 'log_lines', 'ar_log']
+           'verdict_lines', 'supervise', 'start', 'running', 'watch', 'attend', 'told', 'answer', 'ar_run', 'follow',
+           'ar_wait', 'ar_stop', 'restore', 'ar_drop', 'go_back', 'status_of', 'ar_status', 'log_lines', 'ar_log']
 
 # %% ../nbs/06_ratchet.ipynb #imports
 import fcntl, hashlib, json, os, re, shutil, signal, subprocess, sys, tarfile, tempfile, time, traceback
@@ -330,12 +330,12 @@ def note(s:Session, j, step, **more):
     write_json(s.journal, j)
 
 # %% ../nbs/06_ratchet.ipynb #begin
-def begin(s:Session, description, seed):
+def begin(s:Session, description, seed, by=''):
     "Guard, export, commit; the branch moves to the commit"
     guard(s)
     export_canvas(s)
     rows,parent = s.ledger.read(warn=False)[0], s.rev('HEAD')
-    j = dict(tag=s.tag, parent=parent, description=one_line(description), seed=seed, nonce=token_hex(8), started=time.time())
+    j = dict(tag=s.tag, parent=parent, description=one_line(description), seed=seed, by=by, nonce=token_hex(8), started=time.time())
     try:
         note(s, j, 'begun')
         commit = make_commit(s, parent, j['description'])
@@ -383,7 +383,7 @@ def finish(s:Session, j):
     if j['step'] == 'appended':
         said = [] if j['status'] == 'keep' else move_branch(s, j['commit'], j['parent'], restore=j['status'] == 'discard')
         note(s, j, 'moved', said=said)
-    notes = {k: j[k] for k in ('tag', 'commit', 'parent', 'seed', 'status', 'reason', 'best', 'description', 'started', 'said', 'nonce')} | dict(dir=j['run_dir'])
+    notes = {k: j.get(k) for k in ('tag', 'commit', 'parent', 'seed', 'by', 'status', 'reason', 'best', 'description', 'started', 'said', 'nonce')} | dict(dir=j['run_dir'])
     write_notes(result, **notes, value=result.value, memory_gb=result.memory_gb, profile=s.p.name)
     s.journal.unlink(missing_ok=True)
     return read_json(result.run_dir/'experiment.json')
@@ -408,7 +408,7 @@ def undo(s:Session, j):
     if 'commit' in j:
         move_branch(s, j['commit'], j['parent'], restore=False)
         run_dir = s.dir/j['run_dir']
-        write_json(run_dir/'experiment.json', {**{k: j[k] for k in ('tag', 'commit', 'parent', 'seed', 'description', 'started')}, 'class': 'interrupted', 'status': 'interrupted'})
+        write_json(run_dir/'experiment.json', {**{k: j.get(k) for k in ('tag', 'commit', 'parent', 'seed', 'by', 'description', 'started')}, 'class': 'interrupted', 'status': 'interrupted'})
         (run_dir/'.canvas.ipynb').unlink(missing_ok=True)
     s.journal.unlink(missing_ok=True)
 
@@ -473,8 +473,8 @@ def verdict_lines(s:Session, n):
     return lines + [f'note:     {o}' for o in n['said']] + [f'files:    {folder}/run.log {folder}/run.ipynb'] + (['look:     ar-log'] if n['class'] != 'ok' else [])
 
 # %% ../nbs/06_ratchet.ipynb #supervise
-def supervise(profile, description, seed, token):
-    "One experiment from lock to verdict, in a process of its own; returns exit code and lines"
+def supervise(profile, description, seed, token, by=''):
+    "One experiment from lock to verdict, in a process of its own; returns exit code and lines. `by` names a proposer that is no agent"
     p = get_profile(profile)
     with locked(p, what=f'the experiment {one_line(description)!r}', token=token):
         s = current_session(profile)
@@ -482,7 +482,7 @@ def supervise(profile, description, seed, token):
         said = [o] if (o := recover(s)) else []
         j = None
         try:
-            j = begin(s, description, seed)
+            j = begin(s, description, seed, by)
             execute(s, j)
             n = finish(s, j)
         except Stopped:
@@ -494,7 +494,7 @@ def supervise(profile, description, seed, token):
         return 0, [*said, *verdict_lines(s, n)]
 
 # %% ../nbs/06_ratchet.ipynb #supervisor
-def _supervisor(profile, description, seed, token):
+def _supervisor(profile, description, seed, token, by=''):
     "Main of the detached process"
     def stop(*_):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -502,7 +502,7 @@ def _supervisor(profile, description, seed, token):
         raise Stopped
     for sig in (signal.SIGTERM, signal.SIGINT): signal.signal(sig, stop)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try: code,lines = supervise(profile, description, int(seed), token)
+    try: code,lines = supervise(profile, description, int(seed), token, by)
     except Stopped: code,lines = 130, ['interrupted before anything was done']
     except Refused as e: code,lines = 1, [f'ar-run: {e}']
     except Exception as e:
@@ -515,12 +515,12 @@ def _supervisor(profile, description, seed, token):
     return code
 
 # %% ../nbs/06_ratchet.ipynb #start
-def start(p, profile, description, seed):
+def start(p, profile, description, seed, by=''):
     "Start a supervisor; returns process and token"
     token = token_hex(8)
     log = open(p.root/p.runs/'supervisor.log', 'wb')
     path = os.pathsep.join([str(Path(autoresearch.__file__).parent.parent), *filter(None, [os.environ.get('PYTHONPATH')])])
-    cmd = [sys.executable, '-c', 'import sys; from autoresearch.ratchet import _supervisor; sys.exit(_supervisor(*sys.argv[1:]))', profile, description, str(seed), token]
+    cmd = [sys.executable, '-c', 'import sys; from autoresearch.ratchet import _supervisor; sys.exit(_supervisor(*sys.argv[1:]))', profile, description, str(seed), token, by]
     proc = subprocess.Popen(cmd, cwd=p.root, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env={**os.environ, 'PYTHONPATH': path})
     return proc, token
 
@@ -533,10 +533,10 @@ def running(p):
     return p.root/p.runs/tag/j['run_dir'], read_json(p.root/p.runs/tag/j['run_dir']/'progress.json'), j
 
 # %% ../nbs/06_ratchet.ipynb #watch
-def watch(p, alive, token, timeout):
+def watch(p, alive, token, timeout, bar=progress_bar):
     "Show progress until the supervisor ends; returns (exit code, lines), or (None, ...) after `timeout` seconds"
     t0 = time.time()
-    with progress_bar() as draw:
+    with bar() as draw:
         while alive():
             if timeout is not None and time.time()-t0 > timeout: return None, [f'still running: {holder(p)}']
             if r := running(p): draw(r[1])
@@ -547,6 +547,15 @@ def watch(p, alive, token, timeout):
     tail = (p.root/p.runs/'supervisor.log').read_text(errors='replace')[-400:]
     full = ' (the disk is full)' if shutil.disk_usage(p.root).free < 2**20 else ''
     return 4, [f'the supervisor ended without an answer{full}; ar-status puts everything in order {tail}']
+
+# %% ../nbs/06_ratchet.ipynb #attend
+def attend(p, proc, token, bar=progress_bar):
+    "Watch a supervisor of one's own; Ctrl-C ends the experiment. Returns (exit code, lines, was it ended so)"
+    alive = lambda: proc.poll() is None
+    try: return *watch(p, alive, token, None, bar), False
+    except KeyboardInterrupt:
+        proc.terminate()
+        return *watch(p, alive, token, None, bar), True
 
 # %% ../nbs/06_ratchet.ipynb #told
 @contextmanager
@@ -580,10 +589,13 @@ def ar_run(
         if background:
             while alive() and not ((r := running(p)) and r[2]['step'] == 'committed' and lock_holder(p).get('token') == token): time.sleep(.05)
             if alive(): answer(0, [f'running as {os.path.relpath(running(p)[0])}: ar-wait gives the verdict, ar-stop ends it'])
-        try: answer(*watch(p, alive, token, None))
-        except KeyboardInterrupt:
-            proc.terminate()
-            answer(*watch(p, alive, token, None))
+        answer(*attend(p, proc, token)[:2])
+
+# %% ../nbs/06_ratchet.ipynb #follow
+def follow(p, timeout=None, bar=progress_bar):
+    "Watch the experiment that holds the lock; (exit code, lines), None where there is none"
+    if not (token := lock_holder(p).get('token')): return None
+    return watch(p, lambda: lock_holder(p).get('token') == token, token, timeout, bar)
 
 # %% ../nbs/06_ratchet.ipynb #ar-wait
 @call_parse
@@ -594,10 +606,7 @@ def ar_wait(
     "Wait for the running experiment and print its verdict; exit code 2 if it still runs after the timeout"
     with told():
         p = get_profile(profile)
-        h = lock_holder(p)
-        if token := h.get('token'):
-            code,lines = watch(p, lambda: lock_holder(p).get('token') == token, token, timeout)
-            answer(2 if code is None else code, lines)
+        if seen := follow(p, timeout): answer(2 if seen[0] is None else seen[0], seen[1])
         last = read_json(p.root/p.runs/'last.json')
         answer(last.get('code', 0), ['nothing is running; the last answer was:', *last.get('lines', ['none'])])
 
@@ -610,9 +619,16 @@ def ar_stop(
     with told():
         p = get_profile(profile)
         h = lock_holder(p)
-        if not (token := h.get('token')): raise Refused('nothing is running')
+        if 'token' not in h: raise Refused('nothing is running')
         os.kill(h['pid'], signal.SIGTERM)
-        answer(*watch(p, lambda: lock_holder(p).get('token') == token, token, 30))
+        answer(*(follow(p, 30) or (0, read_json(p.root/p.runs/'last.json').get('lines', []))))
+
+# %% ../nbs/06_ratchet.ipynb #restore
+def restore(s:Session):
+    "Put our files back to the last commit; only under the lock"
+    for f in s.files:
+        if (want := s.file('HEAD', f)) is not None: replace(s.p.root/f, want)
+    s.git('reset', '--quiet')
 
 # %% ../nbs/06_ratchet.ipynb #ar-drop
 @call_parse
@@ -631,9 +647,7 @@ def ar_drop(
                 copy = s.dir/f'dropped-{time.strftime("%Y%m%d-%H%M%S")}-{token_hex(2)}.ipynb'
                 shutil.copyfile(path, copy)
                 said = [f'the edit is kept as {os.path.relpath(copy, p.root)}']
-            for f in s.files:
-                if (want := s.file('HEAD', f)) is not None: replace(p.root/f, want)
-            s.git('reset', '--quiet')
+            restore(s)
         answer(0, [f'{p.canvas} is as committed at {s.rev("HEAD")[:7]}', *said])
 
 # %% ../nbs/06_ratchet.ipynb #rewind

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['SEED', 'PROFILE', 'RUN_DIR', 'DEPTH', 'ASPECT_RATIO', 'HEAD_DIM', 'WINDOW_PATTERN', 'TOTAL_BATCH_SIZE',
            'DEVICE_BATCH_SIZE', 'EMBEDDING_LR', 'UNEMBEDDING_LR', 'MATRIX_LR', 'SCALAR_LR', 'WEIGHT_DECAY',
-           'ADAM_BETAS', 'WARMUP_RATIO', 'WARMDOWN_RATIO', 'FINAL_LR_FRAC', 'profile', 'FA3_HUB', 'ATTENTIONS',
-           'GATE_CHANNELS', 'POLAR_EXPRESS', 'pick_device', 'compute_dtype', 'maybe_compile', 'band', 'band_mask',
-           'sdpa', 'flex', 'need_hopper', 'fa3_hub', 'fa3', 'choose_attention', 'GPTConfig', 'norm', 'rope_tables',
-           'rope', 'Attention', 'MLP', 'Block', 'GPT', 'init_weights', 'count_params', 'flops_per_token', 'adamw_step',
+           'ADAM_BETAS', 'WARMUP_RATIO', 'WARMDOWN_RATIO', 'FINAL_LR_FRAC', 'profile', 'FA3_HUB', 'ATTENTIONS', 'PLAIN',
+           'FUSED', 'GATE_CHANNELS', 'POLAR_EXPRESS', 'pick_device', 'compute_dtype', 'maybe_compile', 'keep_compiled',
+           'band', 'band_mask', 'sdpa', 'flex', 'need_hopper', 'fa3_hub', 'fa3', 'choose_attention', 'GPTConfig',
+           'norm', 'rope_tables', 'rope', 'heads', 'relu2_mlp', 'softcap_loss', 'softcap', 'choose_operators',
+           'Attention', 'MLP', 'Block', 'GPT', 'init_weights', 'count_params', 'flops_per_token', 'adamw_step',
            'orthogonalize', 'muon_step', 'param_groups', 'MuonAdamW', 'step_muon', 'lr_multiplier', 'muon_momentum',
-           'weight_decay', 'build_config', 'build', 'train_step', 'train', 'sample']
+           'weight_decay', 'build_config', 'build', 'halve', 'gradients', 'train_step', 'train', 'sample']
 
 # %% ../nbs/02_train.ipynb #imports
 import contextlib, gc, importlib, math, os, time
@@ -19,7 +20,8 @@ from functools import partial
 from types import SimpleNamespace
 import torch, torch.nn as nn, torch.nn.functional as F
 from .contract import Budget, Progress, get_profile, peak_flops, report
-from .prepare import evaluate_bpb, get_tokenizer, make_dataloader
+from .prepare import cache_dir, evaluate_bpb, get_tokenizer, make_dataloader
+from . import kernels
 
 # %% ../nbs/02_train.ipynb #parameters
 SEED = 42       # random seed of the initial weights
@@ -27,29 +29,36 @@ PROFILE = ''    # section of settings.ini; empty: AUTORESEARCH_PROFILE, else wha
 RUN_DIR = ''    # folder for record.json and progress.json; empty: write none
 
 # %% ../nbs/02_train.ipynb #hparams
-DEPTH = 8                   # layers
-ASPECT_RATIO = 64           # width = DEPTH x ASPECT_RATIO, rounded up to a multiple of HEAD_DIM
-HEAD_DIM = 128              # width of one attention head
-WINDOW_PATTERN = 'SSSL'     # per layer, repeated: S sees half the context, L all of it; the last layer is always L
-TOTAL_BATCH_SIZE = 2**19    # tokens per optimizer step
+DEPTH = 8                   # layers [4 .. 16]
+ASPECT_RATIO = 64           # width = DEPTH x ASPECT_RATIO, rounded up to a multiple of HEAD_DIM [32, 48, 64, 80, 96]
+HEAD_DIM = 128              # width of one attention head [64, 128]
+WINDOW_PATTERN = 'SSSL'     # per layer, repeated: S sees half the context, L all of it; the last layer is always L ['SSSL', 'SSL', 'SL', 'L']
+TOTAL_BATCH_SIZE = 2**19    # tokens per optimizer step [2**18, 2**19, 2**20]
 DEVICE_BATCH_SIZE = 128     # rows per forward pass; what is missing to the total is accumulated
-EMBEDDING_LR = 0.6          # AdamW: token and value embeddings
-UNEMBEDDING_LR = 0.004      # AdamW: head
-MATRIX_LR = 0.04            # Muon: every matrix in a block
-SCALAR_LR = 0.5             # AdamW: residual scalars (a hundredth of it) and x0 scalars
-WEIGHT_DECAY = 0.2          # Muon only, cautious, falls to 0 with progress
-ADAM_BETAS = (0.8, 0.95)    # AdamW: decay of first and second moment
-WARMUP_RATIO = 0.0          # share of the budget with rising rates
-WARMDOWN_RATIO = 0.5        # share of the budget with falling rates
-FINAL_LR_FRAC = 0.0         # rates at the end, as a share of their peak
+EMBEDDING_LR = 0.6          # AdamW: token and value embeddings [0.1 .. 2.0 log]
+UNEMBEDDING_LR = 0.004      # AdamW: head [0.001 .. 0.03 log]
+MATRIX_LR = 0.04            # Muon: every matrix in a block [0.01 .. 0.16 log]
+SCALAR_LR = 0.5             # AdamW: residual scalars (a hundredth of it) and x0 scalars [0.05 .. 2.0 log]
+WEIGHT_DECAY = 0.2          # Muon only, cautious, falls to 0 with progress [0.0 .. 0.6]
+ADAM_BETAS = (0.8, 0.95)    # AdamW: decay of first and second moment [(0.7, 0.95), (0.8, 0.95), (0.9, 0.95), (0.9, 0.98)]
+WARMUP_RATIO = 0.0          # share of the budget with rising rates [0.0 .. 0.2]
+WARMDOWN_RATIO = 0.5        # share of the budget with falling rates [0.2 .. 0.8]
+FINAL_LR_FRAC = 0.0         # rates at the end, as a share of their peak [0.0 .. 0.3]
 
 # %% ../nbs/02_train.ipynb #hparams-tiny
 profile = get_profile(PROFILE)
 if profile.name == 'tiny':
-    DEPTH = 2                 # 128 wide
+    DEPTH = 2                 # 128 wide [1 .. 3]
+    ASPECT_RATIO = 64         # no range here nor below: with two layers these change nothing, or far too much
     HEAD_DIM = 64             # two heads
-    TOTAL_BATCH_SIZE = 2**11  # 16 rows of 128 tokens: small steps, many of them
+    WINDOW_PATTERN = 'SSSL'
+    TOTAL_BATCH_SIZE = 2**11  # 16 rows of 128 tokens: small steps, many of them [2**11, 2**12]
     DEVICE_BATCH_SIZE = 16    # one forward pass per step
+
+# %% ../nbs/02_train.ipynb #hparams-check
+assert TOTAL_BATCH_SIZE % (DEVICE_BATCH_SIZE*profile.max_seq_len) == 0, 'TOTAL_BATCH_SIZE is no multiple of DEVICE_BATCH_SIZE x context'
+assert HEAD_DIM % 8 == 0 and HEAD_DIM <= 256, 'no attention kernel takes this HEAD_DIM'
+assert WARMUP_RATIO + WARMDOWN_RATIO <= 1, 'the rates cannot rise and fall at once'
 
 # %% ../nbs/02_train.ipynb #device
 def pick_device()->torch.device:
@@ -61,6 +70,10 @@ def compute_dtype(device): return torch.bfloat16 if device.type == 'cuda' else t
 def maybe_compile(f, device):
     "Compile where a compiler pays: on CUDA. The tiny profile trains for less time than a CPU compilation takes."
     return torch.compile(f, dynamic=False) if device.type == 'cuda' else f
+
+def keep_compiled(folder):
+    "Where the compilers of this process keep what they make, so that the next experiment does not pay again for what did not change"
+    for name,sub in dict(TORCHINDUCTOR_CACHE_DIR='inductor', TRITON_CACHE_DIR='triton').items(): os.environ.setdefault(name, f'{folder}/{sub}')
 
 # %% ../nbs/02_train.ipynb #band
 def band(i, j, window):
@@ -108,18 +121,15 @@ def fa3_hub(device):
 
 # %% ../nbs/02_train.ipynb #fa3-installed
 def fa3(device):
-    "An installed FlashAttention 3, through torch's variable-length attention: B sequences of equal length"
+    "An installed FlashAttention 3, which torch calls in place of its own FlashAttention once told to"
     need_hopper(device)
     importlib.import_module('flash_attn_interface')
     from torch.nn.attention import activate_flash_attention_impl
-    from torch.nn.attention.varlen import varlen_attn
     activate_flash_attention_impl('FA3')
     def attend(q, k, v, mask):
-        B,T,H,D = q.shape
-        k,v = (t if t.size(2) == H else t.repeat_interleave(H//t.size(2), 2) for t in (k, v)) # torch 2.11 takes no GQA here
-        ends = torch.arange(0, B*T+1, T, device=q.device, dtype=torch.int32)
-        return varlen_attn(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), ends, ends, T, T, window_size=mask).view(B, T, H, D)
-    return attend, lambda T, window: (min(window, T), 0)
+        T = q.size(1)
+        return torch.ops.aten._flash_attention_forward(q, k, v, None, None, T, T, 0., mask < 0, False, window_size_left=mask, window_size_right=0)[0]
+    return attend, lambda T, window: -1 if window >= T-1 else window
 
 # %% ../nbs/02_train.ipynb #choose-attention
 ATTENTIONS = dict(fa3_hub=fa3_hub, fa3=fa3, flex=flex, sdpa=sdpa)
@@ -167,49 +177,76 @@ def rope(x, cos, sin):
     a,b = x.chunk(2, dim=-1)
     return torch.cat([a*cos + b*sin, b*cos - a*sin], dim=-1)
 
+# %% ../nbs/02_train.ipynb #operators
+def heads(x, w, cos, sin, n_head, n_kv_head, tokens, by_token, ve=None, w_gate=None):
+    "x (B,T,d) -> q, k turned and normed, v with its value embedding, each (B,T,heads,D)"
+    x = norm(x)
+    q,k,v = F.linear(x, w).unflatten(-1, (n_head+2*n_kv_head, -1)).split([n_head, n_kv_head, n_kv_head], 2)
+    if ve is not None:
+        gate = 2*torch.sigmoid(F.linear(x[..., :w_gate.shape[1]], w_gate))
+        v = v + gate[..., None]*F.embedding(tokens, ve).view(v.shape)
+    return norm(rope(q, cos, sin)), norm(rope(k, cos, sin)), v.to(q.dtype)
+
+def relu2_mlp(x, w_fc, w_proj): return F.linear(F.relu(F.linear(norm(x), w_fc)).square(), w_proj)
+
+def softcap_loss(x, w, y):
+    "Mean cross-entropy in nats, and each token's without a gradient"
+    losses = F.cross_entropy(softcap(F.linear(x, w)).flatten(0, 1), y.flatten(), reduction='none').view(y.shape)
+    return losses.mean(), losses.detach()
+
+def softcap(logits): return 15*torch.tanh(logits.float()/15)
+
+# %% ../nbs/02_train.ipynb #choose-operators
+PLAIN = SimpleNamespace(heads=heads, mlp=relu2_mlp, loss=softcap_loss, embedding=lambda tokens, table, _: F.embedding(tokens, table),
+    sort_tokens=lambda tokens: None, name='plain')
+FUSED = SimpleNamespace(heads=kernels.heads, mlp=kernels.relu2_mlp, loss=kernels.softcap_loss, embedding=kernels.embedding,
+    sort_tokens=kernels.sort_tokens, name='fused')
+
+def choose_operators(device, c):
+    "`FUSED` where the kernels run, else `PLAIN`; and why"
+    why = kernels.supported(device, c.n_embd//c.n_head, c.n_embd)
+    return (PLAIN, why) if why else (FUSED, '')
+
 # %% ../nbs/02_train.ipynb #attention
 GATE_CHANNELS = 32
 
 class Attention(nn.Module):
-    "Causal attention within a window; `ve` (B,T,Hkv*D) joins the values through a gate"
+    "Causal attention within a window; `ve`, a table (V,Hkv*D), joins the values through a gate"
     def __init__(self, c, has_ve):
         super().__init__()
-        self.head_dim = c.n_embd // c.n_head
-        kv_dim = c.n_kv_head * self.head_dim
+        self.heads,kv_dim = (c.n_head, c.n_kv_head), c.n_kv_head*c.n_embd//c.n_head
         self.c_q,self.c_k,self.c_v = (nn.Linear(c.n_embd, d, bias=False) for d in (c.n_embd, kv_dim, kv_dim))
         self.c_proj = nn.Linear(c.n_embd, c.n_embd, bias=False)
         self.ve_gate = nn.Linear(GATE_CHANNELS, c.n_kv_head, bias=False) if has_ve else None
 
-    def forward(self, x, ve, cos, sin, attend, mask):
-        heads = lambda t: t.unflatten(-1, (-1, self.head_dim))
-        q,k,v = heads(self.c_q(x)), heads(self.c_k(x)), heads(self.c_v(x))
-        if ve is not None: v = v + (2*torch.sigmoid(self.ve_gate(x[..., :GATE_CHANNELS])))[..., None] * heads(ve)
-        q,k = norm(rope(q, cos, sin)), norm(rope(k, cos, sin))
-        return self.c_proj(attend(q, k, v.to(q.dtype), mask).flatten(2))
+    def forward(self, x, tokens, by_token, ve, angles, attention, mask, ops):
+        w = torch.cat([self.c_q.weight, self.c_k.weight, self.c_v.weight])
+        q,k,v = ops.heads(x, w, *angles, *self.heads, tokens, by_token, ve, self.ve_gate.weight if ve is not None else None)
+        return self.c_proj(attention.attend(q, k, v, mask).flatten(2))
 
 # %% ../nbs/02_train.ipynb #mlp
 class MLP(nn.Module):
     def __init__(self, c):
         super().__init__()
         self.c_fc,self.c_proj = nn.Linear(c.n_embd, 4*c.n_embd, bias=False), nn.Linear(4*c.n_embd, c.n_embd, bias=False)
-    def forward(self, x): return self.c_proj(F.relu(self.c_fc(x)).square())
+    def forward(self, x, ops): return ops.mlp(x, self.c_fc.weight, self.c_proj.weight)
 
 # %% ../nbs/02_train.ipynb #block
 class Block(nn.Module):
-    "Attention, then MLP, each reading the normed stream and adding to it"
+    "Attention, then MLP, each norming what it reads of the stream and adding to it"
     def __init__(self, c, i):
         super().__init__()
         self.attn,self.mlp = Attention(c, c.has_ve(i)), MLP(c)
-    def forward(self, x, *args):
-        x = x + self.attn(norm(x), *args)
-        return x + self.mlp(norm(x))
+    def forward(self, x, *args, ops):
+        x = x + self.attn(x, *args, ops)
+        return x + self.mlp(x, ops)
 
 # %% ../nbs/02_train.ipynb #gpt
 class GPT(nn.Module):
     "x (B,T) token ids -> logits (B,T,V) in float32, or with targets y (B,T) the cross-entropy in nats"
-    def __init__(self, c:GPTConfig, attention):
+    def __init__(self, c:GPTConfig, attention, ops=PLAIN):
         super().__init__()
-        self.config,self.attention = c, attention
+        self.config,self.attention,self.ops,self.compiled = c, attention, ops, False
         self.wte = nn.Embedding(c.vocab_size, c.n_embd)
         self.value_embeds = nn.ModuleDict({str(i): nn.Embedding(c.vocab_size, c.n_kv_head*c.n_embd//c.n_head)
             for i in range(c.n_layer) if c.has_ve(i)})
@@ -218,17 +255,27 @@ class GPT(nn.Module):
         self.resid_lambdas = nn.Parameter(torch.ones(c.n_layer))
         self.x0_lambdas = nn.Parameter(torch.full((c.n_layer,), 0.1))
 
+    def stream(self, x):
+        "What the head reads, (B,T,d)"
+        by_token = self.ops.sort_tokens(x)
+        h = x0 = norm(self.ops.embedding(x, self.wte.weight, by_token))
+        for i,block in enumerate(self.blocks):
+            h = self.resid_lambdas[i]*h + self.x0_lambdas[i]*x0
+            ve = self.value_embeds[str(i)].weight if self.config.has_ve(i) else None
+            h = block(h, x, by_token, ve, (self.cos, self.sin), self.attention, self.masks[i], ops=self.ops)
+        return norm(h)
+
+    def autocast(self, x): return torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def losses(self, x, y):
+        with self.autocast(x): return self.ops.loss(self.stream(x), self.lm_head.weight, y)
+
     def forward(self, x, y=None, reduction='mean'):
-        with torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            h = x0 = norm(self.wte(x))
-            for i,block in enumerate(self.blocks):
-                h = self.resid_lambdas[i]*h + self.x0_lambdas[i]*x0
-                ve = self.value_embeds[str(i)](x) if self.config.has_ve(i) else None
-                h = block(h, ve, self.cos, self.sin, self.attention.attend, self.masks[i])
-            logits = self.lm_head(norm(h)).float()
-        logits = 15*torch.tanh(logits/15)
-        if y is None: return logits
-        return F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction=reduction)
+        if y is None:
+            with self.autocast(x): return softcap(self.lm_head(self.stream(x)))
+        with torch.set_grad_enabled(self.compiled or torch.is_grad_enabled()): # evaluation runs what training compiled
+            mean,each = self.losses(x, y)
+        return mean if reduction == 'mean' else each
 
 # %% ../nbs/02_train.ipynb #init
 @torch.no_grad()
@@ -362,23 +409,46 @@ def build(seed=SEED):
     if device.type == 'cpu' and profile.source == 'hub':
         raise RuntimeError(f'profile {profile.name} needs a GPU and torch sees none: install a torch build that suits the driver, or set AUTORESEARCH_PROFILE=tiny')
     attention = choose_attention(device, os.environ.get('AUTORESEARCH_ATTENTION', ''))
-    print(f'{profile.name} on {device.type}, attention {attention.name}', *attention.passed, sep='; ')
-    with device: model = GPT(build_config(), attention).init_weights(device)
+    c = build_config()
+    ops,why = choose_operators(device, c)
+    print(f'{profile.name} on {device.type}, attention {attention.name}, operators {ops.name}', *attention.passed, *([why] if why else []), sep='; ')
+    with device: model = GPT(c, attention, ops).init_weights(device)
+    keep_compiled(cache_dir(profile)/'compiled')
+    model.losses,model.compiled = maybe_compile(model.losses, device), device.type == 'cuda'
     tokens = DEVICE_BATCH_SIZE*profile.max_seq_len
-    if TOTAL_BATCH_SIZE % tokens: raise ValueError(f'TOTAL_BATCH_SIZE {TOTAL_BATCH_SIZE} is no multiple of DEVICE_BATCH_SIZE x context = {tokens}')
     tokenizer = get_tokenizer(profile)
-    return SimpleNamespace(device=device, model=model, forward=maybe_compile(model, device), optimizer=MuonAdamW(param_groups(model), device),
+    return SimpleNamespace(device=device, model=model, optimizer=MuonAdamW(param_groups(model), device),
         tokenizer=tokenizer, loader=make_dataloader(tokenizer, DEVICE_BATCH_SIZE, profile.max_seq_len, 'train', profile, device),
-        accumulate=TOTAL_BATCH_SIZE//tokens, flops=flops_per_token(model), attention=attention.name, history=[])
+        accumulate=TOTAL_BATCH_SIZE//tokens, pieces=1, flops=flops_per_token(model), attention=attention.name, history=[])
+
+# %% ../nbs/02_train.ipynb #halve
+def halve(run):
+    "After running out of memory: half the rows at once, so twice as many passes; the batch of a step stays what it was"
+    run.optimizer.zero_grad(set_to_none=True)
+    if run.device.type == 'cuda': torch.cuda.empty_cache()
+    run.pieces *= 2
+    print(f'out of memory: {DEVICE_BATCH_SIZE//run.pieces} rows at once from here on, TOTAL_BATCH_SIZE stays {TOTAL_BATCH_SIZE}')
 
 # %% ../nbs/02_train.ipynb #step
-def train_step(run, budget, batch):
-    "Forward and backward over the whole batch, one optimizer step; gives the loss (on the device) and the next batch"
+def gradients(run, batch):
+    "Forward and backward over the whole batch; gives the loss (on the device) and the next batch"
     total = 0.
     for _ in range(run.accumulate):
-        loss = run.forward(batch[0], batch[1]) / run.accumulate
-        loss.backward()
-        total,batch = total + loss.detach(), next(run.loader)
+        for x,y in zip(batch[0].chunk(run.pieces), batch[1].chunk(run.pieces)):
+            loss = run.model(x, y) * len(x) / (run.accumulate*DEVICE_BATCH_SIZE)
+            loss.backward()
+            total = total + loss.detach()
+        batch = next(run.loader)
+    return total, batch
+
+def train_step(run, budget, batch):
+    "One optimizer step over the whole batch, in smaller pieces if it does not fit"
+    while True:
+        try: total,batch = gradients(run, batch)
+        except torch.OutOfMemoryError:
+            if run.pieces >= DEVICE_BATCH_SIZE: raise
+        else: break
+        halve(run) # outside the handler, which holds on to what did not fit
     progress = budget.progress
     run.optimizer.step(lr_multiplier(progress), muon_momentum(budget.num_steps), weight_decay(progress))
     run.optimizer.zero_grad(set_to_none=True)

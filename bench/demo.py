@@ -1,4 +1,4 @@
-"""make demo: one real experiment in a throwaway clone, its results copied to the top of this checkout."""
+"""make demo: a baseline and a few trials of the search in a throwaway clone, results copied to the top of this checkout."""
 import os, shutil, subprocess, sys, time
 from pathlib import Path
 
@@ -6,6 +6,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CLONE = ROOT/'runs'/'demo'/'repo'
 RESULTS = ['results.tsv', 'run.log', 'progress.png']
 BIN = Path(sys.executable).parent
+TRIALS = 9
 
 def call(*cmd, cwd=CLONE, quiet=False):
     "Run a command of the clone's own package; ends the demo with its exit code if it fails"
@@ -34,13 +35,17 @@ def main():
     call(BIN/'ar-prepare')
     call(BIN/'ar-setup', 'demo')
     call(BIN/'ar-run', '-m', 'baseline')
+    call(BIN/'ar-search', '--trials', str(TRIALS))
     call(BIN/'ar-frontier')
     if note := copy_results(): print(note)
     where = ROOT if not note else CLONE.parent
-    log = (where/'run.log').read_text()
-    print('\nrun.log, last lines\n' + log[log.rindex('\n---\n')+1:].strip())
-    print(f'\nresults.tsv\n{(where/"results.tsv").read_text().expandtabs(12)}')
-    print(f'one experiment from clone to picture in {time.time()-t0:.0f} s')
-    print(f'the staircase: {os.path.relpath(where/"progress.png")}')
+    ledger = (where/'results.tsv').read_text()
+    print(f'\nresults.tsv\n{ledger.expandtabs(12)}\nthe staircase: {os.path.relpath(where/"progress.png")}\n')
+    rows = [l.split('\t') for l in ledger.splitlines()[1:]]
+    kept = [float(r[1]) for r in rows if r[3] == 'keep']
+    print(f'{len(rows)} real experiments in {time.time()-t0:.0f} s: each trained a small language model and measured val_bpb on text it had not seen.')
+    if len(kept) > 1: print(f'The ratchet kept {len(kept)-1} of {len(rows)-1} changes: {kept[0]:.6f} -> {kept[-1]:.6f}; each is a commit, the rest went back.')
+    else: print(f'The ratchet kept none of {len(rows)-1} changes: the staircase is flat at {kept[0]:.6f}, which happens in so few trials.')
+    print('On an H100 type: ar-prepare && ar-setup first && ar-search --hours 8, or let an agent follow program.md.')
 
 if __name__ == '__main__': main()

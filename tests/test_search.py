@@ -1,0 +1,193 @@
+"""ar-search on the torch-free example: killed and gone on with, taking turns with an agent, and what it says of bad input."""
+import json, os, random, re, signal, subprocess, time
+import pytest
+from autoresearch import search
+from autoresearch.contract import get_profile
+from autoresearch.ratchet import Session, lock_holder
+from autoresearch.run import read_json
+from lab import BIN, ROOT, TAG, ar, commit, edit, environ, example, git, rows, run, setup, sh, sound, until
+
+def begin(root, *args):
+    return subprocess.Popen([BIN/'ar-search', *args], cwd=root, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+def profile(root): return get_profile('polynomial', root/'settings.ini')
+def session(root): return Session(profile(root), TAG)
+
+def all_by(root): return [n['by'] for d in sorted((root/'runs'/TAG).glob('[0-9]*-*')) if (n := read_json(d/'experiment.json')).get('status') in ('keep', 'discard', 'crash')]
+
+def monotone(root):
+    "The branch is the chain of keeps, each better than the one before"
+    kept = [r for r in rows(root) if r[3] == 'keep']
+    log = git(root, 'log', '--format=%h', '--abbrev=7', f'autoresearch/{TAG}').split()
+    assert [float(r[1]) for r in kept] == sorted({float(r[1]) for r in kept}, reverse=True)
+    assert log[:len(kept)] == [r[0] for r in kept][::-1]
+
+@pytest.fixture
+def lab(tmp_path):
+    root = example(tmp_path/'repo')
+    setup(root)
+    return root
+
+def test_killed_five_times_and_gone_on_with(lab):
+    "SIGKILL at a random moment, the supervisor with it every other time: 6 trials, 6 rows, none twice"
+    rng,killed = random.Random(4), []
+    for i in range(5):
+        proc = begin(lab, '--trials', '6')
+        time.sleep(rng.uniform(.6, 4.5))
+        h = lock_holder(profile(lab))
+        proc.kill()
+        killed.append((proc.wait(), len(rows(lab))))
+        if i % 2 and h.get('pid'):
+            try: os.kill(h['pid'], signal.SIGKILL)
+            except ProcessLookupError: pass # it had just ended
+    assert sum(code == -signal.SIGKILL for code,_ in killed) >= 3 and killed[0][1] < 6, killed
+    last = ar(lab, 'ar-search', '--trials', '6')
+    made = all_by(lab)
+    assert len(rows(lab)) == 7 and len(set(made)) == 7 and rows(lab)[0][4] == 'baseline', (made, last.stdout)
+    assert sorted(int(b.split('/')[1]) for b in made) == list(range(7)) and len({b.split('/')[0] for b in made}) == 1
+    assert '6 trials:' in last.stdout and sound(lab) == ''
+    monotone(lab)
+    descriptions = [r[4] for r in rows(lab)]
+    assert len(set(descriptions)) == 7
+    again = ar(lab, 'ar-search', '--trials', '1')
+    assert len(rows(lab)) == 8 and '1 trials:' in again.stdout, 'a finished search is not gone on with'
+
+def test_ctrl_c_ends_it_within_5_seconds(tmp_path):
+    root = example(tmp_path/'repo', time_budget=8)
+    edit(root, 'STEPS = 300 ', 'STEPS = 9**9 ')
+    edit(root, 'at most [100 .. 600]', 'at most')
+    commit(root)
+    setup(root)
+    proc = begin(root, '--trials', '3')
+    until(lambda: len(rows(root)) == 1 and lock_holder(profile(root)).get('token'), 40)
+    time.sleep(1)
+    t0 = time.time()
+    proc.send_signal(signal.SIGINT)
+    out = proc.communicate(timeout=20)[0]
+    assert time.time()-t0 < 5 and proc.returncode == 130, out
+    assert '0 trials:' in out and 'goes on from here' in out and 'Traceback' not in out
+    assert len(rows(root)) == 1 and sound(root) == ''
+
+def test_a_dead_supervisor_does_not_end_it(lab):
+    proc,killed = begin(lab, '--trials', '2'), 0
+    while killed < 2:
+        h = until(lambda: (h := lock_holder(profile(lab))).get('token') and h, 30)
+        os.kill(h['pid'], signal.SIGKILL)
+        killed += 1
+        until(lambda: lock_holder(profile(lab)).get('token') != h['token'], 30)
+    out = proc.communicate(timeout=60)[0]
+    assert proc.returncode == 0 and '2 trials:' in out and sound(lab) == '', out
+    assert [r[4] for r in rows(lab)][0] == 'baseline' and len(rows(lab)) == 3
+
+def test_five_crashes_in_a_row_end_it(lab):
+    ar(lab, 'ar-run', '-m', 'baseline')
+    edit(lab, 'budget = Budget(profile)', '1/0')
+    commit(lab, 'broken by hand')
+    r = ar(lab, 'ar-search', '--trials', '9', ok=False)
+    assert r.returncode == 1 and 'five crashes in a row' in r.stderr and [o[3] for o in rows(lab)] == ['keep'] + 5*['crash']
+    assert sound(lab) == ''
+
+def test_an_agent_and_the_search_take_turns(lab):
+    ar(lab, 'ar-search', '--trials', '1')
+    now = re.search(r'RATE = (\S+)', (lab/'canvas.ipynb').read_text())[1]
+    edit(lab, f'RATE = {now} ', 'RATE = 1.3 ')
+    run(lab, 'a rate of my own')
+    edit(lab, 'xs = [3*rng.random() for _ in range(40)]', 'xs = [3*(i+rng.random())/40 for i in range(40)]')
+    run(lab, 'stratified points')
+    s = session(lab)
+    tried = search.history(s)
+    by_hand = [t for t in tried if t.values['RATE'] == '1.3']
+    assert by_hand and by_hand[0].number == 2, 'a row that changed only a constant counts, whoever made it'
+    ar(lab, 'ar-search', '--trials', '2')
+    assert len(rows(lab)) == 6 and all_by(lab)[2:4] == ['', '']
+    tried,r = search.history(session(lab)), rows(lab)
+    assert [t.number for t in tried][:3] == [0, 1, 2]
+    if r[3][3] == 'keep': # what code gained is taken out, so values before and after compare
+        kept = [float(o[1]) for o in r[:3] if o[3] == 'keep'][-1]
+        later = next(t for t in tried if t.number == 4)
+        assert later.value == pytest.approx(float(r[4][1]) - (float(r[3][1])-kept), abs=2e-6)
+    monotone(lab)
+
+def test_level_of_new_code(lab):
+    "The level of an agent's code is what it gained over its parent"
+    ar(lab, 'ar-run', '-m', 'baseline')
+    edit(lab, 'coefs = [c - RATE*', 'coefs = [c - 1.*RATE*')
+    edit(lab, 'DEGREE = 1 ', 'DEGREE = 3 ')
+    run(lab, 'code and a constant')
+    edit(lab, 'DEGREE = 3 ', 'DEGREE = 2 ')
+    run(lab, 'then a constant')
+    tried,r = search.history(session(lab)), rows(lab)
+    assert [t.number for t in tried] == [0, 1, 2]
+    assert tried[1].value == pytest.approx(float(r[0][1]), abs=2e-6) and tried[2].value-tried[1].value == pytest.approx(float(r[2][1])-float(r[1][1]), abs=2e-6)
+
+def test_crashes_teach(lab):
+    ar(lab, 'ar-run', '-m', 'baseline')
+    edit(lab, 'DEGREE = 1 ', 'DEGREE = 9 ')
+    edit(lab, '[1 .. 7]', '[1 .. 9]')
+    r = run(lab, 'too many coefficients')
+    assert rows(lab)[1][3] == 'crash' and 'error' in r.stdout
+    ar(lab, 'ar-drop')
+    tried = search.history(session(lab))
+    assert [t.value is None for t in tried] == [False, True] and tried[1].values['DEGREE'] == '9'
+    optuna = pytest.importorskip('optuna')
+    constants = search.read_constants(lab/'canvas.ipynb', session(lab).p)
+    study,_ = search.make_study(constants, tried[:1]+[search.Tried({**tried[1].values, 'DEGREE': '7'}, None, 1)], 'lower', 'tpe', 0)
+    assert [t.state for t in study.trials] == [optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED]
+
+def test_what_cannot_run_is_never_run(lab):
+    nb = json.loads((lab/'canvas.ipynb').read_text())
+    at = [c['id'] for c in nb['cells']].index('hparams')+1
+    nb['cells'].insert(at, dict(cell_type='code', id='hparams-check', metadata={}, outputs=[], execution_count=None, source='assert DEGREE % 2 == 1, "even"\nassert RATE*STEPS < 200'))
+    p = profile(lab)
+    changes = [search.propose(nb, p, [], 'random', seed) for seed in range(30)]
+    assert sum(refused for _,refused in changes) > 10
+    assert all(int(c.get('DEGREE', 1)) % 2 and float(c.get('RATE', .5))*int(c.get('STEPS', 300)) < 200 for c,_ in changes)
+
+def test_edits_of_others_are_not_touched(lab):
+    ar(lab, 'ar-search', '--trials', '1')
+    edit(lab, '# of the polynomial', '# my thought')
+    mine = (lab/'canvas.ipynb').read_bytes()
+    r = ar(lab, 'ar-search', '--trials', '1', '--anew', ok=False)
+    assert r.returncode == 1 and 'canvas.ipynb has an edit that is not committed' in r.stderr and 'ar-drop' in r.stderr
+    assert (lab/'canvas.ipynb').read_bytes() == mine and len(rows(lab)) == 2
+
+def test_one_search_at_a_time(lab):
+    proc = begin(lab, '--trials', '4')
+    until(lambda: (lab/'runs'/TAG/'search.lock').exists() and len(rows(lab)) >= 1, 30)
+    r = ar(lab, 'ar-search', '--trials', '1', ok=False)
+    assert r.returncode == 1 and 'a search is at work' in r.stderr
+    proc.terminate()
+    assert '--anew' in proc.communicate(timeout=20)[0] and proc.returncode == 130 and sound(lab) == ''
+
+def test_what_is_said_of_bad_input(lab, tmp_path):
+    said = lambda *args, **env: (lambda r: (r.returncode, r.stderr))(ar(lab, 'ar-search', *args, ok=False, **env))
+    assert said() == (1, 'ar-search: --trials 0 --hours 0: say how long, like --trials 16 or --hours 8\n')
+    assert said('--trials', '1', '--sampler', 'grid') == (1, 'ar-search: --sampler grid: accepted: tpe, random\n')
+    (tmp_path/'hide').mkdir()
+    (tmp_path/'hide/optuna.py').write_text('raise ImportError')
+    code,err = said('--trials', '1', PYTHONPATH=f'{tmp_path}/hide:{ROOT}')
+    assert code == 1 and "pip install 'autoresearch[search]'" in err
+    ar(lab, 'ar-run', '-m', 'baseline')
+    for old,new,says in [('[1 .. 7]', '[7 .. 1]', 'hparams, line 1: DEGREE [7 .. 1]: 7 is not below 1'), ('[7 .. 1]', '[2 .. 7]', 'the value 1 lies outside'),
+            ('[2 .. 7]', '[later]', 'accepted: [low .. high]'), ('[later]', '[1 .. 7]', ''), ('STEPS = 300 ', 'STEPS = len([]) ', 'hparams, line 3: STEPS [100 .. 600]: len([]) is more than arithmetic'),
+            ('STEPS = len([]) ', 'STEPS = 300 ', ''), ('[0.05 .. 2.0 log]', '[0 .. 2.0 log]', 'hparams, line 2: RATE [0 .. 2.0 log]: 0 has no logarithm')]:
+        edit(lab, old, new)
+        commit(lab, new)
+        if not says: continue
+        code,err = said('--trials', '1')
+        assert code == 1 and says in err and 'Traceback' not in err, (says, err)
+
+def test_the_same_seed_proposes_the_same(tmp_path):
+    made = []
+    for name in ('a', 'b'):
+        root = example(tmp_path/name)
+        setup(root)
+        ar(root, 'ar-search', '--trials', '3', '--seed', '5', '--sampler', 'random')
+        made.append([r[4] for r in rows(root)])
+    assert made[0] == made[1] and len(set(made[0])) == 4
+
+def test_time_runs_out(lab):
+    t0 = time.time()
+    r = ar(lab, 'ar-search', '--hours', str(9/3600))
+    n = len(rows(lab))-1
+    assert time.time()-t0 < 25 and n >= 1 and f'{n} trials:' in r.stdout, r.stdout
