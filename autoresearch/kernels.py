@@ -18,6 +18,7 @@ except ImportError: triton,tl = None, SimpleNamespace(constexpr=None) # no GPU b
 # %% ../nbs/10_kernels.ipynb #jit
 def jit(f): return triton.jit(f) if triton else f
 
+# %% ../nbs/10_kernels.ipynb #jit-op
 def op(name): return torch.library.custom_op(f'autoresearch::{name}', mutates_args=())
 
 # %% ../nbs/10_kernels.ipynb #supported
@@ -38,6 +39,7 @@ def row_scale(x):
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     return torch.rsqrt(wide.square().mean(-1) + torch.finfo(wide.dtype).eps)
 
+# %% ../nbs/10_kernels.ipynb #row-scale-grad
 def _scale_grad(t, x, r): return (t.to(r.dtype)*x.to(r.dtype)).sum(-1)/r
 
 # %% ../nbs/10_kernels.ipynb #relu2-kernel
@@ -89,12 +91,15 @@ def _relu2_mlp(x: Tensor, r: Tensor, w_fc: Tensor, w_proj: Tensor) -> tuple[Tens
     p = relu2_product(x, w_fc, r)
     return p @ w_proj.T, p
 
+# %% ../nbs/10_kernels.ipynb #relu2-mlp-op-shape
 @_relu2_mlp.register_fake
 def _(x, r, w_fc, w_proj): return torch.empty_like(x), x.new_empty(x.shape[0], w_fc.shape[0])
 
+# %% ../nbs/10_kernels.ipynb #relu2-grad-op
 @op('relu2_grad')
 def _relu2_grad(dy: Tensor, w_proj: Tensor, r: Tensor, p: Tensor) -> Tensor: return relu2_product(dy.contiguous(), w_proj.T.contiguous(), r, p)
 
+# %% ../nbs/10_kernels.ipynb #relu2-grad-shape
 @_relu2_grad.register_fake
 def _(dy, w_proj, r, p): return torch.empty_like(p)
 
@@ -105,6 +110,7 @@ def _relu2_backward(ctx, dy, _):
     t = dh @ w_fc
     return t, _scale_grad(t, x, r), dh.T @ x, dy.T @ p
 
+# %% ../nbs/10_kernels.ipynb #relu2-mlp-grad-autograd
 _relu2_mlp.register_autograd(_relu2_backward, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs, output[1]))
 
 # %% ../nbs/10_kernels.ipynb #relu2-mlp
@@ -159,6 +165,7 @@ def _softcap_loss(x: Tensor, w: Tensor, y: Tensor, cap: float, piece: int) -> tu
         dw += logits.T @ x[s]
     return losses.mean(), losses, dx, dw
 
+# %% ../nbs/10_kernels.ipynb #loss-op-shape
 @_softcap_loss.register_fake
 def _(x, w, y, cap, piece):
     wide = torch.promote_types(x.dtype, torch.float32)
@@ -169,10 +176,12 @@ def _loss_backward(ctx, g, *_):
     dx,dw = ctx.saved_tensors
     return (dx*g).to(dx.dtype), (dw*g).to(ctx.w_dtype), None, None, None
 
+# %% ../nbs/10_kernels.ipynb #loss-grad-context
 def _loss_context(ctx, inputs, output):
     ctx.save_for_backward(*output[2:])
     ctx.w_dtype = inputs[1].dtype
 
+# %% ../nbs/10_kernels.ipynb #loss-grad-autograd
 _softcap_loss.register_autograd(_loss_backward, setup_context=_loss_context)
 
 # %% ../nbs/10_kernels.ipynb #softcap-loss
@@ -266,6 +275,7 @@ def _sum_rows(g: Tensor, gate: Tensor|None, order: Tensor, tokens: Tensor, n: in
     _rows_kernel[(triton.cdiv(N, 64), W//D)](g, g if gate is None else gate, order, tokens, out, N, W, D, gate is not None, 64, num_warps=1)
     return out.to(g.dtype)
 
+# %% ../nbs/10_kernels.ipynb #sum-rows-shape
 @_sum_rows.register_fake
 def _(g, gate, order, tokens, n): return g.new_empty(n, g.shape[1])
 
@@ -273,20 +283,24 @@ def _(g, gate, order, tokens, n): return g.new_empty(n, g.shape[1])
 @op('embedding')
 def _embedding(tokens: Tensor, table: Tensor, order: Tensor, sorted: Tensor) -> Tensor: return table[tokens]
 
+# %% ../nbs/10_kernels.ipynb #embedding-op-shape
 @_embedding.register_fake
 def _(tokens, table, order, sorted): return table.new_empty(*tokens.shape, table.shape[1])
 
+# %% ../nbs/10_kernels.ipynb #embedding-op-backward
 def _embedding_backward(ctx, g):
     order,tokens = ctx.saved_tensors
     return None, torch.ops.autoresearch.sum_rows(g.flatten(0, -2), None, order, tokens, ctx.n), None, None
 
+# %% ../nbs/10_kernels.ipynb #embedding-op-context
 def _embedding_context(ctx, inputs, output):
     ctx.save_for_backward(*inputs[2:])
     ctx.n = inputs[1].shape[0]
 
+# %% ../nbs/10_kernels.ipynb #embedding-op-autograd
 _embedding.register_autograd(_embedding_backward, setup_context=_embedding_context)
 
-# %% ../nbs/10_kernels.ipynb #embedding
+# %% ../nbs/10_kernels.ipynb #sort-tokens
 def sort_tokens(
     tokens:Tensor # (B, T) ids
 )->tuple: # Their order by id, and the ids in that order, both (B*T,)
@@ -294,6 +308,7 @@ def sort_tokens(
     tokens,order = tokens.flatten().sort()
     return order, tokens
 
+# %% ../nbs/10_kernels.ipynb #embedding
 def embedding(
     tokens:Tensor, # (B, T) ids
     table:Tensor, # (V, d)
@@ -315,6 +330,7 @@ def _heads(x: Tensor, scale: Tensor, w: Tensor, cos: Tensor, sin: Tensor, ve: Te
     _heads_kernel[(B*T//16, HQ+2*HK)](qkv, scale, cos, sin, o if ve is None else ve, tokens, o if ve is None else gate, q, k, v, r, T, eps, HQ, HK, D, ve is not None, 16, num_warps=4)
     return q, k, v, r
 
+# %% ../nbs/10_kernels.ipynb #heads-op-shape
 @_heads.register_fake
 def _(x, scale, w, cos, sin, ve, gate, tokens, order, sorted, n_head, n_kv_head):
     (B,T,_),D = x.shape, w.shape[0]//(n_head+2*n_kv_head)
@@ -331,6 +347,7 @@ def _plain_heads(qkv, cos, sin, ve, gate, tokens, HQ, HK):
     if ve is not None: v = v + gate[..., None]*ve[tokens].unflatten(-1, (HK, -1))
     return o[:, :, :HQ].contiguous(), o[:, :, HQ:].contiguous(), v.contiguous(), r
 
+# %% ../nbs/10_kernels.ipynb #plain-heads-grad
 def _plain_heads_grad(dq, dk, dv, q, k, r, scale, cos, sin, ve, tokens):
     y,dy = torch.cat([q, k], 2), torch.cat([dq, dk], 2)
     do = r[..., None].to(q.dtype)*(dy - y*(dy*y).mean(-1, keepdim=True))
@@ -348,6 +365,7 @@ def _heads_grad(dq: Tensor, dk: Tensor, dv: Tensor, q: Tensor, k: Tensor, r: Ten
     _heads_grad_kernel[(B*T//16, HQ+2*HK)](dq, dk, dv, q, k, r, scale, cos, sin, q if ve is None else ve, tokens, dqkv, dgate, T, HQ, HK, D, ve is not None, 16, num_warps=4)
     return dqkv, dgate
 
+# %% ../nbs/10_kernels.ipynb #heads-grad-op-shape
 @_heads_grad.register_fake
 def _(dq, dk, dv, q, k, r, scale, cos, sin, ve, tokens):
     (B,T,HQ,D),HK = q.shape, k.shape[2]
@@ -358,6 +376,7 @@ def _heads_context(ctx, inputs, output):
     q,k,_,r = output
     ctx.save_for_backward(*inputs[:10], q, k, r)
 
+# %% ../nbs/10_kernels.ipynb #heads-grad-backward
 def _heads_backward(ctx, dq, dk, dv, _):
     x,scale,w,cos,sin,ve,gate,tokens,order,sorted,q,k,r = ctx.saved_tensors
     dqkv,dgate = torch.ops.autoresearch.heads_grad(dq, dk, dv, q, k, r, scale, cos, sin, ve, tokens)
@@ -367,6 +386,7 @@ def _heads_backward(ctx, dq, dk, dv, _):
     dve = torch.ops.autoresearch.sum_rows(dv.flatten(2).flatten(0, 1), gate.flatten(0, 1), order, sorted, ve.shape[0])
     return *grads, None, None, dve, dgate, *[None]*5
 
+# %% ../nbs/10_kernels.ipynb #heads-grad-autograd
 _heads.register_autograd(_heads_backward, setup_context=_heads_context)
 
 # %% ../nbs/10_kernels.ipynb #heads
