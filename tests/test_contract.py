@@ -94,7 +94,7 @@ def test_no_settings_file(tmp_path):
         with pytest.raises(c.SettingsError, match='no settings.ini in .* checkout'): c.settings_path(tmp_path)
 
 def test_the_nearest_settings_file_upward_counts(ini, tmp_path, monkeypatch):
-    path,deep = ini(changed('time_budget = 30\n', 'time_budget = 7\n')), tmp_path/'a'/'b'
+    path,deep = ini(changed('time_budget = 20\n', 'time_budget = 7\n')), tmp_path/'a'/'b'
     deep.mkdir(parents=True)
     monkeypatch.chdir(deep)
     p = c.get_profile('tiny')
