@@ -9,7 +9,7 @@ __all__ = ['SearchError', 'evaluate', 'parse', 'Constant', 'parse_range', 'sourc
            'remaining', 'sole', 'opened', 'search', 'close', 'ar_search']
 
 # %% ../nbs/07_search.ipynb #imports
-import ast, fcntl, io, json, math, os, random, re, shutil, signal, sys, tempfile, time, tokenize
+import ast, fcntl, io, json, math, os, random, re, shutil, signal, sys, tokenize
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -187,7 +187,7 @@ class Tried:
 def history(
     s:Session # The session, with its ledger
 )->list: # `Tried`, in order
-    "The rows whose commits changed nothing but constants, an agent's included"
+    "The rows of all code whose level is known, an agent's included"
     level,adjusted,res = {}, {}, [] # what the code of a skeleton gained; values less that, by commit
     for i,r in enumerate(s.ledger.read(warn=False)[0]):
         if not (new := at_commit(s.p.root, s.p.canvas, s.p.name, r.commit)): continue

@@ -46,6 +46,6 @@ def main():
     print(f'{len(rows)} real experiments in {time.time()-t0:.0f} s: each trained a small language model and measured val_bpb on text it had not seen.')
     if len(kept) > 1: print(f'The ratchet kept {len(kept)-1} of {len(rows)-1} changes: {kept[0]:.6f} -> {kept[-1]:.6f}; each is a commit, the rest went back.')
     else: print(f'The ratchet kept none of {len(rows)-1} changes: the staircase is flat at {kept[0]:.6f}, which happens in so few trials.')
-    print('On an H100 type: ar-prepare && ar-setup first && ar-search --hours 8, or let an agent follow program.md.')
+    print('On an H100 type: source .venv/bin/activate && ar-prepare && ar-setup first && ar-search --hours 8, or let an agent follow program.md.')
 
 if __name__ == '__main__': main()

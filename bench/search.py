@@ -3,7 +3,7 @@
     python bench/search.py compare [--lanes 2]    # TPE, random search and repeats of the baseline: 16 runs of 10 s, three seeds each
     python bench/search.py demo                   # what make demo does, for ten seeds
 
-Each session runs in a clone of the last commit, through ar-search. Finished sessions are appended to bench/sessions/search.tsv or
+Each session runs in a clone of the last commit; the first two through ar-search, the repeats through run_experiment. Finished sessions are appended to bench/sessions/search.tsv or
 demo.tsv, and those already there are not run again: remove the file to record all anew. With `--lanes 2` two sessions run side by side,
 each held to one core and one thread, which halves the time and leaves all arms the same conditions.
 """

@@ -30,12 +30,13 @@ def command(*words, **kwargs): return subprocess.run([*COMMAND, *map(str, words)
 
 def test_one_line_of_the_canvas(canvas):
     before = canvas.read_bytes()
+    line = next(l for l in source(canvas, 'hparams').splitlines() if l.startswith('DEPTH = 8 '))
+    new = line.replace('8', '9', 1)
     diff = edit_cell(canvas, 'hparams', 'DEPTH = 8 ', 'DEPTH = 9 ')
-    assert changed(before, canvas.read_bytes()) == [
-        '-     "DEPTH = 8                   # layers\\n",', '+     "DEPTH = 9                   # layers\\n",']
+    assert changed(before, canvas.read_bytes()) == [f'-     "{line}\\n",', f'+     "{new}\\n",']
     assert canvas.read_bytes() == before.replace(b'DEPTH = 8  ', b'DEPTH = 9  ')
     assert [l for l in diff.splitlines() if l[0] in '+-'] == [
-        '--- hparams', '+++ hparams', '-DEPTH = 8                   # layers', '+DEPTH = 9                   # layers']
+        '--- hparams', '+++ hparams', f'-{line}', f'+{new}']
 
 def test_cells_of_the_canvas_there_and_back(canvas):
     "Cells deleted and inserted again, changed and changed back, give the file that was there"
