@@ -49,6 +49,8 @@ def test_killed_five_times_and_gone_on_with(lab):
     monotone(lab)
     descriptions = [r[4] for r in rows(lab)]
     assert len(set(descriptions)) == 7
+    before = re.search(r'going on after (\d+) trials', last.stdout)
+    assert last.stdout.count('/6  ') == 6-int(before[1] if before else 0), 'a trial that recovery finished has its line too'
     again = ar(lab, 'ar-search', '--trials', '1')
     assert len(rows(lab)) == 8 and '1 trials:' in again.stdout, 'a finished search is not gone on with'
 
@@ -166,7 +168,7 @@ def test_what_is_said_of_bad_input(lab, tmp_path):
     (tmp_path/'hide').mkdir()
     (tmp_path/'hide/optuna.py').write_text('raise ImportError')
     code,err = said('--trials', '1', PYTHONPATH=f'{tmp_path}/hide:{ROOT}')
-    assert code == 1 and "pip install 'autoresearch[search]'" in err
+    assert code == 1 and "pip install -e '.[search]'" in err
     ar(lab, 'ar-run', '-m', 'baseline')
     for old,new,says in [('[1 .. 7]', '[7 .. 1]', 'hparams, line 1: DEGREE [7 .. 1]: 7 is not below 1'), ('[7 .. 1]', '[2 .. 7]', 'the value 1 lies outside'),
             ('[2 .. 7]', '[later]', 'accepted: [low .. high]'), ('[later]', '[1 .. 7]', ''), ('STEPS = 300 ', 'STEPS = len([]) ', 'hparams, line 3: STEPS [100 .. 600]: len([]) is more than arithmetic'),
@@ -191,3 +193,116 @@ def test_time_runs_out(lab):
     r = ar(lab, 'ar-search', '--hours', str(9/3600))
     n = len(rows(lab))-1
     assert time.time()-t0 < 25 and n >= 1 and f'{n} trials:' in r.stdout, r.stdout
+
+def add_check(root, source):
+    nb = json.loads((root/'canvas.ipynb').read_text())
+    at = [c['id'] for c in nb['cells']].index('hparams')+1
+    nb['cells'].insert(at, dict(cell_type='code', id='hparams-check', metadata={}, outputs=[], execution_count=None, source=source))
+    (root/'canvas.ipynb').write_text(json.dumps(nb, indent=1))
+
+@pytest.mark.parametrize('source,says', [('assert DEGREE > 1', 'fails its own check in hparams-check: DEGREE > 1'), ('assert DEGREE ===', 'hparams-check, line 1: '),
+    ('assert profile.nope', "hparams-check, line 1: 'Profile' object has no attribute 'nope'")])
+def test_checks_come_before_the_baseline(lab, source, says):
+    add_check(lab, source)
+    commit(lab)
+    r = ar(lab, 'ar-search', '--trials', '1', ok=False)
+    assert r.returncode == 1 and says in r.stderr and 'Traceback' not in r.stderr and rows(lab) == [], r.stderr
+
+def test_a_line_that_cannot_be_edited_is_named_first(lab):
+    edit(lab, 'STEPS = 300 ', 'STEPS = (300) ')
+    commit(lab)
+    r = ar(lab, 'ar-search', '--trials', '1', ok=False)
+    assert r.returncode == 1 and 'hparams, line 3: write it as one line, STEPS = VALUE' in r.stderr and 'Traceback' not in r.stderr
+
+def canvas_of(*lines): return dict(cells=[dict(cell_type='code', id='hparams', source='\n'.join(lines))])
+
+def test_every_constant_has_its_turn(lab):
+    "Whole numbers of a narrow range too, at an end of their range too, and however the line is spaced"
+    nb,tried = canvas_of('DEPTH=3 # [1 .. 3]', 'A = 0.0  # [0 .. 1.0]', "B = 'S' # ['S', 'L']", 'C = 8  # [1 .. 64 log]'), []
+    for _ in range(5):
+        change,_ = search.propose(nb, profile(lab), tried, 'tpe', 7)
+        tried.append(search.Tried(dict(DEPTH='3', A='0.0', B="'S'", C='8') | change, 1., len(tried)))
+    for name,start in dict(DEPTH='3', A='0.0', B="'S'", C='8').items(): assert any(t.values[name] != start for t in tried), name
+
+def test_the_same_value_in_other_words_is_no_proposal(lab):
+    nb = canvas_of('A = 0  # [0 .. 0.02]', 'B = 2**2 # [3 .. 5]')
+    seen = [search.propose(nb, profile(lab), [], 'random', seed)[0] for seed in range(60)]
+    assert not [c for c in seen if c.get('A') == '0.0' or c.get('B') == '4']
+
+def test_values_reckoned_from_others_are_checked_anew(lab):
+    nb = canvas_of('A = 2 # [1 .. 9]', 'B = 10*A')
+    nb['cells'].append(dict(cell_type='code', id='hparams-check', source='assert B <= 50'))
+    changes = [search.propose(nb, profile(lab), [], 'random', seed) for seed in range(30)]
+    assert max(int(c['A']) for c,_ in changes) <= 5 and sum(n for _,n in changes)
+
+def test_digits_of_a_person(lab):
+    c = search.read_constants(canvas_of('A = 300 # [100 .. 600]', 'B = 12 # [8 .. 4096 log]', 'C = 10**-3 # [1e-4 .. 1e-2 log]'), profile(lab))
+    assert [search.written(c['A'], 437), search.written(c['B'], 1234), search.written(c['B'], 37), search.written(c['C'], .00123)] == ['440', '1200', '37', '0.0012']
+
+def test_history_goes_on_after_a_crashed_baseline_and_commits_by_hand(lab):
+    edit(lab, 'budget = Budget(profile)', '1/0')
+    commit(lab, 'broken')
+    run(lab, 'baseline')
+    edit(lab, '1/0', 'budget = Budget(profile)')
+    run(lab, 'mended')
+    edit(lab, 'coefs = [c - RATE*', 'coefs = [c - 1.*RATE*')
+    commit(lab, 'by hand')
+    edit(lab, 'DEGREE = 1 ', 'DEGREE = 3 ')
+    run(lab, 'on top of it')
+    edit(lab, '[1 .. 7]', '[3 .. 7]') # the range of today, in which the first rows lie no longer
+    edit(lab, 'DEGREE = 3 ', 'DEGREE = 4 ')
+    run(lab, 'four')
+    tried = search.history(session(lab))
+    assert [(t.number, t.known) for t in tried] == [(0, False), (1, True), (2, True), (3, True)]
+    study,_ = search.make_study(search.read_constants(lab/'canvas.ipynb', profile(lab)), tried, 'lower', 'tpe', 0)
+    assert ['DEGREE' in t.params for t in study.trials] == [False, True, True]
+
+def test_other_numbers_are_another_search(lab):
+    proc = begin(lab, '--trials', '5')
+    until(lambda: len(rows(lab)) == 2, 30)
+    proc.kill()
+    proc.wait()
+    r = ar(lab, 'ar-search', '--trials', '1')
+    assert 'going on' not in r.stdout and '1 trials:' in r.stdout and len({b.split('/')[0] for b in all_by(lab)}) == 2
+
+def test_edit_and_branch_of_others_in_between(lab):
+    "What changes between the search's edit and its run is neither run nor lost"
+    ar(lab, 'ar-run', '-m', 'baseline')
+    s = session(lab)
+    state = search.opened(s, dict(trials=1, hours=0., sampler='tpe', seed=0))
+    with search.locked(s.p): assert search.prepare_trial(s, state, [])[0]
+    edit(lab, '# of the polynomial', '# my thought')
+    mine = (lab/'canvas.ipynb').read_bytes()
+    code = f"import sys; from autoresearch.ratchet import _supervisor; sys.exit(_supervisor('polynomial', 'x', 42, 'ab', 'search/1', '{TAG} {state['edit']}'))"
+    assert sh(lab, BIN/'python', '-c', code, ok=False).returncode == 3 and len(rows(lab)) == 1
+    r = ar(lab, 'ar-search', '--trials', '1', ok=False)
+    assert r.returncode == 1 and 'has an edit that is not committed' in r.stderr and '0 trials:' in r.stderr
+    assert (lab/'canvas.ipynb').read_bytes() == mine
+    ar(lab, 'ar-drop')
+    proc = begin(lab, '--trials', '4')
+    until(lambda: len(rows(lab)) >= 2, 30)
+    git(lab, 'stash', '--quiet') if git(lab, 'status', '--porcelain') else None
+    git(lab, 'checkout', '-q', 'main')
+    out = proc.communicate(timeout=60)[0]
+    assert proc.returncode == 1 and 'the branch is' in out and 'Traceback' not in out, out
+
+def test_background(lab):
+    r = ar(lab, 'ar-search', '--trials', '2', '--background')
+    assert f'runs/{TAG}/search.log' in r.stdout and 'ar-stop ends it' in r.stdout
+    log = lab/'runs'/TAG/'search.log'
+    until(lambda: '2 trials:' in log.read_text(), 60)
+    assert len(rows(lab)) == 3 and log.read_text().count('min left') == 3
+    ar(lab, 'ar-search', '--trials', '50', '--background')
+    until(lambda: len(rows(lab)) > 4, 60)
+    until(lambda: lock_holder(profile(lab)).get('token') and ar(lab, 'ar-stop', ok=False).returncode == 130, 30)
+    until(lambda: 'goes on from here' in log.read_text(), 30)
+    assert sound(lab) == ''
+
+def test_run_folders_past_999(lab):
+    ar(lab, 'ar-run', '-m', 'baseline')
+    d = next((lab/'runs'/TAG).glob('001-*'))
+    d.rename(d.with_name(d.name.replace('001-', '999-')))
+    edit(lab, 'DEGREE = 1 ', 'DEGREE = 2 ')
+    run(lab, 'the thousandth')
+    assert [d.name.split('-')[0] for d in session(lab).run_dirs()] == ['999', '1000'] and f'refs/autoresearch/{TAG}/1000' in git(lab, 'show-ref')
+    assert 'output of 1000-' in ar(lab, 'ar-log').stdout
