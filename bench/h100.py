@@ -46,7 +46,8 @@ def measure(steps):
         batch,budget = next(run.loader), SimpleNamespace(progress=.5, num_steps=300)
         parts = categories(lambda: t.train_step(run, budget, batch))
     tail = [l for _,l,_ in run.history[-10:]]
-    print(json.dumps(dict(attention=run.attention, rate=rate, ms=t.TOTAL_BATCH_SIZE/rate*1000, mfu=100*rate*run.flops/peak_flops(torch.cuda.get_device_name()), gb=peak/2**30,
+    mfu = 100*rate*run.flops/peak_flops(torch.cuda.get_device_name())
+    print(json.dumps(dict(attention=run.attention, steps=steps, rate=rate, ms=t.TOTAL_BATCH_SIZE/rate*1000, mfu=mfu, gb=peak/2**30,
         loss=run.history[-1][1], loss10=statistics.mean(tail), first=run.history[0][1], seconds=seconds, parts=parts)))
 
 def child(tree, code, **env):
@@ -64,9 +65,13 @@ def table(head, rows):
 def bench_steps(trees, attentions, steps):
     found = {}
     for name,tree in trees.items():
-        for a in attentions: found[f'{name}, {a or "chosen"}'] = json.loads(child(tree, f'import h100; h100.measure({steps if not a else 30})', **({'AUTORESEARCH_ATTENTION': a} if a else {})))
-    table(['tree, attention', 'steps', 'ms a step', 'tokens/s', 'MFU %', 'peak GB', 'loss, last step', 'mean of last 10', 'seconds in train()'],
-        [[f'{k} ({v["attention"]})', steps if 'chosen' in k else 30, f'{v["ms"]:.1f}', f'{v["rate"]:,.0f}', f'{v["mfu"]:.1f}', f'{v["gb"]:.1f}', f'{v["loss"]:.4f}', f'{v["loss10"]:.4f}', f'{v["seconds"]:.1f}'] for k,v in found.items()])
+        for a in attentions:
+            key,n = f'{name}, {a or "chosen"}', 30 if a else steps
+            v = found[key] = json.loads(child(tree, f'import h100; h100.measure({n})', **({'AUTORESEARCH_ATTENTION': a} if a else {})))
+            print(f'{key}: {v["ms"]:.1f} ms a step, loss {v["loss"]:.4f}', flush=True) # the table comes last, and a run may be cut off
+    head = ['tree, attention', 'steps', 'ms a step', 'tokens/s', 'MFU %', 'peak GB', 'loss, last step', 'mean of last 10', 'seconds in train()']
+    table(head, [[f'{k} ({v["attention"]})', v['steps'], f'{v["ms"]:.1f}', f'{v["rate"]:,.0f}', f'{v["mfu"]:.1f}', f'{v["gb"]:.1f}',
+        f'{v["loss"]:.4f}', f'{v["loss10"]:.4f}', f'{v["seconds"]:.1f}'] for k,v in found.items()])
     table(['GPU time, ms a step', *found], [[part, *(f'{v["parts"][part]:.1f}' for v in found.values())] for part,_ in KINDS])
 
 def experiment(tree, profile, budget=0, cache=''):

@@ -1,11 +1,11 @@
 """What the search finds on profile tiny, beside random search and luck; and the table of the demo's seeds.
 
-    python bench/search.py compare [--lanes 2]    # TPE, random search and repeats of the baseline: 16 runs of 10 s, three seeds each
+    python bench/search.py compare [--cores 0,1]  # TPE, random search and repeats of the baseline: 16 runs of 10 s, three seeds each
     python bench/search.py demo                   # what make demo does, for ten seeds
 
 Each session runs in a clone of the last commit; the first two through ar-search, the repeats through run_experiment. Finished sessions are appended to bench/sessions/search.tsv or
-demo.tsv, and those already there are not run again: remove the file to record all anew. With `--lanes 2` two sessions run side by side,
-each held to one core and one thread, which halves the time and leaves all arms the same conditions.
+demo.tsv, and those already there are not run again: remove the file to record all anew. With `--cores 0,1` two sessions run side by side,
+each held to one core and one thread, which halves the time and leaves all arms the same conditions; keep other work off these cores.
 """
 import os, re, shutil, subprocess, sys, tempfile, time
 from concurrent.futures import ThreadPoolExecutor
@@ -69,7 +69,7 @@ def main_of_one(arm, seed, runs, budget, lane):
 @call_parse
 def main(
     what:str, # compare or demo
-    lanes:int=1 # Sessions side by side, each on a core of its own; 1: one, with all cores
+    cores:str='' # Comma-separated numbers of cores, each for one session at a time; empty: one session with all of them
 ):
     "Record what is not recorded yet"
     sys.stdout.reconfigure(line_buffering=True)
@@ -81,8 +81,9 @@ def main(
     def work(lane):
         while jobs:
             job = jobs.pop(0)
-            t0,lines = time.time(), main_of_one(*job, lane if lanes > 1 else None)
+            t0,lines = time.time(), main_of_one(*job, lane)
             with open(file, 'a') as f: f.write(lines)
             values = [float(l.split('\t')[3]) for l in lines.splitlines() if l.split('\t')[4] == 'keep']
             print(f'{job[0]} seed {job[1]}: {values[0]:.6f} -> {values[-1]:.6f} in {len(values)} keeps, {time.time()-t0:.0f} s')
-    with ThreadPoolExecutor(lanes) as pool: list(pool.map(work, range(lanes)))
+    lanes = [int(c) for c in cores.split(',')] if cores else [None]
+    with ThreadPoolExecutor(len(lanes)) as pool: list(pool.map(work, lanes))
