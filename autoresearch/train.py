@@ -11,7 +11,7 @@ __all__ = ['SEED', 'PROFILE', 'RUN_DIR', 'DEPTH', 'ASPECT_RATIO', 'HEAD_DIM', 'W
            'norm', 'rope_tables', 'rope', 'heads', 'relu2_mlp', 'softcap_loss', 'softcap', 'choose_operators',
            'Attention', 'MLP', 'Block', 'GPT', 'init_weights', 'count_params', 'flops_per_token', 'adamw_step',
            'orthogonalize', 'muon_step', 'param_groups', 'MuonAdamW', 'step_muon', 'lr_multiplier', 'muon_momentum',
-           'weight_decay', 'build_config', 'build', 'halve', 'gradients', 'train_step', 'train', 'sample']
+           'weight_decay', 'build_config', 'build', 'halve', 'passes', 'train_step', 'train', 'sample']
 
 # %% ../nbs/02_train.ipynb #imports
 import contextlib, gc, importlib, math, os, time
@@ -110,7 +110,7 @@ def flex(device):
 FA3_HUB = dict(repo_id='kernels-community/flash-attn3', revision='7cb368cf8278b583132eb72cbf312d54586df2e2')
 
 def need_hopper(device):
-    if device.type != 'cuda' or torch.cuda.get_device_capability(device) != (9, 0): raise RuntimeError('needs a Hopper GPU')
+    if device.type != 'cuda' or torch.version.hip or torch.cuda.get_device_capability(device) != (9, 0): raise RuntimeError('needs a Hopper GPU')
 
 def fa3_hub(device):
     "FlashAttention 3 from the kernels hub"
@@ -430,25 +430,28 @@ def halve(run):
     print(f'out of memory: {DEVICE_BATCH_SIZE//run.pieces} rows at once from here on, TOTAL_BATCH_SIZE stays {TOTAL_BATCH_SIZE}')
 
 # %% ../nbs/02_train.ipynb #step
-def gradients(run, batch):
-    "Forward and backward over the whole batch; gives the loss (on the device) and the next batch"
+def passes(run, batch):
+    "Forward and backward over one device batch, in pieces; gives its share of the loss (on the device), None if it does not fit"
     total = 0.
-    for _ in range(run.accumulate):
+    try:
         for x,y in zip(batch[0].chunk(run.pieces), batch[1].chunk(run.pieces)):
             loss = run.model(x, y) * len(x) / (run.accumulate*DEVICE_BATCH_SIZE)
             loss.backward()
             total = total + loss.detach()
-        batch = next(run.loader)
-    return total, batch
+    except torch.OutOfMemoryError:
+        if run.pieces >= DEVICE_BATCH_SIZE: raise
+        return None
+    return total
 
 def train_step(run, budget, batch):
-    "One optimizer step over the whole batch, in smaller pieces if it does not fit"
-    while True:
-        try: total,batch = gradients(run, batch)
-        except torch.OutOfMemoryError:
-            if run.pieces >= DEVICE_BATCH_SIZE: raise
-        else: break
-        halve(run) # outside the handler, which holds on to what did not fit
+    "One optimizer step over the whole batch; gives the loss (on the device) and the next batch"
+    total,done = 0., 0
+    while done < run.accumulate:
+        loss = passes(run, batch)
+        if loss is None: # now that the handler is left, which holds on to what did not fit
+            halve(run)
+            total,done = 0., 0
+        else: total,done,batch = total+loss, done+1, next(run.loader)
     progress = budget.progress
     run.optimizer.step(lr_multiplier(progress), muon_momentum(budget.num_steps), weight_decay(progress))
     run.optimizer.zero_grad(set_to_none=True)

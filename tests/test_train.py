@@ -186,6 +186,20 @@ def test_out_of_memory_halves_the_rows_and_keeps_the_batch(data, monkeypatch, ca
     limit = 0
     with pytest.raises(torch.OutOfMemoryError): t.train(Budget(get_profile('tiny'), steps=4))
 
+def test_after_halving_no_batch_is_learned_twice(data, monkeypatch):
+    "Out of memory in the second pass of a step: the step begins anew with the batch at hand"
+    monkeypatch.setattr(t, 'TOTAL_BATCH_SIZE', 2*t.TOTAL_BATCH_SIZE)
+    seen,forward = [], t.GPT.forward
+    def tight(self, x, *args, **kwargs):
+        if len(seen) == 1 and len(x) == t.DEVICE_BATCH_SIZE: raise torch.OutOfMemoryError('no room')
+        seen.append(x.clone())
+        return forward(self, x, *args, **kwargs)
+    monkeypatch.setattr(t.GPT, 'forward', tight)
+    t.train(Budget(get_profile('tiny'), steps=2))
+    sizes,rows = [len(x) for x in seen], torch.cat(seen)
+    half = t.DEVICE_BATCH_SIZE//2
+    assert sizes == [2*half] + 8*[half] and len(rows.unique(dim=0)) == len(rows)
+
 def test_compiled_code_is_kept_in_the_cache(monkeypatch, tmp_path):
     for name in ('TORCHINDUCTOR_CACHE_DIR', 'TRITON_CACHE_DIR'): monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv('TRITON_CACHE_DIR', 'mine')
