@@ -761,20 +761,26 @@ def in_clone(root, code):
     path = os.pathsep.join([str(root), str(ROOT/'tests')])
     return sh(root, sys.executable, '-c', f'from test_ratchet import *\nENV.update({dict(TINY, PYTHONPATH=path)!r})\n{code}', PYTHONPATH=path, **TINY).stdout
 
-def test_kills_on_tiny(clone, tmp_path):
-    "Once per step, with torch and nbdev's export"
-    root,tiny = clone, dict(TINY, PYTHONPATH=str(clone))
-    (tmp_path/'empty').mkdir()
-    r = setup(root, ok=False, **tiny, AUTORESEARCH_CACHE=str(tmp_path/'empty'))
+@pytest.fixture(scope='module')
+def session_on_tiny(clone, tmp_path_factory):
+    "A session with its baseline, and the outcome of a run that is worth a discard"
+    root,tiny,tmp = clone, dict(TINY, PYTHONPATH=str(clone)), tmp_path_factory.mktemp('tiny')
+    (tmp/'empty').mkdir()
+    r = setup(root, ok=False, **tiny, AUTORESEARCH_CACHE=str(tmp/'empty'))
     assert r.returncode == 1 and 'ar-prepare' in r.stderr and 'autoresearch/' not in git(root, 'branch')
     setup(root, **tiny)
     r = run(root, 'baseline', **tiny)
     assert r.stdout.startswith('status:   keep') and sound(root) == '', (r.stdout, r.stderr)
     base = next((root/'runs'/TAG).glob('001-*'))
     n = read_json(base/'experiment.json')
-    out = tmp_path.parent/'run-tiny'
+    out = tmp/'run'
     shutil.copytree(base, out, ignore=shutil.ignore_patterns('experiment.json', 'record.json', '.canvas*'))
     write_json(out/'outcome.json', dict(status='ok', reason='', seconds=1., record=read_json(base/'record.json'), nonce=n['nonce'])) # equal: a discard
+    return root, out
+
+def test_kills_on_tiny(session_on_tiny, tmp_path):
+    "Once per step, with torch and nbdev's export"
+    (root,out),tiny = session_on_tiny, dict(TINY, PYTHONPATH=str(session_on_tiny[0]))
     head,text = git(root, 'rev-parse', 'HEAD'), (root/CANVAS).read_text()
     steps = ['begun: after note begun', 'committed: after note committed', 'committed: after git update-ref', 'ran: after note ran',
         'decided: after note decided', 'decided: half append', 'appended: after rename to train.py', 'moved: half write of experiment.json',
@@ -804,10 +810,9 @@ def test_kills_on_tiny(clone, tmp_path):
     assert 'recovered' in ar(root, 'ar-status', **tiny).stdout
     assert not processes_of(nonce) and len(rows(root)) == was and git(root, 'rev-parse', 'HEAD') == head
 
-def test_module_edited_by_hand(clone, tmp_path):
+def test_module_edited_by_hand(session_on_tiny, tmp_path):
     "The notebook is the source: an edit of the module is refused; what a crash left there is not one"
-    root,tiny = clone, dict(TINY, PYTHONPATH=str(clone))
-    if not (root/'runs'/TAG).exists(): pytest.skip('test_kills_on_tiny prepares the session')
+    (root,out),tiny = session_on_tiny, dict(TINY, PYTHONPATH=str(session_on_tiny[0]))
     ar(root, 'ar-drop', **tiny)
     text,before = (root/CANVAS).read_text(), rows(root)
     module = root/'autoresearch/train.py'
@@ -820,7 +825,7 @@ def test_module_edited_by_hand(clone, tmp_path):
     (root/CANVAS).write_text(text.replace('    HEAD_DIM = 64 ', '    HEAD_DIM = 64/0 '))
     assert run(root, 'a slip', **tiny).stdout.startswith('status:   crash (error')
     (root/CANVAS).write_text(text.replace('two heads', 'two heads, mended'))
-    in_clone(root, f'assert ended(forked({str(root)!r}, supervised(Path({str(tmp_path.parent/"run-tiny")!r})), {str(tmp_path/"log")!r})) == 0, open({str(tmp_path/"log")!r}).read()')
+    in_clone(root, f'assert ended(forked({str(root)!r}, supervised(Path({str(out)!r})), {str(tmp_path/"log")!r})) == 0, open({str(tmp_path/"log")!r}).read()')
     assert rows(root)[-1][3] == 'discard' and sound(root) == ''
 
 def test_number_of_kills(capsys):
