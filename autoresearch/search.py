@@ -31,8 +31,8 @@ class SearchError(ValueError):
     "A range, a value or a check that the search can't read, with cell and line; nothing was written"
 
 # %% ../nbs/07_search.ipynb #evaluate
-_NODES = (ast.Expression, ast.Constant, ast.Name, ast.Load, ast.Tuple, ast.List, ast.UnaryOp, ast.BinOp, ast.BoolOp, ast.Compare, ast.operator,
-    ast.unaryop, ast.boolop, ast.cmpop)
+_NODES = (ast.Expression, ast.Constant, ast.Name, ast.Load, ast.Tuple, ast.List, ast.UnaryOp, ast.BinOp, ast.BoolOp, ast.Compare,
+    ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
 
 def evaluate(node, names):
     "The value of an expression of numbers, strings, tuples and `names`. Raises `ValueError` for anything else."
@@ -82,7 +82,8 @@ def parse_range(
     "Read a range. Raises `ValueError` saying what is wrong with it."
     if m := re.fullmatch(r'(.+?)\s*\.\.\s*(.+?)(\s+log)?', text.strip()):
         low,high = (evaluate(parse(m[i]), {}) for i in (1, 2))
-        if not all(isinstance(o, (int, float)) and not isinstance(o, bool) for o in (low, high, value)): raise ValueError('a range is of numbers')
+        if not all(isinstance(o, (int, float)) and not isinstance(o, bool) for o in (low, high, value)):
+            raise ValueError('a range is of numbers')
         if not low < high: raise ValueError(f'{low} is not below {high}')
         if m[3] and low <= 0: raise ValueError(f'{low} has no logarithm')
         if not low <= value <= high: raise ValueError(f'the value {value} lies outside: widen the range')
@@ -118,7 +119,8 @@ def read_constants(
         try: tree,comments = ast.parse(source), _comments(source)
         except (SyntaxError, tokenize.TokenError) as e: raise SearchError(f'{cell}, line {getattr(e, "lineno", 1)}: {e}') from None
         for n in ast.walk(tree):
-            if not (isinstance(n, ast.Assign) and len(n.targets) == 1 and isinstance(n.targets[0], ast.Name) and n.targets[0].id.isupper()): continue
+            if not (isinstance(n, ast.Assign) and len(n.targets) == 1 and isinstance(n.targets[0], ast.Name)
+                and n.targets[0].id.isupper()): continue
             name,m = n.targets[0].id, ranges and re.search(r'\[([^\[]*)\]\s*$', comments.get(n.end_lineno, ''))
             new = (change or {}).get((cell, name))
             try:
@@ -148,7 +150,8 @@ def violation(
     for n in checks:
         if not isinstance(n, ast.Assert): continue
         try: good = evaluate(n.test, {**values, 'profile': profile})
-        except (ValueError, NameError, TypeError, ZeroDivisionError, AttributeError) as e: raise SearchError(f'hparams-check, line {n.lineno}: {e}') from None
+        except (ValueError, NameError, TypeError, ZeroDivisionError, AttributeError) as e:
+            raise SearchError(f'hparams-check, line {n.lineno}: {e}') from None
         if not good: return ast.unparse(n.test)
     return ''
 
@@ -170,7 +173,8 @@ def searchable(
     if not any(c.searched for c in constants.values()):
         raise Refused(f'no constant of {profile.canvas} has a range: write one at the end of its comment, like [0.01 .. 0.1 log]')
     for c in constants.values(): c.searched and set_line(notebook, c)
-    if bad := violation(notebook, profile, values_after(notebook, profile, constants, {})): raise Refused(f'the canvas fails its own check in hparams-check: {bad}')
+    if bad := violation(notebook, profile, values_after(notebook, profile, constants, {})):
+        raise Refused(f'the canvas fails its own check in hparams-check: {bad}')
     return constants
 
 # %% ../nbs/07_search.ipynb #written
@@ -326,7 +330,7 @@ def propose(
         if new not in done and not violation(notebook, profile, values_after(notebook, profile, constants, change)): return change, refused
         refused += new not in done
         idle.update(names)
-    raise Refused(f'500 proposals in a row had been tried or cannot run ({refused}): widen the ranges in the comments, or write other values')
+    raise Refused(f'500 proposals in a row had been tried or cannot run ({refused}): widen the ranges in the comments')
 
 # %% ../nbs/07_search.ipynb #made-by
 ROWS = 'keep', 'discard', 'crash'
@@ -351,7 +355,8 @@ def opened(s, asked, anew=False):
 # %% ../nbs/07_search.ipynb #here
 def here(s):
     "Raises `Refused` if another session's branch was checked out meanwhile; only under the lock"
-    if (now := current_session(s.p.name)).tag != s.tag: raise Refused(f'the branch is {now.branch} now: git switch {s.branch}, then the same ar-search again')
+    if (now := current_session(s.p.name)).tag != s.tag:
+        raise Refused(f'the branch is {now.branch} now: git switch {s.branch}, then the same ar-search again')
     own_ledger(s)
 
 # %% ../nbs/07_search.ipynb #take-back
@@ -359,7 +364,8 @@ def take_back(s:Session, state):
     "Undo the search's own edit where a kill or a crash left it. Raises `Refused` for anyone else's."
     now = (s.p.root/s.p.canvas).read_bytes()
     if now == s.file('HEAD', s.p.canvas): return
-    if blob_sha(now) != state.get('edit'): raise Refused(f'{s.p.canvas} has an edit that is not committed: ar-run it, or ar-drop it, then the same ar-search again')
+    if blob_sha(now) != state.get('edit'):
+        raise Refused(f'{s.p.canvas} has an edit that is not committed: ar-run it, or ar-drop it, then the same ar-search again')
     restore(s)
 
 # %% ../nbs/07_search.ipynb #prepare-trial
@@ -463,7 +469,7 @@ def search(
         if stopped: raise KeyboardInterrupt
         lost = lost+1 if code == 4 else 0
         if code in (1, 130) or lost == 3: return code, lines
-        if not what and any(n['by'] == by and n['status'] == 'crash' for n in rows_of(s)): return 1, ['the baseline crashed; ar-log shows why', *lines]
+        if not what and any(n['status'] == 'crash' for n in rows_of(s, by)): return 1, ['the baseline crashed; ar-log shows why', *lines]
 
 # %% ../nbs/07_search.ipynb #close
 def close(s, state, ended):
@@ -490,9 +496,10 @@ def detach(s):
     "The same command in the background; returns what to say"
     log = s.dir/'search.log'
     with open(log, 'ab') as f: # sys.argv[0] is the command itself
-        proc = subprocess.Popen([sys.executable, *(a for a in sys.argv if a != '--background')], cwd=s.p.root, stdin=subprocess.DEVNULL, stdout=f, stderr=f,
-            start_new_session=True)
-    return [f'searching in the background (process {proc.pid}): {os.path.relpath(log)} gets a line for each trial; ar-status shows where it stands, ar-stop ends it']
+        proc = subprocess.Popen([sys.executable, *(a for a in sys.argv if a != '--background')], cwd=s.p.root,
+            stdin=subprocess.DEVNULL, stdout=f, stderr=f, start_new_session=True)
+    return [f'searching in the background (process {proc.pid}): {os.path.relpath(log)} gets a line for each trial',
+        'ar-status shows where it stands, ar-stop ends it']
 
 # %% ../nbs/07_search.ipynb #session-of
 def session_of(s, asked, anew):
@@ -520,7 +527,8 @@ def ar_search(
 ):
     "Search the constants of the canvas with Optuna: propose, ar-run, learn; goes on with an unfinished search"
     with told():
-        if not (trials or hours) or trials < 0 or hours < 0: raise Refused(f'--trials {trials} --hours {hours:g}: say how long, like --trials 16 or --hours 8')
+        if not (trials or hours) or trials < 0 or hours < 0:
+            raise Refused(f'--trials {trials} --hours {hours:g}: say how long, like --trials 16 or --hours 8')
         if sampler not in ('tpe', 'random'): raise Refused(f'--sampler {sampler}: accepted: tpe, random')
         _optuna()
         s = current_session(profile)
