@@ -28,7 +28,7 @@ class Said(str):
 
 _HIDDEN = re.compile('[\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]')
 
-def literal(text, most=160):
+def literal(text, most):
     "One line of at most `most` characters, nothing invisible in it"
     text = one_line(_HIDDEN.sub('', text)) or '(nothing)'
     return text if len(text) <= most else text[:most-1] + '…'
@@ -54,7 +54,7 @@ def joined(*parts): return Part('\n'.join(p.html for p in parts), '\n\n'.join(p.
 
 # %% ../nbs/08_report.ipynb #cell
 def _html(v): return html.escape(literal(v, 400) if isinstance(v, Said) else v)
-def _markdown(v): return code_span(literal(v)) if isinstance(v, Said) else re.sub(r'([\\`*_~|<>\[\]])', r'\\\1', v)
+def _markdown(v): return code_span(literal(v, 120)) if isinstance(v, Said) else re.sub(r'([\\`*_~|<>\[\]])', r'\\\1', v)
 
 def prose(
     text:str, # With {} for each value
@@ -92,7 +92,7 @@ def cut(
         if (used := used+len(l)+1) > room: return '\n'.join([*lines[:i], f'… {len(lines)-i} more lines'])
     return '\n'.join(lines)
 
-def fenced(text, lang='', room=16_000):
+def fenced(text, lang='', room=12_000):
     "A block of text to the letter"
     text = _HIDDEN.sub('', re.sub(r'[\x00-\x08\x0b-\x1f\x7f-\x9f]', '', text))
     fence = '`'*max(3, 1 + max(map(len, re.findall('`+', text)), default=0))
@@ -265,7 +265,7 @@ _CSS = f'''<style>:root{{color-scheme:light dark;--ink:#1b1f23;--paper:#fff;--li
 body{{background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;overflow-wrap:anywhere}}
 h1{{font-size:1.7rem;line-height:1.25}} h2{{margin-top:2.5rem;border-bottom:1px solid var(--line)}} img{{max-width:100%;height:auto}}
 pre,code{{font:.85em/1.45 ui-monospace,monospace}} pre{{white-space:pre-wrap;background:#8881;padding:.6rem}} summary{{cursor:pointer}}
-.wide{{overflow-x:auto}} table{{border-collapse:collapse;font-size:.9rem}} td,th{{padding:.25rem .6rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}}
+.wide{{overflow-x:auto;margin:.8rem 0}} table{{border-collapse:collapse;font-size:.9rem}} td,th{{padding:.25rem .6rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}}
 .n{{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}} .agent{{margin:1rem 0;padding:.1rem 1rem;border-left:.4rem solid {COLORS["purple"]}}}</style>'''
 _POLICY = '''<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">'''
 
@@ -296,7 +296,7 @@ def pages(
 # %% ../nbs/08_report.ipynb #read-summary
 def read_summary(
     file:str, # Path; '' for none
-    most:int=12_000 # Characters that leave the rest of the report room in a discussion
+    most:int=10_000 # Characters that leave the rest of the report room in a discussion
 )->str:
     "The agent's summary. Raises `Refused`."
     if not file: return ''
@@ -316,7 +316,9 @@ def write_report(
     "Make the report; each file is replaced in one step, and none before all are made. Raises `Refused`, `LedgerError`, `OSError`."
     out = Path(out or s.dir/'report')
     if out.exists() and not out.is_dir(): raise Refused(f'--out {out}: is a file; name a folder')
-    files = pages(execute_report(s, read_summary(summary)))
+    text = read_summary(summary)
+    ledger_of(s).read(warn=False) # one that can't be read is refused before anything is run
+    files = pages(execute_report(s, text))
     for name,data in files.items():
         with replacing(out/name) as f: f.write(data)
     return [out/name for name in files]
@@ -332,4 +334,4 @@ def ar_report(
     "Write the report of a session: report.html, report.md and its pictures"
     with told():
         *_,text,page = write_report(find_session(tag, profile), out, summary)
-        answer(0, [f'{page}  {page.stat().st_size/2**20:.2f} MB', f'{text}  for a discussion on GitHub; its pictures lie beside it'])
+        answer(0, [f'{page}  {page.stat().st_size/2**20:.2f} MB', f'{text}  {len(text.read_text(encoding="utf8"))} characters; GitHub takes 65536 in a discussion; its pictures lie beside it'])

@@ -292,7 +292,7 @@ def pace(
     "How fast a session goes, and what its experiments came to by class of outcome"
     done,now = [n for n in notes if 'time' in n], time.time() if now is None else now
     kept,good = [n['time'] for n in done if n['status'] == 'keep'], [n for n in done if n['class'] == 'ok']
-    hours = (done[-1]['time'] - done[0]['started'])/3600 if done else 0.
+    hours = max(0., done[-1]['time'] - done[0]['started'])/3600 if done else 0.
     between = [b['started']-a['started'] for a,b in zip(done, done[1:])] + [n['time']-n['started'] for n in done[-1:]]
     lost = [n['seconds']-n['block']['training_seconds'] for n in good]
     return dict(experiments=len(done), hours=hours, per_hour=len(done)/hours if hours else 0., keeps_per_hour=len(kept)/hours if hours else 0.,
