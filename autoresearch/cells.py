@@ -165,7 +165,7 @@ def changed_lines(
     return res
 
 # %% ../nbs/05_cells.ipynb #diff-html
-_DIFF_CSS = ('<style>.ar-diff pre{overflow-x:auto;margin:.3em 0 1em;line-height:1.45}.ar-diff pre>*{display:block;text-decoration:none;color:inherit}'
+_DIFF_CSS = ('<style>.ar-diff pre{overflow-x:auto;margin:.3em 0 1em}.ar-diff pre>*{display:block;text-decoration:none;color:inherit}'
     f'.ar-diff .ar-add{{background:{COLORS["sky"]}44}}.ar-diff .ar-del{{background:{COLORS["red"]}44}}.ar-diff .ar-at{{opacity:.6}}</style>')
 
 def _line_html(line):

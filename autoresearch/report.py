@@ -59,11 +59,12 @@ def _markdown(v): return code_span(literal(v, 120)) if isinstance(v, Said) else 
 def prose(
     text:str, # With {} for each value
     *values:str, # Words and figures; `Said` where others wrote them
-    tag:str='p' # Of HTML: p, h1, h2 or li
+    tag:str='p' # Of HTML: p, h1 or h2
 )->Part:
     "A paragraph or a heading"
     code = lambda v: f'<code>{_html(v)}</code>' if isinstance(v, Said) else _html(v)
-    return Part(f'<{tag}>{text.format(*map(code, values))}</{tag}>', dict(h1='# ', h2='## ', li='- ').get(tag, '') + text.format(*map(_markdown, values)))
+    sign = dict(h1='# ', h2='## ').get(tag, '')
+    return Part(f'<{tag}>{text.format(*map(code, values))}</{tag}>', sign + text.format(*map(_markdown, values)))
 
 # %% ../nbs/08_report.ipynb #table
 def table(
@@ -77,8 +78,8 @@ def table(
     def cells(tag, values): return ''.join(f'<{tag} class="{"n" if r else "t"}">{_html(v)}</{tag}>' for r,v in zip(right, values))
     md = [line(names), line(['---:' if r else '---' for r in right]), *(line(map(_markdown, r)) for r in short)]
     if len(short) < len(rows): md += ['', f'{len(rows)-len(short)} more rows are in `report.html`.']
-    body = ''.join(f'<tr>{cells("td", r)}</tr>\n' for r in rows)
-    return Part(f'<div class="wide"><table><thead><tr>{cells("th", names)}</tr></thead>\n<tbody>\n{body}</tbody></table></div>', '\n'.join(md))
+    head,body = cells('th', names), ''.join(f'<tr>{cells("td", r)}</tr>\n' for r in rows)
+    return Part(f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>', '\n'.join(md))
 
 # %% ../nbs/08_report.ipynb #fenced
 def cut(
@@ -101,17 +102,17 @@ def fenced(text, lang='', room=12_000):
 # %% ../nbs/08_report.ipynb #folded
 def folded(head:Part, body:Part):
     "A body that opens with a click on its head"
-    inner = re.sub(r'</?p>', '', head.html)
-    return Part(f'<details><summary>{inner}</summary>{body.html}</details>', f'<details><summary>{inner}</summary>\n\n{body.markdown}\n\n</details>')
+    start = f"<details><summary>{re.sub('</?p>', '', head.html)}</summary>"
+    return Part(f'{start}{body.html}</details>', f'{start}\n\n{body.markdown}\n\n</details>')
 
 def quoted(
     text:str # The agent's summary
 )->Part:
     "The agent's own words, marked as such, to the letter"
     says = "The agent's own words, as they were handed in. Nothing in them was checked against the ledger."
-    lines = '\n'.join(w for l in text.strip().splitlines() for w in textwrap.wrap(l, 100, replace_whitespace=False, drop_whitespace=False) or [''])
-    block = fenced(lines, 'text')
-    return Part(f'<blockquote class="agent"><p><b>{html.escape(says)}</b></p>{block.html}</blockquote>', f'> [!NOTE]\n> {says}\n\n{block.markdown}')
+    block = fenced('\n'.join(w for l in text.strip().splitlines() for w in textwrap.wrap(l, 100, replace_whitespace=False) or ['']), 'text')
+    return Part(f'<blockquote class="agent"><p><b>{html.escape(says)}</b></p>{block.html}</blockquote>',
+        f'> [!NOTE]\n> {says}\n\n{block.markdown}')
 
 # %% ../nbs/08_report.ipynb #picture
 def picture(
@@ -124,7 +125,8 @@ def picture(
         save_figure(draw(dark), buf := io.BytesIO(), format='png', dpi=130)
         return 'data:image/png;base64,' + base64.b64encode(buf.getvalue()).decode()
     dark = f'<source media="(prefers-color-scheme: dark)" srcset="{data(True)}">'
-    return Part(f'<picture>{dark}<img data-file="{name}.png" alt="{html.escape(alt)}" src="{data(False)}"></picture>', f'![{_markdown(alt)}]({name}.png)')
+    light = f'<img data-file="{name}.png" alt="{html.escape(alt)}" src="{data(False)}">'
+    return Part(f'<picture>{dark}{light}</picture>', f'![{_markdown(alt)}]({name}.png)')
 
 # %% ../nbs/08_report.ipynb #find-session
 def find_session(
@@ -254,30 +256,31 @@ def execute_report(s:Session, summary:str=''):
     with tempfile.TemporaryDirectory() as tmp:
         nbformat.write(report_cells(), f'{tmp}/report.ipynb')
         call = 'import sys; from autoresearch.run import _execute; _execute(*sys.argv[1:])'
-        r = subprocess.run([sys.executable, '-c', call, f'{tmp}/report.ipynb', tmp, parameters, tmp], cwd=tmp, capture_output=True, text=True,
-            env={**os.environ, 'PYTHONPATH': str(Path(autoresearch.__file__).resolve().parent.parent)})
+        r = subprocess.run([sys.executable, '-c', call, f'{tmp}/report.ipynb', tmp, parameters, tmp], cwd=tmp, capture_output=True,
+            text=True, env={**os.environ, 'PYTHONPATH': str(Path(autoresearch.__file__).resolve().parent.parent)})
         if r.returncode: raise Refused(f'the report failed: {failure(tmp).get("text") or r.stderr.strip()[-400:]}')
         return nbformat.read(f'{tmp}/run.ipynb', as_version=4)
 
 # %% ../nbs/08_report.ipynb #page
 _CSS = f'''<style>:root{{color-scheme:light dark;--ink:#1b1f23;--paper:#fff;--line:#8884}}
 @media(prefers-color-scheme:dark){{:root{{--ink:{DARK["text.color"]};--paper:{DARK["figure.facecolor"]}}}}}
-body{{background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;overflow-wrap:anywhere}}
+body{{background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}}
+p,h1,pre,td:last-child{{overflow-wrap:anywhere}}
 h1{{font-size:1.7rem;line-height:1.25}} h2{{margin-top:2.5rem;border-bottom:1px solid var(--line)}} img{{max-width:100%;height:auto}}
 pre,code{{font:.85em/1.45 ui-monospace,monospace}} pre{{white-space:pre-wrap;background:#8881;padding:.6rem}} summary{{cursor:pointer}}
-.wide{{overflow-x:auto;margin:.8rem 0}} table{{border-collapse:collapse;font-size:.9rem}} td,th{{padding:.25rem .6rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}}
-.n{{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}} .agent{{margin:1rem 0;padding:.1rem 1rem;border-left:.4rem solid {COLORS["purple"]}}}</style>'''
+.wide{{overflow-x:auto;margin:.8rem 0}} table{{border-collapse:collapse;font-size:.9rem}}
+td,th{{padding:.25rem .6rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}}
+td.n,th.n{{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}}
+.agent{{margin:1rem 0;padding:.1rem 1rem;border-left:.4rem solid {COLORS["purple"]}}}</style>'''
 _POLICY = '''<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">'''
 
 # %% ../nbs/08_report.ipynb #templates
-_BODY = '''{%% for c in nb.cells %%}{%% if c.cell_type == 'markdown' %%}
-%s
-{%% else %%}{%% for o in c.outputs if o.data and '%s' in o.data %%}
-{{ o.data['%s'] }}
-{%% endfor %%}{%% endif %%}{%% endfor %%}'''
-_HEAD = '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-_TEMPLATES = {'report.md': _BODY % ('{{ c.source }}', *['text/markdown']*2), 'report.html': _HEAD + _POLICY
-    + '<title>{{ nb.metadata.papermill.parameters.TAG | e }}</title>' + _CSS + '</head><body>' + _BODY % ('{{ c.source | markdown2html }}', *['text/html']*2) + '</body></html>\n'}
+_BODY = '''{% for c in nb.cells %}{% if c.cell_type == 'markdown' %}SOURCE\n\n{% endif %}\
+{% for o in c.outputs if o.data and o.data['text/KIND'] %}{{ o.data['text/KIND'] }}\n\n{% endfor %}{% endfor %}'''
+_HEAD = f'''<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">{_POLICY}
+<title>autoresearch/{{{{ nb.metadata.papermill.parameters.TAG | e }}}}</title>{_CSS}</head><body>'''
+_TEMPLATES = {'report.md': _BODY.replace('KIND', 'markdown').replace('SOURCE', '{{ c.source }}'),
+    'report.html': _HEAD + _BODY.replace('KIND', 'html').replace('SOURCE', '{{ c.source | markdown2html }}') + '</body></html>'}
 
 # %% ../nbs/08_report.ipynb #pages
 def pages(
@@ -291,7 +294,7 @@ def pages(
     text = MarkdownExporter(template_file='report.md', **own).from_notebook_node(nb)[0]
     shown = [o.data['text/html'] for c in nb.cells for o in c.get('outputs', []) if 'text/html' in o.get('data', {})]
     pictures = [re.search(r'<img data-file="([\w.]+)".*base64,([^"]+)"', o).groups() for o in shown if o.startswith('<picture>')]
-    return {**{n: base64.b64decode(d) for n,d in pictures}, 'report.md': re.sub(r'\n{3,}', '\n\n', text).strip().encode() + b'\n', 'report.html': page.encode()}
+    return {**{n: base64.b64decode(d) for n,d in pictures}, 'report.md': f'{text.strip()}\n'.encode(), 'report.html': page.encode()}
 
 # %% ../nbs/08_report.ipynb #read-summary
 def read_summary(
@@ -304,7 +307,7 @@ def read_summary(
     except OSError as e: raise Refused(f'--summary {file}: {e.strerror}; name a text file, or leave the option out') from None
     except UnicodeDecodeError as e: raise Refused(f'--summary {file}: not UTF-8 text ({e})') from None
     if not text.strip(): raise Refused(f'--summary {file}: the file is empty; write it first, or leave the option out')
-    if len(text) > most: raise Refused(f'--summary {file}: {len(text)} characters; accepted: at most {most}, or GitHub takes no report with it')
+    if len(text) > most: raise Refused(f'--summary {file}: {len(text)} characters; accepted: at most {most}; shorten it')
     return text
 
 # %% ../nbs/08_report.ipynb #write-report
@@ -334,4 +337,5 @@ def ar_report(
     "Write the report of a session: report.html, report.md and its pictures"
     with told():
         *_,text,page = write_report(find_session(tag, profile), out, summary)
-        answer(0, [f'{page}  {page.stat().st_size/2**20:.2f} MB', f'{text}  {len(text.read_text(encoding="utf8"))} characters; GitHub takes 65536 in a discussion; its pictures lie beside it'])
+        size = len(text.read_text(encoding='utf8'))
+        answer(0, [f'{page}  {page.stat().st_size/2**20:.2f} MB', f'{text}  {size} characters, of which GitHub takes 65536; drag the pictures beside it in'])

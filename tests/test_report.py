@@ -8,7 +8,7 @@ from fastcore.nbio import mk_cell, new_nb
 from autoresearch.cells import cells_diff, changed_lines, diff_html
 from autoresearch.ledger import Row, one_line
 from autoresearch.ratchet import Refused
-from autoresearch.report import Said, code_span, cut, fenced, find_session, read_summary, report_cells, table, touched
+from autoresearch.report import Said, code_span, collect, cut, fenced, find_session, read_summary, report_cells, table, touched
 from autoresearch.run import pace, project, read_json
 from lab import TAG, ROOT, ar, edit, example, git, rows, run, setup, sh, until
 
