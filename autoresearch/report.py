@@ -105,6 +105,7 @@ def folded(head:Part, body:Part):
     start = f"<details><summary>{re.sub('</?p>', '', head.html)}</summary>"
     return Part(f'{start}{body.html}</details>', f'{start}\n\n{body.markdown}\n\n</details>')
 
+# %% ../nbs/08_report.ipynb #quoted
 def quoted(
     text:str # The agent's summary
 )->Part:
