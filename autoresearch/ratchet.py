@@ -24,7 +24,7 @@ import autoresearch
 from .contract import Profile, get_profile, hash_files, write_json
 from .cells import parse_cells
 from .ledger import Ledger, LedgerError, Row, one_line, parse_row
-from .run import (OUTCOMES, Result, classify, failure, git, kill_run, link_log, next_run_dir, plain, progress_bar, read_json,
+from .run import (OUTCOMES, Result, classify, failure, git, kill_run, link_log, next_run_dir, pace, plain, progress_bar, read_json,
     run_experiment, verdict, write_notes)
 
 # %% ../nbs/06_ratchet.ipynb #refused
@@ -688,14 +688,12 @@ def status_of(s:Session):
     "Everything `ar-status` shows, as a dict"
     rows,damaged = s.ledger.read(warn=False)
     f = s.ledger.frontier()
-    runs = s.experiments()
-    kept,now = [n['time'] for n in runs if n.get('status') == 'keep'], time.time()
-    hours = (runs[-1].get('time', now)-runs[0]['started'])/3600 if runs else 0
+    pc = pace(s.experiments())
     r = running(s.p) if lock_holder(s.p).get('token') else None
     return dict(tag=s.tag, branch=s.branch, at=s.rev(s.ref)[:7], base=s.base[:7], profile=s.p.name, metric=s.p.metric, counts=f.counts,
         baseline=f.baseline.value if f.baseline else None, best=f.best.value if f.best else None, best_commit=f.best.commit if f.best else None,
-        last=[vars(o) for o in rows[-10:]], damaged=[n for n,*_ in damaged], per_hour=len(rows)/hours if hours else 0., rewinds=read_json(s.dir/'rewinds.json').get('rewinds', []),
-        since_keep=now-kept[-1] if kept else None, running=dict(description=r[2]['description'], seconds=now-r[2]['started'],
+        last=[vars(o) for o in rows[-10:]], damaged=[n for n,*_ in damaged], per_hour=pc['per_hour'], rewinds=read_json(s.dir/'rewinds.json').get('rewinds', []),
+        since_keep=pc['since_keep'], running=dict(description=r[2]['description'], seconds=pc['now']-r[2]['started'],
             progress={k: v for k,v in r[1].items() if k not in ('curve', 'columns')}) if r else None)
 
 # %% ../nbs/06_ratchet.ipynb #ar-status

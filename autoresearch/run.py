@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['OUTCOMES', 'Result', 'processes_of', 'kill_run', 'read_json', 'progress_bar', 'distrust', 'overtime', 'failure',
            'plain', 'cell_frames', 'classify', 'run_experiment', 'git', 'verdict', 'next_run_dir', 'write_notes',
-           'link_log']
+           'pace', 'project', 'link_log']
 
 # %% ../nbs/04_run.ipynb #imports
 import ctypes, json, math, os, re, secrets, signal, subprocess, sys, time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean, median
 from .contract import Profile, final_block, get_profile, write_json
 from .ledger import Row
 
@@ -282,6 +283,32 @@ def write_notes(
     if nb := read_json(result.run_dir/'run.ipynb'):
         nb.setdefault('metadata', {})['autoresearch'] = notes
         write_json(result.run_dir/'run.ipynb', nb)
+
+# %% ../nbs/04_run.ipynb #pace
+def pace(
+    notes:list, # Notes of a session's experiments in order, as `Session.experiments` gives them
+    now:float|None=None # Unix time; the present when None
+)->dict: # experiments, hours (first start to last end), per_hour, keeps_per_hour, each, since_keep, lost (seconds; None where unknown), by_class, now
+    "How fast a session goes, and what its experiments came to by class of outcome"
+    done,now = [n for n in notes if 'time' in n], time.time() if now is None else now
+    kept,good = [n['time'] for n in done if n['status'] == 'keep'], [n for n in done if n['class'] == 'ok']
+    hours = max(0., done[-1]['time'] - done[0]['started'])/3600 if done else 0.
+    between = [b['started']-a['started'] for a,b in zip(done, done[1:])] + [n['time']-n['started'] for n in done[-1:]]
+    lost = [n['seconds']-n['block']['training_seconds'] for n in good]
+    return dict(experiments=len(done), hours=hours, per_hour=len(done)/hours if hours else 0., keeps_per_hour=len(kept)/hours if hours else 0.,
+        each=median(between) if done else None, since_keep=now-kept[-1] if kept else None, lost=mean(lost) if lost else None,
+        by_class={k: n for k in OUTCOMES if (n := sum(o.get('class') == k for o in notes))}, now=now)
+
+# %% ../nbs/04_run.ipynb #project
+def project(
+    pace:dict, # From `pace`
+    running:float|None, # Seconds that the experiment under way has run; None where nothing runs
+    until:float # Unix time
+)->int: # Experiments by then, those there are included
+    "The number of experiments expected by a clock time, if they go on at the same pace"
+    if not pace['each']: return pace['experiments']
+    room = until - pace['now'] + min(running or 0, pace['each']) # one that is overdue is about to end
+    return pace['experiments'] + max(0, int(room/pace['each']))
 
 # %% ../nbs/04_run.ipynb #link-log
 def link_log(

@@ -1,0 +1,317 @@
+"The report over real sessions of the example: every number against the data, hostile text, sessions with pieces missing."
+import base64, html, re, shutil, sys, time
+from decimal import Decimal
+from html.parser import HTMLParser
+from pathlib import Path
+import pytest
+from fastcore.nbio import mk_cell, new_nb
+from autoresearch.cells import cells_diff, changed_lines, diff_html
+from autoresearch.ledger import Row, one_line
+from autoresearch.ratchet import Refused
+from autoresearch.report import Said, code_span, collect, cut, fenced, find_session, read_summary, report_cells, table, touched
+from autoresearch.run import pace, project, read_json
+from lab import TAG, ROOT, ar, edit, example, git, rows, run, setup, sh, until
+
+HOSTILE = 'degree | nine \\| <script>alert(1)</script> <img src=x onerror=y> @torvalds #1 `x``y` &lt;'
+SUMMARY = 'I raised the rates by 77777.\n\n# A heading\n</pre><script>alert(2)</script>\n```\n````\n"""\'\\ {{ nb }} {% raw %} | a | b |\n'
+
+def report(root, *args, ok=True): # the module as a script is the command
+    return sh(root, sys.executable, '-m', 'autoresearch.report', *args, ok=ok)
+
+def texts(root, *args, tag=TAG):
+    "Markdown and HTML of a report just made"
+    report(root, *args)
+    return [(root/'runs'/tag/'report'/n).read_text() for n in ('report.md', 'report.html')]
+
+@pytest.fixture(scope='module')
+def first(tmp_path_factory):
+    "A session of twelve experiments, and its report"
+    root = example(tmp_path_factory.mktemp('report')/'repo')
+    setup(root)
+    run(root, 'baseline')
+    for old,new,what in [('DEGREE = 1 ', 'DEGREE = 3 ', 'a cubic'), ('RATE = 0.5 ', 'RATE = 0.9 ', 'RATE 0.5 -> 0.9'), ('RATE = 0.9 ', 'RATE = 5.0 ', 'RATE far too high'),
+        ('DEGREE = 3 ', 'DEGREE = 9 ', HOSTILE)]:
+        edit(root, old, new)
+        run(root, what)
+    ar(root, 'ar-drop')
+    for old,new,what in [('DEGREE = 3 ', 'DEGREE = 5 ', 'a quintic'), ('3*rng.random()', '2*rng.random()', 'a shorter interval'), ('DEGREE = 3 ', 'DEGREE = 4 ', 'degree 4'),
+        ('range(40)', 'range(80)', 'twice the points'), ('STEPS = 300', 'STEPS = 500', 'longer'), ('DEGREE = 3 ', 'DEGREE = 2 ', 'a parabola'),
+        ('STEPS = 500', 'STEPS = 600', 'longer still')]:
+        if old in (root/'canvas.ipynb').read_text():
+            edit(root, old, new)
+            run(root, what)
+    (root/'summary.md').write_text(SUMMARY)
+    return root
+
+@pytest.fixture(scope='module')
+def made(first): return texts(first, '--summary', 'summary.md')
+
+@pytest.fixture
+def copy(first, tmp_path): return Path(shutil.copytree(first, tmp_path/'repo', symlinks=True))
+
+# reading what was written
+
+def md_tables(md):
+    "Tables as lists of rows of cells; pipes with a backslash do not count"
+    res,before = [], ''
+    for l in re.sub(r'^(`{3,})\w*\n.*?^\1$', '', md, flags=re.M|re.S).splitlines():
+        if l.startswith('|'):
+            if not before.startswith('|'): res.append([])
+            res[-1].append([c.strip() for c in re.split(r'(?<!\\)\|', l)[1:-1]])
+        before = l
+    return [[t[0], *t[2:]] for t in res]
+
+def md_table(md, *columns): return next(t for t in md_tables(md) if [c.replace('\\', '') for c in t[0][:len(columns)]] == list(columns))
+
+class Page(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags,self.attrs,self.seen = [], [], ''
+        self.feed(text)
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attrs += [(tag, k, v) for k,v in attrs]
+    def handle_data(self, data): self.seen += data
+
+def notes(root): return [read_json(d/'experiment.json') for d in sorted((root/'runs'/TAG).glob('[0-9]*-*'))]
+
+# the page
+
+def test_page_needs_nothing_else(made):
+    page = Page(made[1])
+    assert not {'script', 'link', 'iframe', 'object', 'embed', 'form', 'base', 'svg', 'a'} & set(page.tags)
+    assert not [o for o in page.attrs if o[1].startswith('on') or o[1] in ('href', 'style')]
+    pictures = [v for t,k,v in page.attrs if k in ('src', 'srcset')]
+    assert len(pictures) == 4 and page.tags.count('picture') == page.tags.count('img') == 2
+    for v in pictures:
+        head,data = v.split(',')
+        assert head == 'data:image/png;base64' and base64.b64decode(data, validate=True).startswith(b'\x89PNG')
+    assert all(v for t,k,v in page.attrs if k == 'alt') and sum(k == 'alt' for _,k,_ in page.attrs) == 2
+    assert sum(t == 'source' and v == '(prefers-color-scheme: dark)' for t,k,v in page.attrs) == 2 and '@media(prefers-color-scheme:dark)' in made[1]
+    assert "default-src 'none'" in made[1] and 'url(' not in made[1] and '@import' not in made[1]
+    assert len(made[1]) < 5e6
+
+def test_pictures_lie_beside_the_markdown(first, made):
+    names = re.findall(r'!\[[^\]]+\]\(([\w.]+)\)', made[0])
+    assert names == ['staircase.png', 'seconds.png']
+    assert all((first/'runs'/TAG/'report'/n).read_bytes().startswith(b'\x89PNG') for n in names)
+
+def test_text_of_others_is_shown_and_does_nothing(first, made):
+    md,page = made[0], Page(made[1])
+    assert HOSTILE in page.seen and 'alert(2)' in page.seen and '</pre><script>' in page.seen
+    bare = re.sub(r'(`+).*?(?<!`)\1(?!`)', '', re.sub(r'^(`{3,})\w*\n.*?^\1$', '', md, flags=re.M|re.S))
+    assert not re.search(r'<(?!/?(details|summary|code)>)', bare) and '@' not in bare and '#1' not in bare and '77777' not in bare
+    assert all(len({len(r) for r in t}) == 1 for t in md_tables(md)), 'a table is broken'
+    assert "The agent's own words" in md.split('77777')[0] and 'agent' in made[1]
+    assert re.search(r'^(`{5,})text\nI raised.*?^\1$', md, re.M|re.S), 'a fence longer than any in the text'
+
+def test_said_characters():
+    assert code_span('a`b') == '``a`b``' and code_span('`') == '`` ` ``' and code_span('a|b') == '`a\\|b`'
+    assert '\u202e' not in fenced('a\u202eb').html + table(['x'], [[Said('a\u202eb\u200b')]]).html + table(['x'], [[Said('\u202e')]]).markdown
+    assert cut('a\n'*10, 8).splitlines() == ['a']*4 + ['… 6 more lines'] and len(cut('x'*1000, 9999)) == 300
+
+# the numbers
+
+def test_keeps(first, made):
+    "The table of keeps, reckoned here from results.tsv, experiment.json and git alone"
+    want,best,by = [], None, {n['commit'][:7]: n for n in notes(first)}
+    for i,(commit,value,memory,status,text) in enumerate(rows(first), 1):
+        if status != 'keep': continue
+        stat = git(first, 'diff', '--numstat', by[commit]['parent'], by[commit]['commit'], '--', 'canvas.ipynb').split()[:2] or ['0', '0'] # one line of code is one of JSON
+        gain = best-Decimal(value) if best is not None else Decimal('0.000000')
+        best = Decimal(value)
+        want.append([str(i), commit, value, str(gain), '+'+stat[0], '−'+stat[1], f"{by[commit]['seconds']:.1f}", memory, f'`{text}`'])
+    got = md_table(made[0], 'n', 'commit', 'rmse')
+    assert got[1:-1] == want and len(want) >= 4
+    first_value,last_value = (Decimal(want[i][2]) for i in (0, -1))
+    assert got[-1][3:6] == [str(first_value-last_value), *(s+str(sum(int(w[c][1:]) for w in want)) for s,c in (('+', 4), ('−', 5)))]
+    assert md_title(made[0]) == f'autoresearch/{TAG}: rmse {first_value} → {last_value} in {len(rows(first))} experiments'
+
+def md_title(md): return md.splitlines()[0].removeprefix('# ')
+
+def test_in_vain(first, made):
+    got = {r[0].strip('`'): r[1:] for r in md_table(made[0], 'touched', 'tries')[1:]}
+    lost = [r for r in rows(first) if r[3] != 'keep']
+    assert sum(int(r[0]) for r in got.values()) == len(lost)
+    assert [sum(int(r[c]) for r in got.values()) for c in (1, 2)] == [sum(r[3] == k for r in lost) for k in ('discard', 'crash')]
+    assert set(got) <= {'DEGREE', 'RATE', 'STEPS', 'DEGREE, RATE', 'loop'} and got['RATE'][1:] == ['0', '1', 'crash']
+    best = min(Decimal(r[1]) for r in rows(first)[:5] if r[3] == 'keep')
+    quintic = next(r for r in rows(first) if r[4] == 'a quintic')
+    listed = [r for t in md_tables(made[0]) if t[0][:3] == ['n', 'commit', 'missed by'] for r in t[1:]]
+    assert [quintic[0], str(Decimal(quintic[1])-best)] in [r[1:3] for r in listed] and len(listed) == len(lost)
+
+def known_numbers(root):
+    "Every number that ledger, runs, settings and clock give, reckoned without the report's code"
+    led,runs = rows(root), notes(root)
+    kept = [Decimal(r[1]) for r in led if r[3] == 'keep']
+    res = {str(o) for o in range(len(led)+1)} | {r[1] for r in led} | {r[2] for r in led} | {str(abs(a-b)) for a in kept for b in [Decimal(r[1]) for r in led]}
+    good = [n for n in runs if n['class'] == 'ok']
+    span,train,ran = runs[-1]['time']-runs[0]['started'], sum(n['block']['training_seconds'] for n in good), sum(n['seconds'] for n in good)
+    failed = sum(n['seconds'] for n in runs)-ran
+    spent = [train, ran-train, failed, span-ran-failed]
+    starts = sorted([b['started']-a['started'] for a,b in zip(runs, runs[1:])] + [runs[-1]['time']-runs[-1]['started']])
+    middle = (starts[(len(starts)-1)//2] + starts[len(starts)//2])/2
+    figures = [*spent, *(n['seconds'] for n in runs), middle, (ran-train)/len(good), *(3600*n/span for n in (len(led), len(kept)))]
+    res |= {f'{v:.1f}' for v in figures} | {f'{100*v/span:.1f}' for v in spent} | {f'{100*(kept[0]-min(kept))/kept[0]:.2f}'}
+    clock = [*(t for n in runs for t in (n['started'], n['time'])), time.time(), time.time()-60]
+    res |= {p for t in clock for p in re.findall(r'\d+', time.strftime('%Y-%m-%d %H:%M', time.gmtime(t)))}
+    return res | {f'{int(span+.5)//60%60:02d}', f'{int(span+.5)%60:02d}', '0', '0.3', *(str(n['seed']) for n in runs), *re.findall(r'\d+', TAG)}
+
+def test_every_number_is_in_the_data(first, made):
+    md = re.sub(r'^(`{3,})\w*\n.*?^\1$', '', made[0], flags=re.M|re.S) # the summary and the diff are text
+    md = re.sub(r'(`+).*?(?<!`)\1(?!`)', '', md) # so are descriptions
+    for sha in {c for n in notes(first) for c in (n['commit'], n['parent'])}: md = md.replace(sha, '').replace(sha[:7], '')
+    numbers = set(re.findall(r'\d+(?:\.\d+)?', md))
+    assert len(numbers) > 30 and numbers <= known_numbers(first), numbers - known_numbers(first)
+
+def test_code_spans_are_in_the_data(first, made):
+    told = {one_line(r[4]) for r in rows(first)} | {n['reason'] for n in notes(first)} | {str(v) for n in notes(first) for v in (n.get('host') or {}).values()}
+    spans = [c for t in md_tables(made[0]) for r in t for c in r if c.startswith('`')]
+    for c in spans:
+        text = re.sub(r'^`+ ?| ?`+$', '', c).replace('\\|', '|').replace('\\ ', '\\')
+        assert any(t.startswith(text.rstrip('…')) for t in told) or re.fullmatch(r'[0-9a-f]{16}|(DEGREE|RATE|STEPS|loop)(, \w+)*', text), c
+
+def test_another_ledger_another_report(copy, made):
+    "Change one kept value: it, its gains, the title and the nearest misses follow"
+    f = copy/'results.tsv'
+    old = next(r for r in rows(copy) if r[4] == 'a cubic')
+    f.write_text(f.read_text().replace(old[1], '0.123456'))
+    md,page = texts(copy)
+    assert old[1] in made[0] and old[1] not in md + page
+    keeps = {r[1]: r for r in md_table(md, 'n', 'commit', 'rmse')[1:]}
+    base,after = rows(copy)[0], rows(copy)[2]
+    assert keeps[old[0]][2:4] == ['0.123456', str(Decimal(base[1])-Decimal('0.123456'))]
+    assert keeps[after[0]][3] == str(Decimal('0.123456')-Decimal(after[1]))
+
+def test_commands_give_the_best_value_again(copy, made):
+    commands = re.search(r'^```sh\n(.*?)^```$', made[0], re.M|re.S)[1]
+    (copy/'summary.md').unlink()
+    best = min(Decimal(r[1]) for r in rows(copy) if r[3] == 'keep')
+    for c in commands.strip().splitlines():
+        name,*args = [w.strip('"') for w in c.split()]
+        sh(copy, *([name] if name == 'git' else [Path(sys.executable).parent/name]), *args)
+    assert [Decimal(r[1]) for r in rows(copy)] == [best]
+
+# sessions with pieces missing
+
+def test_past_and_empty_sessions(copy, made):
+    (copy/'summary.md').unlink()
+    ar(copy, 'ar-setup', 'nov2')
+    md,page = texts(copy, tag='nov2')
+    assert '0 keep, 0 discard, 0 crash' in md and 'no value yet in 0 experiments' in md and 'Nothing was kept' in md
+    base = git(copy, 'rev-parse', 'HEAD')
+    left = re.sub(r'^(`{3,})\w*\n.*?^\1$|`[^`]*`|\d+-\d+-\d+ \d+:\d+ UTC', '', md, flags=re.M|re.S).replace(base, '')
+    assert set(re.findall(r'\d+(?:\.\d+)?', left)) <= {'0', '0.000000', '0.3', '2'}, 'a number that no row holds' # 2 is of nov2
+    again = texts(copy, f'autoresearch/{TAG}')
+    assert md_tables(again[0])[1:] == md_tables(made[0])[1:] and md_title(again[0]) == md_title(made[0])
+    (copy/'runs'/TAG/'results.tsv').unlink()
+    (copy/'results.tsv').write_text('commit\trmse\tmemory_gb\tstatus\tdescription\nabcdef0\t0.5\t0.0\tkeep\tof another session\n')
+    held = [collect(find_session(t, 'polynomial', str(copy))).experiments for t in (TAG, 'nov2')]
+    assert held[0] == [] and [e.row.description for e in held[1]] == ['of another session']
+
+def test_pieces_missing(copy):
+    dirs = sorted((copy/'runs'/TAG).glob('[0-9]*-*'))
+    for d in dirs[1:4]: shutil.rmtree(d)
+    (dirs[5]/'experiment.json').write_text('{"half')
+    with open(copy/'results.tsv', 'a') as f: f.write('torn | <b>row</b>\nabcdef0\t0.030000\t0.0\tkeep\tin no git\nabcdef1\t0.030000\t0.0\tdiscard\tin none either\n')
+    md,page = texts(copy)
+    n = len(rows(copy))
+    assert md_table(md, 'line')[1][0] == str(n-1) and 'accepted: 5, separated by tabs' in md and f'in {n-1} experiments' in md_title(md)
+    keep = {r[1]: r for r in md_table(md, 'n', 'commit', 'rmse')[1:]}
+    assert keep['abcdef0'][4:7] == ['unknown']*3 and keep[rows(copy)[1][0]][6] == 'unknown' and keep[rows(copy)[1][0]][4] == '+1'
+    assert 'a commit that git no longer has' in md and 'Git no longer has' in md and 'its notes are gone' in md
+
+def test_only_crashes(tmp_path):
+    root = example(tmp_path/'repo')
+    edit(root, 'DEGREE = 1 ', 'DEGREE = 9 ')
+    git(root, '-c', 'user.name=t', '-c', 'user.email=t@example.org', 'commit', '-qam', 'nine')
+    setup(root)
+    run(root, 'baseline')
+    md,page = texts(root)
+    assert 'nothing but crashes in 1 experiment' in md_title(md) and 'ValueError: 10 coefficients' in md and 'There is no value yet' in md
+    assert 'Nothing was kept' in page and page.count('<picture>') == 2
+
+def test_while_an_experiment_runs(copy, made):
+    edit(copy, 'import math, random, time', 'import math, random, time; time.sleep(8)')
+    (copy/'summary.md').unlink()
+    run(copy, 'a nap', '--background')
+    t0 = time.time()
+    md,_ = texts(copy)
+    assert ', while an experiment runs' in md and md_title(md) == md_title(made[0]) and time.time()-t0 < 60
+    until(lambda: 'a nap' in (copy/'results.tsv').read_text(), 60)
+    ar(copy, 'ar-wait')
+    assert rows(copy)[-1][3] in ('keep', 'discard') and not list((copy/'runs'/TAG/'report').glob('*.tmp'))
+
+# requests that can't be met
+
+def test_refused(first, tmp_path):
+    r = report(first, 'nope', ok=False)
+    assert r.returncode == 1 and "no session 'nope'" in r.stderr and f'sessions here: {TAG}' in r.stderr and 'Traceback' not in r.stderr
+    for name,data,says in [('no.md', None, 'No such file'), ('bytes.md', b'\xff\xfe', 'not UTF-8'), ('empty.md', b' \n', 'is empty'), ('long.md', b'x'*10_001, '10001 characters; accepted: at most 10000')]:
+        if data is not None: (tmp_path/name).write_bytes(data)
+        with pytest.raises(Refused, match=f'{name}: .*{says}'): read_summary(tmp_path/name)
+    r = report(first, '--out', 'results.tsv', ok=False)
+    assert r.returncode == 1 and 'results.tsv: is a file' in r.stderr
+
+def test_another_branch(copy):
+    (copy/'summary.md').unlink()
+    git(copy, 'switch', '-q', 'main')
+    r = report(copy, ok=False)
+    assert r.returncode == 1 and f'ar-report TAG; sessions here: {TAG}' in r.stderr
+    assert find_session(TAG, 'polynomial', str(copy)).tag == TAG
+
+def test_a_failure_leaves_the_report_that_was_there(copy, made):
+    folder = copy/'runs'/TAG/'report'
+    before = {f.name: f.read_bytes() for f in folder.iterdir()}
+    f = copy/'results.tsv'
+    f.write_text(f.read_text().replace('\trmse\t', '\taccuracy\t'))
+    r = report(copy, ok=False)
+    assert r.returncode == 1 and 'column 2 is accuracy, but the metric is rmse' in r.stderr and 'Traceback' not in r.stderr
+    assert {f.name: f.read_bytes() for f in folder.iterdir()} == before and set(before) == {'report.html', 'report.md', 'seconds.png', 'staircase.png'}
+
+def test_hundreds(copy):
+    "Five hundred experiments with long and hostile descriptions: a page below 5 MB, a Markdown that GitHub takes"
+    (copy/'summary.md').write_text('word '*1900)
+    with open(copy/'results.tsv', 'a') as f:
+        for i in range(500):
+            status = ('discard', 'keep', 'crash', 'discard')[i%4]
+            f.write(Row(f'{i+0xabcdef0:07x}', .04-i/1e5 if status == 'keep' else .3, 1., status, f'{i} ' + '|<&`@'*60).line() + '\n')
+    md,page = texts(copy, '--summary', 'summary.md')
+    assert len(page.encode()) < 5e6 and len(md) <= 65_536
+    assert page.count('|&lt;&amp;`@') > 500 and 'more rows are in `report.html`' in md and all(len({len(r) for r in t}) == 1 for t in md_tables(md))
+
+# the parts
+
+def nb(**cells): return new_nb([mk_cell('SEED = 1', id='parameters')] + [mk_cell(v.removeprefix('md:'), 'markdown' if v.startswith('md:') else 'code', id=k) for k,v in cells.items()])
+
+def test_touched_and_lines():
+    old = nb(hparams='A = 1\nB = 2\nC_D = 3', norm='def norm(x): return x', why='md:prose')
+    for change,names,lines in [(dict(hparams='A = 1\nB = 3\nC_D = 3'), ('B',), {'hparams': (1, 1)}), (dict(hparams='A = 1\nB == 3\nC_D = 3'), ('hparams',), {'hparams': (1, 1)}),
+            (dict(norm='def norm(x):\n\n    return -x'), ('norm',), {'norm': (2, 1)}), (dict(why='md:other'), (), {}), (dict(hparams='A = 1\nB = 2\n\nC_D = 3'), ('hparams',), {'hparams': (0, 0)})]:
+        new = nb(**{**dict(hparams='A = 1\nB = 2\nC_D = 3', norm='def norm(x): return x', why='md:prose'), **change})
+        assert (touched(old, new), changed_lines(old, new)) == (names, lines), change
+    assert touched(old, nb(hparams='A = 5\nB = 6\nC_D = 7', norm='def norm(x): return 0', why='md:x')) == ('A', 'B', 'C_D', 'norm')
+
+def test_diff_html():
+    old,new = nb(a='x = 1\nif x < 2: pass', gone='y = 2'), nb(a='x = 1\nif x < 3: pass # </pre><script>', fresh='z = "&"')
+    text = diff_html(old, new)
+    page = Page(text)
+    assert 'script' not in page.tags and diff_html(old, old) == ''
+    shown = [l for l in cells_diff(old, new).split('\n') if not l.startswith(('---', '+++'))]
+    assert [html.unescape(l) for l in re.findall(r'<(?:ins|del|span) class="ar-\w+">(.*)\n</', text)] == shown
+    assert text.count('class="ar-add"') == sum(l[0] == '+' for l in shown) and text.count('class="ar-del"') == sum(l[0] == '-' for l in shown)
+
+def test_pace():
+    notes = [{'class': c, 'status': s, 'started': 100.*i, 'time': 100.*i+60, 'seconds': 50., 'block': dict(training_seconds=30.) if c == 'ok' else {}}
+        for i,(c,s) in enumerate([('ok', 'keep'), ('oom', 'crash'), ('ok', 'discard')])]
+    p = pace([*notes, {'class': 'interrupted', 'status': 'interrupted', 'started': 300.}], now=400.)
+    assert (p['experiments'], p['lost'], p['since_keep'], p['each'], p['by_class']) == (3, 20., 340., 100., dict(ok=2, oom=1, interrupted=1))
+    assert p['per_hour'] == pytest.approx(3*3600/260) and p['keeps_per_hour'] == pytest.approx(3600/260)
+    assert [project(p, r, 400.+s) for r,s in ((None, 50), (None, 250), (50., 50), (5000., 0), (50., 0))] == [3, 5, 4, 4, 3]
+    assert project(pace([], now=0.), 5., 1e6) == 0 and pace([])['lost'] is None
+
+def test_only_tagged_cells_are_the_report():
+    ids = [c.id for c in report_cells().cells]
+    assert 'parameters' in ids and 'keeps' in ids and not [i for i in ids if 'lesson' in i]
+
+def test_the_command_is_installed(): assert 'ar-report = "autoresearch.report:ar_report"' in (ROOT/'pyproject.toml').read_text()
