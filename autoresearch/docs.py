@@ -20,9 +20,10 @@ from .contract import TARGET_KEYS, TEXT_KEYS, SettingsError, get_profile, read_s
 class DocsError(Exception):
     "The site can't be made from these notebooks; names page and way out"
 
-# %% ../nbs/11_docs.ipynb #sidebar
+# %% ../nbs/11_docs.ipynb #root
 def repo_root(): return settings_path().parent
 
+# %% ../nbs/11_docs.ipynb #sidebar
 def sidebar(
     root:Path|None=None # Of the checkout; the nearest one when None
 )->list: # (section, file name in nbs) in reading order
@@ -36,9 +37,10 @@ def sidebar(
             else: yield section, o['href']
     return list(walk(site['sidebar']['contents']))
 
-# %% ../nbs/11_docs.ipynb #tour-table
+# %% ../nbs/11_docs.ipynb #cells-of
 def cells_of(page): return json.loads(Path(page).read_text(encoding='utf8'))['cells']
 
+# %% ../nbs/11_docs.ipynb #tour-table
 def tour_table(
     root:Path|None=None # Of the checkout; the nearest one when None
 )->str: # Markdown: a row for each page, with the line that says what it is for
@@ -54,6 +56,7 @@ def tour_table(
 # %% ../nbs/11_docs.ipynb #homes
 HOMES = {'../program.md': 'agents.ipynb', '../settings.ini': 'reference.ipynb', '../README.md': 'index.ipynb'}
 
+# %% ../nbs/11_docs.ipynb #page
 class Page(Processor):
     "The last of nbdev's processors: what a reader of the site should see of a notebook"
     def begin(self):
@@ -101,6 +104,7 @@ def texts(file):
         res += [''.join(o['data']['text/markdown']) for o in c.get('outputs', []) if 'text/markdown' in o.get('data', {})]
     return res
 
+# %% ../nbs/11_docs.ipynb #tokens
 def tokens(md):
     "Every token of a Markdown text, children after their parents"
     import mistune
@@ -110,13 +114,14 @@ def tokens(md):
         yield t
         todo = t.get('children', []) + todo
 
-# %% ../nbs/11_docs.ipynb #anchors
+# %% ../nbs/11_docs.ipynb #slug
 def words(t): return t.get('raw', '') + ''.join(map(words, t.get('children', [])))
 
 def slug(title):
     "A heading's anchor as pandoc makes it"
     return re.sub(r'^[^a-z]+', '', re.sub(r'\s+', '-', re.sub(r'[^\w\s.-]', '', title.lower()).strip())) or 'section'
 
+# %% ../nbs/11_docs.ipynb #anchors
 def anchors(file):
     "Where a link into `file` may land: headings, given names, and the cells of the canvas"
     found = {c['id'] for c in cells_of(file)} if file.name == '02_train.ipynb' else set()
@@ -191,11 +196,15 @@ def options(
     rows = []
     for a in anno_parser(f)._actions:
         if a.dest in ('help', 'pdb', 'xtra'): continue
-        value = '' if a.nargs == 0 or not a.option_strings else ' ' + (a.metavar or a.dest).upper()
-        rows.append(f'| `{", ".join(a.option_strings) or a.dest}{value}` | {escaped(a.help or "")} |')
+        value = '' if a.nargs == 0 or not a.option_strings else ' ' + (a.metavar or a.dest).upper().strip('()')
+        help = re.sub(r" *[(]default: (None|False|'')[)]$", '', a.help or '')
+        rows.append(f'| `{", ".join(a.option_strings) or a.dest}{value}` | {escaped(help)} |')
     return '\n'.join(['| | |', '| --- | --- |', *rows, '']) if rows else ''
 
-def escaped(text): return re.sub(r'([|*_<`\[\]$\\])', r'\\\1', text)
+# %% ../nbs/11_docs.ipynb #escaped
+def escaped(text):
+    "Text for Markdown, its spans of code as they are"
+    return re.sub(r'`[^`]*`|[|*_<\[\]$\\]', lambda m: m[0] if m[0][0] == '`' else '\\' + m[0], text)
 
 # %% ../nbs/11_docs.ipynb #commands
 def commands(
@@ -228,12 +237,13 @@ def groups(
             comment = []
     return res
 
-# %% ../nbs/11_docs.ipynb #settings
+# %% ../nbs/11_docs.ipynb #shown
 def shown(v):
     "A value of a setting, for a table: what Markdown would take for its own becomes a numbered character"
     text = ' '.join(map(str, v)) if isinstance(v, tuple) else f'{v:g}' if isinstance(v, float) else str(v)
     return '<code>' + ''.join(c if c.isalnum() or c in ' ./,=' else f'&#{ord(c)};' for c in text) + '</code>'
 
+# %% ../nbs/11_docs.ipynb #settings
 def settings(
     path:Path|None=None # `settings.ini`; the nearest one when None
 )->str: # Markdown: a table for each group of keys
@@ -251,6 +261,7 @@ VARIABLES = dict(AUTORESEARCH_PROFILE='the profile, where no command names one',
     AUTORESEARCH_ATTENTION='the one implementation of attention to use, or to fail: see `ATTENTIONS` in the canvas',
     AUTORESEARCH_NONCE='set by the runner for its own kernel; leave it alone')
 
+# %% ../nbs/11_docs.ipynb #variables-table
 def variables(
     package:Path|None=None # Folder of the modules; this package's when None
 )->str: # Markdown table
@@ -274,11 +285,12 @@ def included(
         res.append('#'*deeper + line if not fenced and re.match(r'#+ ', line) else line)
     return '\n'.join(res)
 
-# %% ../nbs/11_docs.ipynb #command
+# %% ../nbs/11_docs.ipynb #get-quarto
 GET_QUARTO = '''Quarto is not installed. It lays out the pages; get it from https://quarto.org/docs/get-started/
 (or: pip install quarto-cli, which fetches the same program), then run ar-docs again.
 Without it: ar-docs --check looks for faults, and every page can be read as it is, in nbs/ with Jupyter.'''
 
+# %% ../nbs/11_docs.ipynb #ar-docs
 @call_parse
 def ar_docs(
     check:bool=False # Only look for faults: broken links, pictures without a description, pages outside the sidebar
