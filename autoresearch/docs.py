@@ -124,7 +124,7 @@ def slug(title):
 # %% ../nbs/11_docs.ipynb #anchors
 def anchors(file):
     "Where a link into `file` may land: headings, given names, and the cells of the canvas"
-    found = {c['id'] for c in cells_of(file)} if file.name == '02_train.ipynb' else set()
+    found = {c['id'] for c in cells_of(file) if c['cell_type'] == 'code'} if file.name == '02_train.ipynb' else set()
     for md in texts(file):
         found |= set(re.findall(r'\{#([\w-]+)', md))
         for t in tokens(md):
@@ -197,14 +197,14 @@ def options(
     for a in anno_parser(f)._actions:
         if a.dest in ('help', 'pdb', 'xtra'): continue
         value = '' if a.nargs == 0 or not a.option_strings else ' ' + (a.metavar or a.dest).upper().strip('()')
-        help = re.sub(r" *[(]default: (None|False|'')[)]$", '', a.help or '')
+        help = re.sub(r" *[(]default: (None|False|''|[(][)])[)]$", '', a.help or '')
         rows.append(f'| `{", ".join(a.option_strings) or a.dest}{value}` | {escaped(help)} |')
     return '\n'.join(['| | |', '| --- | --- |', *rows, '']) if rows else ''
 
 # %% ../nbs/11_docs.ipynb #escaped
 def escaped(text):
-    "Text for Markdown, its spans of code as they are"
-    return re.sub(r'`[^`]*`|[|*_<\[\]$\\]', lambda m: m[0] if m[0][0] == '`' else '\\' + m[0], text)
+    "Text for Markdown, its spans of code as they are; pandoc would make dashes and quotes of -- and ''"
+    return re.sub(r"`[^`]*`|--|''|[|*_<\[\]$\\]", lambda m: m[0] if m[0][0] == '`' else ''.join('\\' + c for c in m[0]), text)
 
 # %% ../nbs/11_docs.ipynb #commands
 def commands(
