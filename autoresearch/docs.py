@@ -54,7 +54,8 @@ def tour_table(
     return '\n'.join(rows)
 
 # %% ../nbs/11_docs.ipynb #homes
-HOMES = {'../program.md': 'agents.ipynb', '../settings.ini': 'reference.ipynb', '../README.md': 'index.ipynb'}
+HOMES = {'../program.md': 'agents.ipynb', '../settings.ini': 'reference.ipynb', '../README.md': 'index.ipynb',
+    '../examples/polynomial/README.md': 'recipes.ipynb#another-metric-another-target'}
 
 # %% ../nbs/11_docs.ipynb #page
 class Page(Processor):
@@ -101,7 +102,8 @@ def texts(file):
     res = []
     for c in cells_of(file):
         if c['cell_type'] == 'markdown': res.append(''.join(c['source']))
-        res += [''.join(o['data']['text/markdown']) for o in c.get('outputs', []) if 'text/markdown' in o.get('data', {})]
+        shown = [o.get('data', {}) for o in c.get('outputs', [])]
+        res += [''.join(d['text/markdown']) for d in shown if 'text/markdown' in d and 'text/html' not in d] # HTML is what a page prefers
     return res
 
 # %% ../nbs/11_docs.ipynb #tokens
@@ -259,19 +261,19 @@ def settings(
 # %% ../nbs/11_docs.ipynb #variables
 VARIABLES = dict(AUTORESEARCH_PROFILE='the profile, where no command names one', AUTORESEARCH_CACHE='the folder of data and tokenizers, in place of `~/.cache`',
     AUTORESEARCH_ATTENTION='the one implementation of attention to use, or to fail: see `ATTENTIONS` in the canvas',
-    AUTORESEARCH_NONCE='set by the runner for its own kernel; leave it alone')
+    AUTORESEARCH_NONCE='set by the runner for its own kernel; leave it alone', AUTORESEARCH_PAGE='set by `ar-dashboard` for its own kernels; leave it alone')
 
 # %% ../nbs/11_docs.ipynb #variables-table
 def variables(
     package:Path|None=None # Folder of the modules; this package's when None
 )->str: # Markdown table
-    "The variables that the modules read. Raises `DocsError` for one that `VARIABLES` does not explain."
+    "The variables that the modules name. Raises `DocsError` for one that `VARIABLES` does not explain."
     package,found = package or Path(__file__).parent, {}
     for f in sorted(package.glob('*.py')):
-        for v in re.findall(r'''environ(?:\.get\(|\[|\.setdefault\()\s*['"](AUTORESEARCH_\w+)''', f.read_text(encoding='utf8')): found.setdefault(v, []).append(f.stem)
-    if new := sorted(set(found)-set(VARIABLES)): raise DocsError(f'{new[0]}, read by {found[new[0]][0]}, is not explained: add it to VARIABLES in nbs/11_docs.ipynb')
+        for v in re.findall(r'''['"](AUTORESEARCH_\w+)['"]''', f.read_text(encoding='utf8')): found.setdefault(v, []).append(f.stem)
+    if new := sorted(set(found)-set(VARIABLES)): raise DocsError(f'{new[0]}, in {found[new[0]][0]}, is not explained: add it to VARIABLES in nbs/11_docs.ipynb')
     rows = [f'| `{v}` | {VARIABLES[v]} | {", ".join(dict.fromkeys(found[v]))} |' for v in VARIABLES if v in found]
-    return '\n'.join(['| variable | meaning | read by |', '| --- | --- | --- |', *rows])
+    return '\n'.join(['| variable | meaning | read or set by |', '| --- | --- | --- |', *rows])
 
 # %% ../nbs/11_docs.ipynb #included
 def included(
