@@ -79,6 +79,12 @@ def test_processed_pages_show_the_code(copy):
     index = '\n'.join(''.join(c['source']) for c in cells(made/'index.ipynb'))
     assert '[`program.md`](agents.ipynb)' in index and '[`settings.ini`](reference.ipynb)' in index
 
+def test_pictures_are_light():
+    "At most 60 kB each on the pages of the tour, so that a page is there at once and a diff of one stays small"
+    sizes = {(p.name, c['id']): len(''.join(o['data']['image/png']))*3//4 for p in [*ROOT.glob('nbs/tour_*.ipynb'), ROOT/'nbs/11_docs.ipynb']
+        for c in cells(p) if c['cell_type'] == 'code' for o in c['outputs'] if 'image/png' in o.get('data', {})}
+    assert len(sizes) > 9 and max(sizes.values()) <= 60_000, sizes
+
 def test_reading_order():
     order = [n for _,n in sidebar(ROOT)]
     tour = 'index tour_why 01_prepare tour_model tour_optimizer tour_loop 04_run 06_ratchet 07_search 08_report 09_dashboard agents recipes reference 10_kernels'.split()
