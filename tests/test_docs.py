@@ -1,0 +1,153 @@
+"The site: every page goes through nbdev, every link leads somewhere, every picture is described; and each check can fail"
+import json, os, re, shutil, subprocess, sys
+from pathlib import Path
+import pytest
+import readme
+from autoresearch.docs import DocsError, commands, process, sidebar, site_faults, variables
+
+ROOT = Path(__file__).parent.parent
+
+@pytest.fixture
+def copy(tmp_path):
+    "What the site is made of, to be broken"
+    for name in ('pyproject.toml', 'settings.ini', '_quarto.yml', *(f.name for f in ROOT.glob('*.md'))): shutil.copy(ROOT/name, tmp_path)
+    for name in ('nbs', 'bench', 'examples'): shutil.copytree(ROOT/name, tmp_path/name, symlinks=True, ignore=shutil.ignore_patterns('.ipynb_checkpoints', '__pycache__'))
+    shutil.copytree(ROOT/'autoresearch', tmp_path/'autoresearch', ignore=shutil.ignore_patterns('__pycache__')) # nbdev looks for the package
+    return tmp_path
+
+def cells(page): return json.loads(page.read_text())['cells']
+
+def change(page, f):
+    "Change a notebook by a function of its cells"
+    nb = json.loads(page.read_text())
+    f(nb['cells'])
+    page.write_text(json.dumps(nb))
+
+def md(i, text): return dict(cell_type='markdown', id=i, metadata={}, source=text)
+def code(i, text, **data): return dict(cell_type='code', id=i, metadata={}, source=text, execution_count=None,
+    outputs=[dict(output_type='display_data', data=data, metadata={})] if data else [])
+
+def docs(root, *args, **env):
+    "ar-docs as its console script calls it, which need not be installed yet"
+    (root/'command.py').write_text('from autoresearch.docs import ar_docs\nar_docs()\n')
+    return subprocess.run([sys.executable, 'command.py', *args], cwd=root, capture_output=True, text=True,
+        env={**os.environ, 'PYTHONPATH': str(ROOT), **env}, timeout=100)
+
+def test_the_site_has_no_fault(): assert site_faults(ROOT) == []
+
+def test_every_check_can_fail(copy):
+    known = site_faults(copy)
+    change(copy/'nbs/recipes.ipynb', lambda cs: cs.extend([md('a', '[x](gone.ipynb) [y](06_ratchet.ipynb#no-such) [z](#nor-this) [c](02_train.ipynb#no-cell) [h](https://example.org/any)'),
+        md('b', '[x](../pyproject.toml)'), md('c', '![](images/packing.png) ![  ](images/packing.png)'), md('d', 'a picture: <img src="images/packing.png">'),
+        code('e', 'draw()', **{'image/png': 'aGk='}), code('f', '#| fig-alt: ""\ndraw()', **{'image/png': 'aGk='}), code('g', 'show()', **{'text/markdown': '| [t](gone-too.ipynb) |\n| --- |'}),
+        code('h', 'html()', **{'text/html': '<img alt="" src="x.png">'})]))
+    shutil.copy(copy/'nbs/agents.ipynb', copy/'nbs/stray.ipynb')
+    (copy/'_quarto.yml').write_text((copy/'_quarto.yml').read_text().replace('agents.ipynb, recipes.ipynb,', 'agents.ipynb, agents.ipynb, recipes.ipynb, nowhere.ipynb,'))
+    for name in ('README.md', 'program.md', 'CONTRIBUTING.md'):
+        with (copy/name).open('a') as f: f.write(f'\n\n[l](gone-from-{name})\n\n```\n[no](link-in-code)\n```\n')
+    new = [f for f in site_faults(copy) if f not in known]
+    assert sorted(new) == sorted(['recipes.ipynb: the link gone.ipynb leads nowhere', 'recipes.ipynb: 06_ratchet.ipynb has no heading for 06_ratchet.ipynb#no-such',
+        'recipes.ipynb: recipes.ipynb has no heading for #nor-this', 'recipes.ipynb: 02_train.ipynb has no heading for 02_train.ipynb#no-cell',
+        'recipes.ipynb: the link ../pyproject.toml leaves the site; give the file a page in HOMES of nbs/11_docs.ipynb',
+        'recipes.ipynb: the picture images/packing.png has no description between its brackets', 'recipes.ipynb: cell d: <img src="images/packing.png"> has no alt',
+        'recipes.ipynb: cell e draws a picture; it needs a line #| fig-alt: "..."', 'recipes.ipynb: cell f draws a picture; it needs a line #| fig-alt: "..."',
+        'recipes.ipynb: the link gone-too.ipynb leads nowhere', 'recipes.ipynb: cell h: <img alt="" src="x.png"> has no alt',
+        '_quarto.yml: stray.ipynb is not in the sidebar', '_quarto.yml: the sidebar names nowhere.ipynb, which is not in nbs', '_quarto.yml: the sidebar names agents.ipynb twice',
+        *[f'{n}: the link gone-from-{n} leads nowhere' for n in ('README.md', 'program.md', 'CONTRIBUTING.md')]])
+
+def test_a_page_that_nbdev_cannot_process_is_named(copy):
+    change(copy/'nbs/recipes.ipynb', lambda cs: cs.insert(0, dict(cell_type='raw', id='front', metadata={}, source='---\ntitle: [never closed\n---')))
+    with pytest.raises(DocsError, match='nbs/recipes.ipynb: nbdev could not process it'): process(copy)
+    r = docs(copy, '--check')
+    assert r.returncode == 1 and r.stderr.startswith('ar-docs: nbs/recipes.ipynb')
+
+def test_a_picture_that_is_lost_breaks_a_link(copy):
+    known = site_faults(copy)
+    (copy/'nbs/images/protocol.png').unlink()
+    assert [f for f in site_faults(copy) if f not in known] == ['06_ratchet.ipynb: the link images/protocol.png leads nowhere']
+
+def test_processed_pages_show_the_code(copy):
+    made = process(copy)
+    canvas = cells(made/'02_train.ipynb')
+    sources = [''.join(c['source']) for c in canvas]
+    at = next(i for i,s in enumerate(sources) if s == '[`muon`]{#muon}')
+    assert sources[at+1].startswith('def muon_step(') and "title: 'The canvas: a GPT in five minutes'" in sources[0]
+    assert {c['id'] for c in cells(ROOT/'nbs/02_train.ipynb') if c['cell_type'] == 'code'} - {'exp'} == set(re.findall(r'\{#([\w-]+)\}', '\n'.join(sources)))
+    for page in made.glob('*.ipynb'):
+        text = '\n'.join(''.join(c['source']) for c in cells(page) if c['cell_type'] == 'code')
+        assert not re.search(r'^#\| *(export|default_exp)', text, re.M), page.name
+    index = '\n'.join(''.join(c['source']) for c in cells(made/'index.ipynb'))
+    assert '[`program.md`](agents.ipynb)' in index and '[`settings.ini`](reference.ipynb)' in index
+
+def test_pictures_are_light():
+    "At most 60 kB each on the pages of the tour, so that a page is there at once and a diff of one stays small"
+    sizes = {(p.name, c['id']): len(''.join(o['data']['image/png']))*3//4 for p in [*ROOT.glob('nbs/tour_*.ipynb'), ROOT/'nbs/11_docs.ipynb']
+        for c in cells(p) if c['cell_type'] == 'code' for o in c['outputs'] if 'image/png' in o.get('data', {})}
+    assert len(sizes) > 9 and max(sizes.values()) <= 60_000, sizes
+
+def test_reading_order():
+    order = [n for _,n in sidebar(ROOT)]
+    tour = 'index tour_why 01_prepare tour_model tour_optimizer tour_loop 04_run 06_ratchet 07_search 08_report 09_dashboard agents recipes reference 10_kernels'.split()
+    assert [n for n in order if n.removesuffix('.ipynb') in tour] == [f'{n}.ipynb' for n in tour]
+
+@pytest.mark.parametrize('page', readme.pages(), ids=lambda p: p.stem)
+def test_nothing_is_stale(page):
+    "What a page shows of the code, the settings or program.md is what they say now"
+    assert (shown := readme.live(page))
+    for cell,was,now in shown: assert was == now, f'{page.name}, cell {cell}: run make readme'
+
+def test_staleness_can_fail(copy):
+    (copy/'program.md').write_text((copy/'program.md').read_text() + '\n# A new order\n')
+    assert [i for i,was,now in readme.live(copy/'nbs/agents.ipynb') if was != now] == ['orders']
+    assert '### A new order' in readme.live(copy/'nbs/agents.ipynb')[0][2]
+    (copy/'settings.ini').write_text((copy/'settings.ini').read_text().replace('time_budget = 20\n', 'time_budget = 21\n'))
+    assert [i for i,was,now in readme.live(copy/'nbs/reference.ipynb') if was != now] == ['settings']
+
+def test_every_command_is_in_the_reference():
+    text = commands(ROOT)
+    scripts = re.findall(r'^(ar-[a-z]+) = ', (ROOT/'pyproject.toml').read_text(), re.M)
+    assert scripts and re.findall(r'^### (.+)', text, re.M) == scripts
+    assert '`--num-shards INT`' in text and '`ar-cells edit`' in text
+
+def test_a_variable_that_nobody_explains(tmp_path):
+    (tmp_path/'new.py').write_text("import os\nx = os.environ.get('AUTORESEARCH_MOOD', '')")
+    with pytest.raises(DocsError, match='AUTORESEARCH_MOOD, in new, is not explained'): variables(tmp_path)
+
+def test_every_variable_is_found():
+    "However a module reads it: no name in the modules is missing from the table"
+    named = {v for f in (ROOT/'autoresearch').glob('*.py') if f.stem not in ('docs', '_modidx') for v in re.findall(r'\bAUTORESEARCH_[A-Z]+', f.read_text())}
+    assert named == set(re.findall(r'AUTORESEARCH_\w+', variables(ROOT/'autoresearch')))
+
+def test_without_quarto(copy):
+    r = docs(copy, PATH=str(copy/'no-such-folder'))
+    assert r.returncode == 1 and 'https://quarto.org/docs/get-started/' in r.stderr and 'Traceback' not in r.stderr and not (copy/'_docs').exists()
+
+def test_outside_of_a_checkout(tmp_path):
+    "The package's own checkout, as with every command"
+    r = docs(tmp_path, PATH='')
+    assert r.returncode == 1 and r.stderr.startswith('ar-docs: Quarto is not installed')
+
+QUARTO = '''#!/bin/sh
+# lays nothing out: notes what it was asked and leaves a page where Quarto would
+echo "$@" >> "$QUARTO_ASKED"
+if [ "$1" = inspect ]; then echo '{"config": {"project": {"type": "default"}}}'; exit; fi
+for last; do :; done
+mkdir -p "$last" && cp index.ipynb "$last/index.html"
+'''
+
+def test_with_quarto_the_site_lands_in_docs(copy):
+    "nbdev's part is real; in place of the layout stands a script, for Quarto is no package that a test could install"
+    (copy/'bin').mkdir()
+    (copy/'bin/quarto').write_text(QUARTO)
+    (copy/'bin/quarto').chmod(0o755)
+    r = docs(copy, PATH=f'{copy}/bin:{os.environ["PATH"]}', QUARTO_ASKED=str(copy/'asked'))
+    assert r.returncode == 0 and r.stdout.splitlines()[-1] == '_docs/index.html', r.stdout+r.stderr
+    assert 'output-file: index.html' in (copy/'_docs/index.html').read_text() and 'render' in (copy/'asked').read_text()
+
+def test_quarto_is_not_asked_for_a_broken_site(copy):
+    (copy/'bin').mkdir()
+    (copy/'bin/quarto').write_text(QUARTO)
+    (copy/'bin/quarto').chmod(0o755)
+    change(copy/'nbs/index.ipynb', lambda cs: cs.append(md('x', '[x](gone.ipynb)')))
+    r = docs(copy, PATH=f'{copy}/bin:{os.environ["PATH"]}', QUARTO_ASKED=str(copy/'asked'))
+    assert r.returncode == 1 and 'index.ipynb: the link gone.ipynb leads nowhere' in r.stderr and not (copy/'asked').exists()
