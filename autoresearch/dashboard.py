@@ -7,8 +7,8 @@ __all__ = ['AXES', 'CSS', 'PULSE', 'TABLE', 'COLUMNS', 'NUMBERS', 'FORMATS', 'BO
            'needs', 'tags', 'Feed', 'joined', 'axis', 'efforts', 'in_browser', 'records', 'view', 'look', 'picture',
            'frontier_picture', 'as_text', 'hover', 'labels', 'loss_picture', 'curve', 'show_loss', 'morning', 'ago',
            'tiles', 'under_way', 'now_html', 'diff_of', 'facts', 'log_of', 'block_of', 'scratch', 'ShortRun', 'knob',
-           'Tinker', 'Dashboard', 'notebook_link', 'top_html', 'page_notebook', 'lay_files', 'executed', 'server',
-           'free_port', 'ar_dashboard']
+           'Tinker', 'Dashboard', 'legend', 'notebook_link', 'top_html', 'page_notebook', 'lay_files', 'executed',
+           'server', 'free_port', 'ar_dashboard']
 
 # %% ../nbs/09_dashboard.ipynb #imports
 import html, json, math, os, re, secrets, shutil, socket, sys, tempfile, threading, time
@@ -126,7 +126,7 @@ background:var(--back);font:14px/1.5 "DejaVu Sans",Verdana,sans-serif;padding:18
 --jp-widgets-label-color:#ddd;--jp-widgets-readout-color:#ddd;--jp-ui-font-color1:#ddd;--jp-content-font-color1:#ddd;--jp-widgets-input-color:#ddd;
 --jp-widgets-input-background-color:#14171a;--jp-widgets-input-border-color:#4a525a;--jp-layout-color1:#1d2226;--jp-layout-color2:#2b3238;
 --jp-layout-color3:#3a424a;--jp-border-color1:#4a525a;--jp-border-color2:#343b42}
-body[data-voila]:has(.ar-page){background:#f3f5f7!important;margin:0;padding:0}body[data-voila]:has(.ar-dark){background:DARKBACK!important}
+body[data-voila]:has(.ar-page),body[data-voila] :has(.ar-page){background:#f3f5f7!important}body[data-voila]:has(.ar-dark),body[data-voila] :has(.ar-dark){background:DARKBACK!important}
 .ar-page .widget-html,.ar-page .widget-html-content{line-height:1.5;font-size:14px;height:auto;overflow:visible}.ar-page .widget-label{color:inherit}
 .ar-card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:12px 16px;margin:0 0 14px;overflow:hidden}
 .ar-page h1{font-size:22px;margin:0;color:var(--ink)}.ar-page h2{font-size:15px;margin:0 0 4px;color:var(--ink)}.ar-soft{color:var(--soft)}.ar-page a{color:var(--mark)}
@@ -142,7 +142,7 @@ flex:1 1 120px}.ar-tile b{display:block;font-size:19px;white-space:nowrap}.ar-ti
 .ar-table td{border-bottom:1px solid var(--line);padding:3px 8px;white-space:nowrap}.ar-table td.ar-long{white-space:normal;width:45%}.ar-table tbody tr{cursor:pointer}
 .ar-table tbody tr:hover,.ar-table tr[aria-selected=true]{background:color-mix(in srgb,var(--mark) 16%,transparent)}.ar-num{text-align:right!important;
 font-variant-numeric:tabular-nums}.ar-tools{display:flex;gap:10px;align-items:center;margin:2px 0 8px}.ar-tools input,.ar-tools button{background:var(--back);
-color:var(--ink);border:1px solid var(--line);border-radius:6px;padding:5px 10px;font:inherit}.ar-tools input{flex:1}</style>'''
+color:var(--ink);border:1px solid var(--line);border-radius:6px;padding:5px 10px;font:inherit}.ar-tools input{flex:1}.ar-tools input::placeholder{color:var(--soft)}</style>'''
 for name,colour in dict(BLUE=COLORS['blue'], GREEN=COLORS['green'], RED=COLORS['red'], YELLOW=COLORS['yellow'], DARKBACK=DARK['figure.facecolor']).items():
     CSS = CSS.replace(name, colour)
 
@@ -283,7 +283,7 @@ def as_text(
 )->str: # The same for plotly
     "Text that is shown as it is"
     s = str(s)
-    return html.escape(s if len(s) <= most else s[:most-1].rstrip() + '…').replace('$', '&#36;')
+    return html.escape(s if len(s) <= most else s[:most-1].rstrip() + '…', quote=False).replace('$', '&#36;')
 
 # %% ../nbs/09_dashboard.ipynb #hover
 def hover(d, metric):
@@ -299,6 +299,7 @@ def hover(d, metric):
 def labels(
     f, # `Frontier`
     at:dict, # Step -> its place, as (x, y) in pixels from the lower left corner of the axes
+    wide:float, # Of the axes, in pixels
     height:float, # Of the axes, in pixels
     size:int=11, # Of the letters, in pixels
     slant:int=30 # Degrees
@@ -314,16 +315,16 @@ def labels(
         move = to - across[s]
         dx,dy = (move/sin, 0) if move >= 0 else (0, -move/cos*up)
         edge = (height if up == 1 else 0) + up*(BOX['t'] if up == 1 else BOX['b'])
-        room = int((abs(edge-at[s][1]) - abs(dy) - 8)/(.6*size*sin))
+        room = int(min((abs(edge-at[s][1]) - abs(dy) - 8)/sin, (wide+BOX['r']-at[s][0]-dx-5)/cos)/(.6*size))
         if room >= 4: res.append((s, as_text(s.row.description, min(40, room)), 5+dx, up*5+dy))
     return res
 
 # %% ../nbs/09_dashboard.ipynb #loss-picture
 def loss_picture(height=250):
     "Two empty curves"
-    fig = picture([dict(name='best', mode='lines', line=dict(width=1.5, color='#999999'), hoverinfo='y+name'),
-        dict(name='this', mode='lines', line=dict(width=2.2, color=COLORS['blue']), hoverinfo='y+name')], height)
-    fig.layout.margin = dict(l=56, r=16, t=26, b=38)
+    fig = picture([dict(name='best', mode='lines+markers', marker_size=4, line=dict(width=1.5, color='#999999'), hoverinfo='y+name'),
+        dict(name='this', mode='lines+markers', marker_size=5, line=dict(width=2.2, color=COLORS['blue']), hoverinfo='y+name')], height)
+    fig.update_layout(margin=dict(l=56, r=16, t=34, b=38), showlegend=True, legend=dict(orientation='h', x=0, y=1.02, yanchor='bottom', bgcolor='rgba(0,0,0,0)'))
     fig.layout.xaxis.title.text,fig.layout.yaxis.title.text = 'seconds of training', 'loss'
     return fig
 
@@ -341,6 +342,7 @@ def show_loss(fig, mine, best, name='this'):
     with fig.batch_update():
         for trace,(x,y) in zip(fig.data, (best, mine)): trace.x,trace.y = x, y
         fig.data[1].name = name
+        fig.layout.annotations = () if mine[0] or best[0] else [dict(x=.5, y=.5, xref='paper', yref='paper', text='no loss curve here', showarrow=False)]
         late = sorted(v for x,y in (mine, best) for v in y[len(y)//10:])
         if late:
             pad = .08*(late[-1]-late[0]) or .05*abs(late[0]) or 1.
@@ -495,13 +497,14 @@ class Tinker:
         import ipywidgets as w
         self.p,self.run,self.mark,self.knobs,self.moved = p, None, None, {}, False
         self.panel,self.said = w.VBox(), w.HTML()
-        self.seconds = w.BoundedFloatText(value=min(10., p.time_budget), min=.1, max=3600., description='seconds', layout=w.Layout(width='180px'))
-        self.go,self.halt = (w.Button(description=d, button_style=s, disabled=d == 'Stop') for d,s in (('Run', 'primary'), ('Stop', '')))
+        self.seconds = w.BoundedFloatText(value=min(10., p.time_budget), min=.1, max=3600., description='seconds', layout=w.Layout(width='190px'))
+        self.go,self.halt = (w.Button(description=d, button_style=s, disabled=d == 'Stop', layout=w.Layout(width='100px')) for d,s in (('Run', 'primary'), ('Stop', '')))
         self.go.add_class('ar-go')
         self.go.on_click(lambda _: self.start())
         self.halt.on_click(lambda _: self.run.stop())
         self.fig = loss_picture()
-        left = w.VBox([self.panel, w.HBox([self.seconds, self.go, self.halt]), self.said])
+        show_loss(self.fig, ([], []), ([], []))
+        left = w.VBox([self.panel, w.HBox([self.seconds, self.go, self.halt]), self.said], layout=w.Layout(width='430px', flex='0 0 auto'))
         self.row = w.HBox([left])
         self.box = w.VBox([w.HTML(f'<h2>Tinker</h2><span class="ar-soft">{self.SAYS}</span>'), self.row])
         self.box.add_class('ar-card')
@@ -571,7 +574,7 @@ class Dashboard:
         self.p = p or get_profile()
         self.known,self.chosen,self.query,self.dark,self.width,self.ranges,self.live,self.quiet = tags(self.p), 0, {}, False, 0, {}, None, False
         self.feed = Feed(self.p, self.known[0])
-        for name in ('head', 'error', 'tiles', 'now', 'one', 'diff', 'log', 'top'): setattr(self, name, w.HTML())
+        for name in ('head', 'error', 'tiles', 'now', 'legend', 'one', 'diff', 'log', 'top'): setattr(self, name, w.HTML())
         self.link,self.fig,self.now_fig,self.one_fig = w.Output(), frontier_picture(), loss_picture(200), loss_picture()
         self.tinker,self.table = Tinker(self.p), in_browser(TABLE, self.asked, view=view([]))
         self.pulse = in_browser(PULSE, self.beat, view=dict(pictures=4))
@@ -607,10 +610,18 @@ def lay_out(self:Dashboard, w):
     filters = w.HBox([self.tag, self.axis, *self.shown.values(), self.range])
     self.now_box,self.fig_box = w.HBox(), w.HBox()
     self.one_box = w.HBox([w.VBox([self.one, self.link], layout=w.Layout(flex='1 1 50%'))])
-    self.box = w.VBox([w.HTML(CSS), self.head, self.error, self.tiles, card(self.now, self.now_box, name='now'), card(filters, self.fig_box, name='frontier'),
+    self.box = w.VBox([w.HTML(CSS), self.head, self.error, self.tiles, card(self.now, self.now_box, name='now'), card(filters, self.fig_box, self.legend, name='frontier'),
         card(self.one_box, self.diff, self.log, name='one'),
         card(self.top, self.table, name='experiments'), self.tinker.box, self.pulse])
     self.box.add_class('ar-page')
+
+# %% ../nbs/09_dashboard.ipynb #legend
+def legend(on, discards, edges, unknown):
+    "What the marks mean, and what is not in the picture"
+    out = sum(not edges[0] <= r.value <= edges[1] for r in discards)
+    more = [f'{out} discards lie outside the picture (zoom out to see them)']*(out > 0) + [f'of {unknown} runs the time is not known']*(unknown > 0)
+    marks = (('●', 'keep', f"kept ({len(on['keep'])})"), ('●', 'discard', f"discarded ({len(on['discard'])})"), ('×', 'crash', f"crashed ({len(on['crash'])})"))
+    return ' &emsp; '.join([f'<span class="ar-{c}">{m}</span> {t}' for m,c,t in marks] + [f'<span class="ar-soft">{"; ".join(["click one to see it in full", *more])}</span>'])
 
 # %% ../nbs/09_dashboard.ipynb #draw
 @patch
@@ -618,11 +629,12 @@ def draw(self:Dashboard):
     "Put rows into the frontier, filtered"
     f,n = self.feed.f, len(self.feed.rows)
     xs,(a,b) = axis(self.axis.value, self.feed.notes), self.range.value
-    self.xs,edges = xs, _limits(f) if f.baseline else (0, 1)
+    self.xs,edges = xs, self.edges(a, b)
     self.on = {s: [i for i in range(a-1, min(b, n)) if self.feed.rows[i].status == s and xs[i] is not None] if self.shown[s].value else [] for s in STATUSES}
     bad = edges[1] if self.p.direction == 'lower' else edges[0]
     steps = [s.n for s in f.steps] + ([n] if f.steps else [])
     line = [(xs[i-1], f.running[i-1]) for i in steps if xs[i-1] is not None and a <= i <= b]
+    self.legend.value = legend(self.on, [self.feed.rows[i] for i in self.on['discard']], edges, sum(x is None for x in xs))
     with self.fig.batch_update():
         for s,on in self.on.items():
             self.fig.data[TRACES.index(s)].update(x=[xs[i] for i in on], y=[bad if s == 'crash' else self.feed.rows[i].value for i in on],
@@ -632,13 +644,21 @@ def draw(self:Dashboard):
     self.ring()
     self.label()
 
+# %% ../nbs/09_dashboard.ipynb #edges
+@patch
+def edges(self:Dashboard, a, b):
+    "Lower and upper end of the y-axis for experiments `a` to `b`: from what was best before them to what is best among them"
+    before = [s.row for s in self.feed.f.steps if s.n < a][-1:]
+    f = frontier(before + self.feed.rows[a-1:b], self.p.direction)
+    return _limits(f) if f.baseline else (0, 1)
+
 # %% ../nbs/09_dashboard.ipynb #scale
 @patch
 def scale(self:Dashboard, edges):
     "Set the ranges of the axes, unless somebody zoomed"
     kind,good = self.axis.value, [x for i,x in enumerate(self.xs, 1) if x is not None and self.range.value[0] <= i <= self.range.value[1]]
     lo,hi = (good[0], good[-1]) if good else (0, 1)
-    room = (hi-lo)*.08 if good and hi != lo else timedelta(minutes=1) if kind == 'clock' and good else 1
+    room = (hi-lo)*.12 if good and hi != lo else timedelta(minutes=1) if kind == 'clock' and good else 1
     want = dict(x=(lo-room/4, hi+room), y=tuple(edges))
     for k,ax in (('x', self.fig.layout.xaxis), ('y', self.fig.layout.yaxis)):
         ours = ax.range is None or self.ranges.get(k) is None or tuple(ax.range) == self.ranges[k] or self.ranges.get('kind') != kind
@@ -661,7 +681,7 @@ def label(self:Dashboard):
     at = {s: (x, y) for s,(x,y) in at.items() if 0 <= x <= wide and 0 <= y <= high}
     up = 1 if self.p.direction == 'lower' else -1
     notes = [dict(x=self.xs[s.n-1], y=s.row.value, text=t, ax=dx, ay=-dy, textangle=-30*up, xanchor='left', yanchor='bottom' if up == 1 else 'top', arrowhead=0,
-        arrowwidth=.6, arrowcolor='#999999', font_size=11, name=str(s.n)) for s,t,dx,dy in labels(self.feed.f, at, high)]
+        arrowwidth=.6, arrowcolor='#999999', font_size=11, name=str(s.n)) for s,t,dx,dy in labels(self.feed.f, at, wide, high)]
     if not any(self.on.values()):
         rows,unknown = self.feed.rows, self.axis.value != 'number' and not any(x is not None for x in self.xs)
         said = 'no experiments yet: ar-run makes one' if not rows else f'{AXES[self.axis.value]} is not known of any of these runs' if unknown else 'nothing here passes the filters'
@@ -838,9 +858,9 @@ def renew(self:Dashboard):
 def fit(self:Dashboard):
     "Sizes and colours of all pictures"
     inner = max(500, self.width-80)
-    for fig,wide in ((self.fig, inner), (self.now_fig, inner), (self.one_fig, inner//2), (self.tinker.fig, max(300, inner-460))):
+    for fig,wide in ((self.fig, inner), (self.now_fig, inner), (self.one_fig, inner//2), (self.tinker.fig, max(300, inner-450))):
         with fig.batch_update():
-            fig.update_layout({k: v for k,v in look(self.dark).items() if k != 'margin'}, width=wide)
+            fig.update_layout({k: v for k,v in look(self.dark).items() if k not in ('margin', 'showlegend')}, width=wide)
             if fig is not self.fig: fig.data[1].line.color = COLORS['yellow' if self.dark else 'blue']
 
 # %% ../nbs/09_dashboard.ipynb #page-cells
@@ -885,10 +905,11 @@ def executed(p, tag, run):
 
 # %% ../nbs/09_dashboard.ipynb #server
 def server(p):
-    "Voila, which serves the runs' notebooks too"
+    "Voila, which also serves the runs' notebooks, answers to this machine's names alone, and ends a page's kernel when the page is closed"
     from jupyter_server.base.handlers import JupyterHandler
     from tornado.web import HTTPError, authenticated
     from voila.app import Voila
+    from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
     class Executed(JupyterHandler):
         @authenticated
         def get(self, tag, run):
@@ -896,8 +917,12 @@ def server(p):
             except FileNotFoundError: raise HTTPError(404) from None
             self.set_header('Content-Security-Policy', POLICY)
             self.finish(text)
+    class Close(VoilaShutdownKernelHandler):
+        def check_xsrf_cookie(self): # a page that closes can send no token; its origin says whether it is ours
+            if not self.check_origin(): raise HTTPError(403)
     class Server(Voila):
-        def init_handlers(self): return [(r'/executed/([\w.-]+)/([\w-]+)', Executed), *super().init_handlers()]
+        def init_settings(self): return {**super().init_settings(), 'allow_remote_access': False, 'local_hostnames': ['localhost']}
+        def init_handlers(self): return [(r'/executed/([\w.-]+)/([\w-]+)', Executed), (r'/voila/api/shutdown/(.*)', Close), *super().init_handlers()]
     return Server
 
 # %% ../nbs/09_dashboard.ipynb #free-port
