@@ -79,6 +79,7 @@ def new_notes(self:Feed):
     self.seen.update(fresh)
     return bool(fresh)
 
+# %% ../nbs/09_dashboard.ipynb #poll
 @patch
 def poll(self:Feed)->bool: # Has anything changed?
     "Look again. Raises `LedgerError`."
@@ -92,9 +93,10 @@ def poll(self:Feed)->bool: # Has anything changed?
     self.notes,self.mark = joined(self.rows, self.runs), mark
     return True
 
-# %% ../nbs/09_dashboard.ipynb #axis
+# %% ../nbs/09_dashboard.ipynb #axes
 AXES = dict(number='experiment', clock='time', gpu='GPU hours')
 
+# %% ../nbs/09_dashboard.ipynb #axis
 def axis(
     kind:str, # A key of `AXES`
     notes:list # One for each row, {} where there are none
@@ -198,12 +200,13 @@ function render({model, el}) {
 export default {render};
 '''
 
-# %% ../nbs/09_dashboard.ipynb #in-browser
+# %% ../nbs/09_dashboard.ipynb #kind
 @lru_cache(None)
 def _kind(esm):
     import anywidget, traitlets
     return type('InBrowser', (anywidget.AnyWidget,), dict(_esm=esm, view=traitlets.Dict().tag(sync=True), every=traitlets.Float(3.).tag(sync=True)))
 
+# %% ../nbs/09_dashboard.ipynb #in-browser
 def in_browser(
     esm:str, # JavaScript module with a `render`
     on_message, # Called with each message of the browser, a dict
@@ -220,6 +223,7 @@ COLUMNS = dict(n='number of the experiment', status='keep, discard or crash', va
 NUMBERS = {'n', 'value', 'gain', 'effort', 'memory', 'seconds'}
 FORMATS = dict(n='d', value='.6f', gain='.6f', effort='.3g', memory='.1f', seconds='.0f')
 
+# %% ../nbs/09_dashboard.ipynb #records
 def records(feed):
     "One dict of the table's columns for each row; None where it is not known"
     gains,effort,res = {s.n: s.gain for s in feed.f.steps}, efforts(feed.f), []
@@ -250,10 +254,11 @@ def view(
         rows=[dict(n=d['n'], cells=[show(d, c) for c in COLUMNS]) for d in found[page*size:(page+1)*size]],
         count=f'{page*size+1 if found else 0}-{min(len(found), (page+1)*size)} of {len(found)}')
 
-# %% ../nbs/09_dashboard.ipynb #picture
+# %% ../nbs/09_dashboard.ipynb #box
 BOX = dict(l=70, r=24, t=58, b=48) # margins around a picture in pixels
 TRACES = ['discard', 'crash', 'best', 'keep', 'chosen']
 
+# %% ../nbs/09_dashboard.ipynb #look
 def look(dark):
     "Plotly's layout in the colours of the printed pictures"
     ink,grid = (DARK['text.color'] if dark else '#1c2126'), 'rgba(136,136,136,.25)'
@@ -261,6 +266,7 @@ def look(dark):
     return dict(paper_bgcolor='rgba(0,0,0,0)', plot_bgcolor='rgba(0,0,0,0)', font=dict(family='DejaVu Sans, Verdana, sans-serif', size=12, color=ink), margin=BOX,
         xaxis=line, yaxis=line, hoverlabel=dict(align='left', font_size=12), modebar=dict(bgcolor='rgba(0,0,0,0)', color='#888888', activecolor=ink), showlegend=False, hovermode='closest', dragmode='zoom')
 
+# %% ../nbs/09_dashboard.ipynb #picture
 def picture(traces, height, **layout):
     "A plotly figure; the browser's first beat makes a widget of it"
     import plotly.graph_objects as go
@@ -328,6 +334,7 @@ def loss_picture(height=250):
     fig.layout.xaxis.title.text,fig.layout.yaxis.title.text = 'seconds of training', 'loss'
     return fig
 
+# %% ../nbs/09_dashboard.ipynb #curve
 def curve(
     run_dir:Path|None # Of a run, or none
 )->tuple: # Seconds and losses, both [] where there is no curve
@@ -357,6 +364,7 @@ def morning(
     t = datetime.fromtimestamp(now).replace(hour=hour, minute=0, second=0, microsecond=0)
     return (t if t.timestamp() > now else t + timedelta(days=1)).timestamp()
 
+# %% ../nbs/09_dashboard.ipynb #ago
 def ago(s):
     "Seconds as a person says them"
     return '–' if s is None else f'{s:.0f} s' if s < 100 else f'{s/60:.0f} min' if s < 6000 else f'{s/3600:.1f} h' if s < 172800 else f'{s/86400:.0f} days'
@@ -382,6 +390,7 @@ def under_way(p):
     progress = {k: v for k,v in r[1].items() if isinstance(v, (int, float)) and math.isfinite(v)}
     return dict(dir=r[0], description=r[2].get('description', ''), seconds=time.time()-r[2].get('started', time.time()), progress=progress)
 
+# %% ../nbs/09_dashboard.ipynb #now-html
 def now_html(run):
     "The running experiment in words and a bar"
     if not run: return '<h2>Now</h2><span class="ar-soft">Nothing is running.</span>'
@@ -421,6 +430,7 @@ def log_of(run_dir):
     except OSError: return '<p class="ar-soft">This run left no log here.</p>'
     return f'<pre>{html.escape(chr(10).join(lines))}</pre>'
 
+# %% ../nbs/09_dashboard.ipynb #block-of
 def block_of(o):
     "The final block of an experiment's notes as HTML"
     try: return f'<pre>{html.escape(final_block(o["block"]))}</pre>'
@@ -600,6 +610,7 @@ def controls(self:Dashboard, w):
     self.tag.observe(lambda _: self.change_tag(), 'value')
     for o in (self.axis, self.range, *self.shown.values()): o.observe(lambda _: self.quiet or self.draw(), 'value')
 
+# %% ../nbs/09_dashboard.ipynb #lay-out
 @patch
 def lay_out(self:Dashboard, w):
     "Cards, from what is asked first to what is asked last"
@@ -666,11 +677,12 @@ def scale(self:Dashboard, edges):
     self.ranges['kind'] = kind
     self.fig.layout.xaxis.title.text,self.fig.layout.yaxis.title.text = AXES[kind], as_text(f'{self.p.metric} ({self.p.direction} is better)')
 
-# %% ../nbs/09_dashboard.ipynb #label
+# %% ../nbs/09_dashboard.ipynb #as-number
 def _number(v):
     import numpy as np
     return float(v) if isinstance(v, (int, float)) else np.datetime64(v, 'us').astype(float)
 
+# %% ../nbs/09_dashboard.ipynb #label
 @patch
 def label(self:Dashboard):
     "Label the keeps in sight"
@@ -688,7 +700,7 @@ def label(self:Dashboard):
         notes = [dict(x=.5, y=.5, xref='paper', yref='paper', text=said, showarrow=False, font_size=16)]
     lay.annotations = notes
 
-# %% ../nbs/09_dashboard.ipynb #select
+# %% ../nbs/09_dashboard.ipynb #ring
 @patch
 def ring(self:Dashboard):
     "A ring around the selected experiment"
@@ -699,16 +711,19 @@ def ring(self:Dashboard):
             at = ([trace.x[k]], [trace.y[k]])
     self.fig.data[-1].update(x=at[0], y=at[1])
 
+# %% ../nbs/09_dashboard.ipynb #number
 @patch
 def number(self:Dashboard):
     "The selected experiment: the one that was clicked, else the best, else the last; 0 where there is none"
     best = next((s.n for s in self.feed.f.steps if s.row is self.feed.f.best), len(self.feed.rows))
     return self.chosen if 0 < self.chosen <= len(self.feed.rows) else best
 
+# %% ../nbs/09_dashboard.ipynb #clicked
 @patch
 def clicked(self:Dashboard, trace, points, state):
     if points.point_inds: self.select(self.on[trace.name][points.point_inds[0]] + 1)
 
+# %% ../nbs/09_dashboard.ipynb #select
 @patch
 def select(self:Dashboard,
     n:int # Number of the experiment
@@ -719,16 +734,18 @@ def select(self:Dashboard,
     self.show_one()
     self.show_table()
 
-# %% ../nbs/09_dashboard.ipynb #show-one
+# %% ../nbs/09_dashboard.ipynb #run-dir
 @patch
 def run_dir(self:Dashboard, n):
     "Folder of an experiment, None where it is not known"
     return self.feed.dir/o['dir'] if 0 < n <= len(self.feed.rows) and 'dir' in (o := self.feed.notes[n-1]) else None
 
+# %% ../nbs/09_dashboard.ipynb #best-curve
 @patch
 def best_curve(self:Dashboard):
     return curve(self.run_dir(next((s.n for s in self.feed.f.steps if s.row is self.feed.f.best), 0)))
 
+# %% ../nbs/09_dashboard.ipynb #show-one
 @patch
 def show_one(self:Dashboard):
     "Fill the card of the selected experiment"
@@ -745,6 +762,7 @@ def show_one(self:Dashboard):
 # %% ../nbs/09_dashboard.ipynb #link
 PAGE = 'AUTORESEARCH_PAGE' # set by ar-dashboard for the kernels of its pages
 
+# %% ../nbs/09_dashboard.ipynb #notebook-link
 def notebook_link(p, folder):
     "An output with a link to a run's notebook: as Voila serves it, else relative to this notebook's folder, which JupyterLab opens"
     if PAGE in os.environ: to = f'/executed/{folder.parent.name}/{folder.name}'
@@ -756,6 +774,7 @@ def notebook_link(p, folder):
 @patch
 def show_table(self:Dashboard): self.table.view = view(self.data, **self.query, selected=self.number())
 
+# %% ../nbs/09_dashboard.ipynb #asked
 @patch
 def asked(self:Dashboard, m):
     "The table asks: a search, another order, another page, or an experiment"
@@ -780,6 +799,7 @@ def change_tag(self:Dashboard):
     self.feed,self.chosen,self.ranges = Feed(self.p, self.tag.value), 0, {}
     self.update(force=True)
 
+# %% ../nbs/09_dashboard.ipynb #update
 @patch
 def update(self:Dashboard,
     force:bool=False # Send everything, changed or not?
@@ -839,6 +859,7 @@ def beat(self:Dashboard, m):
     except Exception as e: self.error.value = f'<div class="ar-error">{html.escape(f"{type(e).__name__}: {e}")}</div>'
     finally: self.pulse.send({})
 
+# %% ../nbs/09_dashboard.ipynb #renew
 @patch
 def renew(self:Dashboard):
     "Make every picture anew, with what it holds"
@@ -854,6 +875,7 @@ def renew(self:Dashboard):
     for trace in (self.fig.data[TRACES.index(s)] for s in STATUSES): trace.on_click(self.clicked)
     self.fig.layout.on_change(lambda *_: self.label(), 'xaxis.range', 'yaxis.range')
 
+# %% ../nbs/09_dashboard.ipynb #fit
 @patch
 def fit(self:Dashboard):
     "Sizes and colours of all pictures"
@@ -881,6 +903,7 @@ TEMPLATE = '''{% extends 'voila/templates/lab/index.html.j2' %}
 {% block notebook_css %}{{ super() | replace('https://cdn.jsdelivr.net/npm/', 'data:text/css,') }}{% endblock %}
 '''
 
+# %% ../nbs/09_dashboard.ipynb #lay-files
 def lay_files(folder, p):
     "Page and template, in a folder; returns the page's path"
     template = folder/'voila/templates/autoresearch'
@@ -892,9 +915,10 @@ def lay_files(folder, p):
     page.write_text(json.dumps(page_notebook(p)))
     return page
 
-# %% ../nbs/09_dashboard.ipynb #executed
+# %% ../nbs/09_dashboard.ipynb #policy
 POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:"
 
+# %% ../nbs/09_dashboard.ipynb #executed
 def executed(p, tag, run):
     "A run's notebook as HTML. Raises `FileNotFoundError` for anything that is no run's."
     root = (p.root/p.runs).resolve()
