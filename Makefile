@@ -9,7 +9,7 @@ install: .venv/.installed
 # a new stamp is made only when packaging changed, so a second call costs nothing
 .venv/.installed: pyproject.toml
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,search]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,search,dashboard]'
 	touch $@
 
 demo: install

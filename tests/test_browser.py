@@ -1,0 +1,241 @@
+"""What a person sees, in a real browser: headless Chromium opens the dashboard over a real session, and the report."""
+import json, os, random, re, shutil, signal, socket, subprocess, tempfile, time, urllib.request
+from importlib.util import find_spec
+from pathlib import Path
+import pytest
+import lab
+from autoresearch.ledger import Ledger, Row
+
+FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
+    '--disable-sync', '--window-size=1320,1000']
+SHOTS = lab.ROOT/'runs'/'screenshots'
+EVIL = '<img src=x onerror="window.pwned=1"> $x^2$ <b>bold</b>'
+
+def skip(reason):
+    print(f'the browser tests are skipped: {reason}')
+    pytest.skip(reason)
+
+def chromium():
+    "Paths of Chromium and its driver; installs Debian's packages where they are missing and that is possible"
+    found = lambda: (shutil.which('chromium'), shutil.which('chromedriver'))
+    if not all(found()):
+        if not shutil.which('apt-get') or os.geteuid(): skip('no chromium and chromedriver here, and only root with apt-get could install them: apt-get install chromium chromium-driver')
+        env = {**os.environ, 'DEBIAN_FRONTEND': 'noninteractive'}
+        for cmd in (['update', '-qq'], ['install', '-qq', '-y', '--no-install-recommends', 'chromium', 'chromium-driver', 'fonts-dejavu-core']):
+            r = subprocess.run(['apt-get', *cmd], env=env, capture_output=True, text=True)
+            if r.returncode: skip(f'apt-get {cmd[0]} failed: {r.stderr.strip()[-300:]}')
+    return found()
+
+@pytest.fixture(scope='module')
+def browser(tmp_path_factory):
+    if find_spec('selenium') is None: skip("selenium is not installed: pip install -e '.[dev]'")
+    binary,driver = chromium()
+    from selenium import webdriver
+    o = webdriver.ChromeOptions()
+    for f in [*FLAGS, f'--user-data-dir={tmp_path_factory.mktemp("chromium")}']: o.add_argument(f)
+    o.binary_location = binary
+    o.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
+    d = webdriver.Chrome(options=o, service=webdriver.ChromeService(driver))
+    yield d
+    d.quit()
+
+def change(root, **constants):
+    "Set constants in the canvas"
+    f = root/'canvas.ipynb'
+    text = f.read_text()
+    for k,v in constants.items():
+        text,n = re.subn(rf'{k} = \S+', f'{k} = {v}', text, count=1)
+        assert n == 1
+    f.write_text(text)
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+    "A dozen real experiments, and then a few hundred rows of a ledger from elsewhere"
+    root = lab.example(tmp_path_factory.mktemp('browser')/'repo')
+    lab.edit(root, 'Progress(RUN_DIR)', 'Progress(RUN_DIR, every=.01)')
+    lab.commit(root, 'a finer curve')
+    lab.setup(root)
+    lab.run(root, 'baseline')
+    for what,c in [('a cubic', dict(DEGREE=3)), (EVIL, dict(RATE=.7)), ('RATE 1.0', dict(RATE=1.)), ('half the steps', dict(STEPS=150)), ('degree 4', dict(DEGREE=4)),
+        ('degree 5', dict(DEGREE=5)), ('as many steps as fit', dict(STEPS=600)), ('a slow rate', dict(RATE=.1)), ('RATE 1.2', dict(RATE=1.2)), ('a line', dict(DEGREE=1))]:
+        change(root, **c)
+        lab.run(root, what)
+    lab.edit(root, 'budget.step()', 'budget.stepp()')
+    lab.run(root, 'no such method')
+    lab.ar(root, 'ar-drop')
+    rng,led = random.Random(0), Ledger(root/'results.tsv', 'rmse')
+    best = led.frontier().best.value
+    for i in range(300):
+        status = rng.choices(['discard', 'crash', 'keep'], [80, 8, 6])[0]
+        value = best*(1+abs(rng.gauss(.5, .6))) if status == 'discard' else best*rng.uniform(.93, .999)
+        if status == 'keep': best = value
+        led.append(Row(f'{rng.getrandbits(28):07x}', value, rng.uniform(1, 9), status, f'from elsewhere {i}: {EVIL if i%7 == 0 else "an idea of some length, as agents have"}'))
+    return root
+
+@pytest.fixture(scope='module')
+def server(root):
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    with open(root.parent/'dashboard.log', 'w') as log:
+        proc = subprocess.Popen([lab.BIN/'ar-dashboard', '--port', str(port)], cwd=root, env=lab.environ(), stdout=log, stderr=log, start_new_session=True)
+    try:
+        lab.until(lambda: proc.poll() is not None or 'http://localhost' in Path(log.name).read_text() and answers(port), 60)
+        assert proc.poll() is None, Path(log.name).read_text()
+        yield f'http://localhost:{port}', proc.pid
+    finally:
+        proc.send_signal(signal.SIGINT)
+        proc.wait(30)
+    import psutil
+    left = [p for p in psutil.process_iter(['cmdline']) if str(port) in (p.info['cmdline'] or [])]
+    assert proc.returncode == 0 and not left, (proc.returncode, left, Path(log.name).read_text())
+
+def kernels(pid):
+    "Kernels of the dashboard's pages"
+    import psutil
+    return [p for p in psutil.Process(pid).children() if 'ipykernel_launcher' in ' '.join(p.cmdline())]
+
+def answers(port):
+    with socket.socket() as s: return s.connect_ex(('127.0.0.1', port)) == 0
+
+def shot(d, name):
+    "A picture of the whole page"
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    height = d.execute_script('return Math.max(document.documentElement.scrollHeight, ...[...document.querySelectorAll(".ar-page")].map(e => e.scrollHeight + 30))')
+    d.set_window_size(1320, min(6000, height+90))
+    d.save_screenshot(str(SHOTS/f'{name}.png'))
+    print(f'screenshot: {os.path.relpath(SHOTS/name)}.png')
+
+class Page:
+    "The dashboard through the eyes and hands of a person"
+    # by colour, as a person tells them
+    MARK = dict(discard='fill: rgb(153, 153, 153)', crash='stroke: rgb(213, 94, 0)', keep='fill: rgb(0, 158, 115)', chosen='stroke: rgb(230, 159, 0)')
+    def __init__(self, d): self.d = d
+    def all(self, css): return self.d.find_elements('css selector', css)
+    def one(self, css): return lab.until(lambda: self.all(css), 30)[0]
+    def js(self, code, *args): return self.d.execute_script(code, *args)
+    def text(self, css): return self.js('const e = document.querySelector(arguments[0]); return e ? e.innerText ?? e.textContent : ""', css)
+    def css(self, name): return f'.ar-frontier .scatterlayer path.point[style*="{self.MARK[name]}"]'
+    def points(self, name): return self.js('return document.querySelectorAll(arguments[0]).length', self.css(name))
+    def rows(self): return self.js('return [...document.querySelectorAll(".ar-table tbody tr")].map(r => [...r.cells].map(c => c.innerText))')
+    def click(self, css):
+        e = self.one(css)
+        self.js('arguments[0].scrollIntoView({block: "center"})', e)
+        e.click()
+    def to_point(self, name, i, click=False):
+        "The mouse over the i-th point of a kind"
+        from selenium.webdriver.common.action_chains import ActionChains
+        e = self.all(self.css(name))[i]
+        self.js('arguments[0].scrollIntoView({block: "center"})', e)
+        a = ActionChains(self.d).move_to_element_with_offset(e, 3, 3).move_to_element(e)
+        (a.click() if click else a).perform()
+
+def opened(d, url):
+    d.get(url)
+    page = Page(d)
+    lab.until(lambda: page.points('keep'), 60)
+    return page
+
+def test_dashboard(browser, root, server):
+    url,pid = server
+    led = Ledger(root/'results.tsv', 'rmse')
+    rows = led.read()[0]
+    n = {s: sum(r.status == s for r in rows) for s in ('keep', 'discard', 'crash')}
+    page = opened(browser, url)
+    assert len(kernels(pid)) == 1
+
+    # the frontier is drawn, every row of it
+    lab.until(lambda: [page.points(s) for s in n] == list(n.values()))
+    assert page.text('.ar-tiles').startswith(f'{led.frontier().best.value:.6f}') and '300' not in page.text('.ar-error')
+    lab.until(lambda: page.js('return document.querySelectorAll(".ar-frontier .annotation").length') > 3)
+
+    # no label lies over another: each is a slanted line of text, so their distance is measured across the slant
+    boxes = page.js('''return [...document.querySelectorAll('.ar-frontier .annotation-text-g')].map(g => { const r = g.getBoundingClientRect(); return [r.left, r.bottom]; })''')
+    across = sorted(x*.5 + y*3**.5/2 for x,y in boxes)
+    assert len(across) > 3 and min(b-a for a,b in zip(across, across[1:])) > 11, across
+
+    # the mouse over it says what it was, as text
+    kept = [i for i,r in enumerate(rows, 1) if r.status == 'keep']
+    page.to_point('keep', 1)
+    lab.until(lambda: 'a cubic' in page.text('.ar-frontier .hoverlayer') and 'gain' in page.text('.ar-frontier .hoverlayer'))
+    shot(browser, 'dashboard')
+
+    # a click selects an experiment and shows its diff, its curve, its block, its log
+    page.to_point('keep', 1, click=True)
+    lab.until(lambda: page.text('.ar-one h2').startswith(f'#{kept[1]} a cubic'))
+    lab.until(lambda: '+DEGREE = 3' in page.text('.ar-diff .ar-add') and '-DEGREE = 1' in page.text('.ar-diff .ar-del'))
+    one = page.text('.ar-one')
+    assert 'rmse:' in one and 'not instructions' in one and page.points('chosen') == 1
+    lab.until(lambda: page.js('return document.querySelectorAll(".ar-one .scatterlayer path.point").length') > 1)
+    shot(browser, 'dashboard-experiment')
+
+    # the filter works
+    page.click('.ar-show-discard')
+    lab.until(lambda: page.points('discard') == 0 and page.points('keep') == n['keep'])
+    page.click('.ar-show-discard')
+    lab.until(lambda: page.points('discard') == n['discard'])
+
+    # a row appended meanwhile appears
+    led.append(Row('c0ffee0', led.frontier().best.value*.9, 1., 'keep', f'appended {EVIL}'))
+    lab.until(lambda: page.points('keep') == n['keep']+1)
+    lab.until(lambda: page.rows()[0][-1] == f'appended {EVIL}')
+    assert page.text('.ar-one h2').startswith(f'#{kept[1]} a cubic'), 'a selection stays'
+
+    # the table: search, the top hits, a row selects
+    page.one('.ar-tools input').send_keys('half the')
+    lab.until(lambda: [r[-1] for r in page.rows()] == ['half the steps'])
+    page.click('.ar-table tbody tr')
+    lab.until(lambda: 'half the steps' in page.text('.ar-one h2') and '+STEPS = 150' in page.text('.ar-diff .ar-add'))
+    page.click('.ar-tools button')
+    gains = lambda: [float(r[3]) for r in page.rows() if r[3]]
+    lab.until(lambda: len(gains()) > 9 and gains() == sorted(gains(), reverse=True))
+
+    # what an agent wrote stayed text, nothing was asked of another machine, no error
+    assert page.js('return window.pwned === undefined && !document.querySelector(".ar-page img")')
+    asked = page.js('return performance.getEntriesByType("resource").map(e => e.name)')
+    assert not [a for a in asked if not a.startswith((url, 'data:', 'blob:'))]
+    errors = [l for l in browser.get_log('browser') if l['level'] == 'SEVERE']
+    assert not errors, errors
+
+def test_dashboard_in_the_dark_and_by_hand(browser, root, server):
+    "A short run by the sliders, the executed notebook, dark; a page that is closed leaves no kernel"
+    url,pid = server
+    before = (root/'results.tsv').read_bytes(), lab.git(root, 'for-each-ref')
+    browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[dict(name='prefers-color-scheme', value='dark')]))
+    page = opened(browser, url)
+    lab.until(lambda: page.js('return !!document.querySelector(".ar-dark")'))
+    page.click('.ar-go button, button.ar-go')
+    lab.until(lambda: 'not an experiment' in page.text('.ar-said'), 40)
+    assert ((root/'results.tsv').read_bytes(), lab.git(root, 'for-each-ref')) == before
+    lab.until(lambda: 'rgb(29, 34, 38)' in page.js('return getComputedStyle(document.querySelector(".ar-card")).backgroundColor'))
+    shot(browser, 'dashboard-dark')
+    page.one('.ar-tools input').send_keys('a cubic')
+    lab.until(lambda: len(page.rows()) == 1)
+    page.click('.ar-table tbody tr')
+    link = lab.until(lambda: page.js('const a = document.querySelector("a.ar-link"); return a && a.href.includes("002-") && a.href'))
+    assert not [l for l in browser.get_log('browser') if l['level'] == 'SEVERE']
+    browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[]))
+    with urllib.request.urlopen(link) as r: assert r.headers['Content-Security-Policy'].startswith("sandbox; default-src 'none'")
+    browser.get(link)
+    lab.until(lambda: 'DEGREE = 3' in browser.find_element('css selector', 'body').text)
+    shot(browser, 'executed-notebook')
+    with pytest.raises(urllib.error.HTTPError) as e: urllib.request.urlopen(urllib.request.Request(url, headers=dict(Host='evil.example.org')))
+    assert e.value.code == 403, 'a name that another page made point here'
+    lab.until(lambda: not kernels(pid)) # both pages are closed
+    for bad in ('/executed/../001-aaaaaaa', '/executed/nov1/999-aaaaaaa', '/executed/nov1/..%2f..%2fsettings.ini'):
+        with pytest.raises(urllib.error.HTTPError) as e: urllib.request.urlopen(url+bad)
+        assert e.value.code in (403, 404)
+
+def test_report(browser, root):
+    "The report's page opens, with its pictures"
+    if find_spec('autoresearch.report') is None: skip('there is no ar-report yet')
+    said = lab.ar(root, 'ar-report').stdout
+    page = Path(root, re.search(r'\S+\.html', said)[0]).resolve()
+    browser.get(page.as_uri())
+    pictures = lab.until(lambda: browser.execute_script('return document.readyState === "complete" && [...document.images].map(i => i.naturalWidth)'))
+    text = browser.find_element('css selector', 'body').text
+    assert pictures and min(pictures) > 100 and 'a cubic' in text
+    assert browser.execute_script('return window.pwned === undefined && [...document.images].every(i => i.alt && i.src.startsWith("data:"))')
+    assert not [l for l in browser.get_log('browser') if l['level'] == 'SEVERE']
+    assert page.stat().st_size < 5*2**20
+    shot(browser, 'report')
