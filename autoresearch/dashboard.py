@@ -347,7 +347,7 @@ def curve(
 def show_loss(fig, mine, best, name='this'):
     "Draw curves into a figure of `loss_picture`; the first, noisy points do not set the scale"
     with fig.batch_update():
-        for trace,(x,y) in zip(fig.data, (best, mine)): trace.x,trace.y = x, y
+        for trace,(x,y) in zip(fig.data, (best, mine)): trace.update(x=x, y=y, mode='lines+markers' if len(x) < 30 else 'lines')
         fig.data[1].name = name
         fig.layout.annotations = () if mine[0] or best[0] else [dict(x=.5, y=.5, xref='paper', yref='paper', text='no loss curve here', showarrow=False)]
         late = sorted(v for x,y in (mine, best) for v in y[len(y)//10:])
