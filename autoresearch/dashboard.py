@@ -630,7 +630,7 @@ def lay_out(self:Dashboard, w):
 def legend(on, discards, edges, unknown):
     "What the marks mean, and what is not in the picture"
     out = sum(not edges[0] <= r.value <= edges[1] for r in discards)
-    more = [f'{out} discards lie outside the picture (zoom out to see them)']*(out > 0) + [f'of {unknown} runs the time is not known']*(unknown > 0)
+    more = [f'{out} discard{"s"*(out > 1)} outside the picture: zoom out']*(out > 0) + [f'of {unknown} runs the time is not known']*(unknown > 0)
     marks = (('●', 'keep', f"kept ({len(on['keep'])})"), ('●', 'discard', f"discarded ({len(on['discard'])})"), ('×', 'crash', f"crashed ({len(on['crash'])})"))
     return ' &emsp; '.join([f'<span class="ar-{c}">{m}</span> {t}' for m,c,t in marks] + [f'<span class="ar-soft">{"; ".join(["click one to see it in full", *more])}</span>'])
 
