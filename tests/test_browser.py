@@ -95,7 +95,7 @@ def server(root):
 def kernels(pid):
     "Kernels of the dashboard's pages"
     import psutil
-    return [p for p in psutil.Process(pid).children() if 'ipykernel_launcher' in ' '.join(p.cmdline())]
+    return [p for p in psutil.process_iter(['ppid', 'cmdline']) if p.info['ppid'] == pid and 'ipykernel_launcher' in (p.info['cmdline'] or [])]
 
 def answers(port):
     with socket.socket() as s: return s.connect_ex(('127.0.0.1', port)) == 0
@@ -120,17 +120,25 @@ class Page:
     def css(self, name): return f'.ar-frontier .scatterlayer path.point[style*="{self.MARK[name]}"]'
     def points(self, name): return self.js('return document.querySelectorAll(arguments[0]).length', self.css(name))
     def rows(self): return self.js('return [...document.querySelectorAll(".ar-table tbody tr")].map(r => [...r.cells].map(c => c.innerText))')
-    def click(self, css):
-        e = self.one(css)
-        self.js('arguments[0].scrollIntoView({block: "center"})', e)
-        e.click()
+    def act(self, find, do):
+        "Do something with what `find` finds, once more if it was drawn anew in between"
+        from selenium.common.exceptions import StaleElementReferenceException
+        def once():
+            try:
+                e = find()
+                self.js('arguments[0].scrollIntoView({block: "center"})', e)
+                do(e)
+                return True
+            except StaleElementReferenceException: return False
+        until(once)
+    def click(self, css): self.act(lambda: self.one(css), lambda e: e.click())
     def to_point(self, name, i, click=False):
         "The mouse over the i-th point of a kind"
         from selenium.webdriver.common.action_chains import ActionChains
-        e = self.all(self.css(name))[i]
-        self.js('arguments[0].scrollIntoView({block: "center"})', e)
-        a = ActionChains(self.d).move_to_element_with_offset(e, 3, 3).move_to_element(e)
-        (a.click() if click else a).perform()
+        def move(e):
+            a = ActionChains(self.d).move_to_element_with_offset(e, 3, 3).move_to_element(e)
+            (a.click() if click else a).perform()
+        self.act(lambda: until(lambda: self.all(self.css(name))[i:])[0], move)
 
 def opened(d, url):
     d.get(url)
@@ -158,11 +166,14 @@ def test_dashboard(browser, root, server):
 
     # the mouse over it says what it was, as text
     kept = [i for i,r in enumerate(rows, 1) if r.status == 'keep']
-    page.to_point('keep', 1)
-    until(lambda: 'a cubic' in page.text('.ar-frontier .hoverlayer') and 'gain' in page.text('.ar-frontier .hoverlayer'))
+    def hovers():
+        page.to_point('keep', 1)
+        return 'a cubic' in (said := page.text('.ar-frontier .hoverlayer')) and 'gain' in said
+    until(hovers)
     shot(browser, 'dashboard')
 
     # a click selects an experiment and shows its diff, its curve, its block, its log
+    until(hovers) # a point is clicked where the picture knows that the mouse is
     page.to_point('keep', 1, click=True)
     until(lambda: page.text('.ar-one h2').startswith(f'#{kept[1]} a cubic'))
     until(lambda: '+DEGREE = 3' in page.text('.ar-diff .ar-add') and '-DEGREE = 1' in page.text('.ar-diff .ar-del'))
