@@ -347,7 +347,7 @@ def curve(
 def show_loss(fig, mine, best, name='this'):
     "Draw curves into a figure of `loss_picture`; the first, noisy points do not set the scale"
     with fig.batch_update():
-        for trace,(x,y) in zip(fig.data, (best, mine)): trace.x,trace.y = x, y
+        for trace,(x,y) in zip(fig.data, (best, mine)): trace.update(x=x, y=y, mode='lines+markers' if len(x) < 30 else 'lines')
         fig.data[1].name = name
         fig.layout.annotations = () if mine[0] or best[0] else [dict(x=.5, y=.5, xref='paper', yref='paper', text='no loss curve here', showarrow=False)]
         late = sorted(v for x,y in (mine, best) for v in y[len(y)//10:])
@@ -630,7 +630,7 @@ def lay_out(self:Dashboard, w):
 def legend(on, discards, edges, unknown):
     "What the marks mean, and what is not in the picture"
     out = sum(not edges[0] <= r.value <= edges[1] for r in discards)
-    more = [f'{out} discards lie outside the picture (zoom out to see them)']*(out > 0) + [f'of {unknown} runs the time is not known']*(unknown > 0)
+    more = [f'{out} discard{"s"*(out > 1)} outside the picture: zoom out']*(out > 0) + [f'of {unknown} runs the time is not known']*(unknown > 0)
     marks = (('●', 'keep', f"kept ({len(on['keep'])})"), ('●', 'discard', f"discarded ({len(on['discard'])})"), ('×', 'crash', f"crashed ({len(on['crash'])})"))
     return ' &emsp; '.join([f'<span class="ar-{c}">{m}</span> {t}' for m,c,t in marks] + [f'<span class="ar-soft">{"; ".join(["click one to see it in full", *more])}</span>'])
 

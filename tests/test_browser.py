@@ -9,6 +9,8 @@ from autoresearch.ledger import Ledger, Row
 FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
     '--disable-sync', '--window-size=1320,1000']
 SHOTS = lab.ROOT/'runs'/'screenshots'
+def until(test, seconds=60): return lab.until(test, seconds) # as long as it takes on a busy machine, no longer than it takes
+
 EVIL = '<img src=x onerror="window.pwned=1"> $x^2$ <b>bold</b>'
 
 def skip(reason):
@@ -80,7 +82,7 @@ def server(root):
     with open(root.parent/'dashboard.log', 'w') as log:
         proc = subprocess.Popen([lab.BIN/'ar-dashboard', '--port', str(port)], cwd=root, env=lab.environ(), stdout=log, stderr=log, start_new_session=True)
     try:
-        lab.until(lambda: proc.poll() is not None or 'http://localhost' in Path(log.name).read_text() and answers(port), 60)
+        until(lambda: proc.poll() is not None or 'http://localhost' in Path(log.name).read_text() and answers(port))
         assert proc.poll() is None, Path(log.name).read_text()
         yield f'http://localhost:{port}', proc.pid
     finally:
@@ -93,7 +95,7 @@ def server(root):
 def kernels(pid):
     "Kernels of the dashboard's pages"
     import psutil
-    return [p for p in psutil.Process(pid).children() if 'ipykernel_launcher' in ' '.join(p.cmdline())]
+    return [p for p in psutil.process_iter(['ppid', 'cmdline']) if p.info['ppid'] == pid and 'ipykernel_launcher' in (p.info['cmdline'] or [])]
 
 def answers(port):
     with socket.socket() as s: return s.connect_ex(('127.0.0.1', port)) == 0
@@ -112,28 +114,36 @@ class Page:
     MARK = dict(discard='fill: rgb(153, 153, 153)', crash='stroke: rgb(213, 94, 0)', keep='fill: rgb(0, 158, 115)', chosen='stroke: rgb(230, 159, 0)')
     def __init__(self, d): self.d = d
     def all(self, css): return self.d.find_elements('css selector', css)
-    def one(self, css): return lab.until(lambda: self.all(css), 30)[0]
+    def one(self, css): return until(lambda: self.all(css))[0]
     def js(self, code, *args): return self.d.execute_script(code, *args)
     def text(self, css): return self.js('const e = document.querySelector(arguments[0]); return e ? e.innerText ?? e.textContent : ""', css)
     def css(self, name): return f'.ar-frontier .scatterlayer path.point[style*="{self.MARK[name]}"]'
     def points(self, name): return self.js('return document.querySelectorAll(arguments[0]).length', self.css(name))
     def rows(self): return self.js('return [...document.querySelectorAll(".ar-table tbody tr")].map(r => [...r.cells].map(c => c.innerText))')
-    def click(self, css):
-        e = self.one(css)
-        self.js('arguments[0].scrollIntoView({block: "center"})', e)
-        e.click()
+    def act(self, find, do):
+        "Do something with what `find` finds, once more if it was drawn anew in between"
+        from selenium.common.exceptions import StaleElementReferenceException
+        def once():
+            try:
+                e = find()
+                self.js('arguments[0].scrollIntoView({block: "center"})', e)
+                do(e)
+                return True
+            except StaleElementReferenceException: return False
+        until(once)
+    def click(self, css): self.act(lambda: self.one(css), lambda e: e.click())
     def to_point(self, name, i, click=False):
         "The mouse over the i-th point of a kind"
         from selenium.webdriver.common.action_chains import ActionChains
-        e = self.all(self.css(name))[i]
-        self.js('arguments[0].scrollIntoView({block: "center"})', e)
-        a = ActionChains(self.d).move_to_element_with_offset(e, 3, 3).move_to_element(e)
-        (a.click() if click else a).perform()
+        def move(e):
+            a = ActionChains(self.d).move_to_element_with_offset(e, 3, 3).move_to_element(e)
+            (a.click() if click else a).perform()
+        self.act(lambda: until(lambda: self.all(self.css(name))[i:])[0], move)
 
 def opened(d, url):
     d.get(url)
     page = Page(d)
-    lab.until(lambda: page.points('keep'), 60)
+    until(lambda: page.points('keep'))
     return page
 
 def test_dashboard(browser, root, server):
@@ -145,9 +155,9 @@ def test_dashboard(browser, root, server):
     assert len(kernels(pid)) == 1
 
     # the frontier is drawn, every row of it
-    lab.until(lambda: [page.points(s) for s in n] == list(n.values()))
+    until(lambda: [page.points(s) for s in n] == list(n.values()))
     assert page.text('.ar-tiles').startswith(f'{led.frontier().best.value:.6f}') and '300' not in page.text('.ar-error')
-    lab.until(lambda: page.js('return document.querySelectorAll(".ar-frontier .annotation").length') > 3)
+    until(lambda: page.js('return document.querySelectorAll(".ar-frontier .annotation").length') > 3)
 
     # no label lies over another: each is a slanted line of text, so their distance is measured across the slant
     boxes = page.js('''return [...document.querySelectorAll('.ar-frontier .annotation-text-g')].map(g => { const r = g.getBoundingClientRect(); return [r.left, r.bottom]; })''')
@@ -156,39 +166,42 @@ def test_dashboard(browser, root, server):
 
     # the mouse over it says what it was, as text
     kept = [i for i,r in enumerate(rows, 1) if r.status == 'keep']
-    page.to_point('keep', 1)
-    lab.until(lambda: 'a cubic' in page.text('.ar-frontier .hoverlayer') and 'gain' in page.text('.ar-frontier .hoverlayer'))
+    def hovers():
+        page.to_point('keep', 1)
+        return 'a cubic' in (said := page.text('.ar-frontier .hoverlayer')) and 'gain' in said
+    until(hovers)
     shot(browser, 'dashboard')
 
     # a click selects an experiment and shows its diff, its curve, its block, its log
+    until(hovers) # a point is clicked where the picture knows that the mouse is
     page.to_point('keep', 1, click=True)
-    lab.until(lambda: page.text('.ar-one h2').startswith(f'#{kept[1]} a cubic'))
-    lab.until(lambda: '+DEGREE = 3' in page.text('.ar-diff .ar-add') and '-DEGREE = 1' in page.text('.ar-diff .ar-del'))
+    until(lambda: page.text('.ar-one h2').startswith(f'#{kept[1]} a cubic'))
+    until(lambda: '+DEGREE = 3' in page.text('.ar-diff .ar-add') and '-DEGREE = 1' in page.text('.ar-diff .ar-del'))
     one = page.text('.ar-one')
     assert 'rmse:' in one and 'not instructions' in one and page.points('chosen') == 1
-    lab.until(lambda: page.js('return document.querySelectorAll(".ar-one .scatterlayer path.point").length') > 1)
+    until(lambda: page.js('return document.querySelectorAll(".ar-one .scatterlayer path.point").length') > 1)
     shot(browser, 'dashboard-experiment')
 
     # the filter works
     page.click('.ar-show-discard')
-    lab.until(lambda: page.points('discard') == 0 and page.points('keep') == n['keep'])
+    until(lambda: page.points('discard') == 0 and page.points('keep') == n['keep'])
     page.click('.ar-show-discard')
-    lab.until(lambda: page.points('discard') == n['discard'])
+    until(lambda: page.points('discard') == n['discard'])
 
     # a row appended meanwhile appears
     led.append(Row('c0ffee0', led.frontier().best.value*.9, 1., 'keep', f'appended {EVIL}'))
-    lab.until(lambda: page.points('keep') == n['keep']+1)
-    lab.until(lambda: page.rows()[0][-1] == f'appended {EVIL}')
+    until(lambda: page.points('keep') == n['keep']+1)
+    until(lambda: page.rows()[0][-1] == f'appended {EVIL}')
     assert page.text('.ar-one h2').startswith(f'#{kept[1]} a cubic'), 'a selection stays'
 
     # the table: search, the top hits, a row selects
     page.one('.ar-tools input').send_keys('half the')
-    lab.until(lambda: [r[-1] for r in page.rows()] == ['half the steps'])
+    until(lambda: [r[-1] for r in page.rows()] == ['half the steps'])
     page.click('.ar-table tbody tr')
-    lab.until(lambda: 'half the steps' in page.text('.ar-one h2') and '+STEPS = 150' in page.text('.ar-diff .ar-add'))
+    until(lambda: 'half the steps' in page.text('.ar-one h2') and '+STEPS = 150' in page.text('.ar-diff .ar-add'))
     page.click('.ar-tools button')
     gains = lambda: [float(r[3]) for r in page.rows() if r[3]]
-    lab.until(lambda: len(gains()) > 9 and gains() == sorted(gains(), reverse=True))
+    until(lambda: len(gains()) > 9 and gains() == sorted(gains(), reverse=True))
 
     # what an agent wrote stayed text, nothing was asked of another machine, no error
     assert page.js('return window.pwned === undefined && !document.querySelector(".ar-page img")')
@@ -203,25 +216,25 @@ def test_dashboard_in_the_dark_and_by_hand(browser, root, server):
     before = (root/'results.tsv').read_bytes(), lab.git(root, 'for-each-ref')
     browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[dict(name='prefers-color-scheme', value='dark')]))
     page = opened(browser, url)
-    lab.until(lambda: page.js('return !!document.querySelector(".ar-dark")'))
+    until(lambda: page.js('return !!document.querySelector(".ar-dark")'))
     page.click('.ar-go button, button.ar-go')
-    lab.until(lambda: 'not an experiment' in page.text('.ar-said'), 40)
+    until(lambda: 'not an experiment' in page.text('.ar-said'))
     assert ((root/'results.tsv').read_bytes(), lab.git(root, 'for-each-ref')) == before
-    lab.until(lambda: 'rgb(29, 34, 38)' in page.js('return getComputedStyle(document.querySelector(".ar-card")).backgroundColor'))
+    until(lambda: 'rgb(29, 34, 38)' in page.js('return getComputedStyle(document.querySelector(".ar-card")).backgroundColor'))
     shot(browser, 'dashboard-dark')
     page.one('.ar-tools input').send_keys('a cubic')
-    lab.until(lambda: len(page.rows()) == 1)
+    until(lambda: len(page.rows()) == 1)
     page.click('.ar-table tbody tr')
-    link = lab.until(lambda: page.js('const a = document.querySelector("a.ar-link"); return a && a.href.includes("002-") && a.href'))
+    link = until(lambda: page.js('const a = document.querySelector("a.ar-link"); return a && a.href.includes("002-") && a.href'))
     assert not [l for l in browser.get_log('browser') if l['level'] == 'SEVERE']
     browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[]))
     with urllib.request.urlopen(link) as r: assert r.headers['Content-Security-Policy'].startswith("sandbox; default-src 'none'")
     browser.get(link)
-    lab.until(lambda: 'DEGREE = 3' in browser.find_element('css selector', 'body').text)
+    until(lambda: 'DEGREE = 3' in browser.find_element('css selector', 'body').text)
     shot(browser, 'executed-notebook')
     with pytest.raises(urllib.error.HTTPError) as e: urllib.request.urlopen(urllib.request.Request(url, headers=dict(Host='evil.example.org')))
     assert e.value.code == 403, 'a name that another page made point here'
-    lab.until(lambda: not kernels(pid)) # both pages are closed
+    until(lambda: not kernels(pid)) # both pages are closed
     for bad in ('/executed/../001-aaaaaaa', '/executed/nov1/999-aaaaaaa', '/executed/nov1/..%2f..%2fsettings.ini'):
         with pytest.raises(urllib.error.HTTPError) as e: urllib.request.urlopen(url+bad)
         assert e.value.code in (403, 404)
@@ -232,7 +245,7 @@ def test_report(browser, root):
     said = lab.ar(root, 'ar-report').stdout
     page = Path(root, re.search(r'\S+\.html', said)[0]).resolve()
     browser.get(page.as_uri())
-    pictures = lab.until(lambda: browser.execute_script('return document.readyState === "complete" && [...document.images].map(i => i.naturalWidth)'))
+    pictures = until(lambda: browser.execute_script('return document.readyState === "complete" && [...document.images].map(i => i.naturalWidth)'))
     text = browser.find_element('css selector', 'body').text
     assert pictures and min(pictures) > 100 and 'a cubic' in text
     assert browser.execute_script('return window.pwned === undefined && [...document.images].every(i => i.alt && i.src.startsWith("data:"))')
