@@ -56,30 +56,32 @@ def session(n, folder):
     yield p, one_more
 
 def measure(n, rounds=7):
-    "Seconds to open, median and longest seconds of a beat after a row was appended, of one where nothing changed, kilobytes sent"
+    "Seconds to open; of a beat after a row was appended median, longest, and median of the CPU's; of one where nothing changed; kilobytes sent"
     with tempfile.TemporaryDirectory() as tmp, session(n, Path(tmp)) as (p, one_more):
         def beat(first=False):
-            t0 = time.perf_counter()
+            t0,c0 = time.perf_counter(), time.process_time()
             d.beat(dict(first=first, drawn=4, dark=False, width=1280))
             assert 'ar-error' not in d.error.value, d.error.value
+            cpu.append(time.process_time()-c0)
             return time.perf_counter()-t0
+        cpu = []
         t0 = time.perf_counter()
         d = Dashboard(p)
         beat(first=True)
-        opened,changed,sent = time.perf_counter()-t0, [], []
+        opened,changed,sent,cpu = time.perf_counter()-t0, [], [], []
         for i in range(1, rounds+1):
             one_more(n+i)
             SENT['bytes'] = 0
             changed.append(beat())
             sent.append(SENT['bytes'])
             assert len(d.feed.rows) == n+i and d.fig.data[0].x is not None
-        return opened, statistics.median(changed), max(changed), statistics.median(beat() for _ in range(rounds)), statistics.median(sent)/1024
+        return opened, statistics.median(changed), max(changed), statistics.median(cpu), statistics.median(beat() for _ in range(rounds)), statistics.median(sent)/1024
 
 def main():
     comm.create_comm = Wire
-    print('| experiments | opening, s | refresh after a new row, s: median | longest | refresh, nothing new, s | sent with a new row, KiB |\n| ---: | ---: | ---: | ---: | ---: | ---: |')
+    print('| experiments | opening, s | refresh after a new row, s: median | longest | CPU | refresh, nothing new, s | sent with a new row, KiB |\n| ---: | ---: | ---: | ---: | ---: | ---: | ---: |')
     for n in map(int, sys.argv[1:] or (100, 1000, 10000)):
-        o,c,worst,idle,kb = measure(n)
-        print(f'| {n:,} | {o:.2f} | {c:.3f} | {worst:.3f} | {idle:.4f} | {kb:,.0f} |', flush=True)
+        o,c,worst,cpu,idle,kb = measure(n)
+        print(f'| {n:,} | {o:.2f} | {c:.3f} | {worst:.3f} | {cpu:.3f} | {idle:.4f} | {kb:,.0f} |', flush=True)
 
 if __name__ == '__main__': main()

@@ -140,7 +140,11 @@ class Page:
             (a.click() if click else a).perform()
         self.act(lambda: until(lambda: self.all(self.css(name))[i:])[0], move)
 
+def errors(d): return [l for l in d.get_log('browser') if l['level'] == 'SEVERE']
+
 def opened(d, url):
+    d.get('about:blank') # what a page says of its own end, its kernel gone, is no error of the next one
+    d.get_log('browser')
     d.get(url)
     page = Page(d)
     until(lambda: page.points('keep'))
@@ -207,8 +211,7 @@ def test_dashboard(browser, root, server):
     assert page.js('return window.pwned === undefined && !document.querySelector(".ar-page img")')
     asked = page.js('return performance.getEntriesByType("resource").map(e => e.name)')
     assert not [a for a in asked if not a.startswith((url, 'data:', 'blob:'))]
-    errors = [l for l in browser.get_log('browser') if l['level'] == 'SEVERE']
-    assert not errors, errors
+    assert not (bad := errors(browser)), bad
 
 def test_dashboard_in_the_dark_and_by_hand(browser, root, server):
     "A short run by the sliders, the executed notebook, dark; a page that is closed leaves no kernel"
@@ -226,7 +229,7 @@ def test_dashboard_in_the_dark_and_by_hand(browser, root, server):
     until(lambda: len(page.rows()) == 1)
     page.click('.ar-table tbody tr')
     link = until(lambda: page.js('const a = document.querySelector("a.ar-link"); return a && a.href.includes("002-") && a.href'))
-    assert not [l for l in browser.get_log('browser') if l['level'] == 'SEVERE']
+    assert not (bad := errors(browser)), bad
     browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[]))
     with urllib.request.urlopen(link) as r: assert r.headers['Content-Security-Policy'].startswith("sandbox; default-src 'none'")
     browser.get(link)
@@ -244,11 +247,13 @@ def test_report(browser, root):
     if find_spec('autoresearch.report') is None: skip('there is no ar-report yet')
     said = lab.ar(root, 'ar-report').stdout
     page = Path(root, re.search(r'\S+\.html', said)[0]).resolve()
+    browser.get('about:blank')
+    browser.get_log('browser')
     browser.get(page.as_uri())
     pictures = until(lambda: browser.execute_script('return document.readyState === "complete" && [...document.images].map(i => i.naturalWidth)'))
     text = browser.find_element('css selector', 'body').text
     assert pictures and min(pictures) > 100 and 'a cubic' in text
     assert browser.execute_script('return window.pwned === undefined && [...document.images].every(i => i.alt && i.src.startsWith("data:"))')
-    assert not [l for l in browser.get_log('browser') if l['level'] == 'SEVERE']
+    assert not (bad := errors(browser)), bad
     assert page.stat().st_size < 5*2**20
     shot(browser, 'report')
