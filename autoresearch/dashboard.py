@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AXES', 'CSS', 'PULSE', 'TABLE', 'COLUMNS', 'NUMBERS', 'FORMATS', 'BOX', 'TRACES', 'PAGE', 'TEMPLATE', 'POLICY',
-           'needs', 'tags', 'Feed', 'joined', 'axis', 'efforts', 'in_browser', 'records', 'view', 'look', 'picture',
+           'needs', 'tags', 'Feed', 'joined', 'axis', 'in_browser', 'records', 'view', 'look', 'picture',
            'frontier_picture', 'as_text', 'hover', 'labels', 'loss_picture', 'curve', 'show_loss', 'morning', 'ago',
            'tiles', 'under_way', 'now_html', 'diff_of', 'facts', 'log_of', 'block_of', 'scratch', 'ShortRun', 'knob',
            'Tinker', 'Dashboard', 'legend', 'notebook_link', 'top_html', 'page_notebook', 'lay_files', 'executed',
@@ -22,7 +22,7 @@ from fastcore.basics import patch
 from fastcore.script import call_parse
 from .contract import Profile, _short, final_block, get_profile, read_settings
 from .cells import diff_html
-from .ledger import COLORS, DARK, STATUSES, Ledger, LedgerError, _chosen, _limits, _spread, frontier
+from .ledger import COLORS, DARK, STATUSES, Ledger, LedgerError, _chosen, _limits, _spread, efforts, frontier
 from .ratchet import Refused, Session, current_tag, experiment_runs, log_lines, running, told
 from .run import kill_run, pace, project, read_json, run_experiment
 from .search import SearchError, apply, meaning, read_constants, values_after, violation, written
@@ -108,17 +108,6 @@ def axis(
     for n in notes:
         total += n.get('seconds', 0.)/3600
         res.append(total if 'seconds' in n else None)
-    return res
-
-# %% ../nbs/09_dashboard.ipynb #effort
-def efforts(
-    f # `Frontier`
-)->dict: # Number of a keep -> experiments for each percent gained so far; nothing where nothing was gained
-    "What the gains had cost, keep by keep"
-    total,res = 0., {}
-    for s in f.steps:
-        total += s.gain
-        if total > 0 and f.baseline.value: res[s.n] = s.n/(100*total/abs(f.baseline.value))
     return res
 
 # %% ../nbs/09_dashboard.ipynb #css
@@ -347,7 +336,7 @@ def curve(
 def show_loss(fig, mine, best, name='this'):
     "Draw curves into a figure of `loss_picture`; the first, noisy points do not set the scale"
     with fig.batch_update():
-        for trace,(x,y) in zip(fig.data, (best, mine)): trace.update(x=x, y=y, mode='lines+markers' if len(x) < 30 else 'lines')
+        for trace,(x,y) in zip(fig.data, (best, mine)): trace.x,trace.y = x, y
         fig.data[1].name = name
         fig.layout.annotations = () if mine[0] or best[0] else [dict(x=.5, y=.5, xref='paper', yref='paper', text='no loss curve here', showarrow=False)]
         late = sorted(v for x,y in (mine, best) for v in y[len(y)//10:])
@@ -630,7 +619,7 @@ def lay_out(self:Dashboard, w):
 def legend(on, discards, edges, unknown):
     "What the marks mean, and what is not in the picture"
     out = sum(not edges[0] <= r.value <= edges[1] for r in discards)
-    more = [f'{out} discard{"s"*(out > 1)} outside the picture: zoom out']*(out > 0) + [f'of {unknown} runs the time is not known']*(unknown > 0)
+    more = [f'{out} discards lie outside the picture (zoom out to see them)']*(out > 0) + [f'of {unknown} runs the time is not known']*(unknown > 0)
     marks = (('●', 'keep', f"kept ({len(on['keep'])})"), ('●', 'discard', f"discarded ({len(on['discard'])})"), ('×', 'crash', f"crashed ({len(on['crash'])})"))
     return ' &emsp; '.join([f'<span class="ar-{c}">{m}</span> {t}' for m,c,t in marks] + [f'<span class="ar-soft">{"; ".join(["click one to see it in full", *more])}</span>'])
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STATUSES', 'Step', 'COLORS', 'STYLE', 'DARK', 'LedgerError', 'one_line', 'Row', 'parse_row', 'Ledger', 'get_ledger',
-           'Frontier', 'frontier', 'style', 'save_figure', 'figure', 'plot_frontier', 'ar_frontier']
+           'Frontier', 'frontier', 'efforts', 'style', 'save_figure', 'figure', 'plot_frontier', 'ar_frontier']
 
 # %% ../nbs/03_ledger.ipynb #imports
 import errno, fcntl, html, io, math, os, re, sys, tempfile, time, warnings
@@ -240,6 +240,17 @@ def frontier(
             last = r
             if res.best is None or _gain(direction, res.best, r) > 0: res.best = r
         res.running.append(res.best.value if res.best else math.nan)
+    return res
+
+# %% ../nbs/03_ledger.ipynb #effort
+def efforts(
+    f:Frontier
+)->dict: # Number of a keep -> experiments for each percent gained so far; nothing where nothing was gained
+    "What the gains had cost, keep by keep"
+    total,res = 0., {}
+    for s in f.steps:
+        total += s.gain
+        if total > 0 and f.baseline.value: res[s.n] = s.n/(100*total/abs(f.baseline.value))
     return res
 
 # %% ../nbs/03_ledger.ipynb #summary
