@@ -247,6 +247,52 @@ def _heads_grad_kernel(dq, dk, dv, q, k, r, scale, cos, sin, ve, tokens, dqkv, d
     tl.store(dst, (n*da).to(dqkv.dtype.element_ty))
     tl.store(dst + D//2, (n*db).to(dqkv.dtype.element_ty))
 
+# %% ../nbs/10_kernels.ipynb #heads-product-kernel
+@jit
+def _heads_product_kernel(x, w, scale, cos, sin, ve, tokens, gate, out, other, r, M, T, eps, K, H0, HQ: tl.constexpr, HK: tl.constexpr, D: tl.constexpr,
+                          N: tl.constexpr, KIND: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, PROGRAMS: tl.constexpr):
+    for tile in tl.range(tl.program_id(0), tl.cdiv(M, BM)*N, PROGRAMS, flatten=True):
+        i,h = tile//N*BM, tile % N
+        acc = tl.zeros((BM, D), tl.float32)
+        for k in range(tl.cdiv(K, BK)): acc = tl.dot(x.load([i, k*BK]), w.load([(H0+h)*D, k*BK]).T, acc)
+        rows = i + tl.arange(0, BM)
+        acc = acc*tl.load(scale + rows, mask=rows < M, other=0.)[:,None]
+        if KIND == 0: _turn(acc, h, rows.to(tl.int64), cos, sin, out, other, r, M, T, eps, HQ, HK, D, BM)
+        else: _value(acc, h, rows.to(tl.int64), ve, tokens, gate, out, M, HK, D, KIND)
+
+# %% ../nbs/10_kernels.ipynb #turn
+@jit
+def _turn(acc, h, rows, cos, sin, q, k, r, M, T, eps, HQ: tl.constexpr, HK: tl.constexpr, D: tl.constexpr, BM: tl.constexpr):
+    half,ok = tl.arange(0, D//2)[None,:], rows < M
+    a,b = tl.split(tl.permute(tl.reshape(acc, (BM, 2, D//2)), (0, 2, 1)))
+    at = (rows % T)[:,None]*(D//2) + half
+    c,s = tl.load(cos + at).to(tl.float32), tl.load(sin + at).to(tl.float32)
+    a,b = a*c + b*s, b*c - a*s
+    root = tl.rsqrt(tl.sum(a*a + b*b, 1)/D + eps)
+    tl.store(r + rows*(HQ+HK) + h, root, mask=ok)
+    dst = tl.where(h < HQ, q + (rows*HQ + h)[:,None]*D + half, k + (rows*HK + h-HQ)[:,None]*D + half)
+    tl.store(dst, (a*root[:,None]).to(tl.bfloat16), mask=ok[:,None])
+    tl.store(dst + D//2, (b*root[:,None]).to(tl.bfloat16), mask=ok[:,None])
+
+# %% ../nbs/10_kernels.ipynb #value
+@jit
+def _value(acc, h, rows, ve, tokens, gate, v, M, HK: tl.constexpr, D: tl.constexpr, KIND: tl.constexpr):
+    cols,ok = tl.arange(0, D)[None,:], rows < M
+    if KIND == 2:
+        g,token = tl.load(gate + rows*HK + h, mask=ok, other=0.), tl.load(tokens + rows, mask=ok, other=0)
+        acc = acc + g.to(tl.float32)[:,None]*tl.load(ve + token[:,None]*(HK*D) + h*D + cols).to(tl.float32)
+    tl.store(v + (rows*HK + h)[:,None]*D + cols, acc.to(tl.bfloat16), mask=ok[:,None])
+
+# %% ../nbs/10_kernels.ipynb #heads-product
+def _heads_product(x, scale, w, cos, sin, ve, gate, tokens, q, k, v, r):
+    "Fill q, k, v and r: one launch for queries and keys, one for values"
+    (B,T,HQ,D),HK,M = q.shape, k.shape[2], q.shape[0]*q.shape[1]
+    tiles,programs = TensorDescriptor.from_tensor, 2*torch.cuda.get_device_properties(x.device).multi_processor_count
+    a,b,o = tiles(x.view(M, -1), [128, 64]), tiles(w, [D, 64]), q # o stands for what a kind does not read
+    for kind,h,n,out in ((0, 0, HQ+HK, q), (1 if ve is None else 2, HQ+HK, HK, v)):
+        _heads_product_kernel[(programs,)](a, b, scale, cos, sin, o if ve is None else ve, tokens, o if ve is None else gate, out, k, r, M, T,
+            torch.finfo(torch.float32).eps, x.shape[-1], h, HQ, HK, D, n, kind, 128, 64, programs, num_warps=4, num_stages=3)
+
 # %% ../nbs/10_kernels.ipynb #rows-kernel
 @jit
 def _rows_kernel(g, gate, order, tokens, out, N, W: tl.constexpr, D: tl.constexpr, GATED: tl.constexpr, RUN: tl.constexpr):
@@ -321,13 +367,15 @@ def embedding(
 @op('heads')
 def _heads(x: Tensor, scale: Tensor, w: Tensor, cos: Tensor, sin: Tensor, ve: Tensor|None, gate: Tensor|None, tokens: Tensor, order: Tensor,
            sorted: Tensor, n_head: int, n_kv_head: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    qkv = x @ w.T
-    B,T,W = qkv.shape
-    HQ,HK,D = n_head, n_kv_head, W//(n_head+2*n_kv_head)
-    if not (qkv.is_cuda and triton): return _plain_heads(qkv*scale[..., None].to(x.dtype), cos, sin, ve, gate, tokens, HQ, HK)
-    q,k,v = (qkv.new_empty(B, T, h, D) for h in (HQ, HK, HK))
-    r,eps,o = qkv.new_empty(B, T, HQ+HK, dtype=torch.float32), torch.finfo(torch.float32).eps, qkv
-    _heads_kernel[(B*T//16, HQ+2*HK)](qkv, scale, cos, sin, o if ve is None else ve, tokens, o if ve is None else gate, q, k, v, r, T, eps, HQ, HK, D, ve is not None, 16, num_warps=4)
+    (B,T,_),HQ,HK,D = x.shape, n_head, n_kv_head, w.shape[0]//(n_head+2*n_kv_head)
+    if not (x.is_cuda and triton): return _plain_heads(x @ w.T*scale[..., None].to(x.dtype), cos, sin, ve, gate, tokens, HQ, HK)
+    q,k,v = (x.new_empty(B, T, h, D) for h in (HQ, HK, HK))
+    r,eps = x.new_empty(B, T, HQ+HK, dtype=torch.float32), torch.finfo(torch.float32).eps
+    if D == 128: _heads_product(x, scale, w.contiguous(), cos, sin, ve, gate, tokens, q, k, v, r)
+    else:
+        o = qkv = x @ w.T
+        _heads_kernel[(B*T//16, HQ+2*HK)](qkv, scale, cos, sin, o if ve is None else ve, tokens, o if ve is None else gate, q, k, v, r,
+            T, eps, HQ, HK, D, ve is not None, 16, num_warps=4)
     return q, k, v, r
 
 # %% ../nbs/10_kernels.ipynb #heads-op-shape

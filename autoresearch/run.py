@@ -50,7 +50,8 @@ def _execute(notebook, run_dir, parameters, cwd):
     import papermill
     try:
         papermill.execute_notebook(notebook, f'{run_dir}/run.ipynb', json.loads(parameters), kernel_name='python3', language='python', progress_bar=False,
-            cwd=cwd, stdout_file=sys.stdout, stderr_file=sys.stderr, coalesce_streams=True, autosave_cell_every=10)
+            cwd=cwd, stdout_file=sys.stdout, stderr_file=sys.stderr, coalesce_streams=True, autosave_cell_every=10,
+            shutdown_kernel='immediate') # all that counts is written by then, and CUDA takes seconds to say goodbye
     except papermill.PapermillExecutionError as e:
         print(re.sub(r'\x1b\[[0-9;]*m', '', '\n'.join(e.traceback)), file=sys.stderr)
         sys.exit(1)

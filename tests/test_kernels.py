@@ -56,7 +56,7 @@ def test_softcap_loss(vocab):
     near(lambda x, w: k.softcap_loss(x, w, y, piece=96)[0], lambda x, w: F.cross_entropy(15*torch.tanh(F.linear(x, w)/15).flatten(0, 1), y.flatten()), normal(4, 100, 512), normal(vocab, 512, std=.2))
 
 @hopper
-@pytest.mark.parametrize('n_kv_head, D, ve', [(4, 128, True), (4, 128, False), (2, 64, True)])
+@pytest.mark.parametrize('n_kv_head, D, ve', [(4, 128, True), (4, 128, False), (2, 64, True), (2, 128, True)])
 def test_heads(n_kv_head, D, ve):
     T,tokens = 256, torch.randint(500, (4, 256), device='cuda')
     angles,by_token = normal(T, 1, D//2), k.sort_tokens(tokens)
