@@ -6,11 +6,11 @@
 __all__ = ['Refused', 'Busy', 'Stopped', 'Session', 'current_tag', 'ours', 'exported', 'current_session', 'own_ledger', 'setup',
            'ar_setup', 'blob_sha', 'changed_files', 'stray_files', 'foreign_modules', 'guard', 'strip_outputs',
            'replace', 'export_canvas', 'identity', 'make_commit', 'on_branch', 'move_branch', 'base_copy',
-           'contract_of', 'locked', 'lock_holder', 'experiment_runs', 'holder', 'note', 'begin', 'execute', 'finish',
-           'alike', 'append_once', 'undo', 'stale_locks', 'sweep', 'recover', 'classify_late', 'verdict_line',
-           'verdict_lines', 'as_left', 'supervise', 'start', 'running', 'watch', 'attend', 'told', 'answer', 'ar_run',
-           'follow', 'ar_wait', 'ar_stop', 'restore', 'ar_drop', 'go_back', 'status_of', 'ar_status', 'log_lines',
-           'ar_log']
+           'contract_of', 'locked', 'held_by', 'lock_holder', 'searching', 'experiment_runs', 'holder', 'note', 'begin',
+           'execute', 'finish', 'alike', 'append_once', 'undo', 'stale_locks', 'sweep', 'recover', 'classify_late',
+           'verdict_line', 'verdict_lines', 'as_left', 'supervise', 'start', 'running', 'watch', 'attend', 'told',
+           'answer', 'ar_run', 'follow', 'ar_wait', 'end_search', 'ar_stop', 'restore', 'ar_drop', 'go_back',
+           'status_of', 'ar_status', 'log_lines', 'ar_log']
 
 # %% ../nbs/06_ratchet.ipynb #imports
 import fcntl, hashlib, json, os, re, shutil, signal, subprocess, sys, tarfile, tempfile, time, traceback
@@ -312,14 +312,20 @@ def locked(p:Profile, **who):
         finally: f.truncate(0)
 
 # %% ../nbs/06_ratchet.ipynb #lock-holder
-def lock_holder(p):
-    "What the lock's holder wrote, {} if nobody holds it"
+def held_by(path):
+    "What the holder of a lock file wrote into it, {} if nobody holds it"
     try:
-        with open(p.root/p.runs/'.lock') as f:
+        with open(path) as f:
             try: fcntl.flock(f, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError: return read_json(f.name) or dict(pid=0)
     except FileNotFoundError: pass
     return {}
+
+def lock_holder(p): return held_by(p.root/p.runs/'.lock')
+
+def searching(p):
+    "Process of the search that is at work in the current session, 0 if there is none"
+    return held_by(p.root/p.runs/current_tag(p)/'search.lock').get('pid', 0)
 
 def experiment_runs(p):
     "Is the lock held by an experiment whose supervisor lives? A git that it had just started may hold it for a moment longer."
@@ -625,15 +631,25 @@ def ar_wait(
         last = read_json(p.root/p.runs/'last.json')
         answer(last.get('code', 0), ['nothing is running; the last answer was:', *last.get('lines', ['none'])])
 
+# %% ../nbs/06_ratchet.ipynb #end-search
+def end_search(p, pid, seconds=30):
+    "Ask a search to end, which ends its experiment too. Raises `Refused` if it does not."
+    with suppress(ProcessLookupError): os.kill(pid, signal.SIGTERM)
+    t0 = time.time()
+    while searching(p) == pid and time.time()-t0 < seconds: time.sleep(.05)
+    if searching(p) == pid: raise Refused(f'the search (process {pid}) was asked to end and has not within {seconds} s')
+    return ['the search has ended; the same ar-search goes on from there']
+
 # %% ../nbs/06_ratchet.ipynb #ar-stop
 @call_parse
 def ar_stop(
     profile:str='' # Section of settings.ini
 ):
-    "End the running experiment: no row, branch as before, the edit stays in the working tree"
+    "End the running experiment: no row, branch as before, the edit stays in the working tree; and with its experiment, or between two, a search"
     with told():
         p = get_profile(profile)
-        h = lock_holder(p)
+        h,pid = lock_holder(p), searching(p)
+        if pid and ('token' not in h or (running(p) or [{}])[-1].get('by')): answer(0, end_search(p, pid))
         if 'token' not in h: raise Refused('nothing is running')
         os.kill(h['pid'], signal.SIGTERM)
         answer(*(follow(p, 30) or (0, read_json(p.root/p.runs/'last.json').get('lines', []))))
@@ -692,7 +708,7 @@ def status_of(s:Session):
     r = running(s.p) if lock_holder(s.p).get('token') else None
     return dict(tag=s.tag, branch=s.branch, at=s.rev(s.ref)[:7], base=s.base[:7], profile=s.p.name, metric=s.p.metric, counts=f.counts,
         baseline=f.baseline.value if f.baseline else None, best=f.best.value if f.best else None, best_commit=f.best.commit if f.best else None,
-        last=[vars(o) for o in rows[-10:]], damaged=[n for n,*_ in damaged], per_hour=pc['per_hour'], rewinds=read_json(s.dir/'rewinds.json').get('rewinds', []),
+        last=[vars(o) for o in rows[-10:]], damaged=[n for n,*_ in damaged], per_hour=pc['per_hour'], rewinds=read_json(s.dir/'rewinds.json').get('rewinds', []), search=searching(s.p),
         since_keep=pc['since_keep'], running=dict(description=r[2]['description'], seconds=pc['now']-r[2]['started'],
             progress={k: v for k,v in r[1].items() if k not in ('curve', 'columns')}) if r else None)
 
@@ -718,6 +734,7 @@ def ar_status(
         if st['rewinds']: print(f"{len(st['rewinds'])} rewinds, the last to {st['rewinds'][-1]['to'][:7]}")
         if r := st['running']: print(f"running for {r['seconds']:.0f} s: {r['description']}; {r['progress'].get('percent', 0):.0f} %, loss {r['progress'].get('loss', 0):.4f}")
         else: print('nothing is running')
+        if st['search']: print(f"a search is at work (process {st['search']}): runs/{st['tag']}/search.json says what it was asked for, ar-stop ends it")
 
 def _json(o): return json.dumps(o, indent=1)
 

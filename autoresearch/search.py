@@ -5,16 +5,18 @@
 # %% auto #0
 __all__ = ['ROWS', 'SearchError', 'evaluate', 'parse', 'meaning', 'Constant', 'parse_range', 'sources', 'read_constants',
            'values_after', 'violation', 'set_line', 'searchable', 'written', 'describe', 'apply', 'skeleton',
-           'at_commit', 'Tried', 'history', 'inside', 'near', 'distribution', 'make_study', 'propose', 'rows_of',
-           'made_by', 'opened', 'here', 'take_back', 'prepare_trial', 'search_bar', 'trial_line', 'remaining', 'sole',
-           'search', 'close', 'detach', 'session_of', 'ar_search']
+           'at_commit', 'Tried', 'history', 'inside', 'near', 'distribution', 'points', 'make_study', 'Exhausted',
+           'runs', 'propose', 'rows_of', 'made_by', 'opened', 'here', 'foreign', 'not_ours', 'take_back',
+           'prepare_trial', 'search_bar', 'trial_line', 'lasting', 'remaining', 'sole', 'search', 'close', 'detach',
+           'going_on', 'session_of', 'ar_search']
 
 # %% ../nbs/07_search.ipynb #imports
 import ast, fcntl, io, json, math, os, random, re, shutil, signal, subprocess, sys, time, tokenize
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from statistics import mean
 from pathlib import Path
 from secrets import token_hex
 from types import SimpleNamespace
@@ -23,7 +25,7 @@ from .contract import Profile, get_profile, write_json
 from .cells import edit_cell
 from .ledger import LedgerError
 from .ratchet import (Busy, Refused, Session, answer, attend, blob_sha, current_session, experiment_runs, follow, lock_holder,
-    locked, own_ledger, recover, replace, restore, running, start, told)
+    locked, own_ledger, recover, replace, restore, running, start, strip_outputs, told)
 from .run import read_json
 
 # %% ../nbs/07_search.ipynb #search-error
@@ -39,7 +41,7 @@ def evaluate(node, names):
     for n in ast.walk(node):
         known = isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name) and n.value.id == 'profile' and not n.attr.startswith('_')
         if not (known or isinstance(n, _NODES)): raise ValueError(f'{ast.unparse(n)} is more than arithmetic on constants')
-        if isinstance(n, ast.BinOp) and isinstance(n.op, ast.Pow):
+        if isinstance(n, ast.BinOp) and isinstance(n.op, (ast.Pow, ast.LShift)):
             e = n.right.operand if isinstance(n.right, ast.UnaryOp) else n.right # a large one could take all memory
             if not (isinstance(e, ast.Constant) and isinstance(e.value, (int, float)) and e.value <= 64):
                 raise ValueError(f'{ast.unparse(n)}: the exponent must be a number of at most 64')
@@ -51,7 +53,7 @@ def parse(text): return ast.parse(text.strip(), mode='eval').body
 def meaning(text):
     "The value of what is written, so that 0 and 0.0 are the same; the text itself where it is no value"
     try: return evaluate(parse(text), {})
-    except (ValueError, SyntaxError, NameError, TypeError, ZeroDivisionError): return text
+    except (ValueError, SyntaxError, NameError, TypeError, ArithmeticError): return text
 
 # %% ../nbs/07_search.ipynb #constant
 @dataclass
@@ -72,7 +74,8 @@ class Constant:
     @property
     def whole(self): return isinstance(self.low, int) and isinstance(self.high, int)
     def read(self, text): # what Optuna sees of a value
-        return text if self.choices else int(meaning(text)) if self.whole else meaning(text)
+        if self.choices: return next(o for o in self.choices if meaning(o) == meaning(text))
+        return int(meaning(text)) if self.whole else meaning(text)
 
 # %% ../nbs/07_search.ipynb #parse-range
 def parse_range(
@@ -82,8 +85,8 @@ def parse_range(
     "Read a range. Raises `ValueError` saying what is wrong with it."
     if m := re.fullmatch(r'(.+?)\s*\.\.\s*(.+?)(\s+log)?', text.strip()):
         low,high = (evaluate(parse(m[i]), {}) for i in (1, 2))
-        if not all(isinstance(o, (int, float)) and not isinstance(o, bool) for o in (low, high, value)):
-            raise ValueError('a range is of numbers')
+        if not all(isinstance(o, (int, float)) and not isinstance(o, bool) and math.isfinite(o) for o in (low, high, value)):
+            raise ValueError('a range is of finite numbers')
         if not low < high: raise ValueError(f'{low} is not below {high}')
         if m[3] and low <= 0: raise ValueError(f'{low} has no logarithm')
         if not low <= value <= high: raise ValueError(f'the value {value} lies outside: widen the range')
@@ -102,7 +105,8 @@ def _comments(source):
 
 def sources(notebook):
     "Code cells by id"
-    nb = notebook if isinstance(notebook, dict) else read_json(notebook)
+    try: nb = notebook if isinstance(notebook, dict) else json.loads(Path(notebook).read_text(encoding='utf8'))
+    except ValueError as e: raise SearchError(f"{notebook} is no readable notebook: {e}; ar-drop brings back the last commit's") from None
     return {c['id']: ''.join(c['source']) for c in nb.get('cells', []) if c['cell_type'] == 'code'}
 
 # %% ../nbs/07_search.ipynb #read-constants
@@ -118,18 +122,20 @@ def read_constants(
         if not (source := cells.get(cell, '')): continue
         try: tree,comments = ast.parse(source), _comments(source)
         except (SyntaxError, tokenize.TokenError) as e: raise SearchError(f'{cell}, line {getattr(e, "lineno", 1)}: {e}') from None
-        for n in ast.walk(tree):
-            if not (isinstance(n, ast.Assign) and len(n.targets) == 1 and isinstance(n.targets[0], ast.Name)
-                and n.targets[0].id.isupper()): continue
+        unread = {i for i,c in comments.items() if ranges and re.search(r'\[[^\[\]]*\.\.[^\[\]]*\]', c)}
+        for n in sorted((n for n in ast.walk(tree) if isinstance(n, ast.Assign)), key=lambda n: n.lineno):
+            if not (len(n.targets) == 1 and isinstance(n.targets[0], ast.Name) and n.targets[0].id.isupper()): continue
             name,m = n.targets[0].id, ranges and re.search(r'\[([^\[]*)\]\s*$', comments.get(n.end_lineno, ''))
             new = (change or {}).get((cell, name))
+            if m: unread.discard(n.end_lineno)
             try:
                 value = names[name] = evaluate(parse(new) if new else n.value, names)
                 spec = parse_range(m[1], value) if m else {}
-            except (ValueError, SyntaxError, NameError, TypeError, AttributeError, ZeroDivisionError) as e:
+            except (ValueError, SyntaxError, NameError, TypeError, AttributeError, ArithmeticError) as e:
                 if not m: continue # nobody wants to search it; a check that names it will say so
                 raise SearchError(f'{cell}, line {n.lineno}: {name} [{m[1]}]: {e}') from None
             found[name] = Constant(name, cell, n.lineno, ast.get_source_segment(source, n.value), value, **spec)
+        if unread: raise SearchError(f'{cell}, line {min(unread)}: a range ends the comment of a line NAME = VALUE, with NAME in capitals')
     return found
 
 # %% ../nbs/07_search.ipynb #values-after
@@ -148,9 +154,9 @@ def violation(
     try: checks = ast.parse(sources(notebook).get('hparams-check', '')).body
     except SyntaxError as e: raise SearchError(f'hparams-check, line {e.lineno}: {e.msg}') from None
     for n in checks:
-        if not isinstance(n, ast.Assert): continue
+        if not isinstance(n, ast.Assert): raise SearchError(f'hparams-check, line {n.lineno}: only assertions are read here: {ast.unparse(n)[:60]}')
         try: good = evaluate(n.test, {**values, 'profile': profile})
-        except (ValueError, NameError, TypeError, ZeroDivisionError, AttributeError) as e:
+        except (ValueError, NameError, TypeError, ArithmeticError, AttributeError) as e:
             raise SearchError(f'hparams-check, line {n.lineno}: {e}') from None
         if not good: return ast.unparse(n.test)
     return ''
@@ -206,7 +212,10 @@ def apply(
         before,after = set_line(canvas, c)
         comment = after.lstrip()
         gap = ' '*max(2, len(c.text)+len(after)-len(comment)-len(text)) if comment else ''
-        edit_cell(canvas, c.cell, f'{before}{c.text}{after}\n', f'{before}{text}{gap}{comment}\n')
+        source = sources(canvas)[c.cell]
+        lines = source.split('\n')
+        lines[c.line-1] = f'{before}{text}{gap}{comment}'
+        edit_cell(canvas, c.cell, source, '\n'.join(lines))
 
 # %% ../nbs/07_search.ipynb #skeleton
 def skeleton(notebook, profile, constants):
@@ -236,6 +245,7 @@ class Tried:
     value:float|None # The metric, with what code changes gained taken out; None for a crash
     number:int # Of the row, from 0
     known:bool=True # Does it tell anything? Not if nobody knows what its code is worth
+    code:str='' # Skeleton of its canvas
 
 # %% ../nbs/07_search.ipynb #history
 def history(
@@ -251,14 +261,14 @@ def history(
             elif not level: level[new.skeleton] = 0.
         known = bool(new) and new.skeleton in level
         if known and not crashed: adjusted[r.commit] = r.value - level[new.skeleton]
-        res.append(Tried(new.values if new else {}, adjusted.get(r.commit) if known and not crashed else None, i, known))
+        res.append(Tried(new.values if new else {}, adjusted.get(r.commit) if known and not crashed else None, i, known, new.skeleton if new else ''))
     return res
 
 # %% ../nbs/07_search.ipynb #inside
 def inside(c, text):
     "Could `text` be drawn for this constant?"
     value = meaning(text)
-    if c.choices: return text in c.choices
+    if c.choices: return value in [meaning(o) for o in c.choices]
     return isinstance(value, (int, float)) and c.low <= value <= c.high and (not c.whole or value == int(value))
 
 # %% ../nbs/07_search.ipynb #near
@@ -288,6 +298,17 @@ def distribution(c:Constant):
     if c.whole: return d.IntDistribution(c.low, c.high, log=c.log)
     return d.FloatDistribution(c.low, c.high, log=c.log)
 
+# %% ../nbs/07_search.ipynb #points
+def points(constants, tried):
+    "The distinct settings of the searched constants among known rows: key -> (all values as written, metrics of those that did not crash)"
+    res = {}
+    for t in tried:
+        if not t.known: continue
+        key = tuple(meaning(t.values.get(n, '')) for n,c in constants.items() if c.searched)
+        found = res.setdefault(key, (t.values, []))[1]
+        if t.value is not None: found.append(t.value)
+    return res
+
 # %% ../nbs/07_search.ipynb #study
 def make_study(constants, tried, direction, sampler, seed):
     "An Optuna study that knows all that was tried; values outside today's ranges are left out of it"
@@ -296,11 +317,20 @@ def make_study(constants, tried, direction, sampler, seed):
         random=lambda: optuna.samplers.RandomSampler(seed=seed))
     study = optuna.create_study(direction=dict(lower='minimize', higher='maximize')[direction], sampler=samplers[sampler]())
     dists = {c.name: distribution(c) for c in constants.values() if c.searched}
-    for t in (o for o in tried if o.known):
-        params = {n: constants[n].read(t.values[n]) for n in dists if n in t.values and inside(constants[n], t.values[n])}
-        state = optuna.trial.TrialState.PRUNED if t.value is None else optuna.trial.TrialState.COMPLETE # TPE ranks what is pruned last
-        study.add_trial(optuna.trial.create_trial(params=params, distributions={n: dists[n] for n in params}, value=t.value, state=state))
+    for values,found in points(constants, tried).values():
+        params = {n: constants[n].read(values[n]) for n in dists if n in values and inside(constants[n], values[n])}
+        state = optuna.trial.TrialState.COMPLETE if found else optuna.trial.TrialState.PRUNED # TPE ranks what is pruned last
+        study.add_trial(optuna.trial.create_trial(params=params, distributions={n: dists[n] for n in params}, value=mean(found) if found else None, state=state))
     return study, dists
+
+# %% ../nbs/07_search.ipynb #runs
+class Exhausted(Refused):
+    "There is nothing left to propose"
+
+def runs(notebook, profile, constants, change):
+    "Do all checks hold once `change` is made? One that can't be evaluated does not"
+    try: return not violation(notebook, profile, values_after(notebook, profile, constants, change))
+    except SearchError: return False
 
 # %% ../nbs/07_search.ipynb #propose
 def propose(
@@ -316,21 +346,23 @@ def propose(
     rng = random.Random(f'{seed} {len(tried)}')
     study,dists = make_study(constants, tried, profile.direction, sampler, rng.randrange(2**31))
     now,refused,idle = {n: c.value for n,c in constants.items() if c.searched}, 0, Counter()
-    done = [now, *({n: meaning(t.values.get(n, '')) for n in free} for t in tried)]
+    code = skeleton(notebook, profile, constants)
+    done = [now, *({n: meaning(t.values.get(n, '')) for n in free} for t in tried if t.known and t.code in ('', code))]
     texts = {n: {t.values[n] for t in tried if n in t.values} for n in free}
-    first = len(tried) <= len(free) # a round in which each constant has its turn
+    seen = len(points(constants, tried))
+    first = seen <= len(free) # a round in which each constant has its turn
     for _ in range(500):
-        many = rng.choice([1, 1, 1, 2, 2, 3]) if len(tried) <= 30 else rng.randint(1, len(tried)//10)
+        many = rng.choice([1, 1, 1, 2, 2, 3]) if seen <= 30 else rng.randint(1, seen//10)
         turn = sorted(free, key=lambda n: (len(texts[n])+idle[n] if first else 0, rng.random()))
         names = sorted(turn[:many], key=free.index)
         if sampler == 'tpe' and first: drawn = {n: near(constants[n], texts[n], rng) for n in names}
         else: drawn = study.ask({n: dists[n] for n in names}).params
         change = {n: t for n,v in drawn.items() if meaning(t := written(constants[n], v)) != constants[n].value}
         new = {**now, **{n: meaning(t) for n,t in change.items()}}
-        if new not in done and not violation(notebook, profile, values_after(notebook, profile, constants, change)): return change, refused
+        if new not in done and runs(notebook, profile, constants, change): return change, refused
         refused += new not in done
         idle.update(names)
-    raise Refused(f'500 proposals in a row had been tried or cannot run ({refused}): widen the ranges in the comments')
+    raise Exhausted(f'500 proposals in a row had been tried or cannot run ({refused}): widen the ranges in the comments')
 
 # %% ../nbs/07_search.ipynb #made-by
 ROWS = 'keep', 'discard', 'crash'
@@ -360,29 +392,36 @@ def here(s):
     own_ledger(s)
 
 # %% ../nbs/07_search.ipynb #take-back
+def foreign(s, state):
+    "Has the canvas an edit that is not the search's own?"
+    now = (s.p.root/s.p.canvas).read_bytes()
+    return now != s.file('HEAD', s.p.canvas) and blob_sha(now) != state.get('edit')
+
+def not_ours(s): return Refused(f'{s.p.canvas} has an edit that is not committed: ar-run it, or ar-drop it, then the same ar-search again')
+
 def take_back(s:Session, state):
     "Undo the search's own edit where a kill or a crash left it. Raises `Refused` for anyone else's."
-    now = (s.p.root/s.p.canvas).read_bytes()
-    if now == s.file('HEAD', s.p.canvas): return
-    if blob_sha(now) != state.get('edit'):
-        raise Refused(f'{s.p.canvas} has an edit that is not committed: ar-run it, or ar-drop it, then the same ar-search again')
-    restore(s)
+    if foreign(s, state): raise not_ours(s)
+    if (s.p.root/s.p.canvas).read_bytes() != s.file('HEAD', s.p.canvas): restore(s)
 
 # %% ../nbs/07_search.ipynb #prepare-trial
 def prepare_trial(s, state, tried):
     "Under the lock: propose and write the edit. Returns its description, '' for the baseline; and how many were refused before it."
-    canvas,draft = s.p.root/s.p.canvas, s.dir/'search.ipynb'
-    what,refused,new = '', 0, canvas.read_bytes()
+    canvas,draft,old = s.p.root/s.p.canvas, s.dir/'search.ipynb', s.file('HEAD', s.p.canvas)
+    draft.write_bytes(old)
+    strip_outputs(draft) # as the supervisor will
+    what,refused = '', 0
     if any(r.status == 'keep' for r in s.ledger.read(warn=False)[0]):
-        change,refused = propose(canvas, s.p, tried, state['asked']['sampler'], state['asked']['seed'])
-        constants = read_constants(canvas, s.p)
-        shutil.copyfile(canvas, draft)
+        change,refused = propose(draft, s.p, tried, state['asked']['sampler'], state['asked']['seed'])
+        constants = read_constants(draft, s.p)
         apply(draft, constants, change)
-        what,new = describe(constants, change), draft.read_bytes()
-        draft.unlink()
+        what = describe(constants, change)
+    new = draft.read_bytes()
+    draft.unlink()
     state['edit'] = blob_sha(new)
     write_json(s.dir/'search.json', state) # before the edit: a kill in between leaves nothing unknown
-    if what: replace(canvas, new)
+    if canvas.read_bytes() != old: raise not_ours(s)
+    if new != old: replace(canvas, new)
     return what, refused
 
 # %% ../nbs/07_search.ipynb #bar
@@ -414,10 +453,14 @@ def trial_line(s, n, left, minutes, refused):
         f'{minutes:.0f} min left', *([f'{refused} refused before it'] if refused else [])])
 
 # %% ../nbs/07_search.ipynb #remaining
+def lasting(s):
+    "Mean seconds of the session's experiments, before the first of them the budget"
+    rows = rows_of(s)
+    return mean(n['time']-n['started'] for n in rows) if rows else s.p.time_budget
+
 def remaining(s, state):
-    "Trials and minutes left, by the mean duration of the session's experiments"
-    rows,done,asked = rows_of(s), len(made_by(s, state['name'])), state['asked']
-    each = sum(n['time']-n['started'] for n in rows)/len(rows) if rows else s.p.time_budget
+    "Trials and minutes left"
+    done,asked,each = len(made_by(s, state['name'])), state['asked'], lasting(s)
     left = asked['trials']-done if asked['trials'] else math.inf
     if asked['hours']: left = min(left, int((asked['hours']*3600-state['spent'])/each))
     return max(0, left), max(0, left)*each/60
@@ -426,17 +469,21 @@ def remaining(s, state):
 @contextmanager
 def sole(s):
     "One search at a time in a session. Raises `Refused`."
-    with open(s.dir/'search.lock', 'w') as f:
+    with open(s.dir/'search.lock', 'a') as f:
         try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError: raise Refused(f'a search is at work on {s.branch}: ar-stop or Ctrl-C there ends it') from None
-        yield
+        f.truncate(0)
+        f.write(json.dumps(dict(pid=os.getpid())))
+        f.flush()
+        try: yield
+        finally: f.truncate(0)
 
 # %% ../nbs/07_search.ipynb #search
 def search(
     s:Session, # The session
     state:dict, # From `opened`
     bar # From `search_bar`
-)->tuple: # Exit code, and what there is to say if it is not 0
+)->tuple: # Exit code, what there is to say, and whether the search is over
     "Propose, run, learn. Ctrl-C ends the running experiment, without a row. Raises `Refused`, `SearchError`."
     lost,refused,name,began = 0, {}, state['name'], time.time()-state['spent'] # lost: supervisors in a row that ended without an answer
     counted = len(rows_of(s, f"{name}/"))
@@ -455,8 +502,8 @@ def search(
                 tell()
                 done,(left,minutes) = made_by(s, name), remaining(s, state)
                 if len(done) >= 5 and all(n['status'] == 'crash' for n in done[-5:]):
-                    return 1, ['five crashes in a row: ar-log shows the last; mend its cause, then ar-search --anew']
-                if left < 1: return 0, []
+                    return 1, ['five crashes in a row: ar-log shows the last; mend its cause, then ar-search again'], True
+                if left < 1: return 0, [] if done else [f'an experiment takes about {lasting(s):.0f} s: none fits into the time given'], True
                 what,seen = prepare_trial(s, state, history(s))
         except Busy: continue # an agent's experiment began just now
         by = f'{name}/{len(done)+1 if what else 0}'
@@ -468,15 +515,16 @@ def search(
         tell()
         if stopped: raise KeyboardInterrupt
         lost = lost+1 if code == 4 else 0
-        if code in (1, 130) or lost == 3: return code, lines
-        if not what and any(n['status'] == 'crash' for n in rows_of(s, by)): return 1, ['the baseline crashed; ar-log shows why', *lines]
+        if code in (1, 130) or lost == 3: return code, lines, False
+        if not what and (now := rows_of(s, by)[-1:]) and now[0]['status'] == 'crash': return 1, ['the baseline crashed; ar-log shows why', *lines], False
 
 # %% ../nbs/07_search.ipynb #close
 def close(s, state, ended):
     "End a search, by Ctrl-C too: nothing of it runs on, no edit of it is left. Returns the closing lines."
     said,mine = [], experiment_runs(s.p) and ((running(s.p) or [{}])[-1].get('by') or '').startswith(state['name'])
     if mine:
-        os.kill(lock_holder(s.p)['pid'], signal.SIGTERM)
+        with suppress(ProcessLookupError): # it has just ended
+            if pid := lock_holder(s.p).get('pid'): os.kill(pid, signal.SIGTERM)
         follow(s.p, 30)
     if not experiment_runs(s.p):
         try:
@@ -492,27 +540,36 @@ def close(s, state, ended):
         *([] if ended else ['the same command goes on from here; --anew begins another search'])]
 
 # %% ../nbs/07_search.ipynb #detach
-def detach(s):
-    "The same command in the background; returns what to say"
-    log = s.dir/'search.log'
+def detach(s, asked, anew):
+    "The same command in the background; returns what to say. Raises `Refused` for what would end it at once."
+    state,log = read_json(s.dir/'search.json'), s.dir/'search.log'
+    if not experiment_runs(s.p) and foreign(s, state): raise not_ours(s)
+    args = [f'--{k}={v}' for k,v in asked.items()] + [f'--profile={s.p.name}'] + ['--anew']*anew
     with open(log, 'ab') as f: # sys.argv[0] is the command itself
-        proc = subprocess.Popen([sys.executable, *(a for a in sys.argv if a != '--background')], cwd=s.p.root,
-            stdin=subprocess.DEVNULL, stdout=f, stderr=f, start_new_session=True)
-    return [f'searching in the background (process {proc.pid}): {os.path.relpath(log)} gets a line for each trial',
+        proc = subprocess.Popen([sys.executable, os.path.abspath(sys.argv[0]), *args], cwd=s.p.root, stdin=subprocess.DEVNULL,
+            stdout=f, stderr=f, start_new_session=True)
+    return [f'searching in the background (process {proc.pid}): {os.path.relpath(log)} gets a line for each trial', *going_on(s, state, asked, anew),
         'ar-status shows where it stands, ar-stop ends it']
 
 # %% ../nbs/07_search.ipynb #session-of
+def going_on(s, state, asked, anew):
+    "A line on the unfinished search that will be gone on with, if there is one"
+    if anew or not state.get('open') or state['asked'] != asked: return []
+    n = len(made_by(s, state['name']))
+    return [f'going on after {n} trials and {state["spent"]/3600:.2f} h of the search that was asked for the same; --anew begins another'] if n else []
+
 def session_of(s, asked, anew):
     "A search from opening to closing; returns exit code and closing lines"
-    state = opened(s, asked, anew)
+    before = going_on(s, read_json(s.dir/'search.json'), asked, anew)
+    state,ended = opened(s, asked, anew), False
     try:
         with search_bar() as bar:
-            if before := made_by(s, state['name']): bar.say(f'going on after {len(before)} trials')
-            code,lines = search(s, state, bar)
+            for line in before: bar.say(line)
+            code,lines,ended = search(s, state, bar)
     except KeyboardInterrupt: code,lines = 130, []
-    except (Refused, LedgerError, OSError, ValueError, RuntimeError) as e: code,lines = 1, [f'ar-search: {e}']
+    except (Refused, LedgerError, OSError, ValueError, RuntimeError) as e: code,lines,ended = 1, [f'ar-search: {e}'], isinstance(e, Exhausted)
     for sig in (signal.SIGINT, signal.SIGTERM): signal.signal(sig, signal.SIG_IGN)
-    return code, [*lines, *close(s, state, ended=code == 0)]
+    return code, [*lines, *(l for l in close(s, state, ended) if not any(l in o for o in lines))]
 
 # %% ../nbs/07_search.ipynb #ar-search
 @call_parse
@@ -527,13 +584,15 @@ def ar_search(
 ):
     "Search the constants of the canvas with Optuna: propose, ar-run, learn; goes on with an unfinished search"
     with told():
-        if not (trials or hours) or trials < 0 or hours < 0:
+        if not (trials or hours) or trials < 0 or hours < 0 or not math.isfinite(hours):
             raise Refused(f'--trials {trials} --hours {hours:g}: say how long, like --trials 16 or --hours 8')
         if sampler not in ('tpe', 'random'): raise Refused(f'--sampler {sampler}: accepted: tpe, random')
         _optuna()
         s = current_session(profile)
         searchable(s.p.root/s.p.canvas, s.p)
         with sole(s): pass
-        if background: answer(0, detach(s))
+        asked = dict(trials=trials, hours=hours, sampler=sampler, seed=seed)
+        if background: answer(0, detach(s, asked, anew))
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        with sole(s): answer(*session_of(s, dict(trials=trials, hours=hours, sampler=sampler, seed=seed), anew))
+        with sole(s): result = session_of(s, asked, anew)
+        answer(*result)

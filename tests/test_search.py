@@ -294,8 +294,9 @@ def test_background(lab):
     assert len(rows(lab)) == 3 and log.read_text().count('min left') == 3
     ar(lab, 'ar-search', '--trials', '50', '--background')
     until(lambda: len(rows(lab)) > 4, 60)
-    until(lambda: lock_holder(profile(lab)).get('token') and ar(lab, 'ar-stop', ok=False).returncode == 130, 30)
-    until(lambda: 'goes on from here' in log.read_text(), 30)
+    assert 'a search is at work' in ar(lab, 'ar-status').stdout
+    assert 'the search has ended' in ar(lab, 'ar-stop').stdout and 'goes on from here' in log.read_text()
+    assert 'a search is at work' not in ar(lab, 'ar-status').stdout and ar(lab, 'ar-stop', ok=False).returncode == 1
     assert sound(lab) == ''
 
 def test_run_folders_past_999(lab):
