@@ -307,3 +307,100 @@ def test_run_folders_past_999(lab):
     run(lab, 'the thousandth')
     assert [d.name.split('-')[0] for d in session(lab).run_dirs()] == ['999', '1000'] and f'refs/autoresearch/{TAG}/1000' in git(lab, 'show-ref')
     assert 'output of 1000-' in ar(lab, 'ar-log').stdout
+
+def test_an_edit_while_the_history_is_read_is_not_swallowed(lab, monkeypatch):
+    ar(lab, 'ar-run', '-m', 'baseline')
+    s = session(lab)
+    state = search.opened(s, dict(trials=1, hours=0., sampler='tpe', seed=0))
+    before = search.propose
+    def slow(*args):
+        edit(lab, '# of the polynomial', '# my thought')
+        return before(*args)
+    monkeypatch.setattr(search, 'propose', slow)
+    with pytest.raises(search.Refused, match='not committed'):
+        with search.locked(s.p): search.prepare_trial(s, state, search.history(s))
+    assert '# my thought' in (lab/'canvas.ipynb').read_text() and git(lab, 'diff', '--stat').count('canvas.ipynb') == 1
+
+def test_names_that_end_alike_and_equal_values(tmp_path):
+    nb = canvas_of('LR = 0.04  # [0.01 .. 0.1 log]', 'MATRIX_LR = 0.04  # [0.01 .. 0.1 log]')
+    nb['cells'][0].update(metadata={}, outputs=[], execution_count=None)
+    f = tmp_path/'c.ipynb'
+    f.write_text(json.dumps(nb | dict(metadata={}, nbformat=4, nbformat_minor=5)))
+    search.apply(f, search.read_constants(f, get_profile('tiny')), dict(LR='0.05'))
+    assert search.sources(f)['hparams'].split('\n') == ['LR = 0.05  # [0.01 .. 0.1 log]', 'MATRIX_LR = 0.04  # [0.01 .. 0.1 log]']
+
+def test_rows_of_code_are_no_evidence_about_constants(lab):
+    nb = canvas_of('A = 2 # [1 .. 9]', 'B = 0.5 # [0.1 .. 0.9]', "C = 'x' # ['x', 'y']")
+    code = [search.Tried(dict(A='2', B='0.5', C="'x'"), 1.-i/999, i, code=f'{i}') for i in range(120)]
+    constants = search.read_constants(nb, profile(lab))
+    assert len(search.make_study(constants, code, 'lower', 'tpe', 0)[0].trials) == 1
+    turns = {n for seed in range(20) for n in search.propose(nb, profile(lab), code, 'tpe', seed)[0]}
+    assert turns == {'A', 'B', 'C'}
+
+def test_what_was_tried_under_other_code_may_be_tried_again(lab):
+    nb = canvas_of('A = 2 # [1 .. 3]')
+    tried = [search.Tried(dict(A=v), 1., i, code='other') for i,v in enumerate('123')]
+    assert search.propose(nb, profile(lab), tried, 'tpe', 0)[0]
+    own = search.skeleton(nb, profile(lab), search.read_constants(nb, profile(lab)))
+    with pytest.raises(search.Exhausted, match='500 proposals'):
+        search.propose(nb, profile(lab), [search.Tried(t.values, 1., t.number, code=own) for t in tried], 'tpe', 0)
+
+def test_choices_in_other_words(lab):
+    constants = search.read_constants(canvas_of("A = 2**11 # [2**10, 2**11]", "B = 'SL' # ['SL', 'L']"), profile(lab))
+    study,_ = search.make_study(constants, [search.Tried(dict(A='2048', B='"L"'), 1., 0)], 'lower', 'tpe', 0)
+    assert study.trials[0].params == dict(A='2**11', B="'L'")
+
+def test_a_check_that_cannot_be_evaluated_rules_out(lab):
+    nb = canvas_of('A = 2 # [0 .. 3]')
+    nb['cells'].append(dict(cell_type='code', id='hparams-check', source='assert 60 % A == 0'))
+    assert {search.propose(nb, profile(lab), [], 'random', seed)[0]['A'] for seed in range(30)} == {'1', '3'}
+
+@pytest.mark.parametrize('line,says', [('A: int = 1 # [1 .. 3]', 'line 1: a range ends the comment'), ('A = 1 # [1 .. 3] see above', 'line 1: a range ends'),
+    ('a = 1 # [1 .. 3]', 'NAME in capitals'), ('A = 1.0 # [0 .. 1e400]', 'finite numbers')])
+def test_no_range_is_ignored(lab, line, says):
+    with pytest.raises(search.SearchError, match=says): search.read_constants(canvas_of(line), profile(lab))
+
+def test_huge_numbers_and_other_statements(lab):
+    assert 'A' not in search.read_constants(canvas_of('A = (10.0**64)**64'), profile(lab))
+    nb = canvas_of('A = 2 # [0 .. 3]')
+    nb['cells'].append(dict(cell_type='code', id='hparams-check', source='if A > 0: assert A < 3'))
+    with pytest.raises(search.SearchError, match='only assertions'): search.searchable(nb, profile(lab))
+
+def test_outputs_in_the_commit(tmp_path):
+    "An executed canvas: the search's own edit is known again, whatever is stripped from it"
+    root = example(tmp_path/'repo', time_budget=8)
+    nb = json.loads((root/'canvas.ipynb').read_text())
+    next(c for c in nb['cells'] if c['id'] == 'hparams')['outputs'] = [dict(output_type='stream', name='stdout', text=['seen\n'])]
+    (root/'canvas.ipynb').write_text(json.dumps(nb, indent=1).replace('STEPS = 300 ', 'STEPS = 9**9 ').replace('at most [100 .. 600]', 'at most'))
+    commit(root)
+    setup(root)
+    proc = begin(root, '--trials', '3')
+    until(lambda: lock_holder(profile(root)).get('token') and (root/'runs'/TAG/'journal.json').exists(), 40)
+    proc.send_signal(signal.SIGINT)
+    out = proc.communicate(timeout=30)[0]
+    assert proc.returncode == 130 and 'not committed' not in out and sound(root) == '', out
+
+def test_a_mended_baseline_and_hours(lab):
+    edit(lab, 'budget = Budget(profile)', '1/0')
+    commit(lab, 'broken')
+    assert 'the baseline crashed' in ar(lab, 'ar-search', '--trials', '1', ok=False).stderr
+    edit(lab, '1/0', 'budget = Budget(profile)')
+    commit(lab, 'mended')
+    assert '1 trials:' in ar(lab, 'ar-search', '--trials', '1').stdout
+    for hours in ('inf', 'nan'): assert 'say how long' in ar(lab, 'ar-search', '--hours', hours, ok=False).stderr
+    assert 'none fits' in ar(lab, 'ar-search', '--hours', '0.00001').stdout
+
+def test_background_refuses_what_would_end_it(lab):
+    edit(lab, '# of the polynomial', '# my thought')
+    r = ar(lab, 'ar-search', '--trials', '1', '--background', ok=False)
+    assert r.returncode == 1 and 'not committed' in r.stderr and not (lab/'runs'/TAG/'search.log').exists()
+    ar(lab, 'ar-drop')
+    ar(lab, 'ar-search', '--trials', '1', '--backgr') # argparse takes abbreviations
+    log = lab/'runs'/TAG/'search.log'
+    until(lambda: '1 trials:' in log.read_text(), 60)
+    assert 'searching in the background' not in log.read_text() and len(rows(lab)) == 2
+
+def test_a_broken_notebook_is_called_one(lab):
+    (lab/'canvas.ipynb').write_text((lab/'canvas.ipynb').read_text()[:200])
+    r = ar(lab, 'ar-search', '--trials', '1', ok=False)
+    assert r.returncode == 1 and 'is no readable notebook' in r.stderr and 'ar-drop' in r.stderr
