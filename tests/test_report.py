@@ -281,7 +281,7 @@ def test_a_best_that_git_lacks(copy):
     with open(copy/'results.tsv', 'a') as f: f.write('12345aa\t0.000001\t0.0\tkeep\tin no git\n')
     md,_ = texts(copy)
     assert 'Git no longer has 12345aa, so' in md and 'git switch' not in md and 'that of 12345aa, which git no longer has' in md
-    assert all(re.fullmatch(rf'at least {sign}[1-9]\d*', c) for sign,c in zip('+−', md_table(md, 'n', 'commit', 'rmse')[-1][4:6]))
+    assert all(re.fullmatch(rf'at least [{sign}][1-9]\d*', c) for sign,c in zip('+−', md_table(md, 'n', 'commit', 'rmse')[-1][4:6]))
     f = copy/'results.tsv'
     f.write_text(''.join(l for l in f.read_text().splitlines(True) if l.startswith(('commit', '12345aa'))))
     md,_ = texts(copy)
@@ -361,7 +361,7 @@ def test_hundreds(copy):
             f.write(Row(f'{i+0xabcdef0:07x}', .04-i/1e5 if status == 'keep' else .3, 1., status, f'{i} ' + '|<&`@'*60).line() + '\n')
     md,page = texts(copy, '--summary', 'summary.md')
     assert len(page.encode()) < 5e6 and len(md) <= 65_536
-    assert page.count('|&lt;&amp;`@') > 500 and 'more rows are in `report.html`' in md and all(len({len(r) for r in t}) == 1 for t in md_tables(md))
+    assert page.count('|&lt;&amp;`@') > 500 and 'more rows in `report.html`' in md and all(len({len(r) for r in t}) == 1 for t in md_tables(md))
 
 # the parts
 
