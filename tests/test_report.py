@@ -1,5 +1,5 @@
 "The report over real sessions of the example: every number against the data, hostile text, sessions with pieces missing."
-import base64, html, re, shutil, sys, time
+import base64, html, json, re, shutil, sys, time
 from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
@@ -8,9 +8,10 @@ from fastcore.nbio import mk_cell, new_nb
 from autoresearch.cells import cells_diff, changed_lines, diff_html
 from autoresearch.ledger import Row, one_line
 from autoresearch.ratchet import Refused
-from autoresearch.report import Said, code_span, collect, cut, fenced, find_session, read_summary, report_cells, table, touched
+from autoresearch.report import (Said, budgets, code_span, collect, cut, fenced, find_session, many, read_summary, readable, report_cells, table,
+    touched)
 from autoresearch.run import pace, project, read_json
-from lab import TAG, ROOT, ar, edit, example, git, rows, run, setup, sh, until
+from lab import TAG, ROOT, ar, commit, edit, example, git, rows, run, setup, sh, until
 
 HOSTILE = 'degree | nine \\| <script>alert(1)</script> <img src=x onerror=y> @torvalds #1 `x``y` &lt;'
 SUMMARY = 'I raised the rates by 77777.\n\n# A heading\n</pre><script>alert(2)</script>\n```\n````\n"""\'\\ {{ nb }} {% raw %} | a | b |\n'
@@ -34,12 +35,12 @@ def first(tmp_path_factory):
         edit(root, old, new)
         run(root, what)
     ar(root, 'ar-drop')
-    for old,new,what in [('DEGREE = 3 ', 'DEGREE = 5 ', 'a quintic'), ('3*rng.random()', '2*rng.random()', 'a shorter interval'), ('DEGREE = 3 ', 'DEGREE = 4 ', 'degree 4'),
-        ('range(40)', 'range(80)', 'twice the points'), ('STEPS = 300', 'STEPS = 500', 'longer'), ('DEGREE = 3 ', 'DEGREE = 2 ', 'a parabola'),
-        ('STEPS = 500', 'STEPS = 600', 'longer still')]:
-        if old in (root/'canvas.ipynb').read_text():
-            edit(root, old, new)
-            run(root, what)
+    for old,new,what in [(r'DEGREE = \d ', 'DEGREE = 5 ', 'a quintic'), (r'\d\*rng', '2*rng', 'a shorter interval'), (r'DEGREE = \d ', 'DEGREE = 4 ', 'degree 4'),
+        (r'range\(40\)', 'range(80)', 'twice the points'), (r'STEPS = \d+', 'STEPS = 500', 'longer'), (r'DEGREE = \d ', 'DEGREE = 2 ', 'a parabola'),
+        (r'STEPS = \d+', 'STEPS = 600', 'longer still')]:
+        edit(root, re.search(old, (root/'canvas.ipynb').read_text())[0], new) # whatever of the earlier ones was kept
+        run(root, what)
+    assert len(rows(root)) == 12
     (root/'summary.md').write_text(SUMMARY)
     return root
 
@@ -72,6 +73,14 @@ class Page(HTMLParser):
         self.tags.append(tag)
         self.attrs += [(tag, k, v) for k,v in attrs]
     def handle_data(self, data): self.seen += data
+
+def records(root): return [c for d in sorted((root/'runs'/TAG).glob('[0-9]*-*')) if (c := read_json(d/'record.json'))]
+def facts(md): return {r[0]: r[1] for r in md_table(md, 'session')}
+def put(root, **settings):
+    "Set keys of settings.ini and commit it"
+    f = root/'settings.ini'
+    for k,v in settings.items(): f.write_text(re.sub(rf'^{k} = .*$', f'{k} = {v}', f.read_text(), flags=re.M))
+    commit(root, 'other settings')
 
 def notes(root): return [read_json(d/'experiment.json') for d in sorted((root/'runs'/TAG).glob('[0-9]*-*'))]
 
@@ -155,7 +164,7 @@ def known_numbers(root):
     res |= {f'{v:.1f}' for v in figures} | {f'{100*v/span:.1f}' for v in spent} | {f'{100*(kept[0]-min(kept))/kept[0]:.2f}'}
     clock = [*(t for n in runs for t in (n['started'], n['time'])), time.time(), time.time()-60]
     res |= {p for t in clock for p in re.findall(r'\d+', time.strftime('%Y-%m-%d %H:%M', time.gmtime(t)))}
-    return res | {f'{int(span+.5)//60%60:02d}', f'{int(span+.5)%60:02d}', '0', '0.3', *(str(n['seed']) for n in runs), *re.findall(r'\d+', TAG)}
+    return res | {f'{int(span+.5)//60%60:02d}', f'{int(span+.5)%60:02d}', '0', *(f"{c['clock']['budget']:g}" for c in records(root)), *(str(n['seed']) for n in runs), *re.findall(r'\d+', TAG)}
 
 def test_every_number_is_in_the_data(first, made):
     md = re.sub(r'^(`{3,})\w*\n.*?^\1$', '', made[0], flags=re.M|re.S) # the summary and the diff are text
@@ -221,6 +230,73 @@ def test_pieces_missing(copy):
     assert keep['abcdef0'][4:7] == ['unknown']*3 and keep[rows(copy)[1][0]][6] == 'unknown' and keep[rows(copy)[1][0]][4] == '+1'
     assert 'a commit that git no longer has' in md and 'Git no longer has' in md and 'its notes are gone' in md
 
+def test_the_budget_is_the_sessions(copy):
+    "Settings that changed since are no session's of before; several records are all told; without one the base commit's count"
+    (copy/'summary.md').unlink()
+    git(copy, 'switch', '-q', 'main')
+    put(copy, time_budget='14')
+    ar(copy, 'ar-setup', 'nov2')
+    put(copy, time_budget='15')
+    assert facts(texts(copy, TAG)[0])['budget'] == '0.3 seconds of training, profile polynomial'
+    assert facts(texts(copy, 'nov2', tag='nov2')[0])['budget'] == '14 seconds of training, profile polynomial'
+    f = sorted((copy/'runs'/TAG).glob('*/record.json'))[0]
+    for clock,says in [(dict(kind='seconds', budget=7.0), '0.3 seconds of training or 7 seconds of training'), (dict(kind='steps', budget=60), '0.3 seconds of training or 60 steps'),
+            (dict(kind='seconds', budget='<b>'), '0.3 seconds of training'), ([1], '0.3 seconds of training')]:
+        f.write_text(json.dumps({**read_json(f), 'clock': clock}))
+        assert budgets(find_session(TAG, 'polynomial', str(copy))) == says
+    for d in (copy/'runs'/TAG).glob('*/record.json'): d.unlink()
+    s = find_session(TAG, 'polynomial', str(copy))
+    assert budgets(s) == '0.3 seconds of training'
+    s.state['base'] = 'f'*40
+    assert budgets(s) == 'unknown'
+
+def test_damaged_notes(copy):
+    "Notes that are JSON and yet not what was written: their entries are unknown, the report is made"
+    (copy/'summary.md').unlink()
+    dirs = sorted((copy/'runs'/TAG).glob('[0-9]*-*'))
+    bad = [dict(commit=None), dict(commit=5), dict(seconds=None), dict(block=None), dict(block=dict(training_seconds='x')), dict(time='soon'), dict(started=True),
+        dict(parent=7, status=[]), dict(reason={}, host=[1], seed='; rm -rf .'), {'class': 3}]
+    for d,more in zip(dirs, bad): (d/'experiment.json').write_text(json.dumps({**read_json(d/'experiment.json'), **more}))
+    n = read_json(dirs[10]/'experiment.json')
+    (dirs[10]/'experiment.json').write_text(json.dumps({k: v for k,v in n.items() if k != 'commit'}))
+    (dirs[11]/'experiment.json').write_text('[1, 2]')
+    (copy/'runs'/TAG/'rewinds.json').write_text('{"rewinds": 3}')
+    md,page = texts(copy)
+    assert 'in 12 experiments' in md_title(md) and 'rm -rf' not in md + page and 'rewinds' not in md
+    assert md_table(md, 'n', 'commit', 'rmse')[1][6] == 'unknown', 'the first lost its commit, and so its seconds'
+
+@pytest.mark.parametrize('key', ['class', 'status', 'commit', 'parent', 'reason', 'started', 'time', 'seconds', 'block', 'host', 'seed', 'by', 'contract'])
+@pytest.mark.parametrize('value', [None, 5, 'x', [1], {}, True, float('nan')], ids=str)
+def test_readable(key, value):
+    "Whatever stands in one entry, pace and the report's sums can be reckoned"
+    whole = {'class': 'ok', 'status': 'keep', 'commit': 'c98bdca', 'started': 1., 'time': 3., 'seconds': 2., 'block': dict(training_seconds=1.), 'seed': 42}
+    assert readable(whole) == whole
+    n = readable({**whole, key: value})
+    assert set(n) <= {*whole, key} and pace([n, whole], now=9.)['experiments'] == 1 + ('time' in n)
+    assert isinstance(n.get('commit', ''), str) and isinstance(n.get('host', {}), dict) and isinstance(n.get('reason', ''), str)
+
+def test_a_best_that_git_lacks(copy):
+    "Only what git lacks is named, no command stands on it, and a sum says that it is not all"
+    (copy/'summary.md').unlink()
+    with open(copy/'results.tsv', 'a') as f: f.write('12345aa\t0.000001\t0.0\tkeep\tin no git\n')
+    md,_ = texts(copy)
+    assert 'Git no longer has 12345aa, so' in md and 'git switch' not in md and 'that of 12345aa, which git no longer has' in md
+    assert all(re.fullmatch(rf'at least [{sign}][1-9]\d*', c) for sign,c in zip('+−', md_table(md, 'n', 'commit', 'rmse')[-1][4:6]))
+    f = copy/'results.tsv'
+    f.write_text(''.join(l for l in f.read_text().splitlines(True) if l.startswith(('commit', '12345aa'))))
+    md,_ = texts(copy)
+    assert 'Git no longer has 12345aa, so' in md and md_table(md, 'n', 'commit', 'rmse')[-1][4:6] == ['unknown']*2
+    assert 'in 1 experiment\n' in md
+
+def test_a_discard_that_is_better(copy):
+    (copy/'summary.md').unlink()
+    lost = next(r for r in rows(copy) if r[3] == 'discard')
+    f = copy/'results.tsv'
+    f.write_text(f.read_text().replace(f'{lost[0]}\t{lost[1]}', f'{lost[0]}\t0.000001'))
+    md,page = texts(copy)
+    assert [r[2] for t in md_tables(md) if t[0][:3] == ['n', 'commit', 'missed by'] for r in t[1:] if r[1] == lost[0]] == ['better, yet discarded']
+    assert 'better, yet discarded' in [r[4] for r in md_table(md, 'touched')] and not re.search(r'\| -\d', md)
+
 def test_only_crashes(tmp_path):
     root = example(tmp_path/'repo')
     edit(root, 'DEGREE = 1 ', 'DEGREE = 9 ')
@@ -228,7 +304,7 @@ def test_only_crashes(tmp_path):
     setup(root)
     run(root, 'baseline')
     md,page = texts(root)
-    assert 'nothing but crashes in 1 experiment' in md_title(md) and 'ValueError: 10 coefficients' in md and 'There is no value yet' in md
+    assert md_title(md).endswith('nothing but crashes in 1 experiment') and '\n1 experiment in 0:' in md and 'ValueError: 10 coefficients' in md and 'There is no value yet' in md
     assert 'Nothing was kept' in page and page.count('<picture>') == 2
 
 def test_while_an_experiment_runs(copy, made):
@@ -252,6 +328,13 @@ def test_refused(first, tmp_path):
         with pytest.raises(Refused, match=f'{name}: .*{says}'): read_summary(tmp_path/name)
     r = report(first, '--out', 'results.tsv', ok=False)
     assert r.returncode == 1 and 'results.tsv: is a file' in r.stderr
+
+def test_without_git(copy):
+    (copy/'summary.md').unlink()
+    shutil.rmtree(copy/'.git')
+    for args in ([], [TAG]):
+        r = sh(copy, sys.executable, '-m', 'autoresearch.report', *args, ok=False, GIT_CEILING_DIRECTORIES=str(copy.parent))
+        assert r.returncode == 1 and f'no git repository here: {copy}; go to the checkout' in r.stderr and 'HEAD' not in r.stderr and 'fatal' not in r.stderr
 
 def test_another_branch(copy):
     (copy/'summary.md').unlink()
@@ -278,9 +361,18 @@ def test_hundreds(copy):
             f.write(Row(f'{i+0xabcdef0:07x}', .04-i/1e5 if status == 'keep' else .3, 1., status, f'{i} ' + '|<&`@'*60).line() + '\n')
     md,page = texts(copy, '--summary', 'summary.md')
     assert len(page.encode()) < 5e6 and len(md) <= 65_536
-    assert page.count('|&lt;&amp;`@') > 500 and 'more rows are in `report.html`' in md and all(len({len(r) for r in t}) == 1 for t in md_tables(md))
+    assert page.count('|&lt;&amp;`@') > 500 and 'more rows in `report.html`' in md and all(len({len(r) for r in t}) == 1 for t in md_tables(md))
 
 # the parts
+
+def test_one_and_many():
+    assert [many(n, 'experiment') for n in (0, 1, 2)] == ['0 experiments', '1 experiment', '2 experiments']
+    assert cut('a\nb', 2) == 'a\n… 1 more line' and '1 more row in' in table(['x'], [['1'], ['2']], [['1']]).markdown
+
+def test_one_look():
+    "The page's letters are the dashboard's"
+    fonts = lambda name: set(re.findall(r'font:[^ ]+ ([^;}]+)', (ROOT/'autoresearch'/name).read_text())) - {'inherit'}
+    assert fonts('report.py') == {'"DejaVu Sans",Verdana,sans-serif', '"DejaVu Sans Mono",monospace'} <= fonts('dashboard.py')
 
 def nb(**cells): return new_nb([mk_cell('SEED = 1', id='parameters')] + [mk_cell(v.removeprefix('md:'), 'markdown' if v.startswith('md:') else 'code', id=k) for k,v in cells.items()])
 
