@@ -178,6 +178,14 @@ def test_dashboard(browser, root, server):
     until(hovers)
     shot(browser, 'dashboard')
 
+    # a zoom, and a double-click that ends it
+    seen = lambda: page.js('return document.querySelector(".ar-frontier .js-plotly-plot").layout.xaxis.range.map(Number)')
+    whole,pane = seen(), lambda: page.one('.ar-frontier .nsewdrag')
+    page.act(pane, lambda e: ActionChains(browser).move_to_element_with_offset(e, -300, -120).click_and_hold().move_by_offset(150, 60).move_by_offset(150, 60).release().perform())
+    until(lambda: seen()[1]-seen()[0] < .5*(whole[1]-whole[0]))
+    page.act(pane, lambda e: ActionChains(browser).move_to_element_with_offset(e, -420, -150).double_click().perform())
+    until(lambda: seen() == whole)
+
     # a click selects an experiment and shows its diff, its curve, its block, its log
     until(hovers) # a point is clicked where the picture knows that the mouse is
     page.to_point('keep', 1, click=True)
@@ -199,14 +207,6 @@ def test_dashboard(browser, root, server):
     until(lambda: page.points('discard') < n['discard'])
     page.act(lambda: page.one('.ar-range .noUi-handle-upper'), lambda e: e.send_keys(Keys.END))
     until(lambda: page.points('discard') == n['discard'])
-
-    # a zoom, and a double-click that ends it
-    seen = lambda: page.js('return document.querySelector(".ar-frontier .js-plotly-plot").layout.xaxis.range.map(Number)')
-    whole,pane = seen(), lambda: page.one('.ar-frontier .nsewdrag')
-    page.act(pane, lambda e: ActionChains(browser).move_to_element_with_offset(e, -300, -120).click_and_hold().move_by_offset(150, 60).move_by_offset(150, 60).release().perform())
-    until(lambda: seen()[1]-seen()[0] < .5*(whole[1]-whole[0]))
-    page.act(pane, lambda e: ActionChains(browser).move_to_element_with_offset(e, -420, -150).double_click().perform())
-    until(lambda: seen() == whole)
 
     # a row appended meanwhile appears
     led.append(Row('c0ffee0', led.frontier().best.value*.9, 1., 'keep', f'appended {EVIL}'))

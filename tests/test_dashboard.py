@@ -259,6 +259,11 @@ def test_legend(repo):
     d.shown['discard'].value = False
     assert 'discarded (hidden)' in d.legend.value and 'kept (2)' in d.legend.value
 
+def test_filters_wrap_in_a_narrow_window(tmp_path):
+    d = dashboard(bare(tmp_path))
+    filters = next(o for card in d.box.children for o in getattr(card, 'children', ()) if d.range in getattr(o, 'children', ()))
+    assert filters.layout.flex_flow == 'row wrap' and {o.layout.flex for o in d.shown.values()} == {'0 0 auto'}
+
 def test_a_crash_has_no_block(repo):
     d = dashboard(repo)
     d.select(4)
