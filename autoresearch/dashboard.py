@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['AXES', 'CSS', 'PULSE', 'TABLE', 'COLUMNS', 'NUMBERS', 'FORMATS', 'BOX', 'TRACES', 'PAGE', 'TEMPLATE', 'POLICY',
-           'needs', 'tags', 'Feed', 'joined', 'axis', 'in_browser', 'records', 'view', 'look', 'picture',
-           'frontier_picture', 'as_text', 'hover', 'labels', 'loss_picture', 'curve', 'show_loss', 'morning', 'ago',
-           'tiles', 'under_way', 'now_html', 'diff_of', 'facts', 'log_of', 'block_of', 'scratch', 'ShortRun', 'knob',
-           'Tinker', 'Dashboard', 'legend', 'notebook_link', 'top_html', 'page_notebook', 'lay_files', 'executed',
-           'server', 'free_port', 'ar_dashboard']
+           'needs', 'tags', 'session_profile', 'Feed', 'joined', 'axis', 'in_browser', 'records', 'view', 'look',
+           'picture', 'frontier_picture', 'as_text', 'hover', 'labels', 'loss_picture', 'curve', 'show_loss', 'morning',
+           'ago', 'is_fresh', 'tiles', 'under_way', 'now_html', 'diff_of', 'facts', 'log_of', 'block_of', 'scratch',
+           'sweep_short_runs', 'ShortRun', 'knob', 'Tinker', 'Dashboard', 'legend', 'notebook_link', 'top_html',
+           'page_notebook', 'lay_files', 'executed', 'server', 'free_port', 'ar_dashboard']
 
 # %% ../nbs/09_dashboard.ipynb #imports
 import html, json, math, os, re, secrets, shutil, socket, sys, tempfile, threading, time
@@ -20,11 +20,11 @@ from pathlib import Path
 import autoresearch
 from fastcore.basics import patch
 from fastcore.script import call_parse
-from .contract import Profile, _short, final_block, get_profile, read_settings
+from .contract import Profile, SettingsError, _short, final_block, get_profile, read_settings
 from .cells import diff_html
 from .ledger import COLORS, DARK, STATUSES, Ledger, LedgerError, _chosen, _limits, _spread, efforts, frontier
 from .ratchet import Refused, Session, current_tag, experiment_runs, log_lines, running, told
-from .run import kill_run, pace, project, read_json, run_experiment
+from .run import is_number, kill_run, pace, project, read_json, read_notes, run_experiment
 from .search import SearchError, apply, meaning, read_constants, values_after, violation, written
 
 # %% ../nbs/09_dashboard.ipynb #needs
@@ -44,6 +44,22 @@ def tags(
     now = current_tag(p)
     return list(dict.fromkeys([*([now] if now or not found else []), *(f.parent.name for f in found)]))
 
+# %% ../nbs/09_dashboard.ipynb #session-profile
+def session_profile(
+    p:Profile, # Of this process; gives the checkout
+    tag:str, # Of the session
+    session # Its `Session`, None without git
+)->Profile: # What the session was measured by
+    "The profile of a session, from its base commit, else from today's settings. Raises `SettingsError`."
+    state = read_json(p.root/p.runs/tag/'state.json') if tag else {}
+    if not isinstance(name := state.get('profile'), str): return p
+    text = session.file(state.get('base'), 'settings.ini') if session else None
+    if text is None: return get_profile(name, p.root/'settings.ini')
+    with tempfile.TemporaryDirectory() as tmp:
+        Path(tmp, 'settings.ini').write_bytes(text)
+        then = vars(get_profile(name, f'{tmp}/settings.ini'))
+    return Profile(name, {**{k: v for k,v in then.items() if k != 'name'}, 'root': p.root, 'runs': p.runs})
+
 # %% ../nbs/09_dashboard.ipynb #feed
 class Feed:
     "One session: rows of the ledger, each with the notes of its run"
@@ -51,11 +67,13 @@ class Feed:
         p:Profile, # The profile
         tag:str='' # Of the session; '' for a ledger without one
     ):
-        self.p,self.tag,self.dir = p, tag, p.root/p.runs/tag
+        self.p,self.tag,self.dir,self.said = p, tag, p.root/p.runs/tag, []
         try: self.session = Session(p, tag)
         except (RuntimeError, OSError): self.session = None # no git, or no repository
+        try: self.p = session_profile(p, tag, self.session)
+        except SettingsError as e: self.said.append(f'shown by the settings of profile {p.name}, for those of the session can not be read: {e}')
+        self.f = frontier([], self.p.direction)
         self.seen,self.runs,self.notes,self.rows,self.damaged,self.mark = {}, [], [], [], [], None
-        self.f = frontier([], p.direction)
 
     @property
     def ledger(self): # at the top while the TAG is the current one, else in its folder
@@ -75,7 +93,7 @@ def joined(rows, notes):
 def new_notes(self:Feed):
     "Read the notes of runs not seen yet; are there any?"
     names = [e.name for e in os.scandir(self.dir) if re.match(r'\d+-', e.name)] if self.dir.is_dir() else []
-    fresh = {d: n for d in names if d not in self.seen and (n := read_json(self.dir/d/'experiment.json'))}
+    fresh = {d: n for d in names if d not in self.seen and (n := read_notes(self.dir/d/'experiment.json'))}
     self.seen.update(fresh)
     return bool(fresh)
 
@@ -126,7 +144,7 @@ flex:1 1 120px}.ar-tile b{display:block;font-size:19px;white-space:nowrap}.ar-ti
 .ar-page pre{background:var(--back);color:var(--ink);border-radius:6px;padding:10px;overflow:auto;max-height:420px;font:12px/1.5 "DejaVu Sans Mono",monospace;margin:4px 0}
 .ar-bar{height:10px;background:var(--line);border-radius:5px;overflow:hidden;margin:6px 0}.ar-bar div{height:100%;background:var(--mark);transition:width .8s}
 .ar-status{border-radius:9px;padding:1px 9px;font-size:12px;border:1px solid}.ar-keep{color:var(--good)}.ar-discard{color:var(--soft)}.ar-crash{color:var(--bad)}
-.ar-top{margin:2px 0 12px;border-spacing:0}.ar-top td{padding:1px 14px 1px 0}.ar-page .widget-toggle-button.mod-active{background:var(--mark);color:var(--card)}
+.ar-now>.widget-html{min-height:66px}.ar-top{margin:2px 0 12px;border-spacing:0}.ar-top td{padding:1px 14px 1px 0}.ar-page .widget-toggle-button.mod-active{background:var(--mark);color:var(--card)}
 .ar-error{border-left:4px solid var(--bad);padding:6px 12px;background:var(--card);margin:0 0 12px}
 .ar-facts{display:grid;grid-template-columns:auto 1fr;gap:1px 14px;margin:6px 0}.ar-facts span{color:var(--soft)}
 .ar-table{width:100%;border-collapse:collapse;font-size:13px}.ar-table th{text-align:left;cursor:pointer;border-bottom:2px solid var(--line);white-space:nowrap;padding:4px 8px}
@@ -328,8 +346,8 @@ def curve(
     run_dir:Path|None # Of a run, or none
 )->tuple: # Seconds and losses, both [] where there is no curve
     "The loss curve that a run's progress.json holds"
-    points = read_json(run_dir/'progress.json').get('curve', []) if run_dir else []
-    good = [(s, l) for _,s,l in points if all(isinstance(v, (int, float)) and math.isfinite(v) for v in (s, l))]
+    points = read_json(run_dir/'progress.json').get('curve') if run_dir else []
+    good = [o[1:] for o in points if isinstance(o, list) and len(o) == 3 and all(map(is_number, o))] if isinstance(points, list) else []
     return [list(o) for o in zip(*good)] if good else ([], [])
 
 # %% ../nbs/09_dashboard.ipynb #show-loss
@@ -359,8 +377,13 @@ def ago(s):
     return '–' if s is None else f'{s:.0f} s' if s < 100 else f'{s/60:.0f} min' if s < 6000 else f'{s/3600:.1f} h' if s < 172800 else f'{s/86400:.0f} days'
 
 # %% ../nbs/09_dashboard.ipynb #tiles
-def tiles(feed, speed, run):
-    "The line of figures at the top; `run` as `under_way` gives it"
+def is_fresh(runs, speed):
+    "Did the last run end so lately that the session goes on? An agent that thinks longer than it runs is given ten minutes"
+    ends = [n['time'] for n in runs if 'time' in n]
+    return bool(ends) and speed['now']-ends[-1] < max(600., 2*(speed['each'] or 0.))
+
+def tiles(feed, speed, run, fresh=False):
+    "The line of figures at the top; `run` as `under_way` gives it, `fresh` while the session goes on"
     f,share = feed.f, ''
     if f.best and f.baseline.value: share = f' ({100*f.gain/abs(f.baseline.value):.2f} %)'
     ahead = project(speed, run['seconds'] if run else None, morning(speed['now']))
@@ -369,26 +392,27 @@ def tiles(feed, speed, run):
         (len(feed.rows), f"{c['keep']} kept, {c['discard']} discarded, {c['crash']} crashed"), (f"{speed['per_hour']:.1f}", 'experiments per hour'),
         (f"{speed['keeps_per_hour']:.1f}", 'keeps per hour'), (ago(speed['since_keep']), 'since the last keep')]
     # an extrapolation of a session that is over would be a number about nothing
-    if run: cells.append((ahead, 'runs by 08:00 local time, at this pace'))
+    if run or fresh: cells.append((ahead, 'runs by 08:00 local time, at this pace'))
     return '<div class="ar-tiles">' + ''.join(f'<div class="ar-tile"><b>{html.escape(str(v))}</b><span>{html.escape(k)}</span></div>' for v,k in cells) + '</div>'
 
 # %% ../nbs/09_dashboard.ipynb #under-way
 def under_way(p):
-    "The experiment under way: dir, description, seconds, progress; None where nothing runs"
+    "The experiment under way, of whatever session: tag, dir, description, seconds, progress; None where nothing runs"
     if not experiment_runs(p) or not (r := running(p)): return None
-    progress = {k: v for k,v in r[1].items() if isinstance(v, (int, float)) and math.isfinite(v)}
-    return dict(dir=r[0], description=r[2].get('description', ''), seconds=time.time()-r[2].get('started', time.time()), progress=progress)
+    progress = {k: v for k,v in r[1].items() if is_number(v)}
+    return dict(tag=r[0].parent.name, dir=r[0], description=r[2].get('description', ''), seconds=time.time()-r[2].get('started', time.time()), progress=progress)
 
 # %% ../nbs/09_dashboard.ipynb #now-html
-def now_html(run):
-    "The running experiment in words and a bar"
+def now_html(run, tag=''):
+    "The running experiment in words and a bar, with its session where that is not `tag`, the one that is shown"
     if not run: return '<h2>Now</h2><span class="ar-soft">Nothing is running.</span>'
+    where = f', in session {run["tag"]}' if run.get('tag', tag) != tag else ''
     g = run['progress']
     percent = max(0., min(100., g.get('percent', 0.)))
     parts = [f'{run["seconds"]:.0f} s since its start'] + [f.format(g[k]) for k,f in (('loss', 'loss {:.4f}'), ('tokens_per_second', '{:,.0f} tokens/s'), ('mfu', 'MFU {:.1f} %'),
         ('seconds_left', '{:.0f} s of training left')) if k in g]
     state = 'starting' if not g else 'evaluating' if percent >= 100 else f'{percent:.0f} %'
-    return (f'<h2>Now: {html.escape(run["description"])}</h2><div class="ar-bar" role="progressbar" aria-valuenow="{percent:.0f}"><div style="width:{percent:.1f}%"></div></div>'
+    return (f'<h2>Now{html.escape(where)}: {html.escape(run["description"])}</h2><div class="ar-bar" role="progressbar" aria-valuenow="{percent:.0f}"><div style="width:{percent:.1f}%"></div></div>'
         f'<b>{state}</b> <span class="ar-soft">{html.escape(" · ".join(parts))}</span>')
 
 # %% ../nbs/09_dashboard.ipynb #diff-of
@@ -422,8 +446,8 @@ def log_of(run_dir):
 # %% ../nbs/09_dashboard.ipynb #block-of
 def block_of(o):
     "The final block of an experiment's notes as HTML"
-    try: return f'<pre>{html.escape(final_block(o["block"]))}</pre>'
-    except (KeyError, ValueError, AttributeError): return ''
+    try: return f'<pre>{html.escape(final_block(o["block"]))}</pre>' if o.get('block') else ''
+    except ValueError: return ''
 
 # %% ../nbs/09_dashboard.ipynb #scratch
 def scratch(
@@ -448,12 +472,20 @@ def scratch(
     apply(canvas, constants, change)
     return canvas, get_profile(p.name, folder/'settings.ini')
 
+# %% ../nbs/09_dashboard.ipynb #sweep-short-runs
+def sweep_short_runs():
+    "Remove the folders of short runs whose process was killed before it could"
+    import psutil
+    for d in Path(tempfile.gettempdir()).glob('autoresearch-tinker-*'):
+        if (m := re.match(r'autoresearch-tinker-(\d+)-', d.name)) and not psutil.pid_exists(int(m[1])): shutil.rmtree(d, ignore_errors=True)
+
 # %% ../nbs/09_dashboard.ipynb #short-run
 class ShortRun:
     "A run of some seconds that is no experiment; `done` says when it is over, `result` what came of it"
     def __init__(self, p, change, seconds):
         self.p,self.nonce,self.stopped,self.result,self.error = p, secrets.token_hex(8), False, None, ''
-        self.folder = tempfile.TemporaryDirectory(prefix='autoresearch-tinker-')
+        sweep_short_runs()
+        self.folder = tempfile.TemporaryDirectory(prefix=f'autoresearch-tinker-{os.getpid()}-')
         root = Path(self.folder.name).resolve()
         try: self.canvas,self.profile = scratch(p, change, seconds, root)
         except BaseException:
@@ -494,7 +526,7 @@ class Tinker:
     SAYS = 'A short run on a copy of the canvas in a temporary folder. It touches neither branch nor ledger, and its number compares with nothing in them.'
     def __init__(self, p):
         import ipywidgets as w
-        self.p,self.run,self.mark,self.knobs,self.moved = p, None, None, {}, False
+        self.p,self.run,self.mark,self.knobs,self.moved,self.busy,self.what = p, None, None, {}, set(), False, ''
         self.panel,self.said = w.VBox(), w.HTML()
         self.seconds = w.BoundedFloatText(value=min(10., p.time_budget), min=.1, max=3600., description='seconds', layout=w.Layout(width='190px'))
         self.go,self.halt = (w.Button(description=d, button_style=s, disabled=d == 'Stop', layout=w.Layout(width='100px')) for d,s in (('Run', 'primary'), ('Stop', '')))
@@ -514,16 +546,18 @@ class Tinker:
 # %% ../nbs/09_dashboard.ipynb #tinker-read
 @patch
 def read(self:Tinker):
-    "Make the sliders from the canvas, if it is new and none was moved"
+    "Make the sliders from the canvas, if it is new; those that were moved stay where they are"
     path = self.p.root/self.p.canvas
     mark = path.stat().st_mtime_ns if path.exists() else 0
-    if mark == self.mark or self.moved or (self.run and not self.run.done): return
+    if mark == self.mark or (self.run and not self.run.done): return
     self.mark = mark
     try: constants = {k: c for k,c in read_constants(path, self.p).items() if c.searched}
     except SearchError as e: return self.say(f'{self.p.canvas} can not be read: {e}')
-    self.knobs = {k: knob(c) for k,c in constants.items()}
-    self.first = {k: o.value for k,o in self.knobs.items()}
-    for o in self.knobs.values(): o.observe(lambda _: setattr(self, 'moved', True), 'value')
+    old,self.knobs = {k: self.knobs[k].value for k in self.moved}, {k: knob(c) for k,c in constants.items()}
+    self.first,self.moved = {k: o.value for k,o in self.knobs.items()}, set()
+    for k,o in self.knobs.items():
+        o.observe(lambda m, k=k: (self.moved.discard if m['new'] == self.first[k] else self.moved.add)(k), 'value')
+        if k in old and old[k] in getattr(o, 'options', [old[k]]): o.value = old[k] # a slider cuts off what is out of its range
     self.panel.children = list(self.knobs.values())
     self.say('' if constants else f'No constant of {self.p.canvas} has a range: write one at the end of its comment, like [0.01 .. 0.1 log]')
 
@@ -533,9 +567,11 @@ def start(self:Tinker):
     "Begin a short run, or say why not"
     if self.run: self.run.close()
     try:
-        if experiment_runs(self.p): raise Refused('an experiment is running, and a second run would slow it down: wait for its end, or ar-stop it')
+        self.busy = experiment_runs(self.p)
+        if self.busy: raise Refused('an experiment is running, and a second run would slow it down: wait for its end, or ar-stop it')
         constants = read_constants(self.p.root/self.p.canvas, self.p)
-        moved = {k: o.value for k,o in self.knobs.items() if o.value != self.first[k]}
+        self.read()
+        moved = {k: self.knobs[k].value for k in self.knobs if k in self.moved}
         if gone := [k for k in moved if k not in constants]: raise Refused(f'{gone[0]} is no longer in the canvas: reload the page')
         change = {k: t for k,v in moved.items() if meaning(t := written(constants[k], v)) != constants[k].value}
         self.run,self.drawn = ShortRun(self.p, change, self.seconds.value), None
@@ -543,7 +579,8 @@ def start(self:Tinker):
         self.run = None
         return self.say(str(e))
     self.go.disabled,self.halt.disabled = True, False
-    self.say('starting: ' + (', '.join(f'{k} {constants[k].text} -> {t}' for k,t in change.items()) or 'the canvas as it is'))
+    self.what = ', '.join(f'{k} {constants[k].text} -> {t}' for k,t in change.items()) or 'the canvas as it is'
+    self.say(f'{self.what}: starting')
 
 # %% ../nbs/09_dashboard.ipynb #tinker-tick
 @patch
@@ -551,16 +588,19 @@ def tick(self:Tinker, best):
     "Draw the live curve over the best's, and say how it ended"
     self.read()
     r = self.run
+    if self.busy and not experiment_runs(self.p):
+        self.busy = False
+        self.say('')
     if r is None or self.go.disabled is False: return
     if not r.done and experiment_runs(self.p): r.stop()
     mine = curve(r.dir)
     if mine != self.drawn: show_loss(self.fig, mine, best, 'short run')
     self.drawn = mine
-    if not r.done: return self.say(f'{time.time()-r.t0:.0f} s, of which {mine[0][-1]:.1f} s training' if mine[0] else f'{time.time()-r.t0:.0f} s: starting')
+    if not r.done: return self.say(f'{self.what}: {time.time()-r.t0:.0f} s, ' + (f'of which {mine[0][-1]:.1f} s training' if mine[0] else 'starting'))
     self.go.disabled,self.halt.disabled = False, True
     if r.stopped: self.say('stopped')
     elif r.error or not r.result.ok: self.say(r.error or f'{r.result.status}: {r.result.reason}')
-    else: self.say(', '.join(f'{k} {_short(v)}' for k,v in r.result.block.items() if k in (self.p.metric, 'training_seconds', 'num_steps', 'peak_vram_mb')) + '; not an experiment')
+    else: self.say(f'{self.what}: ' + ', '.join(f'{k} {v:.6g}' if abs(v) >= 1e9 else f'{k} {_short(v)}' for k,v in r.result.block.items() if k in (self.p.metric, 'training_seconds', 'num_steps', 'peak_vram_mb')) + '; not an experiment')
 
 # %% ../nbs/09_dashboard.ipynb #dashboard
 class Dashboard:
@@ -572,6 +612,7 @@ class Dashboard:
         import ipywidgets as w
         self.p = p or get_profile()
         self.known,self.chosen,self.query,self.dark,self.width,self.ranges,self.live,self.quiet = tags(self.p), 0, {}, False, 0, {}, None, False
+        self.data,self.stale = [], True
         self.feed = Feed(self.p, self.known[0])
         for name in ('head', 'error', 'tiles', 'now', 'legend', 'one', 'diff', 'log', 'top'): setattr(self, name, w.HTML())
         self.link,self.fig,self.now_fig,self.one_fig = w.Output(), frontier_picture(), loss_picture(200), loss_picture()
@@ -579,7 +620,8 @@ class Dashboard:
         self.pulse = in_browser(PULSE, self.beat, view=dict(pictures=4))
         self.controls(w)
         self.lay_out(w)
-        self.update()
+        try: self.update()
+        except Exception as e: self.fault(e) # a page with an error on it, which the next beat may find gone
 
     def _ipython_display_(self):
         from IPython.display import display
@@ -592,8 +634,8 @@ def controls(self:Dashboard, w):
     words = dict(keep='kept', discard='discarded', crash='crashed')
     self.tag = w.Dropdown(options=[(t or 'this ledger', t) for t in self.known], description='session', layout=w.Layout(width='230px'))
     self.axis = w.Dropdown(options=[(v, k) for k,v in AXES.items()], description='against', layout=w.Layout(width='200px'))
-    self.shown = {s: w.ToggleButton(value=True, description=words[s], layout=w.Layout(width='95px')) for s in words}
-    self.range = w.IntRangeSlider(value=(1, 1), min=1, max=1, description='range', continuous_update=False, layout=w.Layout(flex='1 1 auto'))
+    self.shown = {s: w.ToggleButton(value=True, description=words[s], layout=w.Layout(width='95px', flex='0 0 auto')) for s in words}
+    self.range = w.IntRangeSlider(value=(1, 1), min=1, max=1, description='range', continuous_update=False, layout=w.Layout(flex='1 1 260px'))
     for s,o in self.shown.items(): o.add_class(f'ar-show-{s}')
     self.range.add_class('ar-range')
     self.tag.observe(lambda _: self.change_tag(), 'value')
@@ -607,7 +649,7 @@ def lay_out(self:Dashboard, w):
         box = w.VBox(list(kids))
         for c in ('ar-card', f'ar-{name}'): box.add_class(c)
         return box
-    filters = w.HBox([self.tag, self.axis, *self.shown.values(), self.range])
+    filters = w.HBox([self.tag, self.axis, *self.shown.values(), self.range], layout=w.Layout(flex_flow='row wrap'))
     self.now_box,self.fig_box = w.HBox(), w.HBox()
     self.one_box = w.HBox([w.VBox([self.one, self.link], layout=w.Layout(flex='1 1 50%'))])
     self.box = w.VBox([w.HTML(CSS), self.head, self.error, self.tiles, card(self.now, self.now_box, name='now'), card(filters, self.fig_box, self.legend, name='frontier'),
@@ -616,12 +658,12 @@ def lay_out(self:Dashboard, w):
     self.box.add_class('ar-page')
 
 # %% ../nbs/09_dashboard.ipynb #legend
-def legend(on, discards, edges, unknown):
+def legend(on, discards, edges, unknown, hidden=()):
     "What the marks mean, and what is not in the picture"
     out = sum(not edges[0] <= r.value <= edges[1] for r in discards)
-    more = [f'{out} discards lie outside the picture (zoom out to see them)']*(out > 0) + [f'of {unknown} runs the time is not known']*(unknown > 0)
-    marks = (('●', 'keep', f"kept ({len(on['keep'])})"), ('●', 'discard', f"discarded ({len(on['discard'])})"), ('×', 'crash', f"crashed ({len(on['crash'])})"))
-    return ' &emsp; '.join([f'<span class="ar-{c}">{m}</span> {t}' for m,c,t in marks] + [f'<span class="ar-soft">{"; ".join(["click one to see it in full", *more])}</span>'])
+    more = [f'{out} {"discard lies" if out == 1 else "discards lie"} outside the picture (zoom out to see {"it" if out == 1 else "them"})']*(out > 0) + [f'of {unknown} runs the time is not known']*(unknown > 0)
+    marks = (('●', 'keep', 'kept'), ('●', 'discard', 'discarded'), ('×', 'crash', 'crashed'))
+    return ' &emsp; '.join([f'<span class="ar-{c}">{m}</span> {t} ({"hidden" if c in hidden else len(on[c])})' for m,c,t in marks] + [f'<span class="ar-soft">{"; ".join(["click one to see it in full", *more])}</span>'])
 
 # %% ../nbs/09_dashboard.ipynb #draw
 @patch
@@ -631,14 +673,15 @@ def draw(self:Dashboard):
     xs,(a,b) = axis(self.axis.value, self.feed.notes), self.range.value
     self.xs,edges = xs, self.edges(a, b)
     self.on = {s: [i for i in range(a-1, min(b, n)) if self.feed.rows[i].status == s and xs[i] is not None] if self.shown[s].value else [] for s in STATUSES}
-    bad = edges[1] if self.p.direction == 'lower' else edges[0]
-    steps = [s.n for s in f.steps] + ([n] if f.steps else [])
-    line = [(xs[i-1], f.running[i-1]) for i in steps if xs[i-1] is not None and a <= i <= b]
-    self.legend.value = legend(self.on, [self.feed.rows[i] for i in self.on['discard']], edges, sum(x is None for x in xs))
+    bad = edges[1] if self.feed.p.direction == 'lower' else edges[0]
+    known = [i for i in range(a, min(b, n)+1) if xs[i-1] is not None and is_number(f.running[i-1])]
+    line = [(xs[i-1], f.running[i-1]) for i in sorted({*known[:1], *known[-1:], *({s.n for s in f.steps} & {*known})})]
+    self.legend.value = legend(self.on, [self.feed.rows[i] for i in self.on['discard']], edges, sum(x is None for x in xs),
+        [s for s,o in self.shown.items() if not o.value])
     with self.fig.batch_update():
         for s,on in self.on.items():
             self.fig.data[TRACES.index(s)].update(x=[xs[i] for i in on], y=[bad if s == 'crash' else self.feed.rows[i].value for i in on],
-                hovertext=[hover(self.data[i], self.p.metric) for i in on])
+                hovertext=[hover(self.data[i], self.feed.p.metric) for i in on])
         self.fig.data[2].update(x=[x for x,_ in line], y=[y for _,y in line], line_color=COLORS['yellow' if self.dark else 'blue'])
         self.scale(edges)
     self.ring()
@@ -649,7 +692,7 @@ def draw(self:Dashboard):
 def edges(self:Dashboard, a, b):
     "Lower and upper end of the y-axis for experiments `a` to `b`: from what was best before them to what is best among them"
     before = [s.row for s in self.feed.f.steps if s.n < a][-1:]
-    f = frontier(before + self.feed.rows[a-1:b], self.p.direction)
+    f = frontier(before + self.feed.rows[a-1:b], self.feed.p.direction)
     return _limits(f) if f.baseline else (0, 1)
 
 # %% ../nbs/09_dashboard.ipynb #scale
@@ -661,10 +704,19 @@ def scale(self:Dashboard, edges):
     room = (hi-lo)*.12 if good and hi != lo else timedelta(minutes=1) if kind == 'clock' and good else 1
     want = dict(x=(lo-room/4, hi+room), y=tuple(edges))
     for k,ax in (('x', self.fig.layout.xaxis), ('y', self.fig.layout.yaxis)):
-        ours = ax.range is None or self.ranges.get(k) is None or tuple(ax.range) == self.ranges[k] or self.ranges.get('kind') != kind
-        if ours and self.ranges.get(k) != want[k]: ax.range = self.ranges[k] = want[k]
+        whole = bool(ax.autorange) # a double-click or the button beside the zoom
+        ours = whole or ax.range is None or self.ranges.get(k) is None or tuple(ax.range) == self.ranges[k] or self.ranges.get('kind') != kind
+        if whole: ax.autorange = False
+        if ours and (whole or self.ranges.get(k) != want[k]): ax.range = self.ranges[k] = want[k]
     self.ranges['kind'] = kind
-    self.fig.layout.xaxis.title.text,self.fig.layout.yaxis.title.text = AXES[kind], as_text(f'{self.p.metric} ({self.p.direction} is better)')
+    self.fig.layout.xaxis.update(tickformat='d' if kind == 'number' else None, dtick=1 if kind == 'number' and hi-lo < 10 else None)
+    self.fig.layout.xaxis.title.text,self.fig.layout.yaxis.title.text = AXES[kind], as_text(f'{self.feed.p.metric} ({self.feed.p.direction} is better)')
+
+# %% ../nbs/09_dashboard.ipynb #whole
+@patch
+def whole(self:Dashboard):
+    "Somebody asked for the whole picture: our ranges again"
+    if any(ax.autorange for ax in (self.fig.layout.xaxis, self.fig.layout.yaxis)): self.scale(self.edges(*self.range.value))
 
 # %% ../nbs/09_dashboard.ipynb #as-number
 def _number(v):
@@ -680,7 +732,7 @@ def label(self:Dashboard):
     wide,high = lay.width-BOX['l']-BOX['r'], lay.height-BOX['t']-BOX['b']
     at = {s: (wide*(_number(self.xs[s.n-1])-x0)/(x1-x0), high*(s.row.value-y0)/(y1-y0)) for s in self.feed.f.steps if s.n-1 in on}
     at = {s: (x, y) for s,(x,y) in at.items() if 0 <= x <= wide and 0 <= y <= high}
-    up = 1 if self.p.direction == 'lower' else -1
+    up = 1 if self.feed.p.direction == 'lower' else -1
     notes = [dict(x=self.xs[s.n-1], y=s.row.value, text=t, ax=dx, ay=-dy, textangle=-30*up, xanchor='left', yanchor='bottom' if up == 1 else 'top', arrowhead=0,
         arrowwidth=.6, arrowcolor='#999999', font_size=11, name=str(s.n)) for s,t,dx,dy in labels(self.feed.f, at, wide, high)]
     if not any(self.on.values()):
@@ -742,8 +794,8 @@ def show_one(self:Dashboard):
         self.one.value = '<h2>One experiment</h2><span class="ar-soft">None yet.</span>'
         return
     d,o,folder = self.data[n-1], self.feed.notes[n-1], self.run_dir(n)
-    self.one.value = facts(d, o, self.p.metric) + block_of(o)
-    self.diff.value = '<h2>The change, by cell</h2>' + diff_of(self.feed.session, self.p.canvas, o.get('commit', d['commit']), o.get('parent'))
+    self.one.value = facts(d, o, self.feed.p.metric) + block_of(o)
+    self.diff.value = '<h2>The change, by cell</h2>' + diff_of(self.feed.session, self.feed.p.canvas, o.get('commit', d['commit']), o.get('parent'))
     self.log.value = '<h2>The log</h2>' + (log_of(folder) if folder else '<p class="ar-soft">No folder of this run here.</p>')
     self.link.outputs = (notebook_link(self.p, folder),) if folder and (folder/'run.ipynb').exists() else ()
     show_loss(self.one_fig, curve(folder), self.best_curve(), f'#{n}')
@@ -785,7 +837,7 @@ def top_html(f):
 @patch
 def change_tag(self:Dashboard):
     "Another session was chosen"
-    self.feed,self.chosen,self.ranges = Feed(self.p, self.tag.value), 0, {}
+    self.feed,self.chosen,self.ranges,self.live = Feed(self.p, self.tag.value), 0, {}, None
     self.update(force=True)
 
 # %% ../nbs/09_dashboard.ipynb #update
@@ -799,13 +851,14 @@ def update(self:Dashboard,
         self.tag.options = [(t or 'this ledger', t) for t in now]
         if follow: self.tag.value = now[0]
     n = len(self.feed.rows)
-    if self.feed.poll() or force or not hasattr(self, 'data'):
-        self.data = records(self.feed)
+    if self.feed.poll() or force or self.stale:
+        self.stale,self.data = True, records(self.feed)
         self.stretch(n)
         self.draw()
         self.top.value = top_html(self.feed.f)
         self.show_one()
         self.show_table()
+        self.stale = False
     self.show_now()
 
 # %% ../nbs/09_dashboard.ipynb #stretch
@@ -822,15 +875,17 @@ def stretch(self:Dashboard, was):
 @patch
 def show_now(self:Dashboard):
     "What changes between two rows"
-    run,f = under_way(self.p) if self.feed.tag == current_tag(self.p) else None, self.feed.f
-    about = f'profile {self.p.name}: {self.p.metric}, {self.p.direction} is better, {self.p.time_budget:g} s of training an experiment'
+    run,f,speed = under_way(self.p), self.feed.f, pace(self.feed.runs)
+    mine = run if run and run['tag'] == self.feed.tag else None
+    p = self.feed.p
+    about = f'profile {p.name}: {p.metric}, {p.direction} is better, {p.time_budget:g} s of training an experiment'
     self.head.value = f'<h1>{html.escape(f"autoresearch/{self.feed.tag}" if self.feed.tag else self.p.root.name)}</h1><span class="ar-soft">{html.escape(about)}</span>'
-    self.tiles.value = tiles(self.feed, pace(self.feed.runs), run)
-    self.now.value = now_html(run)
+    self.tiles.value = tiles(self.feed, speed, mine, fresh := mine or is_fresh(self.feed.runs, speed))
+    self.now.value = now_html(run, self.feed.tag)
     live = (run['dir'], run['progress'].get('time'), f.best) if run else None
-    if live != self.live and run: show_loss(self.now_fig, curve(run['dir']), self.best_curve(), 'this run')
-    self.live,self.now_box.layout.display = live, None if run else 'none'
-    bad = [f'{self.feed.ledger.path.name}, line {i}, is damaged and skipped: {why}' for i,_,why in self.feed.damaged[:5]]
+    if live != self.live and run: show_loss(self.now_fig, curve(run['dir']), self.best_curve() if mine else ([], []), 'this run')
+    self.live,self.now_box.layout.display = live or self.live, None if run or self.live and fresh else 'none'
+    bad = [f'{self.feed.ledger.path.name}, line {i}, is damaged and skipped: {why}' for i,_,why in self.feed.damaged[:5]] + self.feed.said
     self.error.value = ''.join(f'<div class="ar-error">{html.escape(o)}</div>' for o in bad)
     self.tinker.tick(self.best_curve() if self.tinker.run else None)
 
@@ -843,10 +898,14 @@ def beat(self:Dashboard, m):
         if not m['first'] and m['drawn'] < self.pulse.view['pictures']: return # on their way
         self.dark,self.width = m['dark'], m['width']
         if new: self.fit()
-        self.update(force=new)
-        if m['first']: self.renew()
-    except Exception as e: self.error.value = f'<div class="ar-error">{html.escape(f"{type(e).__name__}: {e}")}</div>'
+        try: self.update(force=new)
+        finally:
+            if m['first']: self.renew() # or no later beat would find the pictures there
+    except Exception as e: self.fault(e)
     finally: self.pulse.send({})
+
+@patch
+def fault(self:Dashboard, e): self.error.value = f'<div class="ar-error">{html.escape(f"{type(e).__name__}: {e}")}</div>'
 
 # %% ../nbs/09_dashboard.ipynb #renew
 @patch
@@ -855,7 +914,7 @@ def renew(self:Dashboard):
     import plotly.graph_objects as go
     def again(fig, box):
         new = go.FigureWidget(fig)
-        new._config = dict(displaylogo=False, modeBarButtonsToRemove=['select2d', 'lasso2d', 'autoScale2d'])
+        new._config = dict(displaylogo=False, doubleClick='autosize', modeBarButtonsToRemove=['select2d', 'lasso2d', 'resetScale2d'])
         box.children = [*(o for o in box.children if o is not fig), new]
         if isinstance(fig, go.FigureWidget): fig.close() # of a page that was reloaded
         return new
@@ -863,6 +922,7 @@ def renew(self:Dashboard):
     self.tinker.fig = again(self.tinker.fig, self.tinker.row)
     for trace in (self.fig.data[TRACES.index(s)] for s in STATUSES): trace.on_click(self.clicked)
     self.fig.layout.on_change(lambda *_: self.label(), 'xaxis.range', 'yaxis.range')
+    for k in ('xaxis', 'yaxis'): self.fig.layout.on_change(lambda *_: self.whole(), f'{k}.autorange')
 
 # %% ../nbs/09_dashboard.ipynb #fit
 @patch

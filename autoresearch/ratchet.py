@@ -24,7 +24,7 @@ import autoresearch
 from .contract import Profile, get_profile, hash_files, write_json
 from .cells import parse_cells
 from .ledger import Ledger, LedgerError, Row, one_line, parse_row
-from .run import (OUTCOMES, Result, classify, failure, git, kill_run, link_log, next_run_dir, pace, plain, progress_bar, read_json,
+from .run import (OUTCOMES, Result, classify, failure, git, kill_run, link_log, next_run_dir, pace, plain, progress_bar, read_json, read_notes,
     run_experiment, verdict, write_notes)
 
 # %% ../nbs/06_ratchet.ipynb #refused
@@ -62,7 +62,7 @@ class Session:
     def run_dirs(self): # in order, 1000 after 999
         return sorted((d for d in self.dir.glob('[0-9]*-*') if d.is_dir()), key=lambda d: int(d.name.split('-')[0]))
     def experiments(self): # notes of all that were committed, in order
-        return [n for d in self.run_dirs() if (n := read_json(d/'experiment.json'))]
+        return [n for d in self.run_dirs() if (n := read_notes(d/'experiment.json'))]
 
 # %% ../nbs/06_ratchet.ipynb #current-tag
 def current_tag(p):

@@ -1,10 +1,10 @@
 """The dashboard without a browser: what it reads, what it survives, what it never touches."""
-import json, os, random, shutil, socket, subprocess, sys, time
+import json, os, random, shutil, socket, subprocess, sys, tempfile, time
 from pathlib import Path
 import pytest
 import lab
 from autoresearch.contract import get_profile
-from autoresearch.dashboard import AXES, POLICY, Dashboard, executed, free_port, page_notebook, tags
+from autoresearch.dashboard import AXES, POLICY, Dashboard, block_of, curve, executed, free_port, page_notebook, sweep_short_runs, tags
 from autoresearch.ledger import Ledger, Row
 from autoresearch.ratchet import Refused
 from autoresearch.run import processes_of
@@ -124,7 +124,7 @@ def test_another_metric_is_said_and_recovered_from(copy):
 def test_first_minutes_and_no_git(tmp_path, rows):
     d = dashboard(bare(tmp_path, *(Row(f'aaaaaa{i}', v, 0, s, f'try {i}') for i,(s,v) in enumerate(rows))))
     assert tags(d.p) == [''] and len(d.on['crash']) == sum(s == 'crash' for s,_ in rows)
-    assert ('no experiments yet' in d.fig.layout.annotations[0].text) == (not rows) if not rows or rows[0][0] != 'discard' and rows[0][0] != 'crash' else True
+    assert any('no experiments yet' in a.text for a in d.fig.layout.annotations) == (not rows)
     for kind in AXES: d.axis.value = kind
     if rows:
         d.select(1)
@@ -168,10 +168,106 @@ def test_now(copy):
     d = dashboard(copy)
     lab.until(lambda: (d.beat(BEAT), 'slow &lt;i&gt;one' in d.now.value)[1])
     assert 'runs by 08:00 local time' in d.tiles.value
+    (copy/'runs/older').mkdir()
+    (copy/'runs/older/state.json').write_text('{"tag": "older", "created": 1}')
+    d.beat(BEAT)
+    d.tag.value = 'older'
+    assert f'in session {lab.TAG}: slow &lt;i&gt;one' in d.now.value and 'runs by 08:00' not in d.tiles.value
+    d.tag.value = lab.TAG
     d.tinker.start()
     assert 'an experiment is running' in d.tinker.said.value and d.tinker.run is None
     lab.ar(copy, 'ar-wait', ok=False)
     lab.until(lambda: (d.beat(BEAT), 'Nothing is running' in d.now.value and len(d.feed.rows) == 5)[1])
+    assert 'an experiment is running' not in d.tinker.said.value
+    assert d.now_box.layout.display is None and 'runs by 08:00' in d.tiles.value, 'nothing jumps between two runs'
+    for n in d.feed.runs: n['time'] -= 86400
+    d.beat(BEAT)
+    assert d.now_box.layout.display == 'none' and 'runs by 08:00' not in d.tiles.value
+
+@pytest.mark.parametrize('text', ['{"curve": [[1, 2]]}', '{"curve": null}', '{"curve": "abc"}', '{"curve": [null, [1, 2, "x"], [1, NaN, 2]]}', '{"curve": [[1, 2, 1' + '0'*400 + ']]}', '[]'])
+def test_odd_curves(copy, text):
+    for f in (copy/'runs').rglob('progress.json'): f.write_text(text)
+    d = dashboard(copy)
+    assert not d.one_fig.data[1].x and d.one_fig.layout.annotations[0].text == 'no loss curve here'
+    f.write_text('{"curve": [[1, 2], [0, 0.5, 3.0]]}')
+    assert curve(f.parent) == [[.5], [3.]]
+
+@pytest.mark.parametrize('bad', [dict(commit=None), dict(commit=5), dict(seconds=None), dict(time='noon'), dict(started=[]), dict(block=None), dict(dir=7), dict(parent={})], ids=str)
+def test_damaged_notes_are_no_notes(copy, bad):
+    for f in sorted((copy/'runs').rglob('experiment.json'))[1:3]:
+        n = {**json.loads(f.read_text()), **bad}
+        f.write_text(json.dumps({k: v for k,v in n.items() if v is not None or k in ('seconds', 'block')}))
+    d = dashboard(copy)
+    for kind in AXES: d.axis.value = kind
+    assert [bool(n) for n in d.feed.notes] == [True, False, False, True] and len(d.feed.rows) == 4
+    d.select(2)
+    assert 'No folder' in d.log.value
+    assert 'report.html' in lab.ar(copy, 'ar-report').stdout
+
+def test_a_fault_at_the_start_is_said_and_recovered_from(copy):
+    text = (copy/'results.tsv').read_text()
+    (copy/'results.tsv').write_text(text.replace('rmse', 'val_bpb'))
+    d = Dashboard(profile(copy))
+    assert 'the metric is rmse' in d.error.value
+    d.beat(dict(BEAT, first=True))
+    assert 'the metric is rmse' in d.error.value and hasattr(d.fig, '_config') and len(d.fig_box.children) == 1
+    (copy/'results.tsv').write_text(text)
+    d.beat(BEAT)
+    assert not d.error.value and len(d.fig.data[3].x) == 2
+
+def test_a_session_has_its_own_settings(copy):
+    "Another profile of this process, and a budget that was changed since"
+    text = (copy/'settings.ini').read_text().replace('time_budget = 0.3', 'time_budget = 7')
+    (copy/'settings.ini').write_text(text + '\n[other]\nmetric = score\ndirection = higher\n')
+    d = Dashboard(get_profile('other', copy/'settings.ini'))
+    d.beat(dict(BEAT, first=True))
+    assert not d.error.value and 'profile polynomial: rmse, lower is better, 0.3 s' in d.head.value
+    assert 'best rmse' in d.tiles.value and d.fig.layout.yaxis.title.text == 'rmse (lower is better)' and '<span>rmse</span>' in d.one.value
+    f = copy/'runs'/lab.TAG/'state.json'
+    f.write_text(json.dumps({**json.loads(f.read_text()), 'profile': 'gone'}))
+    assert 'there is no profile &#x27;gone&#x27;' in Dashboard(profile(copy)).error.value
+
+def test_the_staircase_spans_the_range(repo):
+    d = dashboard(repo)
+    line = lambda: (list(d.fig.data[2].x), list(d.fig.data[2].y))
+    values = [r.value for r in d.feed.rows]
+    assert line() == ([1, 2, 4], [values[0], values[1], values[1]])
+    d.range.value = (3, 4)
+    assert line() == ([3, 4], [values[1]]*2), 'what was best before the range is its start'
+    assert d.fig.layout.xaxis.dtick == 1 and d.fig.layout.xaxis.tickformat == 'd'
+
+def test_a_row_without_notes_does_not_cut_the_staircase(copy):
+    Ledger(copy/'results.tsv', 'rmse').append(Row('abcdef0', 9., 0, 'discard', 'from elsewhere'))
+    d = dashboard(copy)
+    d.axis.value = 'gpu'
+    assert len(d.fig.data[2].x) == 3 and d.fig.data[2].x[-1] == d.xs[3] and d.xs[4] is None
+
+def test_the_whole_picture_is_ours_again(copy):
+    d = dashboard(copy)
+    want = tuple(d.fig.layout.xaxis.range)
+    d.fig.layout.xaxis.range = (1.5, 2.5)
+    d.fig.layout.xaxis.autorange = True # what a double-click sends
+    assert tuple(d.fig.layout.xaxis.range) == want and not d.fig.layout.xaxis.autorange
+    Ledger(copy/'results.tsv', 'rmse').append(Row('abcdef0', .01, 0, 'keep', 'from elsewhere'))
+    d.beat(BEAT)
+    assert d.fig.layout.xaxis.range[1] > want[1], 'and goes on with the session'
+    assert d.fig._config['doubleClick'] == 'autosize' and 'resetScale2d' in d.fig._config['modeBarButtonsToRemove']
+
+def test_legend(repo):
+    d = dashboard(repo)
+    assert 'discarded (1)' in d.legend.value and '1 discards' not in d.legend.value
+    d.shown['discard'].value = False
+    assert 'discarded (hidden)' in d.legend.value and 'kept (2)' in d.legend.value
+
+def test_filters_wrap_in_a_narrow_window(tmp_path):
+    d = dashboard(bare(tmp_path))
+    filters = next(o for card in d.box.children for o in getattr(card, 'children', ()) if d.range in getattr(o, 'children', ()))
+    assert filters.layout.flex_flow == 'row wrap' and {o.layout.flex for o in d.shown.values()} == {'0 0 auto'}
+
+def test_a_crash_has_no_block(repo):
+    d = dashboard(repo)
+    d.select(4)
+    assert '---' not in d.one.value and '<pre>' not in d.one.value and block_of(dict(block=dict(rmse=.5))).startswith('<pre>---')
 
 def finished(d): return lab.until(lambda: (d.beat(BEAT), not d.tinker.go.disabled)[1], 60)
 
@@ -187,6 +283,29 @@ def test_tinker_touches_nothing(repo):
     assert r.record['clock']['budget'] == .5 and state(repo) == before
     d.tinker.run.close()
     assert not where.exists() and not processes_of(nonce)
+
+def test_tinker_shows_what_it_runs(copy):
+    "A knob that was moved stays, every other follows the canvas, and the run says how it differs"
+    d = dashboard(copy)
+    d.tinker.knobs['DEGREE'].value = 5
+    lab.edit(copy, 'STEPS = 100', 'STEPS = 200') if 'STEPS = 100' in (copy/'canvas.ipynb').read_text() else lab.edit(copy, 'STEPS = 300', 'STEPS = 200')
+    d.beat(BEAT)
+    assert d.tinker.knobs['STEPS'].value == 200 and d.tinker.knobs['DEGREE'].value == 5
+    lab.edit(copy, 'STEPS = 200', 'STEPS = 250')
+    d.tinker.seconds.value = .3
+    d.tinker.start() # before a beat saw the canvas
+    assert d.tinker.knobs['STEPS'].value == 250 and d.tinker.what == 'DEGREE 3 -> 5'
+    finished(d)
+    assert d.tinker.said.value.count('DEGREE 3') == 1 and 'not an experiment' in d.tinker.said.value
+    d.tinker.run.close()
+
+def test_short_runs_of_dead_processes_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+    dead = subprocess.Popen(['true'])
+    dead.wait()
+    for n in (dead.pid, os.getpid()): (tmp_path/f'autoresearch-tinker-{n}-abc').mkdir()
+    sweep_short_runs()
+    assert [d.name for d in tmp_path.iterdir()] == [f'autoresearch-tinker-{os.getpid()}-abc']
 
 def test_tinker_is_stopped_by_hand_and_by_an_experiment(copy):
     lab.edit(copy, 'budget.step()\\n', 'budget.step(); time.sleep(.05)\\n')
