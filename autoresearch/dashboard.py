@@ -4,15 +4,14 @@
 
 # %% auto #0
 __all__ = ['AXES', 'CSS', 'PULSE', 'TABLE', 'COLUMNS', 'NUMBERS', 'FORMATS', 'BOX', 'TRACES', 'PAGE', 'TEMPLATE', 'POLICY',
-           'needs', 'tags', 'session_profile', 'Feed', 'joined', 'axis', 'in_browser', 'records', 'view', 'look',
-           'picture', 'frontier_picture', 'as_text', 'hover', 'labels', 'loss_picture', 'curve', 'show_loss', 'morning',
-           'ago', 'is_fresh', 'tiles', 'under_way', 'now_html', 'diff_of', 'facts', 'log_of', 'block_of', 'scratch',
+           'needs', 'tags', 'session_profile', 'Feed', 'axis', 'in_browser', 'records', 'view', 'look', 'picture',
+           'frontier_picture', 'as_text', 'hover', 'labels', 'loss_picture', 'curve', 'show_loss', 'morning', 'ago',
+           'is_fresh', 'tiles', 'under_way', 'now_html', 'diff_of', 'facts', 'log_of', 'block_of', 'scratch',
            'sweep_short_runs', 'ShortRun', 'knob', 'Tinker', 'Dashboard', 'legend', 'notebook_link', 'top_html',
            'page_notebook', 'lay_files', 'executed', 'server', 'free_port', 'ar_dashboard']
 
 # %% ../nbs/09_dashboard.ipynb #imports
-import html, json, math, os, re, secrets, shutil, socket, sys, tempfile, threading, time
-from collections import defaultdict, deque
+import html, json, math, os, re, secrets, shutil, socket, tempfile, threading, time
 from datetime import datetime, timedelta
 from functools import lru_cache
 from importlib.util import find_spec
@@ -22,9 +21,9 @@ from fastcore.basics import patch
 from fastcore.script import call_parse
 from .contract import Profile, SettingsError, _short, final_block, get_profile, read_settings
 from .cells import diff_html
-from .ledger import COLORS, DARK, STATUSES, Ledger, LedgerError, _chosen, _limits, _spread, efforts, frontier
-from .ratchet import Refused, Session, current_tag, experiment_runs, log_lines, running, told
-from .run import is_number, kill_run, pace, project, read_json, read_notes, run_experiment
+from .ledger import COLORS, DARK, STATUSES, Ledger, _chosen, _limits, _spread, efforts, frontier
+from .ratchet import Refused, Session, current_tag, experiment_runs, ledger_path, log_lines, profile_then, running, told
+from .run import is_number, kill_run, notes_of, pace, project, read_json, read_notes, run_experiment
 from .search import SearchError, apply, meaning, read_constants, values_after, violation, written
 
 # %% ../nbs/09_dashboard.ipynb #needs
@@ -53,12 +52,9 @@ def session_profile(
     "The profile of a session, from its base commit, else from today's settings. Raises `SettingsError`."
     state = read_json(p.root/p.runs/tag/'state.json') if tag else {}
     if not isinstance(name := state.get('profile'), str): return p
-    text = session.file(state.get('base'), 'settings.ini') if session else None
-    if text is None: return get_profile(name, p.root/'settings.ini')
-    with tempfile.TemporaryDirectory() as tmp:
-        Path(tmp, 'settings.ini').write_bytes(text)
-        then = vars(get_profile(name, f'{tmp}/settings.ini'))
-    return Profile(name, {**{k: v for k,v in then.items() if k != 'name'}, 'root': p.root, 'runs': p.runs})
+    then = profile_then(session, name) if session else None
+    if then is None: return get_profile(name, p.root/'settings.ini')
+    return Profile(name, {**{k: v for k,v in vars(then).items() if k != 'name'}, 'root': p.root, 'runs': p.runs})
 
 # %% ../nbs/09_dashboard.ipynb #feed
 class Feed:
@@ -76,17 +72,7 @@ class Feed:
         self.seen,self.runs,self.notes,self.rows,self.damaged,self.mark = {}, [], [], [], [], None
 
     @property
-    def ledger(self): # at the top while the TAG is the current one, else in its folder
-        top,mine = self.p.root/self.p.ledger, self.dir/self.p.ledger
-        return Ledger(top if current_tag(self.p) == self.tag or not mine.exists() else mine, self.p.metric, self.p.direction, timeout=2.)
-
-# %% ../nbs/09_dashboard.ipynb #joined
-def joined(rows, notes):
-    "For each row the notes of its run, {} where there are none; a commit that ran twice has its notes in order"
-    by = defaultdict(deque)
-    for n in notes:
-        if n.get('status') in STATUSES: by[n['commit'][:7]].append(n)
-    return [by[r.commit].popleft() if by[r.commit] else {} for r in rows]
+    def ledger(self): return Ledger(ledger_path(self.p, self.tag), self.p.metric, self.p.direction, timeout=2.)
 
 # %% ../nbs/09_dashboard.ipynb #feed-poll
 @patch
@@ -108,7 +94,7 @@ def poll(self:Feed)->bool: # Has anything changed?
     self.rows,self.damaged = self.ledger.read(warn=False)
     self.f = frontier(self.rows, self.p.direction)
     self.runs = [self.seen[d] for d in sorted(self.seen, key=lambda d: int(d.split('-')[0]))]
-    self.notes,self.mark = joined(self.rows, self.runs), mark
+    self.notes,self.mark = notes_of(self.rows, self.runs), mark
     return True
 
 # %% ../nbs/09_dashboard.ipynb #axes

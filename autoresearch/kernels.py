@@ -286,7 +286,8 @@ def _value(acc, h, rows, ve, tokens, gate, v, M, HK: tl.constexpr, D: tl.constex
 # %% ../nbs/10_kernels.ipynb #heads-product
 def _heads_product(x, scale, w, cos, sin, ve, gate, tokens, q, k, v, r):
     "Fill q, k, v and r: one launch for queries and keys, one for values"
-    (B,T,HQ,D),HK,M = q.shape, k.shape[2], q.shape[0]*q.shape[1]
+    (B,T,HQ,D),HK = q.shape, k.shape[2]
+    M = B*T
     tiles,programs = TensorDescriptor.from_tensor, 2*torch.cuda.get_device_properties(x.device).multi_processor_count
     a,b,o = tiles(x.view(M, -1), [128, 64]), tiles(w, [D, 64]), q # o stands for what a kind does not read
     for kind,h,n,out in ((0, 0, HQ+HK, q), (1 if ve is None else 2, HQ+HK, HK, v)):

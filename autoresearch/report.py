@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['Said', 'literal', 'code_span', 'Part', 'joined', 'prose', 'table', 'many', 'cut', 'fenced', 'folded', 'quoted',
-           'picture', 'find_session', 'ledger_of', 'number', 'budgets', 'readable', 'Experiment', 'touched', 'canvases',
-           'before_after', 'Findings', 'collect', 'grouped', 'diff', 'report_cells', 'execute_report', 'pages',
-           'read_summary', 'write_report', 'ar_report']
+           'picture', 'find_session', 'ledger_of', 'budgets', 'Experiment', 'touched', 'canvases', 'before_after',
+           'Findings', 'collect', 'grouped', 'diff', 'report_cells', 'execute_report', 'pages', 'read_summary',
+           'write_report', 'ar_report']
 
 # %% ../nbs/08_report.ipynb #imports
 import base64, html, io, json, math, os, re, subprocess, sys, tempfile, textwrap
-from collections import Counter, defaultdict
+from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,8 +21,8 @@ import autoresearch
 from .contract import SettingsError, get_profile, replacing
 from .cells import _changes, cells_diff, changed_lines, diff_html
 from .ledger import COLORS, DARK, Frontier, Ledger, Row, frontier, one_line, save_figure
-from .ratchet import Refused, Session, answer, current_session, current_tag, told
-from .run import failure, git, pace, read_json
+from .ratchet import Refused, Session, answer, current_session, current_tag, profile_then, told
+from .run import failure, git, is_number, notes_of, pace, read_json
 
 # %% ../nbs/08_report.ipynb #said
 class Said(str):
@@ -162,34 +162,16 @@ def ledger_of(s:Session):
     return s.ledger if current_tag(s.p) == s.tag else Ledger(s.dir/s.p.ledger, s.p.metric, s.p.direction)
 
 # %% ../nbs/08_report.ipynb #budgets
-def number(v): return isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)
-
 def budgets(
     s:Session # Any, past or present
 )->str: # All that its runs had, or are to have; 'unknown' where neither a record nor git says
     "The budget of a session, in words"
     clocks = [c for d in s.run_dirs() if isinstance(c := read_json(d/'record.json').get('clock'), dict)]
-    found = {(c['budget'], 'steps' if c.get('kind') == 'steps' else 'seconds of training') for c in clocks if number(c.get('budget'))}
-    if not found and (data := s.file(s.base, 'settings.ini')):
-        with tempfile.TemporaryDirectory() as tmp, suppress(SettingsError): # an old commit's may lack what is asked for today
-            (ini := Path(tmp)/'settings.ini').write_bytes(data)
-            found = {(get_profile(s.p.name, ini).time_budget, 'seconds of training')}
+    found = {(c['budget'], 'steps' if c.get('kind') == 'steps' else 'seconds of training') for c in clocks if is_number(c.get('budget'))}
+    if not found:
+        with suppress(SettingsError): # an old commit's may lack what is asked for today
+            if then := profile_then(s, s.p.name): found = {(then.time_budget, 'seconds of training')}
     return ' or '.join(f'{b:g} {unit}' for b,unit in sorted(found)) or 'unknown'
-
-# %% ../nbs/08_report.ipynb #readable
-_SHA = re.compile('[0-9a-f]{7,64}')
-
-def readable(
-    notes:dict # Of a run, as they lie there
-)->dict: # What of them can be right
-    "Notes without damaged entries"
-    word,obj,sha = lambda v: isinstance(v, str), lambda v: isinstance(v, dict), lambda v: isinstance(v, str) and bool(_SHA.fullmatch(v))
-    sound = {'class': word, **dict.fromkeys(('status', 'reason', 'by', 'contract'), word), **dict.fromkeys(('commit', 'parent'), sha),
-        **dict.fromkeys(('started', 'time', 'seconds'), number), **dict.fromkeys(('block', 'host'), obj), 'seed': lambda v: number(v) and v == int(v)}
-    res = {k: v for k,v in notes.items() if k not in sound or sound[k](v)}
-    whole = {'class', 'status', 'started', 'time', 'seconds'} <= res.keys()
-    if res.get('class') == 'ok': whole &= number(res.get('block', {}).get('training_seconds'))
-    return res if whole else {k: v for k,v in res.items() if k != 'time'}
 
 # %% ../nbs/08_report.ipynb #experiment
 @dataclass
@@ -253,11 +235,9 @@ class Findings:
 def collect(s:Session)->Findings:
     "Read ledger, runs and git; writes nothing. Raises `LedgerError`."
     rows,damaged = ledger_of(s).read(warn=False)
-    notes,f,at,runs = [readable(n) for n in s.experiments() if isinstance(n, dict)], frontier(rows, s.p.direction), canvases(s), defaultdict(list)
-    for n in notes: runs[n.get('commit', '')[:7], n.get('status')].append(n)
+    notes,f,at = s.experiments(), frontier(rows, s.p.direction), canvases(s)
     res,sign = [], 1 if s.p.direction == 'lower' else -1
-    for i,r in enumerate(rows):
-        n = runs[r.commit, r.status].pop(0) if runs[r.commit, r.status] else {}
+    for i,(r,n) in enumerate(zip(rows, notes_of(rows, notes))):
         best = f.running[i-1] if i and not math.isnan(f.running[i-1]) else r.value
         gain = math.nan if r.status == 'crash' else round((best-r.value)*sign, 6) + 0.
         pair = before_after(s, at, r.commit, n.get('parent', ''))

@@ -14,9 +14,8 @@ __all__ = ['SEED', 'PROFILE', 'RUN_DIR', 'DEPTH', 'ASPECT_RATIO', 'HEAD_DIM', 'W
            'weight_decay', 'build_config', 'build', 'halve', 'passes', 'train_step', 'train', 'sample']
 
 # %% ../nbs/02_train.ipynb #imports
-import contextlib, gc, importlib, math, os, time
+import gc, importlib, os, time
 from dataclasses import dataclass
-from functools import partial
 from types import SimpleNamespace
 import torch, torch.nn as nn, torch.nn.functional as F
 from .contract import Budget, Progress, get_profile, peak_flops, report

@@ -35,7 +35,7 @@ def environment(folder, lane):
     return {**os.environ, 'PYTHONPATH': str(folder), 'AUTORESEARCH_PROFILE': 'tiny', **one}
 
 def search(folder, env, pin, sampler, seed, runs):
-    "One session of ar-search: the rows of its ledger, with the seconds each took"
+    "One session of ar-search: the rows of its ledger"
     bin = Path(sys.executable).parent
     for cmd in ([bin/'ar-setup', 'bench'], [bin/'ar-search', '--trials', str(runs-1), '--sampler', sampler, '--seed', str(seed)]):
         subprocess.run([*pin, *cmd], cwd=folder, env=env, check=True, stdout=subprocess.DEVNULL)

@@ -8,9 +8,9 @@ from fastcore.nbio import mk_cell, new_nb
 from autoresearch.cells import cells_diff, changed_lines, diff_html
 from autoresearch.ledger import Row, one_line
 from autoresearch.ratchet import Refused
-from autoresearch.report import (Said, budgets, code_span, collect, cut, fenced, find_session, many, read_summary, readable, report_cells, table,
+from autoresearch.report import (Said, budgets, code_span, collect, cut, fenced, find_session, many, read_summary, report_cells, table,
     touched)
-from autoresearch.run import pace, project, read_json
+from autoresearch.run import pace, project, read_json, read_notes
 from lab import TAG, ROOT, ar, commit, edit, example, git, rows, run, setup, sh, until
 
 HOSTILE = 'degree | nine \\| <script>alert(1)</script> <img src=x onerror=y> @torvalds #1 `x``y` &lt;'
@@ -267,11 +267,14 @@ def test_damaged_notes(copy):
 
 @pytest.mark.parametrize('key', ['class', 'status', 'commit', 'parent', 'reason', 'started', 'time', 'seconds', 'block', 'host', 'seed', 'by', 'contract'])
 @pytest.mark.parametrize('value', [None, 5, 'x', [1], {}, True, float('nan')], ids=str)
-def test_readable(key, value):
+def test_notes_of_any_kind(tmp_path, key, value):
     "Whatever stands in one entry, pace and the report's sums can be reckoned"
+    def believed(notes):
+        (tmp_path/'experiment.json').write_text(json.dumps(notes))
+        return read_notes(tmp_path/'experiment.json')
     whole = {'class': 'ok', 'status': 'keep', 'commit': 'c98bdca', 'started': 1., 'time': 3., 'seconds': 2., 'block': dict(training_seconds=1.), 'seed': 42}
-    assert readable(whole) == whole
-    n = readable({**whole, key: value})
+    assert believed(whole) == whole
+    n = believed({**whole, key: value})
     assert set(n) <= {*whole, key} and pace([n, whole], now=9.)['experiments'] == 1 + ('time' in n)
     assert isinstance(n.get('commit', ''), str) and isinstance(n.get('host', {}), dict) and isinstance(n.get('reason', ''), str)
 

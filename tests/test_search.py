@@ -104,10 +104,10 @@ def test_an_agent_and_the_search_take_turns(lab):
     assert len(rows(lab)) == 6 and all_by(lab)[2:4] == ['', '']
     tried,r = search.history(session(lab)), rows(lab)
     assert [t.number for t in tried][:3] == [0, 1, 2]
-    if r[3][3] == 'keep': # what code gained is taken out, so values before and after compare
-        kept = [float(o[1]) for o in r[:3] if o[3] == 'keep'][-1]
-        later = next(t for t in tried if t.number == 4)
-        assert later.value == pytest.approx(float(r[4][1]) - (float(r[3][1])-kept), abs=2e-6)
+    assert r[3][3] == 'keep' # what code gained is taken out, so values before and after compare
+    kept = [float(o[1]) for o in r[:3] if o[3] == 'keep'][-1]
+    later = next(t for t in tried if t.number == 4)
+    assert later.value == pytest.approx(float(r[4][1]) - (float(r[3][1])-kept), abs=2e-6)
     monotone(lab)
 
 def test_level_of_new_code(lab):
