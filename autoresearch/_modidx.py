@@ -533,6 +533,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'autoresearch.run._execute': ('run.html#_execute', 'autoresearch/run.py'),
                                   'autoresearch.run._follow': ('run.html#_follow', 'autoresearch/run.py'),
                                   'autoresearch.run._is_commit': ('run.html#_is_commit', 'autoresearch/run.py'),
+                                  'autoresearch.run._skip_grammar': ('run.html#_skip_grammar', 'autoresearch/run.py'),
                                   'autoresearch.run.cell_frames': ('run.html#cell_frames', 'autoresearch/run.py'),
                                   'autoresearch.run.classify': ('run.html#classify', 'autoresearch/run.py'),
                                   'autoresearch.run.distrust': ('run.html#distrust', 'autoresearch/run.py'),

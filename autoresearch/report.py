@@ -22,7 +22,7 @@ from .contract import SettingsError, get_profile, replacing
 from .cells import _changes, cells_diff, changed_lines, diff_html
 from .ledger import COLORS, DARK, Frontier, Ledger, Row, frontier, one_line, save_figure
 from .ratchet import Refused, Session, answer, current_session, current_tag, profile_then, told
-from .run import failure, git, is_number, notes_of, pace, read_json
+from .run import _skip_grammar, failure, git, is_number, notes_of, pace, read_json
 
 # %% ../nbs/08_report.ipynb #said
 class Said(str):
@@ -275,6 +275,7 @@ def report_cells():
 # %% ../nbs/08_report.ipynb #execute-report
 def execute_report(s:Session, summary:str=''):
     "The report's cells, run over a session. Raises `Refused` naming the cell that failed."
+    _skip_grammar()
     import nbformat
     parameters = json.dumps(dict(TAG=s.tag, PROFILE=s.p.name, ROOT=str(s.p.root), SUMMARY=summary))
     with tempfile.TemporaryDirectory() as tmp:

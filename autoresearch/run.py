@@ -8,7 +8,7 @@ __all__ = ['OUTCOMES', 'Result', 'processes_of', 'kill_run', 'read_json', 'is_nu
            'next_run_dir', 'write_notes', 'pace', 'project', 'link_log']
 
 # %% ../nbs/04_run.ipynb #imports
-import ctypes, json, math, os, re, secrets, signal, subprocess, sys, time
+import asyncio, ctypes, json, math, os, re, secrets, signal, subprocess, sys, time
 from collections import defaultdict, deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,16 +46,22 @@ class Result:
         return head + (f'\n\n```\n{final_block(self.block)}\n```' if self.block else '')
 
 # %% ../nbs/04_run.ipynb #execute
+def _skip_grammar(): sys.modules.setdefault('rfc3987_syntax', None) # None: an import fails
+
 def _execute(notebook, run_dir, parameters, cwd):
     "Run in the child process: papermill over `notebook`, its output and any traceback to stdout and stderr"
+    from jupyter_client import AsyncKernelManager
+    kernel = AsyncKernelManager(kernel_name='python3')
+    asyncio.run(kernel.start_kernel(cwd=cwd, extra_arguments=['--HistoryManager.hist_file=:memory:']))
+    _skip_grammar()
     import papermill
     try:
         papermill.execute_notebook(notebook, f'{run_dir}/run.ipynb', json.loads(parameters), kernel_name='python3', language='python', progress_bar=False,
-            cwd=cwd, stdout_file=sys.stdout, stderr_file=sys.stderr, coalesce_streams=True, autosave_cell_every=10,
-            shutdown_kernel='immediate') # all that counts is written by then, and CUDA takes seconds to say goodbye
+            cwd=cwd, stdout_file=sys.stdout, stderr_file=sys.stderr, coalesce_streams=True, autosave_cell_every=10, km=kernel)
     except papermill.PapermillExecutionError as e:
         print(re.sub(r'\x1b\[[0-9;]*m', '', '\n'.join(e.traceback)), file=sys.stderr)
         sys.exit(1)
+    finally: asyncio.run(kernel.shutdown_kernel(now=True)) # all that counts is written by then, and CUDA takes seconds to say goodbye
 
 # %% ../nbs/04_run.ipynb #processes-of
 def processes_of(

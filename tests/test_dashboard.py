@@ -192,16 +192,15 @@ def test_odd_curves(copy, text):
     f.write_text('{"curve": [[1, 2], [0, 0.5, 3.0]]}')
     assert curve(f.parent) == [[.5], [3.]]
 
-@pytest.mark.parametrize('bad', [dict(commit=None), dict(commit=5), dict(seconds=None), dict(time='noon'), dict(started=[]), dict(block=None), dict(dir=7), dict(parent={})], ids=str)
-def test_damaged_notes_are_no_notes(copy, bad):
-    for f in sorted((copy/'runs').rglob('experiment.json'))[1:3]:
-        n = {**json.loads(f.read_text()), **bad}
-        f.write_text(json.dumps({k: v for k,v in n.items() if v is not None or k in ('seconds', 'block')}))
-    d = dashboard(copy)
-    for kind in AXES: d.axis.value = kind
-    assert [bool(n) for n in d.feed.notes] == [True, False, False, True] and len(d.feed.rows) == 4
-    d.select(2)
-    assert 'No folder' in d.log.value
+def test_damaged_notes_are_no_notes(copy):
+    whole = {f: json.loads(f.read_text()) for f in sorted((copy/'runs').rglob('experiment.json'))[1:3]}
+    for bad in [dict(commit=None), dict(commit=5), dict(seconds=None), dict(time='noon'), dict(started=[]), dict(block=None), dict(dir=7), dict(parent={})]:
+        for f,n in whole.items(): f.write_text(json.dumps({k: v for k,v in {**n, **bad}.items() if v is not None or k in ('seconds', 'block')}))
+        d = dashboard(copy)
+        for kind in AXES: d.axis.value = kind
+        assert [bool(n) for n in d.feed.notes] == [True, False, False, True] and len(d.feed.rows) == 4, bad
+        d.select(2)
+        assert 'No folder' in d.log.value, bad
     assert 'report.html' in lab.ar(copy, 'ar-report').stdout
 
 def test_a_fault_at_the_start_is_said_and_recovered_from(copy):
