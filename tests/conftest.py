@@ -2,3 +2,7 @@
 import os
 os.environ['AUTORESEARCH_PROFILE'] = 'tiny'
 os.environ.setdefault('PYDEVD_DISABLE_FILE_VALIDATION', '1')
+
+LONGEST = ['test_ratchet', 'test_search', 'test_report', 'test_browser', 'test_run', 'test_train', 'test_docs'] # handed out first, or one process waits for the other
+
+def pytest_collection_modifyitems(items): items.sort(key=lambda o: LONGEST.index(o.path.stem) if o.path.stem in LONGEST else len(LONGEST))

@@ -255,7 +255,7 @@ def kill_at_a_time(job):
         else: pid = forked(root, supervised(None if real else lab/f'run-{kind}'), log)
         number = 1 if kind == 'baseline' else 2
         if real: until(lambda: list((root/'runs'/TAG).glob(f'{number:03d}-*/run.log')))
-        time.sleep(rng.random()*(1.8 if real else .3))
+        time.sleep(rng.random()*(1.2 if real else .3))
         try: os.killpg(pid, signal.SIGKILL) if seed % 2 else os.kill(pid, signal.SIGKILL)
         except ProcessLookupError: what = 'too late'
         if cli: follower.wait(20)
