@@ -368,8 +368,8 @@ def _build_stores(profile, tok, workers):
     if not todo: return
     before = mp.active_children()
     with ProcessPoolExecutor(min(workers or os.cpu_count(), len(todo)), mp.get_context('spawn'), start_worker) as pool:
-        jobs = [pool.submit(build_store, (shard_path(profile, i), _stem(profile, i), cache_dir(profile)/'tokenizer')) for i in todo]
-        try:
+        try: # also around `submit`, which finds the pool broken if a process dies that early
+            jobs = [pool.submit(build_store, (shard_path(profile, i), _stem(profile, i), cache_dir(profile)/'tokenizer')) for i in todo]
             for job in _bar(as_completed(jobs), total=len(jobs), desc='tokenizing', unit='shard'): job.result()
         except BaseException as e: # also Ctrl-C: stop the others in the middle, what is half done has no name yet
             for child in set(mp.active_children()) - set(before): child.terminate()
