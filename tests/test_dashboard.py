@@ -308,6 +308,7 @@ def test_short_runs_of_dead_processes_are_removed(tmp_path, monkeypatch):
 
 def test_tinker_is_stopped_by_hand_and_by_an_experiment(copy):
     lab.edit(copy, 'budget.step()\\n', 'budget.step(); time.sleep(.05)\\n')
+    lab.edit(copy, '"evaluate(coefs)', '"time.sleep(5); evaluate(coefs)') # so that the experiment is still there to be stopped
     d = dashboard(copy)
     for way in ('hand', 'experiment'):
         d.tinker.seconds.value = 10
