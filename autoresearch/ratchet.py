@@ -24,7 +24,7 @@ import autoresearch
 from .contract import Profile, get_profile, hash_files, write_json
 from .cells import parse_cells
 from .ledger import Ledger, LedgerError, Row, one_line, parse_row
-from .run import (OUTCOMES, Result, classify, failure, git, kill_run, link_log, next_run_dir, pace, plain, progress_bar, read_json, read_notes,
+from .run import (OUTCOMES, Result, classify, compile_packages, failure, git, kill_run, link_log, next_run_dir, pace, plain, progress_bar, read_json, read_notes,
     run_experiment, verdict, write_notes)
 
 # %% ../nbs/06_ratchet.ipynb #refused
@@ -149,6 +149,7 @@ def ar_setup(
     "Begin a session: a branch autoresearch/TAG, an empty ledger, a check that the data is there"
     with told(): 
         with locked(get_profile(profile)): s = setup(get_profile(profile), tag)
+        compile_packages()
         print(f'on branch {s.branch}, base {s.base[:7]}, profile {s.p.name}; next: ar-run -m "baseline"')
 
 # %% ../nbs/06_ratchet.ipynb #changed-files

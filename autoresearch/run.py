@@ -4,14 +4,17 @@
 
 # %% auto #0
 __all__ = ['OUTCOMES', 'Result', 'processes_of', 'kill_run', 'read_json', 'is_number', 'read_notes', 'notes_of', 'progress_bar',
-           'distrust', 'overtime', 'failure', 'plain', 'cell_frames', 'classify', 'run_experiment', 'git', 'verdict',
-           'next_run_dir', 'write_notes', 'pace', 'project', 'link_log']
+           'distrust', 'overtime', 'failure', 'plain', 'cell_frames', 'classify', 'compile_packages', 'run_experiment',
+           'git', 'verdict', 'next_run_dir', 'write_notes', 'pace', 'project', 'link_log']
 
 # %% ../nbs/04_run.ipynb #imports
-import asyncio, ctypes, json, math, os, re, secrets, signal, subprocess, sys, time
+import asyncio, ctypes, importlib.util, json, math, os, re, secrets, signal, subprocess, sys, time
 from collections import defaultdict, deque
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, median
 from .contract import Profile, final_block, get_profile, write_json
@@ -233,6 +236,27 @@ def classify(
     if not record: return ('error', last, {}) if code else ('no-metric', 'no record.json', {})
     if why := distrust(record, profile, nonce, contract): return 'untrusted', why, {}
     return ('error', last, {}) if code else ('ok', '', record)
+
+# %% ../nbs/04_run.ipynb #uncompiled
+def _uncompiled(name):
+    "Files of a package that have no bytecode, where it can be written"
+    try: spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError): return []
+    files = Path(spec.origin).parent.rglob('*.py') if spec and spec.submodule_search_locations and spec.origin else []
+    return [f for f in files if not Path(importlib.util.cache_from_source(f)).exists() and os.access(f.parent, os.W_OK)]
+
+# %% ../nbs/04_run.ipynb #compile-packages
+def compile_packages(
+    names:tuple=('torch', 'triton', 'sympy'), # What an experiment imports most of; those not installed are passed over
+    few:int=100 # So many files without bytecode are let be: some test files can't be compiled
+)->int: # Files compiled
+    "Compile the packages whose installer did not, in parallel, with a progress bar"
+    todo = [f for name in names for f in _uncompiled(name)]
+    if len(todo) <= few: return 0
+    from compileall import compile_file
+    from tqdm import tqdm
+    with ProcessPoolExecutor(mp_context=get_context('spawn')) as pool:
+        return sum(tqdm(pool.map(partial(compile_file, quiet=2), todo, chunksize=16), total=len(todo), disable=None, desc='bytecode', unit='file'))
 
 # %% ../nbs/04_run.ipynb #run-env
 def _command(notebook, run_dir, profile, seed, code, nonce):

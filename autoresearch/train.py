@@ -7,17 +7,20 @@ __all__ = ['SEED', 'PROFILE', 'RUN_DIR', 'DEPTH', 'ASPECT_RATIO', 'HEAD_DIM', 'W
            'DEVICE_BATCH_SIZE', 'EMBEDDING_LR', 'UNEMBEDDING_LR', 'MATRIX_LR', 'SCALAR_LR', 'WEIGHT_DECAY',
            'ADAM_BETAS', 'WARMUP_RATIO', 'WARMDOWN_RATIO', 'FINAL_LR_FRAC', 'profile', 'FA3_HUB', 'ATTENTIONS', 'PLAIN',
            'FUSED', 'GATE_CHANNELS', 'POLAR_EXPRESS', 'pick_device', 'compute_dtype', 'maybe_compile', 'keep_compiled',
-           'band', 'band_mask', 'sdpa', 'flex', 'need_hopper', 'fa3_hub', 'fa3', 'choose_attention', 'GPTConfig',
-           'norm', 'rope_tables', 'rope', 'heads', 'relu2_mlp', 'softcap_loss', 'softcap', 'choose_operators',
-           'Attention', 'MLP', 'Block', 'GPT', 'init_weights', 'count_params', 'flops_per_token', 'adamw_step',
-           'orthogonalize', 'muon_step', 'param_groups', 'MuonAdamW', 'step_muon', 'lr_multiplier', 'muon_momentum',
-           'weight_decay', 'build_config', 'build', 'halve', 'passes', 'train_step', 'train', 'sample']
+           'key_compiled', 'band', 'band_mask', 'sdpa', 'flex', 'need_hopper', 'fa3_hub', 'fa3', 'choose_attention',
+           'GPTConfig', 'norm', 'rope_tables', 'rope', 'heads', 'relu2_mlp', 'softcap_loss', 'softcap',
+           'choose_operators', 'Attention', 'MLP', 'Block', 'GPT', 'init_weights', 'count_params', 'flops_per_token',
+           'adamw_step', 'orthogonalize', 'muon_step', 'param_groups', 'MuonAdamW', 'step_muon', 'lr_multiplier',
+           'muon_momentum', 'weight_decay', 'build_config', 'build', 'halve', 'passes', 'train_step', 'train', 'sample']
 
 # %% ../nbs/02_train.ipynb #imports
-import gc, importlib, os, time
+import gc, hashlib, importlib, os, threading, time
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 import torch, torch.nn as nn, torch.nn.functional as F
+from torch._functorch import config as functorch
+from torch._library.custom_ops import OPDEFS
 from .contract import Budget, Progress, get_profile, peak_flops, report
 from .prepare import cache_dir, evaluate_bpb, get_tokenizer, make_dataloader
 from . import kernels
@@ -70,9 +73,15 @@ def maybe_compile(f, device):
     "Compile where a compiler pays: on CUDA. The tiny profile trains for less time than a CPU compilation takes."
     return torch.compile(f, dynamic=False) if device.type == 'cuda' else f
 
+# %% ../nbs/02_train.ipynb #keep
 def keep_compiled(folder):
     "Where the compilers of this process keep what they make, so that the next experiment does not pay again for what did not change"
     for name,sub in dict(TORCHINDUCTOR_CACHE_DIR='inductor', TRITON_CACHE_DIR='triton').items(): os.environ.setdefault(name, f'{folder}/{sub}')
+
+def key_compiled(device):
+    "What the compiler's cache must tell apart, and may not hold"
+    torch.compiler.config.cache_key_tag = f'{compute_dtype(device)} {hashlib.sha256(Path(kernels.__file__).read_bytes()).hexdigest()}'
+    functorch.enable_autograd_cache = not any(o._init_fn.__module__ == __name__ for o in OPDEFS.values())
 
 # %% ../nbs/02_train.ipynb #band
 def band(i, j, window):
@@ -266,13 +275,12 @@ class GPT(nn.Module):
 
     def autocast(self, x): return torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
-    def losses(self, x, y):
-        with self.autocast(x): return self.ops.loss(self.stream(x), self.lm_head.weight, y)
+    def losses(self, x, y): return self.ops.loss(self.stream(x), self.lm_head.weight, y)
 
     def forward(self, x, y=None, reduction='mean'):
         if y is None:
             with self.autocast(x): return softcap(self.lm_head(self.stream(x)))
-        with torch.set_grad_enabled(self.compiled or torch.is_grad_enabled()): # evaluation runs what training compiled
+        with self.autocast(x), torch.set_grad_enabled(self.compiled or torch.is_grad_enabled()): # evaluation runs what training compiled
             mean,each = self.losses(x, y)
         return mean if reduction == 'mean' else each
 
@@ -413,6 +421,7 @@ def build(seed=SEED):
     print(f'{profile.name} on {device.type}, attention {attention.name}, operators {ops.name}', *attention.passed, *([why] if why else []), sep='; ')
     with device: model = GPT(c, attention, ops).init_weights(device)
     keep_compiled(cache_dir(profile)/'compiled')
+    key_compiled(device)
     model.losses,model.compiled = maybe_compile(model.losses, device), device.type == 'cuda'
     tokens = DEVICE_BATCH_SIZE*profile.max_seq_len
     tokenizer = get_tokenizer(profile)

@@ -4,7 +4,7 @@ from pathlib import Path
 import nbformat, psutil, pytest
 from autoresearch.contract import get_profile
 from autoresearch.prepare import prepare
-from autoresearch.run import Result, run_experiment
+from autoresearch.run import Result, compile_packages, run_experiment
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -125,3 +125,15 @@ def test_interrupted_leaves_no_kernel(tmp_path):
     p.send_signal(2)
     p.wait(5)
     assert not [k for k in kids if psutil.pid_exists(k)] or not running()
+
+def test_bytecode_is_made_where_it_is_missing(tmp_path, monkeypatch):
+    pkg = tmp_path/'packed'
+    (pkg/'deep').mkdir(parents=True)
+    for i in range(12): (pkg/('deep' if i % 2 else '.')/f'm{i}.py').write_text(f'x = {i}')
+    (pkg/'__init__.py').write_text('')
+    (pkg/'broken.py').write_text('x = = 1')
+    monkeypatch.syspath_prepend(tmp_path)
+    names = ('packed', 'not_there', 'packed.not_there', 'json.decoder')
+    assert compile_packages(names, few=50) == 0 and not list(pkg.rglob('*.pyc'))
+    assert compile_packages(names, few=3) == 13 and len(list(pkg.rglob('*.pyc'))) == 13
+    assert compile_packages(names, few=3) == 0, 'what cannot be compiled is not tried for ever'

@@ -1,5 +1,6 @@
 """The canvas' starting line: attention, optimizer, positions and determinism, against references."""
-import copy, math, os, subprocess, sys
+import copy, json, math, os, shutil, subprocess, sys
+from pathlib import Path
 import pytest, torch
 import torch.nn.functional as F
 from autoresearch.contract import Budget, get_profile
@@ -7,6 +8,7 @@ from autoresearch.prepare import prepare
 from autoresearch import train as t
 
 CPU = torch.device('cpu')
+ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope='session')
 def data(): prepare(get_profile('tiny'))
@@ -200,8 +202,54 @@ def test_after_halving_no_batch_is_learned_twice(data, monkeypatch):
     half = t.DEVICE_BATCH_SIZE//2
     assert sizes == [2*half] + 8*[half] and len(rows.unique(dim=0)) == len(rows)
 
-def test_compiled_code_is_kept_in_the_cache(monkeypatch, tmp_path):
-    for name in ('TORCHINDUCTOR_CACHE_DIR', 'TRITON_CACHE_DIR'): monkeypatch.delenv(name, raising=False)
+@pytest.fixture
+def keep(monkeypatch, tmp_path):
+    "Calls `keep_compiled`; settings and environment are put back"
+    for name in ('TORCHINDUCTOR_CACHE_DIR', 'TRITON_CACHE_DIR'):
+        monkeypatch.setenv(name, 'so that it is put back')
+        monkeypatch.delenv(name)
+    with torch.compiler.config.patch(cache_key_tag=''), t.functorch.patch(enable_autograd_cache=False): yield lambda: (t.keep_compiled(tmp_path), t.key_compiled(CPU))
+
+def test_compiled_code_is_kept_in_the_cache(keep, monkeypatch, tmp_path):
     monkeypatch.setenv('TRITON_CACHE_DIR', 'mine')
-    t.keep_compiled(tmp_path)
+    keep()
     assert os.environ['TORCHINDUCTOR_CACHE_DIR'] == f'{tmp_path}/inductor' and os.environ['TRITON_CACHE_DIR'] == 'mine'
+    assert torch.compiler.config.cache_key_tag.startswith('torch.float32 ') and len(torch.compiler.config.cache_key_tag) == 14+64
+
+def test_the_folder_is_named_before_the_compiler_is_imported():
+    "Cell by cell up to the build, in a process of its own: with no folder named, the compiler's import names one of its own"
+    cells = [''.join(c['source']) for c in json.loads((ROOT/'nbs/02_train.ipynb').read_text())['cells'] if c['cell_type'] == 'code']
+    upto = next(i for i,c in enumerate(cells) if 'def build(' in c)
+    code = '\n'.join(cells[:upto]) + "\nimport torch._inductor.compile_fx\nassert os.environ['TORCHINDUCTOR_CACHE_DIR'] == str(cache_dir(profile)/'compiled/inductor')"
+    env = {k: v for k,v in os.environ.items() if k not in ('TORCHINDUCTOR_CACHE_DIR', 'TRITON_CACHE_DIR')}
+    r = subprocess.run([sys.executable, '-c', code], cwd=ROOT, env={**env, 'PYTHONPATH': str(ROOT)}, capture_output=True, text=True)
+    assert r.returncode == 0, r.stderr
+
+def test_operators_of_the_canvas_are_compiled_anew(keep):
+    "The cache does not see what the gradient of an operator does"
+    keep()
+    assert t.functorch.enable_autograd_cache
+    def twice(x: torch.Tensor) -> torch.Tensor: return 2*x
+    twice.__module__ = t.__name__
+    own = torch.library.custom_op('autoresearch_test::twice', twice, mutates_args=())
+    keep()
+    assert not t.functorch.enable_autograd_cache
+    del t.OPDEFS[own._qualname]
+
+@pytest.mark.skipif(not shutil.which('g++'), reason='the compiler for CPUs needs g++')
+def test_the_second_compilation_finds_the_first(keep):
+    "Forward and backward come out of the cache: nothing in the compiled function is beyond what it can hold"
+    from torch._dynamo.utils import counters
+    keep()
+    c,x,grads = t.GPTConfig(64, 256, 1, 2, 2, 128, 'L'), torch.arange(128).view(2, 64), []
+    for _ in range(2):
+        torch._dynamo.reset()
+        counters.clear()
+        torch.manual_seed(0)
+        model = t.GPT(c, t.choose_attention(CPU), t.FUSED).init_weights(CPU)
+        model.losses = torch.compile(model.losses, dynamic=False)
+        model(x, x).backward()
+        grads.append(model.blocks[0].attn.c_v.weight.grad)
+        seen = {k: v for k,v in counters['aot_autograd'].items() if k.startswith('autograd_cache')}
+        assert not seen.get('autograd_cache_bypass'), seen
+    assert seen == dict(autograd_cache_hit=1) and torch.equal(*grads), seen
