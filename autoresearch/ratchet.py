@@ -43,7 +43,8 @@ class Session:
     def __init__(self, p, tag):
         self.p,self.tag,self.branch,self.dir = p, tag, f'autoresearch/{tag}', p.root/p.runs/tag
         self.ref,self.journal = f'refs/heads/{self.branch}', self.dir/'journal.json'
-        self.state = read_json(self.dir/'state.json')
+        state = read_json(self.dir/'state.json') # tag, base, profile, created
+        self.state = state if all(isinstance(state.get(k), str) for k in ('base', 'profile')) else {}
         self.top = git('rev-parse', '--show-prefix', cwd=p.root) # where settings.ini stands in the repository, '' for its top
 
     @property
@@ -104,7 +105,7 @@ def current_session(
     except RuntimeError: raise Refused('HEAD is detached: git switch autoresearch/TAG, or ar-setup TAG for a new session') from None
     if not branch.startswith('autoresearch/'): raise Refused(f'the branch is {branch}: git switch autoresearch/TAG, or ar-setup TAG for a new session')
     s = Session(p, branch.removeprefix('autoresearch/'))
-    if not s.state: raise Refused(f'{s.dir}/state.json is missing: ar-setup did not make the branch {branch}; ar-setup TAG makes one')
+    if not s.state: raise Refused(f'{s.dir}/state.json is missing or damaged: did ar-setup make the branch {branch}? ar-setup TAG makes one')
     return s
 
 # %% ../nbs/06_ratchet.ipynb #own-ledger

@@ -152,7 +152,7 @@ def find_session(
         if 'not a git repository' in str(e) else str(e)) from None
     s = Session(p, tag.removeprefix('autoresearch/')) if tag else None
     known = ', '.join(sorted(f.parent.name for f in (p.root/p.runs).glob('*/state.json'))) or 'none yet; ar-setup TAG begins one'
-    if s and not s.state: raise Refused(f'no session {tag!r}: {s.dir}/state.json is missing; sessions here: {known}')
+    if s and not s.state: raise Refused(f'no session {tag!r}: {s.dir}/state.json is missing or damaged; sessions here: {known}')
     try: s = s or current_session(profile)
     except Refused as e: raise Refused(f'{e}\nor name the session: ar-report TAG; sessions here: {known}') from None
     return Session(get_profile(s.state['profile'], p.root/'settings.ini'), s.tag)
