@@ -48,8 +48,7 @@ class Session:
         self.top = git('rev-parse', '--show-prefix', cwd=p.root) # where settings.ini stands in the repository, '' for its top
 
     @property
-    def ledger(self):
-        return Ledger(ledger_path(self.p, self.tag), self.p.metric, self.p.direction)
+    def ledger(self): return Ledger(ledger_path(self.p, self.tag), self.p.metric, self.p.direction)
     @property
     def base(self): return self.state['base']
     def git(self, *args): return git(*args, cwd=self.p.root)
