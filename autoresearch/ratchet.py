@@ -512,7 +512,7 @@ def as_left(s:Session, expect):
 def supervise(profile, description, seed, token, by='', expect=''):
     "One experiment from lock to verdict, in a process of its own; returns exit code and lines. `by` names a proposer that is no agent, `expect` what it left"
     p = get_profile(profile)
-    with locked(p, what=f'the experiment {one_line(description)!r}', token=token):
+    with locked(p, what=f'the experiment {one_line(description)!r}', token=token, by=by):
         s = current_session(profile)
         own_ledger(s)
         said = [o] if (o := recover(s)) else []
@@ -665,7 +665,7 @@ def ar_stop(
     with told():
         p = get_profile(profile)
         h,pid = lock_holder(p), searching(p)
-        if pid and ('token' not in h or (running(p) or [{}])[-1].get('by')): answer(0, end_search(p, pid))
+        if pid and ('token' not in h or h.get('by')): answer(0, end_search(p, pid))
         if 'token' not in h: raise Refused('nothing is running')
         os.kill(h['pid'], signal.SIGTERM)
         answer(*(follow(p, 30) or (0, read_json(p.root/p.runs/'last.json').get('lines', []))))

@@ -25,7 +25,7 @@ from .contract import Profile, get_profile, write_json
 from .cells import edit_cell
 from .ledger import STATUSES, LedgerError
 from .ratchet import (Busy, Refused, Session, answer, attend, blob_sha, current_session, experiment_runs, follow, holding, lock_holder,
-    locked, own_ledger, recover, replace, restore, running, start, strip_outputs, told)
+    locked, own_ledger, recover, replace, restore, start, strip_outputs, told)
 from .run import read_json
 
 # %% ../nbs/07_search.ipynb #search-error
@@ -515,7 +515,7 @@ def search(
 # %% ../nbs/07_search.ipynb #close
 def close(s, state, ended):
     "End a search, by Ctrl-C too: nothing of it runs on, no edit of it is left. Returns the closing lines."
-    said,mine = [], experiment_runs(s.p) and ((running(s.p) or [{}])[-1].get('by') or '').startswith(state['name'])
+    said,mine = [], experiment_runs(s.p) and lock_holder(s.p).get('by', '').startswith(state['name'])
     if mine:
         with suppress(ProcessLookupError): # it has just ended
             if pid := lock_holder(s.p).get('pid'): os.kill(pid, signal.SIGTERM)

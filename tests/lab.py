@@ -43,11 +43,11 @@ def edit(root, old, new, canvas='canvas.ipynb'):
 def setup(root, *args, **env): return ar(root, 'ar-setup', TAG, *args, **env)
 def run(root, message='an idea', *args, ok=True, **env): return ar(root, 'ar-run', '-m', message, *args, ok=ok, **env)
 
-def until(test, seconds=20):
+def until(test, seconds=20, every=.02):
     t0 = time.time()
     while time.time()-t0 < seconds:
         if res := test(): return res
-        time.sleep(.02)
+        time.sleep(every)
     raise AssertionError(f'not within {seconds} s')
 
 def sound(root):

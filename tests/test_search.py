@@ -302,6 +302,27 @@ def test_background(lab):
     assert 'a search is at work' not in ar(lab, 'ar-status').stdout and ar(lab, 'ar-stop', ok=False).returncode == 1
     assert sound(lab) == ''
 
+def test_stopped_before_its_experiment_has_begun(lab):
+    "ar-stop while a supervisor has the lock and no more yet: the search ends, not this experiment alone"
+    p = profile(lab)
+    ar(lab, 'ar-search', '--trials', '50', '--background')
+    def caught():
+        h = lock_holder(p)
+        if 'token' not in h or (pid := h['pid']) in seen: return 0
+        seen.add(pid)
+        os.kill(pid, signal.SIGSTOP)
+        if not (lab/'runs'/TAG/'journal.json').exists() and lock_holder(p).get('pid') == pid: return pid
+        os.kill(pid, signal.SIGCONT)
+        return 0
+    seen = set()
+    pid = until(caught, 60, every=.002)
+    stop = subprocess.Popen([BIN/'ar-stop'], cwd=lab, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    time.sleep(1)
+    os.kill(pid, signal.SIGCONT)
+    said = stop.communicate(timeout=60)[0]
+    assert stop.returncode == 0 and 'the search has ended' in said, said
+    assert 'goes on from here' in (lab/'runs'/TAG/'search.log').read_text() and not lock_holder(p) and sound(lab) == ''
+
 def test_run_folders_past_999(lab):
     ar(lab, 'ar-run', '-m', 'baseline')
     d = next((lab/'runs'/TAG).glob('001-*'))
