@@ -288,6 +288,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'autoresearch.kernels.embedding': ('kernels.html#embedding', 'autoresearch/kernels.py'),
                                       'autoresearch.kernels.heads': ('kernels.html#heads', 'autoresearch/kernels.py'),
                                       'autoresearch.kernels.jit': ('kernels.html#jit', 'autoresearch/kernels.py'),
+                                      'autoresearch.kernels.losses_only': ('kernels.html#losses_only', 'autoresearch/kernels.py'),
                                       'autoresearch.kernels.op': ('kernels.html#op', 'autoresearch/kernels.py'),
                                       'autoresearch.kernels.relu2_mlp': ('kernels.html#relu2_mlp', 'autoresearch/kernels.py'),
                                       'autoresearch.kernels.relu2_product': ('kernels.html#relu2_product', 'autoresearch/kernels.py'),

@@ -280,7 +280,8 @@ class GPT(nn.Module):
     def forward(self, x, y=None, reduction='mean'):
         if y is None:
             with self.autocast(x): return softcap(self.lm_head(self.stream(x)))
-        with self.autocast(x), torch.set_grad_enabled(self.compiled or torch.is_grad_enabled()): # evaluation runs what training compiled
+        training = torch.is_grad_enabled()
+        with self.autocast(x), kernels.losses_only(not training), torch.set_grad_enabled(training or self.compiled): # evaluation runs what training compiled
             mean,each = self.losses(x, y)
         return mean if reduction == 'mean' else each
 
@@ -502,13 +503,13 @@ def train(budget:Budget, seed=SEED, run_dir=RUN_DIR):
 @torch.no_grad()
 def sample(run, n=80, temperature=0.8, seed=0):
     "n tokens of text from the model, after BOS"
-    model,T,gen = run.model, run.model.config.sequence_len, torch.Generator().manual_seed(seed)
-    attention,masks = model.attention, model.masks
-    model.attention = choose_attention(run.device, 'sdpa') # one row, uncompiled
+    model,gen = run.model, torch.Generator().manual_seed(seed)
+    T,was = min(n+1, model.config.sequence_len), {o: getattr(model, o) for o in ('attention', 'masks', 'ops', 'cos', 'sin')}
+    model.attention,model.ops,model.cos,model.sin = choose_attention(run.device, 'sdpa'), PLAIN, model.cos[:T], model.sin[:T] # one row, uncompiled
     model.masks = [model.attention.make_mask(T, w) for w in model.config.windows()]
     ids = torch.full((1, T), run.tokenizer.bos_id, device=run.device)
-    for i in range(min(n, T-1)):
+    for i in range(T-1):
         logits = model(ids)[0, i].cpu() / temperature
         ids[0, i+1] = torch.multinomial(logits.softmax(-1), 1, generator=gen).item()
-    model.attention,model.masks = attention, masks
-    return run.tokenizer.decode(ids[0, 1:n+1].tolist())
+    for o,v in was.items(): setattr(model, o, v)
+    return run.tokenizer.decode(ids[0, 1:].tolist())
