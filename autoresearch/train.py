@@ -8,7 +8,7 @@ __all__ = ['SEED', 'PROFILE', 'RUN_DIR', 'DEPTH', 'ASPECT_RATIO', 'HEAD_DIM', 'W
            'ADAM_BETAS', 'WARMUP_RATIO', 'WARMDOWN_RATIO', 'FINAL_LR_FRAC', 'profile', 'FA3_HUB', 'ATTENTIONS', 'PLAIN',
            'FUSED', 'GATE_CHANNELS', 'POLAR_EXPRESS', 'pick_device', 'compute_dtype', 'maybe_compile', 'keep_compiled',
            'key_compiled', 'band', 'band_mask', 'sdpa', 'flex', 'need_hopper', 'fa3_hub', 'fa3', 'choose_attention',
-           'GPTConfig', 'norm', 'rope_tables', 'rope', 'heads', 'relu2_mlp', 'softcap_loss', 'softcap',
+           'GPTConfig', 'norm', 'rope_tables', 'rope', 'heads', 'residual', 'relu2_mlp', 'softcap_loss', 'softcap',
            'choose_operators', 'Attention', 'MLP', 'Block', 'GPT', 'init_weights', 'count_params', 'flops_per_token',
            'adamw_step', 'orthogonalize', 'muon_step', 'param_groups', 'MuonAdamW', 'step_muon', 'lr_multiplier',
            'muon_momentum', 'weight_decay', 'build_config', 'build', 'halve', 'passes', 'train_step', 'train', 'sample']
@@ -186,16 +186,22 @@ def rope(x, cos, sin):
     return torch.cat([a*cos + b*sin, b*cos - a*sin], dim=-1)
 
 # %% ../nbs/02_train.ipynb #operators
-def heads(x, w, cos, sin, n_head, n_kv_head, tokens, by_token, ve=None, w_gate=None):
-    "x (B,T,d) -> q, k turned and normed, v with its value embedding, each (B,T,heads,D)"
+def heads(x, r, w, cos, sin, n_head, n_kv_head, tokens, by_token, ve=None, w_gate=None):
+    "x (B,T,d) -> q, k turned and normed, v with its value embedding, each (B,T,heads,D); and x's link"
     x = norm(x)
     q,k,v = F.linear(x, w).unflatten(-1, (n_head+2*n_kv_head, -1)).split([n_head, n_kv_head, n_kv_head], 2)
     if ve is not None:
         gate = 2*torch.sigmoid(F.linear(x[..., :w_gate.shape[1]], w_gate))
         v = v + gate[..., None]*F.embedding(tokens, ve).view(v.shape)
-    return norm(rope(q, cos, sin)), norm(rope(k, cos, sin)), v.to(q.dtype)
+    return norm(rope(q, cos, sin)), norm(rope(k, cos, sin)), v.to(q.dtype), None
 
-def relu2_mlp(x, w_fc, w_proj): return F.linear(F.relu(F.linear(norm(x), w_fc)).square(), w_proj)
+def residual(x, y, w, link): return x + F.linear(y, w), None
+
+def relu2_mlp(x, r, w_fc, w_proj, mix=None):
+    "x plus its MLP; with `mix`, a of that and b of x0"
+    x = x + F.linear(F.relu(F.linear(norm(x), w_fc)).square(), w_proj)
+    if mix: x = mix[0]*x + mix[1]*mix[2]
+    return x, None
 
 def softcap_loss(x, w, y):
     "Mean cross-entropy in nats, and each token's without a gradient"
@@ -205,10 +211,10 @@ def softcap_loss(x, w, y):
 def softcap(logits): return 15*torch.tanh(logits.float()/15)
 
 # %% ../nbs/02_train.ipynb #choose-operators
-PLAIN = SimpleNamespace(heads=heads, mlp=relu2_mlp, loss=softcap_loss, embedding=lambda tokens, table, _: F.embedding(tokens, table),
-    sort_tokens=lambda tokens: None, name='plain')
-FUSED = SimpleNamespace(heads=kernels.heads, mlp=kernels.relu2_mlp, loss=kernels.softcap_loss, embedding=kernels.embedding,
-    sort_tokens=kernels.sort_tokens, name='fused')
+PLAIN = SimpleNamespace(heads=heads, residual=residual, mlp=relu2_mlp, loss=softcap_loss, embedding=lambda tokens, table, _: F.embedding(tokens, table),
+    sort_tokens=lambda tokens: None, links=lambda x0, b: [None]*len(b), row_scale=lambda x: None, name='plain')
+FUSED = SimpleNamespace(heads=kernels.heads, residual=kernels.residual, mlp=kernels.mlp, loss=kernels.softcap_loss, embedding=kernels.embedding,
+    sort_tokens=kernels.sort_tokens, links=kernels.links, row_scale=lambda x: kernels.row_scale(x.detach()), name='fused')
 
 def choose_operators(device, c):
     "`FUSED` where the kernels run, else `PLAIN`; and why"
@@ -227,27 +233,27 @@ class Attention(nn.Module):
         self.c_proj = nn.Linear(c.n_embd, c.n_embd, bias=False)
         self.ve_gate = nn.Linear(GATE_CHANNELS, c.n_kv_head, bias=False) if has_ve else None
 
-    def forward(self, x, tokens, by_token, ve, angles, attention, mask, ops):
+    def forward(self, x, r, tokens, by_token, ve, angles, attention, mask, ops):
         w = torch.cat([self.c_q.weight, self.c_k.weight, self.c_v.weight])
-        q,k,v = ops.heads(x, w, *angles, *self.heads, tokens, by_token, ve, self.ve_gate.weight if ve is not None else None)
-        return self.c_proj(attention.attend(q, k, v, mask).flatten(2))
+        q,k,v,link = ops.heads(x, r, w, *angles, *self.heads, tokens, by_token, ve, self.ve_gate.weight if ve is not None else None)
+        return ops.residual(x, attention.attend(q, k, v, mask).flatten(2), self.c_proj.weight, link)
 
 # %% ../nbs/02_train.ipynb #mlp
 class MLP(nn.Module):
     def __init__(self, c):
         super().__init__()
         self.c_fc,self.c_proj = nn.Linear(c.n_embd, 4*c.n_embd, bias=False), nn.Linear(4*c.n_embd, c.n_embd, bias=False)
-    def forward(self, x, ops): return ops.mlp(x, self.c_fc.weight, self.c_proj.weight)
+    def forward(self, x, r, mix, ops): return ops.mlp(x, r, self.c_fc.weight, self.c_proj.weight, mix)
 
 # %% ../nbs/02_train.ipynb #block
 class Block(nn.Module):
-    "Attention, then MLP, each norming what it reads of the stream and adding to it"
+    "Attention, then MLP, each norming what it reads of the stream and adding to it; gives the stream mixed for the next layer"
     def __init__(self, c, i):
         super().__init__()
         self.attn,self.mlp = Attention(c, c.has_ve(i)), MLP(c)
-    def forward(self, x, *args, ops):
-        x = x + self.attn(x, *args, ops)
-        return x + self.mlp(x, ops)
+    def forward(self, x, r, mix, *args, ops):
+        x,r = self.attn(x, r, *args, ops)
+        return self.mlp(x, r, mix, ops)
 
 # %% ../nbs/02_train.ipynb #gpt
 class GPT(nn.Module):
@@ -265,12 +271,14 @@ class GPT(nn.Module):
 
     def stream(self, x):
         "What the head reads, (B,T,d)"
-        by_token = self.ops.sort_tokens(x)
-        h = x0 = norm(self.ops.embedding(x, self.wte.weight, by_token))
+        by_token,a,b = self.ops.sort_tokens(x), self.resid_lambdas, self.x0_lambdas
+        x0 = norm(self.ops.embedding(x, self.wte.weight, by_token))
+        mixes = [(*o, x0, link) for *o,link in zip(a[1:], b[1:], self.ops.links(x0, b[1:]))] + [None]
+        h = a[0]*x0 + b[0]*x0
+        r = self.ops.row_scale(h)
         for i,block in enumerate(self.blocks):
-            h = self.resid_lambdas[i]*h + self.x0_lambdas[i]*x0
             ve = self.value_embeds[str(i)].weight if self.config.has_ve(i) else None
-            h = block(h, x, by_token, ve, (self.cos, self.sin), self.attention, self.masks[i], ops=self.ops)
+            h,r = block(h, r, mixes[i], x, by_token, ve, (self.cos, self.sin), self.attention, self.masks[i], ops=self.ops)
         return norm(h)
 
     def autocast(self, x): return torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32)

@@ -22,7 +22,7 @@ def test_the_model_is_the_same():
 
 def test_refuses_what_it_cannot():
     with pytest.raises(ValueError, match='B\\*T = 15 is no multiple of 16'):
-        k.heads(torch.zeros(3, 5, 8), torch.zeros(24, 8), None, None, 1, 1, None, (None, None))
+        k.heads(torch.zeros(3, 5, 8), None, torch.zeros(24, 8), None, None, 1, 1, None, (None, None))
     assert 'no CUDA' in k.supported(CPU, 128, 512)
 
 @hopper
@@ -44,10 +44,44 @@ def near(fused, plain, *args):
 def norm(x): return F.rms_norm(x, x.shape[-1:])
 def normal(*shape, std=1.): return torch.randn(*shape, device='cuda')*std
 
+def number(v): return torch.tensor(v, device='cuda')
+
+@hopper
+@pytest.mark.parametrize('name', k.TILES)
+@pytest.mark.parametrize('rows', [2048, 240])
+def test_product(name, rows):
+    "Every epilogue alone, its sums too"
+    wide = dict(relu2=2048, relu2_grad=2048).get(name, 512)
+    left,right = normal(rows, 512).bfloat16(), normal(wide, 512, std=.05).bfloat16()
+    tiles = {o: normal(rows, wide).bfloat16() for o in dict(add='x', mix='x x0', norm_grad='x g').get(name, '').split()}
+    if name == 'relu2_grad': tiles['p'] = normal(rows, wide).square().bfloat16()
+    factors = {o: normal(rows).abs() for o in dict(relu2='r', relu2_grad='r', norm_grad='s').get(name, '').split()}
+    numbers = {o: number(.7) for o in dict(relu2_grad='a', mix='a b', norm_grad='a').get(name, '').split()}
+    got = k.product(name, left, right, **tiles, **factors, **numbers)
+    want = k.plain_epilogue(name, left.float() @ right.float().T, **{o: v.float() for o,v in tiles.items()}, **factors, **numbers)
+    for a,b in zip(got, want): assert (a is None) == (b is None) and (b is None or (a.float()-b).norm() < .01*b.norm())
+
 @hopper
 @pytest.mark.parametrize('rows', [(4, 512), (3, 80)])
-def test_relu2_mlp(rows):
-    near(k.relu2_mlp, lambda x, a, b: F.linear(F.relu(F.linear(norm(x), a)).square(), b), normal(*rows, 512, std=3), normal(2048, 512, std=.05), normal(512, 2048, std=.05))
+@pytest.mark.parametrize('mixed', [True, False])
+def test_mlp(rows, mixed):
+    a,b = number(.9), number(.2)
+    def fused(x, w_fc, w_proj, x0): return k.mlp(x, k.row_scale(x).detach(), w_fc, w_proj, (a, b, x0, k.links(x0, b[None])[0]) if mixed else None)[0]
+    def plain(x, w_fc, w_proj, x0):
+        y = x + F.linear(F.relu(F.linear(norm(x), w_fc)).square(), w_proj)
+        return a*y + b*x0 if mixed else y + 0*x0
+    args = [normal(*rows, 512, std=3), normal(2048, 512, std=.05), normal(512, 2048, std=.05), normal(*rows, 512)]
+    near(fused if mixed else lambda x, f, p, x0: fused(x, f, p, None) + 0*x0, plain, *args)
+
+@hopper
+@pytest.mark.parametrize('layers', [1, 7])
+def test_links(layers):
+    b,gs = normal(layers), [normal(3, 333, 512).bfloat16() for _ in range(layers)]
+    x0 = normal(3, 333, 512).bfloat16()
+    dx0,db = torch.ops.autoresearch.links_grad(gs, x0, b)
+    want = sum(c*g.float() for c,g in zip(b, gs))
+    assert (dx0.float()-want).norm() < .01*want.norm()
+    assert torch.allclose(db, torch.stack([(g.float()*x0.float()).sum() for g in gs]), rtol=1e-3, atol=1.)
 
 @hopper
 @pytest.mark.parametrize('vocab', [8192, 1000])
@@ -61,12 +95,16 @@ def test_heads(n_kv_head, D, ve):
     T,tokens = 256, torch.randint(500, (4, 256), device='cuda')
     angles,by_token = normal(T, 1, D//2), k.sort_tokens(tokens)
     cos,sin = angles.cos().bfloat16(), angles.sin().bfloat16()
-    def plain(x, w, w_gate=None, table=None):
+    def plain(x, w, w_o, w_gate=None, table=None):
         q,kk,v = F.linear(norm(x), w).unflatten(-1, (-1, D)).split([4, n_kv_head, n_kv_head], 2)
         if ve: v = v + 2*torch.sigmoid(F.linear(norm(x)[..., :32], w_gate))[..., None]*F.embedding(tokens, table).view(v.shape)
-        return norm(t.rope(q, cos.float(), sin.float())), norm(t.rope(kk, cos.float(), sin.float())), v
-    args = [normal(4, T, 512, std=2), normal((4+2*n_kv_head)*D, 512, std=.05)] + ([normal(n_kv_head, 32), normal(500, n_kv_head*D)] if ve else [])
-    near(lambda x, w, g=None, e=None: k.heads(x, w, cos, sin, 4, n_kv_head, tokens, by_token, e, g), plain, *args)
+        q,kk = (norm(t.rope(o, cos.float(), sin.float())) for o in (q, kk))
+        return q, kk, v, x + F.linear(q.flatten(2), w_o)
+    args = [normal(4, T, 512, std=2), normal((4+2*n_kv_head)*D, 512, std=.05), normal(512, 4*D, std=.05)] + ([normal(n_kv_head, 32), normal(500, n_kv_head*D)] if ve else [])
+    def fused(x, w, w_o, g=None, e=None):
+        q,kk,v,link = k.heads(x, k.row_scale(x).detach(), w, cos, sin, 4, n_kv_head, tokens, by_token, e, g)
+        return q, kk, v, k.residual(x, q.flatten(2), w_o, link)[0]
+    near(fused, plain, *args)
 
 @hopper
 def test_embedding():

@@ -95,7 +95,7 @@ def test_value_embedding_gate_starts_at_one():
     m = t.GPT(t.GPTConfig(32, 64, 2, 2, 2, 64), t.choose_attention(CPU)).init_weights(CPU)
     a,x,ve,tokens = m.blocks[1].attn, torch.randn(1, 32, 64), torch.randn(64, 64), torch.randint(64, (1, 32))
     w = torch.cat([a.c_q.weight, a.c_k.weight, a.c_v.weight])
-    v = t.heads(x, w, m.cos, m.sin, 2, 2, tokens, None, ve, a.ve_gate.weight)[2]
+    v = t.heads(x, None, w, m.cos, m.sin, 2, 2, tokens, None, ve, a.ve_gate.weight)[2]
     assert torch.allclose(v.flatten(2), a.c_v(t.norm(x)) + ve[tokens], atol=1e-6) and m.blocks[0].attn.ve_gate is None
 
 def test_adamw_against_torch():

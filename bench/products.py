@@ -1,0 +1,83 @@
+"""The products of `nbs/10_kernels.ipynb` with their epilogues: do they compile, are they right, how long do they take with which tile?
+
+    python bench/products.py compile    # for sm_90a, seconds each; needs quack-kernels, no GPU
+    python bench/products.py            # on a Hopper GPU: values, and milliseconds by tile beside cuBLAS and the plain form compiled
+
+`python bench/h100.py --parts steps --against FOLDER` has the whole step beside another commit's.
+"""
+import os, subprocess, sys, time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+import torch
+from autoresearch import kernels as k
+import h100
+
+M,D,H = 2**18, 512, 2048 # tokens of a pass, width, hidden width
+WIDTHS = [(128, 128, True), (128, 192, True), (192, 128, True), (128, 256, False), (256, 128, False)] # rows, columns, ping-pong
+
+def operands(m=M):
+    "Arguments of every product as the starting line has them, by a title: name of the epilogue, left, right, its operands"
+    wide = lambda *s, std=1.: torch.randn(*s, device='cuda', dtype=torch.bfloat16)*std
+    factor,one = (lambda: torch.rand(m, device='cuda')+.5), lambda v: torch.full((), v, device='cuda')
+    x,g,h = wide(m, D), wide(m, D), wide(m, H)
+    return {'relu2': ('relu2', x, wide(H, D, std=.05), dict(r=factor())),
+        'relu2_grad': ('relu2_grad', g, wide(D, H, std=.05).T, dict(r=factor(), p=h.square(), a=one(.9))),
+        'add, attention': ('add', x, wide(D, D, std=.05), dict(x=g)),
+        'add, MLP': ('add', h, wide(D, H, std=.05), dict(x=g)),
+        'mix': ('mix', h, wide(D, H, std=.05), dict(x=g, x0=x, a=one(.9), b=one(.1))),
+        'norm_grad, MLP': ('norm_grad', h, wide(H, D, std=.05).T, dict(x=x, g=g, s=factor(), a=one(.9))),
+        'norm_grad, heads': ('norm_grad', wide(m, 3*D), wide(3*D, D, std=.05).T, dict(x=x, g=g, s=factor(), a=one(1.))),
+        'norm_grad, heads with gate': ('norm_grad', wide(m, 3*D+8), wide(3*D+8, D, std=.05).T, dict(x=x, g=g, s=factor(), a=one(1.)))}
+
+def compile_one(title, tile=None):
+    "Seconds to compile, without a GPU: tensors are fake and nothing is launched. What QuACK keeps in QUACK_CACHE_DIR a GPU finds again."
+    import quack.epilogue.frontend as frontend, quack.gemm_runtime.host as host
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    host.get_max_active_clusters,frontend.run_gemm_epi_plan = (lambda size, *_: 132//size), lambda *_, **__: None
+    with FakeTensorMode():
+        name,left,right,args = operands(256)[title]
+        t0 = time.perf_counter()
+        k.product(name, left, right, tile, **args)
+    return time.perf_counter()-t0
+
+def compile_all(tiles):
+    "Compile every product with every tile, in as many processes as there are cores, each process one"
+    titles = ['relu2', 'relu2_grad', 'add, attention', 'mix', 'norm_grad, MLP']
+    jobs = [(title, tile) for title in titles for tile in tiles]
+    env = {**os.environ, 'QUACK_ARCH': '90', 'CUTE_DSL_ARCH': 'sm_90a'}
+    code = f'import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import products; print(products.compile_one({{!r}}, {{!r}}))'
+    def one(job):
+        r = subprocess.run([sys.executable, '-c', code.format(*job)], capture_output=True, text=True, env=env)
+        return f'{float(r.stdout.split()[-1]):.1f}' if r.returncode == 0 else r.stderr.strip().splitlines()[-1][:100]
+    with ThreadPoolExecutor(os.cpu_count()) as pool: took = list(pool.map(one, jobs))
+    h100.table(['product', *(str(t or 'its own tile') for t in tiles)], [[title, *(s for (o,_),s in zip(jobs, took) if o == title)] for title in titles])
+
+def milliseconds(f, n=20):
+    for _ in range(3): f()
+    start,end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    for _ in range(n): f()
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end)/n
+
+def measure():
+    "Values against float32 on a few rows, then times"
+    compile_all(WIDTHS)
+    rows = []
+    for title,(name,left,right,args) in operands().items():
+        few = {n: o[:4096] if o.ndim else o for n,o in args.items()}
+        want = k.plain_epilogue(name, left[:4096].float() @ right.T.float(), **{n: o.float() for n,o in few.items()})
+        got = k.product(name, left[:4096], right, **few)
+        off = [f'{((g.float()-w).norm()/w.norm()).item():.1e}' for g,w in zip(got, want) if w is not None]
+        plain = torch.compile(lambda: k.plain_epilogue(name, left @ right.T, **args), dynamic=False)
+        times = []
+        for tile in WIDTHS:
+            try: times.append(f'{milliseconds(lambda: k.product(name, left, right, tile, **args)):.3f}')
+            except Exception as e: times.append(type(e).__name__)
+        rows.append([title, ' '.join(off), f'{milliseconds(lambda: left @ right.T):.3f}', f'{milliseconds(plain):.3f}', *times])
+        print(*rows[-1], flush=True)
+        torch.compiler.reset()
+    h100.table(['product', 'off by', 'cuBLAS alone', 'plain, compiled', *map(str, WIDTHS)], rows)
+
+if __name__ == '__main__': compile_all([None]) if sys.argv[1:] == ['compile'] else measure()
