@@ -265,7 +265,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'autoresearch.kernels._heads_grad': ('kernels.html#_heads_grad', 'autoresearch/kernels.py'),
                                       'autoresearch.kernels._heads_grad_kernel': ( 'kernels.html#_heads_grad_kernel',
                                                                                    'autoresearch/kernels.py'),
-                                      'autoresearch.kernels._heads_kernel': ('kernels.html#_heads_kernel', 'autoresearch/kernels.py'),
                                       'autoresearch.kernels._heads_product': ('kernels.html#_heads_product', 'autoresearch/kernels.py'),
                                       'autoresearch.kernels._heads_product_kernel': ( 'kernels.html#_heads_product_kernel',
                                                                                       'autoresearch/kernels.py'),

@@ -128,8 +128,7 @@ def _residual(x: Tensor, y: Tensor, w: Tensor, link: Tensor) -> tuple[Tensor, Te
     return out, _factor(square, out.shape[1])
 
 # %% ../nbs/10_kernels.ipynb #residual-shape
-@_residual.register_fake
-def _(x, y, w, link): return torch.empty_like(x), x.new_empty(x.shape[0], dtype=torch.promote_types(x.dtype, torch.float32))
+_residual.register_fake(lambda x, y, w, link: (torch.empty_like(x), x.new_empty(x.shape[0], dtype=torch.promote_types(x.dtype, torch.float32))))
 
 # %% ../nbs/10_kernels.ipynb #residual-grad
 def _residual_backward(ctx, g, _):
@@ -158,8 +157,7 @@ def _mlp(x: Tensor, r: Tensor, w_fc: Tensor, w_proj: Tensor, a: Tensor, b: Tenso
     return out, _factor(square, out.shape[1]), p
 
 # %% ../nbs/10_kernels.ipynb #mlp-shape
-@_mlp.register_fake
-def _(x, r, w_fc, w_proj, a, b, x0, link): return torch.empty_like(x), torch.empty_like(r), x.new_empty(x.shape[0], w_fc.shape[0])
+_mlp.register_fake(lambda x, r, w_fc, *_: (torch.empty_like(x), torch.empty_like(r), x.new_empty(x.shape[0], w_fc.shape[0])))
 
 # %% ../nbs/10_kernels.ipynb #mlp-grad-op
 @op('mlp_grad')
@@ -169,8 +167,7 @@ def _mlp_grad(g: Tensor, x: Tensor, r: Tensor, w_fc: Tensor, w_proj: Tensor, a: 
     return dx, dh.T @ x, (g.T @ p)*a.to(g.dtype), ((dot/(2*r)).sum() + along.sum()).view(a.shape)
 
 # %% ../nbs/10_kernels.ipynb #mlp-grad-shape
-@_mlp_grad.register_fake
-def _(g, x, r, w_fc, w_proj, a, p): return torch.empty_like(x), torch.empty_like(w_fc), torch.empty_like(w_proj), torch.empty_like(a)
+_mlp_grad.register_fake(lambda g, x, r, w_fc, w_proj, a, p: tuple(torch.empty_like(o) for o in (x, w_fc, w_proj, a)))
 
 # %% ../nbs/10_kernels.ipynb #mlp-grad
 def _mlp_backward(ctx, g, *_):
@@ -203,8 +200,7 @@ def mlp(
 def _links(x0: Tensor, b: Tensor) -> list[Tensor]: return [_link(x0) for _ in b]
 
 # %% ../nbs/10_kernels.ipynb #links-shape
-@_links.register_fake
-def _(x0, b): return [x0.new_empty(1).expand(x0.shape) for _ in b]
+_links.register_fake(lambda x0, b: [_link(x0) for _ in b])
 
 # %% ../nbs/10_kernels.ipynb #links-kernel
 @jit
@@ -230,8 +226,7 @@ def _links_grad(gs: list[Tensor], x0: Tensor, b: Tensor) -> tuple[Tensor, Tensor
     return dx0, db.sum(0)
 
 # %% ../nbs/10_kernels.ipynb #links-grad-shape
-@_links_grad.register_fake
-def _(gs, x0, b): return torch.empty_like(x0), torch.empty_like(b)
+_links_grad.register_fake(lambda gs, x0, b: (torch.empty_like(x0), torch.empty_like(b)))
 
 # %% ../nbs/10_kernels.ipynb #links-grad
 def _links_backward(ctx, gs): return torch.ops.autoresearch.links_grad([g.contiguous() for g in gs], *ctx.saved_tensors)
@@ -331,70 +326,6 @@ def softcap_loss(
     mean,losses,_,_ = torch.ops.autoresearch.softcap_loss(x.flatten(0, -2), w.to(x.dtype), y.flatten(), cap, piece)
     return mean, losses.detach().view(y.shape)
 
-# %% ../nbs/10_kernels.ipynb #heads-kernel
-@jit
-def _heads_kernel(qkv, scale, cos, sin, ve, tokens, gate, q, k, v, r, T, eps, HQ: tl.constexpr, HK: tl.constexpr, D: tl.constexpr, VE: tl.constexpr, ROWS: tl.constexpr):
-    rows,h,half = tl.program_id(0).to(tl.int64)*ROWS + tl.arange(0, ROWS)[:,None], tl.program_id(1), tl.arange(0, D//2)[None,:]
-    src = qkv + rows*((HQ+2*HK)*D) + h*D + half
-    n = tl.load(scale + rows)
-    a,b = n*tl.load(src).to(tl.float32), n*tl.load(src + D//2).to(tl.float32)
-    if h < HQ+HK:
-        at = (rows % T)*(D//2) + half
-        c,s = tl.load(cos + at).to(tl.float32), tl.load(sin + at).to(tl.float32)
-        a,b = a*c + b*s, b*c - a*s
-        root = tl.rsqrt(tl.sum(a*a + b*b, 1, keep_dims=True)/D + eps)
-        tl.store(r + rows*(HQ+HK) + h, root)
-        a,b = a*root, b*root
-        if h < HQ: dst = q + rows*(HQ*D) + h*D + half
-        else: dst = k + rows*(HK*D) + (h-HQ)*D + half
-    else:
-        j = h-HQ-HK
-        if VE:
-            g,e = tl.load(gate + rows*HK + j).to(tl.float32), ve + tl.load(tokens + rows)*(HK*D) + j*D + half
-            a,b = a + g*tl.load(e).to(tl.float32), b + g*tl.load(e + D//2).to(tl.float32)
-        dst = v + rows*(HK*D) + j*D + half
-    tl.store(dst, a.to(q.dtype.element_ty))
-    tl.store(dst + D//2, b.to(q.dtype.element_ty))
-
-# %% ../nbs/10_kernels.ipynb #heads-grad-kernel
-@jit
-def _heads_grad_kernel(dq, dk, dv, q, k, v, r, scale, cos, sin, ve, z, tokens, dqkv, dots, T, eps, W, HQ: tl.constexpr, HK: tl.constexpr, D: tl.constexpr, VE: tl.constexpr, ROWS: tl.constexpr):
-    rows,h,half = tl.program_id(0).to(tl.int64)*ROWS + tl.arange(0, ROWS)[:,None], tl.program_id(1), tl.arange(0, D//2)[None,:]
-    n = tl.load(scale + rows)
-    if h < HQ+HK:
-        if h < HQ: y,dy,i = q, dq, rows*(HQ*D) + h*D + half
-        else: y,dy,i = k, dk, rows*(HK*D) + (h-HQ)*D + half
-        a,b = tl.load(y + i).to(tl.float32), tl.load(y + i + D//2).to(tl.float32)
-        da,db = tl.load(dy + i).to(tl.float32), tl.load(dy + i + D//2).to(tl.float32)
-        along,root = tl.sum(da*a + db*b, 1, keep_dims=True)/D, tl.load(r + rows*(HQ+HK) + h)
-        dot = D*along*eps*root*root # what eps leaves of the direction that the norm takes out
-        da,db = root*(da - a*along), root*(db - b*along)
-        at = (rows % T)*(D//2) + half
-        c,s = tl.load(cos + at).to(tl.float32), tl.load(sin + at).to(tl.float32)
-        da,db = da*c - db*s, da*s + db*c
-    else:
-        j = h-HQ-HK
-        i = rows*(HK*D) + j*D + half
-        da,db = tl.load(dv + i).to(tl.float32), tl.load(dv + i + D//2).to(tl.float32)
-        dot = tl.sum(da*tl.load(v + i).to(tl.float32) + db*tl.load(v + i + D//2).to(tl.float32), 1, keep_dims=True)
-        if VE: dot += _gate_grad(da, db, j, rows, half, n, ve, z, tokens, dqkv, W, HQ, HK, D)
-    tl.store(dots + rows*(HQ+2*HK) + h, dot)
-    dst = dqkv + rows*W + h*D + half
-    tl.store(dst, (n*da).to(dqkv.dtype.element_ty))
-    tl.store(dst + D//2, (n*db).to(dqkv.dtype.element_ty))
-
-# %% ../nbs/10_kernels.ipynb #gate-grad
-@jit
-def _gate_grad(da, db, j, rows, half, n, ve, z, tokens, dqkv, W, HQ: tl.constexpr, HK: tl.constexpr, D: tl.constexpr):
-    "What the gate 2 sigmoid(z) adds to the sum over the row; its gradient goes behind the heads'"
-    e = ve + tl.load(tokens + rows)*(HK*D) + j*D + half
-    dg = tl.sum(da*tl.load(e).to(tl.float32) + db*tl.load(e + D//2).to(tl.float32), 1, keep_dims=True)
-    zj = tl.load(z + rows*HK + j).to(tl.float32)
-    gate = 2*tl.sigmoid(zj)
-    dz = dg*gate*(1 - gate/2)
-    tl.store(dqkv + rows*W + (HQ+2*HK)*D + j, (n*dz).to(dqkv.dtype.element_ty))
-    return dz*zj - gate*dg
-
 # %% ../nbs/10_kernels.ipynb #heads-product-kernel
 @jit
 def _heads_product_kernel(x, w, scale, cos, sin, ve, tokens, gate, out, other, r, M, T, eps, K, H0, HQ: tl.constexpr, HK: tl.constexpr, D: tl.constexpr,
@@ -441,6 +372,45 @@ def _heads_product(x, scale, w, cos, sin, ve, gate, tokens, q, k, v, r):
     for kind,h,n,out in ((0, 0, HQ+HK, q), (1 if ve is None else 2, HQ+HK, HK, v)):
         _heads_product_kernel[(programs,)](a, b, scale, cos, sin, o if ve is None else ve, tokens, o if ve is None else gate, out, k, r, M, T,
             torch.finfo(torch.float32).eps, x.shape[-1], h, HQ, HK, D, n, kind, 128, 64, programs, num_warps=4, num_stages=3)
+
+# %% ../nbs/10_kernels.ipynb #heads-grad-kernel
+@jit
+def _heads_grad_kernel(dq, dk, dv, q, k, v, r, scale, cos, sin, ve, z, tokens, dqkv, dots, T, eps, W, HQ: tl.constexpr, HK: tl.constexpr, D: tl.constexpr, VE: tl.constexpr, ROWS: tl.constexpr):
+    rows,h,half = tl.program_id(0).to(tl.int64)*ROWS + tl.arange(0, ROWS)[:,None], tl.program_id(1), tl.arange(0, D//2)[None,:]
+    n = tl.load(scale + rows)
+    if h < HQ+HK:
+        if h < HQ: y,dy,i = q, dq, rows*(HQ*D) + h*D + half
+        else: y,dy,i = k, dk, rows*(HK*D) + (h-HQ)*D + half
+        a,b = tl.load(y + i).to(tl.float32), tl.load(y + i + D//2).to(tl.float32)
+        da,db = tl.load(dy + i).to(tl.float32), tl.load(dy + i + D//2).to(tl.float32)
+        along,root = tl.sum(da*a + db*b, 1, keep_dims=True)/D, tl.load(r + rows*(HQ+HK) + h)
+        dot = D*along*eps*root*root # what eps leaves of the direction that the norm takes out
+        da,db = root*(da - a*along), root*(db - b*along)
+        at = (rows % T)*(D//2) + half
+        c,s = tl.load(cos + at).to(tl.float32), tl.load(sin + at).to(tl.float32)
+        da,db = da*c - db*s, da*s + db*c
+    else:
+        j = h-HQ-HK
+        i = rows*(HK*D) + j*D + half
+        da,db = tl.load(dv + i).to(tl.float32), tl.load(dv + i + D//2).to(tl.float32)
+        dot = tl.sum(da*tl.load(v + i).to(tl.float32) + db*tl.load(v + i + D//2).to(tl.float32), 1, keep_dims=True)
+        if VE: dot += _gate_grad(da, db, j, rows, half, n, ve, z, tokens, dqkv, W, HQ, HK, D)
+    tl.store(dots + rows*(HQ+2*HK) + h, dot)
+    dst = dqkv + rows*W + h*D + half
+    tl.store(dst, (n*da).to(dqkv.dtype.element_ty))
+    tl.store(dst + D//2, (n*db).to(dqkv.dtype.element_ty))
+
+# %% ../nbs/10_kernels.ipynb #gate-grad
+@jit
+def _gate_grad(da, db, j, rows, half, n, ve, z, tokens, dqkv, W, HQ: tl.constexpr, HK: tl.constexpr, D: tl.constexpr):
+    "What the gate 2 sigmoid(z) adds to the sum over the row; its gradient goes behind the heads'"
+    e = ve + tl.load(tokens + rows)*(HK*D) + j*D + half
+    dg = tl.sum(da*tl.load(e).to(tl.float32) + db*tl.load(e + D//2).to(tl.float32), 1, keep_dims=True)
+    zj = tl.load(z + rows*HK + j).to(tl.float32)
+    gate = 2*tl.sigmoid(zj)
+    dz = dg*gate*(1 - gate/2)
+    tl.store(dqkv + rows*W + (HQ+2*HK)*D + j, (n*dz).to(dqkv.dtype.element_ty))
+    return dz*zj - gate*dg
 
 # %% ../nbs/10_kernels.ipynb #rows-kernel
 @jit
@@ -520,12 +490,8 @@ def _heads(x: Tensor, scale: Tensor, w: Tensor, cos: Tensor, sin: Tensor, ve: Te
     gate = 2*torch.sigmoid(z) if z is not None else None
     if not (x.is_cuda and triton): return *_plain_heads(x @ w.T*scale[..., None].to(x.dtype), cos, sin, ve, gate, tokens, HQ, HK), _link(x)
     q,k,v = (x.new_empty(B, T, h, D) for h in (HQ, HK, HK))
-    r,eps = x.new_empty(B, T, HQ+HK, dtype=torch.float32), torch.finfo(torch.float32).eps
-    if D == 128: _heads_product(x, scale, w.contiguous(), cos, sin, ve, gate, tokens, q, k, v, r)
-    else:
-        o = qkv = x @ w.T
-        _heads_kernel[(B*T//16, HQ+2*HK)](qkv, scale, cos, sin, o if ve is None else ve, tokens, o if ve is None else gate, q, k, v, r,
-            T, eps, HQ, HK, D, ve is not None, 16, num_warps=4)
+    r = x.new_empty(B, T, HQ+HK, dtype=torch.float32)
+    _heads_product(x, scale, w.contiguous(), cos, sin, ve, gate, tokens, q, k, v, r)
     return q, k, v, r, _link(x)
 
 # %% ../nbs/10_kernels.ipynb #heads-op-shape
@@ -533,7 +499,7 @@ def _heads(x: Tensor, scale: Tensor, w: Tensor, cos: Tensor, sin: Tensor, ve: Te
 def _(x, scale, w, cos, sin, ve, z, w_gate, tokens, order, sorted, n_head, n_kv_head):
     (B,T,_),D = x.shape, w.shape[0]//(n_head+2*n_kv_head)
     r = x.new_empty(B, T, n_head+n_kv_head, dtype=torch.promote_types(x.dtype, torch.float32))
-    return *(x.new_empty(B, T, h, D) for h in (n_head, n_kv_head, n_kv_head)), r, x.new_empty(1).expand(x.shape)
+    return *(x.new_empty(B, T, h, D) for h in (n_head, n_kv_head, n_kv_head)), r, _link(x)
 
 # %% ../nbs/10_kernels.ipynb #plain-heads
 def _plain_heads(qkv, cos, sin, ve, gate, tokens, HQ, HK):

@@ -76,7 +76,7 @@ def maybe_compile(f, device):
 # %% ../nbs/02_train.ipynb #keep
 def keep_compiled(folder):
     "Where the compilers of this process keep what they make, so that the next experiment does not pay again for what did not change"
-    for name,sub in dict(TORCHINDUCTOR_CACHE_DIR='inductor', TRITON_CACHE_DIR='triton').items(): os.environ.setdefault(name, f'{folder}/{sub}')
+    for name,sub in dict(TORCHINDUCTOR_CACHE_DIR='inductor', TRITON_CACHE_DIR='triton', QUACK_CACHE_DIR='quack').items(): os.environ.setdefault(name, f'{folder}/{sub}')
 
 def key_compiled(device):
     "What the compiler's cache must tell apart, and may not hold"
