@@ -146,7 +146,7 @@ def ar_setup(
     tag:str, # Name of the session, from the date for example: mar5
     profile:str='' # Section of settings.ini; default: AUTORESEARCH_PROFILE, else climbmix with a GPU, tiny without
 ):
-    "Begin a session: a branch autoresearch/TAG, an empty ledger, a check that the data is there"
+    "Begin a session: a branch autoresearch/TAG, an empty ledger, a check that the data is there, and bytecode for packages that came without"
     with told(): 
         with locked(get_profile(profile)): s = setup(get_profile(profile), tag)
         compile_packages()
