@@ -368,8 +368,13 @@ def _build_stores(profile, tok, workers):
     if not todo: return
     before = mp.active_children()
     with ProcessPoolExecutor(min(workers or os.cpu_count(), len(todo)), mp.get_context('spawn'), start_worker) as pool:
-        try: # also around `submit`, which finds the pool broken if a process dies that early
-            jobs = [pool.submit(build_store, (shard_path(profile, i), _stem(profile, i), cache_dir(profile)/'tokenizer')) for i in todo]
+        def submit(i):
+            try: return pool.submit(build_store, (shard_path(profile, i), _stem(profile, i), cache_dir(profile)/'tokenizer'))
+            except OSError as e: # 'handle is closed', which has no number: a process died so early that the pool is just closing
+                if e.errno: raise
+                raise BrokenProcessPool(str(e)) from e
+        try:
+            jobs = [submit(i) for i in todo]
             for job in _bar(as_completed(jobs), total=len(jobs), desc='tokenizing', unit='shard'): job.result()
         except BaseException as e: # also Ctrl-C: stop the others in the middle, what is half done has no name yet
             for child in set(mp.active_children()) - set(before): child.terminate()
