@@ -455,7 +455,7 @@ def stale_locks(s):
         if time.time()-t0 > 3: break
         time.sleep(.05)
     if busy: return
-    for f in [top/'index.lock', top/'HEAD.lock', *(top/'refs').rglob('*.lock')]: f.unlink(missing_ok=True)
+    for f in [*top.glob('*.lock'), *(top/'refs').rglob('*.lock')]: f.unlink(missing_ok=True)
 
 def sweep(s):
     "Remove half-written files that were never renamed into place"

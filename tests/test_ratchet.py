@@ -220,6 +220,16 @@ def in_parallel(call, jobs):
 
 KILLS = collections.Counter()
 
+def test_locks_that_a_killed_git_left_are_removed(lab, tmp_path):
+    points = (lab/'points-discard').read_text().split('\n')
+    root = tmp_path/'r'
+    shutil.copytree(lab/'tree-discard', root, symlinks=True)
+    at = points.index('committed: half write of record.json')
+    assert ended(forked(root, supervised(lab/'run-discard', at, seed=at), tmp_path/'log')) == -9
+    for name in ('index', 'HEAD', 'ORIG_HEAD', 'packed-refs', f'refs/heads/autoresearch/{TAG}'): (root/f'.git/{name}.lock').touch()
+    recover(root, tmp_path/'log')
+    judge(root, 'discard', is_finished(points, at, 'discard'), points[at])
+
 def test_kills_at_every_point(lab):
     "At each call that changes anything or asks git, before, within and after; every fifth recovery is killed too"
     jobs = [(lab, kind, at, at % 5 == 0) for kind in EDITS for at in range(len((lab/f'points-{kind}').read_text().split('\n')))
