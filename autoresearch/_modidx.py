@@ -287,6 +287,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'autoresearch.kernels._residual': ('kernels.html#_residual', 'autoresearch/kernels.py'),
                                       'autoresearch.kernels._residual_backward': ( 'kernels.html#_residual_backward',
                                                                                    'autoresearch/kernels.py'),
+                                      'autoresearch.kernels._row_sums': ('kernels.html#_row_sums', 'autoresearch/kernels.py'),
+                                      'autoresearch.kernels._row_sums_kernel': ('kernels.html#_row_sums_kernel', 'autoresearch/kernels.py'),
                                       'autoresearch.kernels._rows_kernel': ('kernels.html#_rows_kernel', 'autoresearch/kernels.py'),
                                       'autoresearch.kernels._softcap_loss': ('kernels.html#_softcap_loss', 'autoresearch/kernels.py'),
                                       'autoresearch.kernels._split_heads_grad': ( 'kernels.html#_split_heads_grad',

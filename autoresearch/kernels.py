@@ -52,11 +52,11 @@ def make_epilogues():
         h = cute.arch.fmax(acc*r, 0.)
         return dict(D=h*h)
 
-    @epilogue(tiles='p', rows='r', numbers='a', sums='dot')
-    def relu2_grad(acc, r, p, a):
+    @epilogue(tiles='p', rows='r', sums='dot')
+    def relu2_grad(acc, r, p):
         h = cute.math.sqrt(p, fastmath=True)
-        g = acc*r*2*h
-        return dict(D=g*a, dot=(g, h))
+        y = acc*r*h
+        return dict(D=y, dot=(y, h))
 
     @epilogue(tiles='x', sums='square')
     def add(acc, x):
@@ -69,9 +69,12 @@ def make_epilogues():
         return dict(D=y, square=(y, y))
 
     @epilogue(tiles='x g', rows='s', numbers='a', sums='dot')
-    def norm_grad(acc, x, g, s, a): return dict(D=acc + g*a - x*s, dot=(g, x))
+    def mix_grad(acc, x, g, s, a): return dict(D=(acc + g)*a - x*s, dot=(g, x))
 
-    return dict(relu2=relu2, relu2_grad=relu2_grad, add=add, mix=mix, norm_grad=norm_grad)
+    @epilogue(tiles='x g', rows='s')
+    def norm_grad(acc, x, g, s): return dict(D=acc + g - x*s)
+
+    return dict(relu2=relu2, relu2_grad=relu2_grad, add=add, mix=mix, mix_grad=mix_grad, norm_grad=norm_grad)
 
 # %% ../nbs/10_kernels.ipynb #plain-epilogues
 def plain_epilogue(name, acc, r=None, p=None, x=None, x0=None, g=None, s=None, a=None, b=None):
@@ -79,33 +82,48 @@ def plain_epilogue(name, acc, r=None, p=None, x=None, x0=None, g=None, s=None, a
     col = lambda o: o[:,None].to(acc.dtype)
     if name == 'relu2': return F.relu(acc*col(r)).square(), None
     if name == 'relu2_grad':
-        h = p.sqrt()
-        d = acc*col(r)*2*h
-        return d*a.to(acc.dtype), (d*h).sum(1)
-    if name == 'norm_grad': return acc + g*a.to(acc.dtype) - x*col(s), (g*x).sum(1)
+        y = acc*col(r)*p.sqrt()
+        return y, (y*p.sqrt()).sum(1)
+    if name == 'mix_grad': return (acc + g)*a.to(acc.dtype) - x*col(s), (g*x).sum(1)
+    if name == 'norm_grad': return acc + g - x*col(s), None
     y = acc + x if name == 'add' else (acc + x)*a.to(acc.dtype) + x0*b.to(acc.dtype)
     return y, y.square().sum(1)
 
+# %% ../nbs/10_kernels.ipynb #row-sums
+@jit
+def _row_sums_kernel(parts, out, M, N: tl.constexpr, BLOCK: tl.constexpr):
+    rows = tl.program_id(0)*BLOCK + tl.arange(0, BLOCK)
+    acc = tl.zeros((BLOCK,), tl.float32)
+    for i in tl.static_range(N): acc += tl.load(parts + rows*N + i, mask=rows < M, other=0.)
+    tl.store(out + rows, acc, mask=rows < M)
+
+def _row_sums(parts):
+    "(1, M, tiles) -> (M,): each tile has left its part of a row's sum"
+    _,M,N = parts.shape
+    out = parts.new_empty(M)
+    _row_sums_kernel[(triton.cdiv(M, 1024),)](parts, out, M, N, 1024)
+    return out
+
 # %% ../nbs/10_kernels.ipynb #product
-TILES = dict(relu2=(128, 256, False), relu2_grad=(128, 128, True), add=(128, 128, True), mix=(128, 128, True), norm_grad=(128, 128, True)) # rows, columns, and whether two groups of warps take turns at product and epilogue
+TILES = dict(relu2=(128, 192, 2, 1), relu2_grad=(128, 128, 2, 1), add=(192, 128, 1, 2), mix=(192, 128, 2, 1), mix_grad=(192, 128, 2, 1), norm_grad=(192, 128, 2, 1)) # rows and columns of a tile, and of the cluster of tiles that share what they read
 _epilogues = {}
 
 def product(
     name:str, # Of an epilogue
     left:Tensor, # (M, K), bf16 on CUDA
     right:Tensor, # (N, K), of any layout
-    tile:tuple|None=None, # Rows, columns, ping-pong; from `TILES`
+    tile:tuple|None=None, # Like those in `TILES`
     **operands:Tensor # The epilogue's: matrices (M, N), rows' factors (M,) in float32, numbers () in float32
 )->tuple: # (M, N) in their dtype, and the sum over each row (M,), None where the epilogue has none
     "left right' through an epilogue"
     if not left.is_cuda: return plain_epilogue(name, left @ right.T, **operands)
     if not _epilogues: _epilogues.update(make_epilogues())
-    (M,_),N,epilogue,(BM,BN,pingpong) = left.shape, right.shape[0], _epilogues[name], tile or TILES[name]
+    (M,_),N,epilogue,(BM,BN,CM,CN) = left.shape, right.shape[0], _epilogues[name], tile or TILES[name]
     out = left.new_empty(M, N)
     sums = {n: torch.empty(o.sink_alloc_shape((1, M), N, BM, BN), device=left.device) for n,o in epilogue.sinks.items()}
     args = {n: o.unsqueeze(0) if o.ndim else o for n,o in operands.items()} | sums
-    epilogue.gemm(*(o.unsqueeze(0) for o in (left, right, out)), epi_args=args, tile_M=BM, tile_N=BN, cluster_M=2, pingpong=pingpong)
-    return out, next((s.squeeze(0).sum(1) for s in sums.values()), None)
+    epilogue.gemm(*(o.unsqueeze(0) for o in (left, right, out)), epi_args=args, tile_M=BM, tile_N=BN, cluster_M=CM, cluster_N=CN, pingpong=True)
+    return out, next(map(_row_sums, sums.values()), None)
 
 # %% ../nbs/10_kernels.ipynb #row-scale
 def row_scale(x):
@@ -162,9 +180,9 @@ _mlp.register_fake(lambda x, r, w_fc, *_: (torch.empty_like(x), torch.empty_like
 # %% ../nbs/10_kernels.ipynb #mlp-grad-op
 @op('mlp_grad')
 def _mlp_grad(g: Tensor, x: Tensor, r: Tensor, w_fc: Tensor, w_proj: Tensor, a: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    dh,dot = product('relu2_grad', g, w_proj.T, r=r, p=p, a=a)
-    dx,along = product('norm_grad', dh, w_fc.T, x=x, g=g, s=r*dot*a/x.shape[1], a=a)
-    return dx, dh.T @ x, (g.T @ p)*a.to(g.dtype), ((dot/(2*r)).sum() + along.sum()).view(a.shape)
+    dh,dot = product('relu2_grad', g, w_proj.T, r=2*r, p=p)
+    dx,along = product('mix_grad', dh, w_fc.T, x=x, g=g, s=r*dot*a/x.shape[1], a=a)
+    return dx, (dh.T @ x)*a.to(g.dtype), (g.T @ p)*a.to(g.dtype), ((dot/(2*r)).sum() + along.sum()).view(a.shape)
 
 # %% ../nbs/10_kernels.ipynb #mlp-grad-shape
 _mlp_grad.register_fake(lambda g, x, r, w_fc, w_proj, a, p: tuple(torch.empty_like(o) for o in (x, w_fc, w_proj, a)))
@@ -528,9 +546,9 @@ def _plain_heads_grad(dq, dk, dv, q, k, v, r, scale, cos, sin, ve, z, tokens, pa
 
 # %% ../nbs/10_kernels.ipynb #split-heads-grad
 def _split_heads_grad(dq, dk, dv, q, k, v, r, scale, cos, sin, ve, z, tokens):
-    "Gradient of the product (B, T, W), its columns the heads', the gate's and none up to a multiple of 8; and the sum over each row for the norm"
+    "Gradient of the product (B, T, W), its columns the heads', the gate's and none up to a multiple of 64; and the sum over each row for the norm"
     (B,T,HQ,D),HK = q.shape, k.shape[2]
-    pad = -HK % 8
+    pad = -HK % 64
     if not (q.is_cuda and triton): return _plain_heads_grad(dq, dk, dv, q, k, v, r, scale, cos, sin, ve, z, tokens, pad)
     N = (HQ+2*HK)*D
     dqkv,dots = q.new_empty(B, T, N+HK+pad if ve is not None else N), torch.empty(B, T, HQ+2*HK, device=q.device)
@@ -548,7 +566,7 @@ def _heads_grad(dq: Tensor, dk: Tensor, dv: Tensor, g: Tensor, x: Tensor, scale:
     dqkv,dots = _split_heads_grad(dq, dk, dv, q, k, v, r, scale, cos, sin, ve, z, tokens)
     dqkv,x,scale = dqkv.view(M, -1), x.view(M, d), scale.flatten()
     if ve is not None: w = torch.cat([w, F.pad(w_gate, (0, d-w_gate.shape[1], 0, dqkv.shape[1]-N-HK))])
-    dx,_ = product('norm_grad', dqkv, w.T, x=x, g=g.contiguous().view(M, d), s=scale*scale*dots.flatten()/d, a=torch.ones((), device=x.device, dtype=scale.dtype))
+    dx,_ = product('norm_grad', dqkv, w.T, x=x, g=g.contiguous().view(M, d), s=scale*scale*dots.flatten()/d)
     dw = dqkv[:, :N].T @ x
     if ve is None: return dx.view(shape), dw, x.new_empty(0), x.new_empty(0)
     dve = torch.ops.autoresearch.sum_rows(dv.flatten(2).flatten(0, 1), (2*torch.sigmoid(z)).flatten(0, 1), order, sorted, ve.shape[0])

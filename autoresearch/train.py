@@ -82,6 +82,9 @@ def key_compiled(device):
     "What the compiler's cache must tell apart, and may not hold"
     torch.compiler.config.cache_key_tag = f'{compute_dtype(device)} {hashlib.sha256(Path(kernels.__file__).read_bytes()).hexdigest()}'
     functorch.enable_autograd_cache = not any(o._init_fn.__module__ == __name__ for o in OPDEFS.values())
+    if device.type != 'cuda': return
+    from torch._inductor.exc import OperatorIssue
+    OperatorIssue.operator_str = staticmethod(lambda target, args, kwargs: f'  target: {target}')
 
 # %% ../nbs/02_train.ipynb #band
 def band(i, j, window):
