@@ -77,10 +77,11 @@ def maybe_compile(f, device):
 def keep_compiled(folder):
     "Where the compilers of this process keep what they make, so that the next experiment does not pay again for what did not change"
     for name,sub in dict(TORCHINDUCTOR_CACHE_DIR='inductor', TRITON_CACHE_DIR='triton', QUACK_CACHE_DIR='quack').items(): os.environ.setdefault(name, f'{folder}/{sub}')
+    key = f'{compute_dtype(pick_device())} {hashlib.sha256(Path(kernels.__file__).read_bytes()).hexdigest()}'
+    os.environ['TORCH_COMPILE_CACHE_KEY_TAG'] = torch.compiler.config.cache_key_tag = key
 
 def key_compiled(device):
-    "What the compiler's cache must tell apart, and may not hold"
-    torch.compiler.config.cache_key_tag = f'{compute_dtype(device)} {hashlib.sha256(Path(kernels.__file__).read_bytes()).hexdigest()}'
+    "What the compiler's cache may not hold, and what its log may not say"
     functorch.enable_autograd_cache = not any(o._init_fn.__module__ == __name__ for o in OPDEFS.values())
     if device.type != 'cuda': return
     from torch._inductor.exc import OperatorIssue

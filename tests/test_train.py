@@ -205,7 +205,7 @@ def test_after_halving_no_batch_is_learned_twice(data, monkeypatch):
 @pytest.fixture
 def keep(monkeypatch, tmp_path):
     "Calls `keep_compiled`; settings and environment are put back"
-    for name in ('TORCHINDUCTOR_CACHE_DIR', 'TRITON_CACHE_DIR'):
+    for name in ('TORCHINDUCTOR_CACHE_DIR', 'TRITON_CACHE_DIR', 'TORCH_COMPILE_CACHE_KEY_TAG'):
         monkeypatch.setenv(name, 'so that it is put back')
         monkeypatch.delenv(name)
     with torch.compiler.config.patch(cache_key_tag=''), t.functorch.patch(enable_autograd_cache=False): yield lambda: (t.keep_compiled(tmp_path), t.key_compiled(CPU))
@@ -215,6 +215,7 @@ def test_compiled_code_is_kept_in_the_cache(keep, monkeypatch, tmp_path):
     keep()
     assert os.environ['TORCHINDUCTOR_CACHE_DIR'] == f'{tmp_path}/inductor' and os.environ['TRITON_CACHE_DIR'] == 'mine'
     assert torch.compiler.config.cache_key_tag.startswith('torch.float32 ') and len(torch.compiler.config.cache_key_tag) == 14+64
+    assert os.environ['TORCH_COMPILE_CACHE_KEY_TAG'] == torch.compiler.config.cache_key_tag # or the compiler's processes do not find what they noted
 
 def test_the_folder_is_named_before_the_compiler_is_imported():
     "Cell by cell up to the build, in a process of its own: with no folder named, the compiler's import names one of its own"
