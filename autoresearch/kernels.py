@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TILES', 'jit', 'op', 'supported', 'make_epilogues', 'plain_epilogue', 'product', 'row_scale', 'residual', 'mlp',
-           'links', 'losses_only', 'softcap_loss', 'sort_tokens', 'embedding', 'heads']
+           'links', 'losses_only', 'softcap_loss', 'sort_tokens', 'embedding', 'heads', 'flash']
 
 # %% ../nbs/10_kernels.ipynb #imports
 import importlib.util
@@ -78,7 +78,7 @@ def make_epilogues():
 
 # %% ../nbs/10_kernels.ipynb #plain-epilogues
 def plain_epilogue(name, acc, r=None, p=None, x=None, x0=None, g=None, s=None, a=None, b=None):
-    "The same of whole matrices: D, and the sum over each row or None"
+    "The same of whole matrices: D, and of each row the sum, the factor of the norm instead of a sum of squares, or None"
     col = lambda o: o[:,None].to(acc.dtype)
     if name == 'relu2': return F.relu(acc*col(r)).square(), None
     if name == 'relu2_grad':
@@ -87,21 +87,20 @@ def plain_epilogue(name, acc, r=None, p=None, x=None, x0=None, g=None, s=None, a
     if name == 'mix_grad': return (acc + g)*a.to(acc.dtype) - x*col(s), (g*x).sum(1)
     if name == 'norm_grad': return acc + g - x*col(s), None
     y = acc + x if name == 'add' else (acc + x)*a.to(acc.dtype) + x0*b.to(acc.dtype)
-    return y, y.square().sum(1)
+    return y, row_scale(y)
 
 # %% ../nbs/10_kernels.ipynb #row-sums
 @jit
-def _row_sums_kernel(parts, out, M, N: tl.constexpr, BLOCK: tl.constexpr):
+def _row_sums_kernel(parts, out, M, d, eps, N: tl.constexpr, FACTOR: tl.constexpr, BLOCK: tl.constexpr):
     rows = tl.program_id(0)*BLOCK + tl.arange(0, BLOCK)
     acc = tl.zeros((BLOCK,), tl.float32)
     for i in tl.static_range(N): acc += tl.load(parts + rows*N + i, mask=rows < M, other=0.)
-    tl.store(out + rows, acc, mask=rows < M)
+    tl.store(out + rows, tl.rsqrt(acc/d + eps) if FACTOR else acc, mask=rows < M)
 
-def _row_sums(parts):
-    "(1, M, tiles) -> (M,): each tile has left its part of a row's sum"
-    _,M,N = parts.shape
-    out = parts.new_empty(M)
-    _row_sums_kernel[(triton.cdiv(M, 1024),)](parts, out, M, N, 1024)
+def _row_sums(parts, d=0):
+    "(..., tiles) -> (rows,): each tile has left its part of a row's sum. With the width d the factor of the norm, if they are sums of squares"
+    out = parts.new_empty(parts[..., 0].numel())
+    _row_sums_kernel[(triton.cdiv(len(out), 1024),)](parts, out, len(out), d, torch.finfo(torch.float32).eps, parts.shape[-1], d > 0, 1024)
     return out
 
 # %% ../nbs/10_kernels.ipynb #product
@@ -114,7 +113,7 @@ def product(
     right:Tensor, # (N, K), of any layout
     tile:tuple|None=None, # Like those in `TILES`
     **operands:Tensor # The epilogue's: matrices (M, N), rows' factors (M,) in float32, numbers () in float32
-)->tuple: # (M, N) in their dtype, and the sum over each row (M,), None where the epilogue has none
+)->tuple: # (M, N) in their dtype, and (M,) in float32 the sum over each row or, of squares, the factor of the norm; None where the epilogue sums nothing
     "left right' through an epilogue"
     if not left.is_cuda: return plain_epilogue(name, left @ right.T, **operands)
     if not _epilogues: _epilogues.update(make_epilogues())
@@ -123,7 +122,7 @@ def product(
     sums = {n: torch.empty(o.sink_alloc_shape((1, M), N, BM, BN), device=left.device) for n,o in epilogue.sinks.items()}
     args = {n: o.unsqueeze(0) if o.ndim else o for n,o in operands.items()} | sums
     epilogue.gemm(*(o.unsqueeze(0) for o in (left, right, out)), epi_args=args, tile_M=BM, tile_N=BN, cluster_M=CM, cluster_N=CN, pingpong=True)
-    return out, next(map(_row_sums, sums.values()), None)
+    return out, next((_row_sums(s, N if n == 'square' else 0) for n,s in sums.items()), None)
 
 # %% ../nbs/10_kernels.ipynb #row-scale
 def row_scale(x):
@@ -131,19 +130,13 @@ def row_scale(x):
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     return torch.rsqrt(wide.square().mean(-1) + torch.finfo(wide.dtype).eps)
 
-# %% ../nbs/10_kernels.ipynb #factor
-def _factor(square, d):
-    "The same of the sums of squares"
-    return torch.rsqrt(square/d + torch.finfo(square.dtype).eps)
-
 # %% ../nbs/10_kernels.ipynb #link
 def _link(x): return x.new_zeros(1).expand(x.shape)
 
 # %% ../nbs/10_kernels.ipynb #residual-op
 @op('residual')
 def _residual(x: Tensor, y: Tensor, w: Tensor, link: Tensor) -> tuple[Tensor, Tensor]:
-    out,square = product('add', y, w, x=x)
-    return out, _factor(square, out.shape[1])
+    return product('add', y, w, x=x)
 
 # %% ../nbs/10_kernels.ipynb #residual-shape
 _residual.register_fake(lambda x, y, w, link: (torch.empty_like(x), x.new_empty(x.shape[0], dtype=torch.promote_types(x.dtype, torch.float32))))
@@ -171,8 +164,7 @@ def residual(
 @op('mlp')
 def _mlp(x: Tensor, r: Tensor, w_fc: Tensor, w_proj: Tensor, a: Tensor, b: Tensor|None, x0: Tensor|None, link: Tensor|None) -> tuple[Tensor, Tensor, Tensor]:
     p,_ = product('relu2', x, w_fc, r=r)
-    out,square = product('add', p, w_proj, x=x) if x0 is None else product('mix', p, w_proj, x=x, x0=x0, a=a, b=b)
-    return out, _factor(square, out.shape[1]), p
+    return *(product('add', p, w_proj, x=x) if x0 is None else product('mix', p, w_proj, x=x, x0=x0, a=a, b=b)), p
 
 # %% ../nbs/10_kernels.ipynb #mlp-shape
 _mlp.register_fake(lambda x, r, w_fc, *_: (torch.empty_like(x), torch.empty_like(r), x.new_empty(x.shape[0], w_fc.shape[0])))
@@ -182,7 +174,7 @@ _mlp.register_fake(lambda x, r, w_fc, *_: (torch.empty_like(x), torch.empty_like
 def _mlp_grad(g: Tensor, x: Tensor, r: Tensor, w_fc: Tensor, w_proj: Tensor, a: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     dh,dot = product('relu2_grad', g, w_proj.T, r=2*r, p=p)
     dx,along = product('mix_grad', dh, w_fc.T, x=x, g=g, s=r*dot*a/x.shape[1], a=a)
-    return dx, (dh.T @ x)*a.to(g.dtype), (g.T @ p)*a.to(g.dtype), ((dot/(2*r)).sum() + along.sum()).view(a.shape)
+    return dx, (dh.T @ x)*a.to(g.dtype), (g.T @ p)*a.to(g.dtype), torch.addcdiv(along, dot, r, value=.5).sum().view(a.shape)
 
 # %% ../nbs/10_kernels.ipynb #mlp-grad-shape
 _mlp_grad.register_fake(lambda g, x, r, w_fc, w_proj, a, p: tuple(torch.empty_like(o) for o in (x, w_fc, w_proj, a)))
@@ -262,21 +254,27 @@ def links(
 # %% ../nbs/10_kernels.ipynb #loss-kernel
 @jit
 def _loss_kernel(logits, targets, losses, scale, V, BLOCK: tl.constexpr, CAP: tl.constexpr):
-    row,cols = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
-    target = tl.load(targets + row)
-    h = _half_gap(tl.load(logits + row*V + cols, mask=cols < V, other=0.), CAP)
-    e = tl.where(cols < V, tl.exp(-2*CAP*h), 0.) # of z - cap
+    row,cols = logits + tl.program_id(0).to(tl.int64)*V, tl.arange(0, BLOCK)
+    own = row + tl.load(targets + tl.program_id(0))
+    h,h_own = _half_gap(tl.load(row + cols, mask=cols < V, other=0.), CAP), _half_gap(tl.load(own), CAP)
+    e = tl.where(cols < V, _exp_gap(h, CAP), 0.)
     total = tl.sum(e, 0)
-    tl.store(losses + row, tl.log(total) + 2*CAP*_half_gap(tl.load(logits + row*V + target), CAP))
-    d = (e*(scale/total) - tl.where(cols == target, scale, 0.))*4*h*(1-h)
+    tl.store(losses + tl.program_id(0), tl.log(total) + 2*CAP*h_own)
+    d = e*(4*scale/total)*(h - h*h)
     tl.debug_barrier() # the target's logit has been read by all before it is overwritten
-    tl.store(logits + row*V + cols, d.to(logits.dtype.element_ty), mask=cols < V)
+    tl.store(row + cols, d.to(logits.dtype.element_ty), mask=cols < V)
+    tl.debug_barrier() # and is written before its gradient, which has a term more, takes the place
+    d_own = (_exp_gap(h_own, CAP)/total - 1)*4*scale*(h_own - h_own*h_own)
+    tl.store(own, d_own.to(logits.dtype.element_ty))
 
 # %% ../nbs/10_kernels.ipynb #half-gap
 @jit
 def _half_gap(l, CAP: tl.constexpr):
     "h = (1 - tanh(l/cap))/2, so that z = cap - 2 cap h and the derivative of z is 4h(1-h)"
-    return 1/(tl.exp(l.to(tl.float32)*(2/CAP)) + 1)
+    return 1/(tl.exp2(l.to(tl.float32)*(2*1.4426950408889634/CAP)) + 1) # log2(e)
+
+@jit
+def _exp_gap(h, CAP: tl.constexpr): return tl.exp2(h*(-2*1.4426950408889634*CAP)) # of z - cap
 
 # %% ../nbs/10_kernels.ipynb #loss-rows
 def _loss_rows(logits, y, losses, scale, cap):
@@ -556,7 +554,7 @@ def _split_heads_grad(dq, dk, dv, q, k, v, r, scale, cos, sin, ve, z, tokens):
     dq,dk,dv = (o.contiguous() for o in (dq, dk, dv))
     _heads_grad_kernel[(B*T//16, HQ+2*HK)](dq, dk, dv, q, k, v, r, scale, cos, sin, q if ve is None else ve, q if ve is None else z, tokens, dqkv, dots,
         T, torch.finfo(torch.float32).eps, dqkv.shape[-1], HQ, HK, D, ve is not None, 16, num_warps=4)
-    return dqkv, dots.sum(-1)
+    return dqkv, _row_sums(dots)
 
 # %% ../nbs/10_kernels.ipynb #heads-grad-op
 @op('heads_grad')
@@ -609,3 +607,43 @@ def heads(
         z = F.linear((x[..., :w_gate.shape[1]]*r[..., None]).to(x.dtype), w_gate).detach() # heads_grad has its gradient
     q,k,v,_,link = torch.ops.autoresearch.heads(x.contiguous(), r, w.to(x.dtype), cos, sin, ve, z, w_gate, tokens, *by_token, n_head, n_kv_head)
     return q, k, v, link
+
+# %% ../nbs/10_kernels.ipynb #flash-op
+@op('flash')
+def _flash(q: Tensor, k: Tensor, v: Tensor, window: int|None) -> tuple[Tensor, Tensor]:
+    from flash_attn.cute.interface import _flash_attn_fwd
+    return _flash_attn_fwd(q, k, v, causal=True, window_size_left=window, return_lse=True)[:2]
+
+@_flash.register_fake
+def _(q, k, v, window): return q.new_empty(*q.shape[:3], v.shape[3]), q.new_empty(q.shape[0], q.shape[2], q.shape[1], dtype=torch.float32)
+
+# %% ../nbs/10_kernels.ipynb #flash-grad-op
+def _packed(*tensors): return tuple(o.new_empty(o.shape) for o in tensors)
+
+@op('flash_grad')
+def _flash_grad(g: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, window: int|None) -> tuple[Tensor, Tensor, Tensor]:
+    from flash_attn.cute.interface import _flash_attn_bwd
+    dq,dk,dv = _packed(q, k, v)
+    return _flash_attn_bwd(q, k, v, out, g, lse, causal=True, window_size_left=window, dq=dq, dk=dk, dv=dv)
+
+@_flash_grad.register_fake
+def _(g, q, k, v, out, lse, window): return _packed(q, k, v)
+
+# %% ../nbs/10_kernels.ipynb #flash-grad
+def _flash_context(ctx, inputs, output):
+    *qkv,ctx.window = inputs
+    ctx.save_for_backward(*qkv, *output)
+
+def _flash_backward(ctx, g, _): return *torch.ops.autoresearch.flash_grad(g.contiguous(), *ctx.saved_tensors, ctx.window), None
+
+_flash.register_autograd(_flash_backward, setup_context=_flash_context)
+
+# %% ../nbs/10_kernels.ipynb #flash
+def flash(
+    q:Tensor, # (B, T, H, D), bf16 on a Hopper GPU
+    k:Tensor, # (B, T, Hkv, D)
+    v:Tensor, # (B, T, Hkv, D)
+    window:int|None=None # Position i sees the keys i-window to i; None: all up to i
+)->Tensor: # (B, T, H, D)
+    "Causal attention by the package flash-attn-4, of the extra `hopper`"
+    return torch.ops.autoresearch.flash(q, k, v, window)[0]

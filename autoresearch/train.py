@@ -7,11 +7,12 @@ __all__ = ['SEED', 'PROFILE', 'RUN_DIR', 'DEPTH', 'ASPECT_RATIO', 'HEAD_DIM', 'W
            'DEVICE_BATCH_SIZE', 'EMBEDDING_LR', 'UNEMBEDDING_LR', 'MATRIX_LR', 'SCALAR_LR', 'WEIGHT_DECAY',
            'ADAM_BETAS', 'WARMUP_RATIO', 'WARMDOWN_RATIO', 'FINAL_LR_FRAC', 'profile', 'FA3_HUB', 'ATTENTIONS', 'PLAIN',
            'FUSED', 'GATE_CHANNELS', 'POLAR_EXPRESS', 'pick_device', 'compute_dtype', 'maybe_compile', 'keep_compiled',
-           'key_compiled', 'band', 'band_mask', 'sdpa', 'flex', 'need_hopper', 'fa3_hub', 'fa3', 'choose_attention',
-           'GPTConfig', 'norm', 'rope_tables', 'rope', 'heads', 'residual', 'relu2_mlp', 'softcap_loss', 'softcap',
-           'choose_operators', 'Attention', 'MLP', 'Block', 'GPT', 'init_weights', 'count_params', 'flops_per_token',
-           'adamw_step', 'orthogonalize', 'muon_step', 'param_groups', 'MuonAdamW', 'step_muon', 'lr_multiplier',
-           'muon_momentum', 'weight_decay', 'build_config', 'build', 'halve', 'passes', 'train_step', 'train', 'sample']
+           'key_compiled', 'band', 'band_mask', 'sdpa', 'flex', 'need_hopper', 'fa3_hub', 'fa3', 'fa4',
+           'choose_attention', 'GPTConfig', 'norm', 'rope_tables', 'rope', 'heads', 'residual', 'relu2_mlp',
+           'softcap_loss', 'softcap', 'choose_operators', 'Attention', 'MLP', 'Block', 'GPT', 'init_weights',
+           'count_params', 'flops_per_token', 'adamw_step', 'orthogonalize', 'muon_step', 'param_groups', 'MuonAdamW',
+           'step_muon', 'lr_multiplier', 'muon_momentum', 'weight_decay', 'build_config', 'build', 'halve', 'passes',
+           'train_step', 'train', 'sample']
 
 # %% ../nbs/02_train.ipynb #imports
 import gc, hashlib, importlib, os, threading, time
@@ -76,7 +77,8 @@ def maybe_compile(f, device):
 # %% ../nbs/02_train.ipynb #keep
 def keep_compiled(folder):
     "Where the compilers of this process keep what they make, so that the next experiment does not pay again for what did not change"
-    for name,sub in dict(TORCHINDUCTOR_CACHE_DIR='inductor', TRITON_CACHE_DIR='triton', QUACK_CACHE_DIR='quack').items(): os.environ.setdefault(name, f'{folder}/{sub}')
+    for name,sub in dict(TORCHINDUCTOR_CACHE_DIR='inductor', TRITON_CACHE_DIR='triton', QUACK_CACHE_DIR='quack', FLASH_ATTENTION_CUTE_DSL_CACHE_DIR='flash').items(): os.environ.setdefault(name, f'{folder}/{sub}')
+    os.environ.setdefault('FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED', '1')
     key = f'{compute_dtype(pick_device())} {hashlib.sha256(Path(kernels.__file__).read_bytes()).hexdigest()}'
     os.environ['TORCH_COMPILE_CACHE_KEY_TAG'] = torch.compiler.config.cache_key_tag = key
 
@@ -143,8 +145,15 @@ def fa3(device):
         return torch.ops.aten._flash_attention_forward(q, k, v, None, None, T, T, 0., mask < 0, False, window_size_left=mask, window_size_right=0)[0]
     return attend, lambda T, window: -1 if window >= T-1 else window
 
+# %% ../nbs/02_train.ipynb #fa4
+def fa4(device):
+    "FlashAttention 4, which the extra `hopper` installs"
+    need_hopper(device)
+    importlib.import_module('flash_attn.cute.interface')
+    return kernels.flash, lambda T, window: None if window >= T-1 else window
+
 # %% ../nbs/02_train.ipynb #choose-attention
-ATTENTIONS = dict(fa3_hub=fa3_hub, fa3=fa3, flex=flex, sdpa=sdpa)
+ATTENTIONS = dict(fa4=fa4, fa3_hub=fa3_hub, fa3=fa3, flex=flex, sdpa=sdpa)
 
 def choose_attention(device, force=''):
     "The first of `ATTENTIONS` that works on `device`; `force` (AUTORESEARCH_ATTENTION) names one. Raises if that one can't be had."
@@ -428,12 +437,12 @@ def build(seed=SEED):
     device = pick_device()
     if device.type == 'cpu' and profile.source == 'hub':
         raise RuntimeError(f'profile {profile.name} needs a GPU and torch sees none: install a torch build that suits the driver, or set AUTORESEARCH_PROFILE=tiny')
+    keep_compiled(cache_dir(profile)/'compiled')
     attention = choose_attention(device, os.environ.get('AUTORESEARCH_ATTENTION', ''))
     c = build_config()
     ops,why = choose_operators(device, c)
     print(f'{profile.name} on {device.type}, attention {attention.name}, operators {ops.name}', *attention.passed, *([why] if why else []), sep='; ')
     with device: model = GPT(c, attention, ops).init_weights(device)
-    keep_compiled(cache_dir(profile)/'compiled')
     key_compiled(device)
     model.losses,model.compiled = maybe_compile(model.losses, device), device.type == 'cuda'
     tokens = DEVICE_BATCH_SIZE*profile.max_seq_len

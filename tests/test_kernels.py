@@ -47,6 +47,13 @@ def normal(*shape, std=1.): return torch.randn(*shape, device='cuda')*std
 def number(v): return torch.tensor(v, device='cuda')
 
 @hopper
+@pytest.mark.parametrize('T,kv,window', [(512, 4, None), (512, 2, 100), (300, 4, 256)])
+def test_flash(T, kv, window):
+    attend,make_mask = t.sdpa(torch.device('cuda'))
+    mask = make_mask(T, T if window is None else window)
+    near(lambda *o: k.flash(*o, window), lambda *o: attend(*o, mask), normal(2, T, 4, 128), normal(2, T, kv, 128), normal(2, T, kv, 128))
+
+@hopper
 @pytest.mark.parametrize('name', k.TILES)
 @pytest.mark.parametrize('rows', [2048, 240])
 def test_product(name, rows):

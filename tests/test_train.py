@@ -146,7 +146,7 @@ def test_schedules():
     assert (t.weight_decay(0), t.weight_decay(1)) == (.2, 0)
 
 def test_unknown_attention_is_refused():
-    with pytest.raises(ValueError, match="AUTORESEARCH_ATTENTION='magic'; accepted: fa3_hub, fa3, flex, sdpa"): t.choose_attention(CPU, 'magic')
+    with pytest.raises(ValueError, match="AUTORESEARCH_ATTENTION='magic'; accepted: fa4, fa3_hub, fa3, flex, sdpa"): t.choose_attention(CPU, 'magic')
     with pytest.raises(RuntimeError, match='AUTORESEARCH_ATTENTION=flex does not work here: needs CUDA'): t.choose_attention(CPU, 'flex')
 
 def test_loss_falls_and_a_seed_repeats(data, tmp_path):
