@@ -16,6 +16,7 @@ from fastcore.script import call_parse
 
 ROOT = Path(__file__).resolve().parent.parent
 PROFILE = os.environ.get('AUTORESEARCH_PROFILE', 'climbmix60')
+CACHES = ['TORCHINDUCTOR_CACHE_DIR', 'TRITON_CACHE_DIR', 'QUACK_CACHE_DIR', 'FLASH_ATTENTION_CUTE_DSL_CACHE_DIR']
 KINDS = [('attention', 'flash|flex_attention|fmha'), ('matrix products', 'nvjet|gemm|cutlass|splitK|cublas|_relu2_kernel'),
     ('head and loss', '_loss_kernel|log_softmax|nll_loss|softcap'), ('ReLU squared', 'relu'), ('embeddings', '_rows_kernel|embedding'),
     ('heads, RoPE', '_heads'), ('norms, residuals, rest', '')]
@@ -91,7 +92,7 @@ print(json.dumps(dict(status=r.status, reason=r.reason, seconds=r.seconds, block
         ini = copy/'settings.ini'
         head,tail = ini.read_text().split(section := f'[{profile}]')
         if budget: ini.write_text(head + section + re.sub(r'time_budget = \d+', f'time_budget = {budget}', tail, count=1))
-        r = json.loads(child(copy, code, AUTORESEARCH_PROFILE=profile, **(dict(TORCHINDUCTOR_CACHE_DIR=f'{cache}/inductor', TRITON_CACHE_DIR=f'{cache}/triton') if cache else {})))
+        r = json.loads(child(copy, code, AUTORESEARCH_PROFILE=profile, **({name: f'{cache}/{name}' for name in CACHES} if cache else {})))
     if r['status'] != 'ok': raise SystemExit(f'{tree}: {r["status"]}: {r["reason"]}')
     return r
 
