@@ -438,9 +438,10 @@ def build(seed=SEED):
     if device.type == 'cpu' and profile.source == 'hub':
         raise RuntimeError(f'profile {profile.name} needs a GPU and torch sees none: install a torch build that suits the driver, or set AUTORESEARCH_PROFILE=tiny')
     keep_compiled(cache_dir(profile)/'compiled')
-    attention = choose_attention(device, os.environ.get('AUTORESEARCH_ATTENTION', ''))
     c = build_config()
     ops,why = choose_operators(device, c)
+    ahead = kernels.compile_ahead(f'{os.environ["QUACK_CACHE_DIR"]}/ahead', c.n_embd, HEAD_DIM, c.n_layer, c.vocab_size) if ops is FUSED else []
+    attention = choose_attention(device, os.environ.get('AUTORESEARCH_ATTENTION', ''))
     print(f'{profile.name} on {device.type}, attention {attention.name}, operators {ops.name}', *attention.passed, *([why] if why else []), sep='; ')
     with device: model = GPT(c, attention, ops).init_weights(device)
     key_compiled(device)
@@ -449,7 +450,7 @@ def build(seed=SEED):
     tokenizer = get_tokenizer(profile)
     return SimpleNamespace(device=device, model=model, optimizer=MuonAdamW(param_groups(model), device),
         tokenizer=tokenizer, loader=make_dataloader(tokenizer, DEVICE_BATCH_SIZE, profile.max_seq_len, 'train', profile, device),
-        accumulate=TOTAL_BATCH_SIZE//tokens, pieces=1, flops=flops_per_token(model), attention=attention.name, history=[])
+        accumulate=TOTAL_BATCH_SIZE//tokens, pieces=1, flops=flops_per_token(model), attention=attention.name, history=[], ahead=ahead)
 
 # %% ../nbs/02_train.ipynb #halve
 def halve(run):

@@ -12,22 +12,18 @@ import torch
 from autoresearch import kernels as k
 import h100
 
-M,D,H = 2**18, 512, 2048 # tokens of a pass, width, hidden width
+M,D = 2**18, 512 # tokens of a pass, width
 WIDTHS = [(128, 128, 2, 1), (128, 128, 1, 2), (128, 192, 2, 1), (192, 128, 2, 1), (192, 128, 1, 2)] # as in `kernels.TILES`
 
 def operands(m=M):
     "Arguments of every product as the starting line has them, by a title: name of the epilogue, left, right, its operands"
-    wide = lambda *s, std=1.: torch.randn(*s, device='cuda', dtype=torch.bfloat16)*std
-    factor,one = (lambda: torch.rand(m, device='cuda')+.5), lambda v: torch.full((), v, device='cuda')
-    x,g,h = wide(m, D), wide(m, D), wide(m, H)
-    return {'relu2': ('relu2', x, wide(H, D, std=.05), dict(r=factor())),
-        'relu2_grad': ('relu2_grad', g, wide(D, H, std=.05).T, dict(r=factor(), p=h.square())),
-        'add, attention': ('add', x, wide(D, D, std=.05), dict(x=g)),
-        'add, MLP': ('add', h, wide(D, H, std=.05), dict(x=g)),
-        'mix': ('mix', h, wide(D, H, std=.05), dict(x=g, x0=x, a=one(.9), b=one(.1))),
-        'mix_grad': ('mix_grad', h, wide(H, D, std=.05).T, dict(x=x, g=g, s=factor(), a=one(.9))),
-        'norm_grad': ('norm_grad', wide(m, 3*D), wide(3*D, D, std=.05).T, dict(x=x, g=g, s=factor())),
-        'norm_grad, with gate': ('norm_grad', wide(m, 3*D+64), wide(3*D+64, D, std=.05).T, dict(x=x, g=g, s=factor()))}
+    def wider(name, left, n=0):
+        "The same with another left matrix, `n` columns more than three widths if that is None"
+        _,right,args = k.example(name, m)
+        left = torch.randn(m, 3*D+n, device='cuda', dtype=torch.bfloat16) if left is None else left
+        return name, left, torch.randn(left.shape[1], D, device='cuda', dtype=torch.bfloat16).T*.05, args
+    found = {name: (name, *k.example(name, m)) for name in k.TILES}
+    return {**found, 'add, MLP': wider('add', found['mix'][1]), 'norm_grad, with gate': wider('norm_grad', None, 64)}
 
 def compile_one(title, tile=None):
     "Seconds to compile, without a GPU: tensors are fake and nothing is launched. What QuACK keeps in QUACK_CACHE_DIR a GPU finds again."
@@ -42,7 +38,7 @@ def compile_one(title, tile=None):
 
 def compile_all(tiles):
     "Compile every product with every tile, in as many processes as there are cores, each process one"
-    titles = ['relu2', 'relu2_grad', 'add, attention', 'mix', 'mix_grad', 'norm_grad']
+    titles = list(k.TILES)
     jobs = [(title, tile) for title in titles for tile in tiles]
     env = {**os.environ, 'QUACK_ARCH': '90', 'CUTE_DSL_ARCH': 'sm_90a'}
     code = f'import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import products; print(products.compile_one({{!r}}, {{!r}}))'

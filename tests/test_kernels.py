@@ -25,6 +25,22 @@ def test_refuses_what_it_cannot():
         k.heads(torch.zeros(3, 5, 8), None, torch.zeros(24, 8), None, None, 1, 1, None, (None, None))
     assert 'no CUDA' in k.supported(CPU, 128, 512)
 
+def test_compile_ahead(tmp_path, monkeypatch):
+    "Once for a folder, and not where the main process needs the cores; a part that fails says so in its log"
+    monkeypatch.setattr(k, 'PARTS', ['rest'])
+    monkeypatch.setattr(k.os, 'cpu_count', lambda: 4)
+    assert not k.compile_ahead(tmp_path/'a/b', 512, 128, 8, 8192) and not (tmp_path/'a').exists()
+    monkeypatch.setattr(k.os, 'cpu_count', lambda: 8)
+    p, = k.compile_ahead(tmp_path/'a/b', 512, 128, 8, 8192)
+    log = tmp_path/'a/b/rest.log'
+    assert not k.compile_ahead(tmp_path/'a/b', 512, 128, 8, 8192)
+    assert p.wait(120) == (not torch.cuda.is_available()), log.read_text()
+    if p.returncode: assert 'CUDA' in log.read_text()
+
+@hopper
+@pytest.mark.parametrize('part', k.PARTS)
+def test_compile_part(part): k.compile_part(part, 512, 128, 8, 8192)
+
 @hopper
 def test_supported_there(): 
     assert k.supported(torch.device('cuda'), 128, 512) == '' and 'power of two' in k.supported(torch.device('cuda'), 96, 512)
