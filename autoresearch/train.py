@@ -149,7 +149,8 @@ def fa3(device):
 def fa4(device):
     "FlashAttention 4, which the extra `hopper` installs"
     need_hopper(device)
-    importlib.import_module('flash_attn.cute.interface')
+    try: importlib.import_module('flash_attn.cute.interface')
+    except ImportError as e: raise RuntimeError(f"needs flash-attn-4, pip install -e '.[hopper]': {e}") from e
     return kernels.flash, lambda T, window: None if window >= T-1 else window
 
 # %% ../nbs/02_train.ipynb #choose-attention
