@@ -271,10 +271,12 @@ def kill_at_a_time(job):
         except ProcessLookupError: what = 'too late'
         if cli: follower.wait(20)
         elif ended(pid) != -9: what = 'too late'
+        orphans = processes_of(read_json(root/'runs'/TAG/'journal.json').get('nonce', ''))
         finished,nonce = outcome_on_disk(root, kind)
         what = what if what == 'too late' else read_json(root/'runs'/TAG/'journal.json').get('step', 'guard or end')
         recover(root, log, cli)
         assert not processes_of(nonce)
+        if orphans: finished = finished or len(rows(root)) == number # their experiment may have come to its end before recovery ended it
         judge(root, kind, finished, what, torn=real)
         go_on(root, lab, log)
         shutil.rmtree(root.parent)
