@@ -4,7 +4,7 @@ PYTHON ?= python3
 comma := ,
 BIN := .venv/bin
 # an H100 or H200 gets the kernels made for it
-EXTRAS := dev,search,dashboard$(if $(filter 9.0,$(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null)),$(comma)hopper)
+EXTRAS = dev,search,dashboard$(if $(filter 9.0,$(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null)),$(comma)hopper)
 .PHONY: demo test install readme clean
 
 install: .venv/.installed

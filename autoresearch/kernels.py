@@ -8,7 +8,7 @@ __all__ = ['TILES', 'PARTS', 'jit', 'op', 'supported', 'make_epilogues', 'plain_
            'compile_part', 'compile_ahead']
 
 # %% ../nbs/10_kernels.ipynb #imports
-import importlib.util, os, subprocess, sys
+import hashlib, importlib.util, os, subprocess, sys
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -116,8 +116,9 @@ def product(
     tile:tuple|None=None, # Like those in `TILES`
     **operands:Tensor # The epilogue's: matrices (M, N), rows' factors (M,) in float32, numbers () in float32
 )->tuple: # (M, N) in their dtype, and (M,) in float32 the sum over each row or, of squares, the factor of the norm; None where the epilogue sums nothing
-    "left right' through an epilogue"
+    "left right' through an epilogue. Raises `TypeError` on a GPU for another dtype than bf16."
     if not left.is_cuda: return plain_epilogue(name, left @ right.T, **operands)
+    if left.dtype != torch.bfloat16: raise TypeError(f'product {name}: made for torch.bfloat16 and got {left.dtype}; cast the stream, or use the plain form')
     if not _epilogues: _epilogues.update(make_epilogues())
     (M,_),N,epilogue,(BM,BN,CM,CN) = left.shape, right.shape[0], _epilogues[name], tile or TILES[name]
     out = left.new_empty(M, N)
@@ -156,7 +157,7 @@ def residual(
     x:Tensor, # (..., d), the stream
     y:Tensor, # (..., e)
     w:Tensor, # (d, e)
-    link:Tensor # From `heads`, which adds x's gradient to its own
+    link:Tensor # From the `heads` that read this very x; x's gradient goes through it, not through x
 )->tuple: # x + y w' (..., d), and the factor of its norm (...)
     "A product added to the stream"
     z,r = torch.ops.autoresearch.residual(x.detach().flatten(0, -2), y.flatten(0, -2), w.to(x.dtype), link.flatten(0, -2))
@@ -199,7 +200,7 @@ def mlp(
     r:Tensor, # (...), the factor of its norm
     w_fc:Tensor, # (h, d)
     w_proj:Tensor, # (d, h)
-    mix:tuple|None=None # a and b, numbers in float32; x0, like x; its link from `links`
+    mix:tuple|None=None # a and b, numbers in float32; x0, like x; its link from the `links` of this very x0 and b, which has their gradients
 )->tuple: # a (x + y) + b x0 with y = max(0, norm(x) w_fc')^2 w_proj', without `mix` x + y; and the factor of its norm
     "The MLP ([Primer](https://arxiv.org/abs/2109.08668)), added to the stream; the weights are cast to x's dtype"
     a,b,x0,link = mix or (torch.ones((), device=x.device, dtype=r.dtype), None, None, None)
@@ -570,7 +571,7 @@ def _heads_grad(dq: Tensor, dk: Tensor, dv: Tensor, g: Tensor, x: Tensor, scale:
     dw = dqkv[:, :N].T @ x
     if ve is None: return dx.view(shape), dw, x.new_empty(0), x.new_empty(0)
     dve = torch.ops.autoresearch.sum_rows(dv.flatten(2).flatten(0, 1), (2*torch.sigmoid(z)).flatten(0, 1), order, sorted, ve.shape[0])
-    return dx.view(shape), dw, dqkv[:, N:N+HK].T @ x[:, :w_gate.shape[1]], dve
+    return dx.view(shape), dw, (dqkv[:, N:].T @ x[:, :w_gate.shape[1]])[:HK], dve
 
 # %% ../nbs/10_kernels.ipynb #heads-grad-op-shape
 @_heads_grad.register_fake
@@ -655,46 +656,48 @@ def example(
     name:str, # Of an epilogue
     rows:int=256, # M
     d:int=512, # Width of the stream
-    h:int=2048 # Width inside the MLP
-)->tuple: # left, right, and the operands by name, on the GPU
+    h:int=2048, # Width inside the MLP
+    device='cuda'
+)->tuple: # left, right, and the operands by name
     "Arguments of `product` as the model has them, of random numbers"
-    x,g,inner,qkv,p,up,down,out,w = (torch.randn(*s, device='cuda', dtype=torch.bfloat16) for s in
+    x,g,inner,qkv,p,up,down,out,w = (torch.randn(*s, device=device, dtype=torch.bfloat16) for s in
         ((rows, d), (rows, d), (rows, h), (rows, 3*d), (rows, h), (h, d), (d, h), (d, d), (3*d, d)))
-    r,a = torch.rand(rows, device='cuda')+.5, torch.full((), .9, device='cuda')
+    r,a = torch.rand(rows, device=device)+.5, torch.full((), .9, device=device)
     return dict(relu2=(x, up, dict(r=r)), relu2_grad=(g, down.T, dict(r=r, p=p.square())), add=(x, out, dict(x=g)), mix=(inner, down, dict(x=g, x0=x, a=a, b=a)),
         mix_grad=(inner, up.T, dict(x=x, g=g, s=r, a=a)), norm_grad=(qkv, w.T, dict(x=x, g=g, s=r)))[name]
 
 # %% ../nbs/10_kernels.ipynb #compile-part
-def compile_part(part, d, D, layers, vocab, T=512):
-    "What a process of `compile_ahead` does: call one kernel, or some, as a model of `layers` layers and heads of D columns does"
-    new = lambda *s: torch.randn(*s, device='cuda', dtype=torch.bfloat16, requires_grad=True)
-    tokens,H = torch.randint(vocab, (1, T), device='cuda'), d//D
+def compile_part(part, d, D, layers, vocab, T=512, device='cuda'):
+    "What a process of `compile_ahead` does: call one kernel, or some, as a model of width d with heads of D columns does"
+    new = lambda *s: torch.randn(*s, device=device, dtype=torch.bfloat16, requires_grad=True)
+    tokens,H = torch.randint(vocab, (1, T), device=device), d//D
     by_token,x,table = sort_tokens(tokens), new(1, T, d), new(vocab, d)
     if part in TILES:
-        left,right,args = example(part, d=d, h=4*d)
+        left,right,args = example(part, d=d, h=4*d, device=device)
         product(part, left, right, **args)
     elif part in ('full', 'window'): flash(*(new(1, T, H, D) for _ in range(3)), T//2 if part == 'window' else None).sum().backward()
     elif part == 'heads':
         for ve,gate in ((table, new(H, D//4)), (None, None)):
-            q,k,v,_ = heads(x, row_scale(x).detach(), new(3*d, d), *(torch.ones(T, 1, D//2, device='cuda', dtype=torch.bfloat16) for _ in range(2)), H, H, tokens, by_token, ve, gate)
+            q,k,v,_ = heads(x, row_scale(x).detach(), new(3*d, d), *(torch.ones(T, 1, D//2, device=device, dtype=torch.bfloat16) for _ in range(2)), H, H, tokens, by_token, ve, gate)
             (q+k+v).sum().backward()
     else:
-        sum(o.sum() for o in links(x, torch.ones(layers-1, device='cuda', requires_grad=True))).backward()
+        if layers > 1: sum(o.sum() for o in links(x, torch.ones(layers, device=device, requires_grad=True)[1:])).backward()
         softcap_loss(embedding(tokens, table, by_token), table, tokens)[0].backward()
 
 # %% ../nbs/10_kernels.ipynb #compile-ahead
-PARTS = [*TILES, 'full', 'window', 'heads', 'rest']
+PARTS = [*TILES, *(['full', 'window'] if importlib.util.find_spec('flash_attn') else []), 'heads', 'rest']
 
 def compile_ahead(
-    folder, # Where the kernels are kept; made if it does not exist
+    folder, # For logs and marks, one folder inside for each version of this file and of QuACK
     *sizes # Arguments of `compile_part` after the part
-)->list: # The processes, none if the folder has been filled before, or with fewer than 8 cores
-    "Compile every kernel at once in processes of their own; each writes `PART.log` in the folder"
-    folder = Path(folder)
-    if (os.cpu_count() or 1) < 8 or folder.exists(): return []
-    folder.mkdir(parents=True)
+)->list: # The processes; none where all has been compiled before, or with fewer than 8 cores
+    "Compile every kernel at once in processes of their own. Each writes `PART.log`, and makes `PART.done` when it is"
+    made_of = [Path(__file__), *(Path(s.origin) for s in [importlib.util.find_spec('quack')] if s)]
+    folder = Path(folder)/hashlib.sha256(b''.join(p.read_bytes() for p in made_of)).hexdigest()[:16]
+    if len(os.sched_getaffinity(0)) < 8: return []
+    folder.mkdir(parents=True, exist_ok=True)
     env = os.environ | {'PYTHONPATH': os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get('PYTHONPATH', '')])}
     def start(part):
-        code = f'from autoresearch.kernels import compile_part; compile_part{(part, *sizes)}'
+        code = f'from pathlib import Path; from autoresearch.kernels import compile_part; compile_part{(part, *sizes)}; Path({str(folder/part)!r} + ".done").touch()'
         with (folder/f'{part}.log').open('w') as log: return subprocess.Popen([sys.executable, '-c', code], env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    return [start(part) for part in PARTS]
+    return [start(part) for part in PARTS if not (folder/f'{part}.done').exists()]

@@ -83,7 +83,7 @@ def keep_compiled(folder):
     os.environ['TORCH_COMPILE_CACHE_KEY_TAG'] = torch.compiler.config.cache_key_tag = key
 
 def key_compiled(device):
-    "What the compiler's cache may not hold, and what its log may not say"
+    "What the compiler's cache may not hold, and what its log and errors need not say"
     functorch.enable_autograd_cache = not any(o._init_fn.__module__ == __name__ for o in OPDEFS.values())
     if device.type != 'cuda': return
     from torch._inductor.exc import OperatorIssue
@@ -186,7 +186,7 @@ class GPTConfig:
     def has_ve(self, i): return i % 2 == (self.n_layer-1) % 2 # every second layer, the last always
 
 # %% ../nbs/02_train.ipynb #norm
-def norm(x): return F.rms_norm(x, (x.size(-1),))
+def norm(x): return F.rms_norm(x, (x.size(-1),)).to(x.dtype) # from PyTorch 2.12 on, autocast makes it float32
 
 # %% ../nbs/02_train.ipynb #rope
 def rope_tables(T, D, device, dtype):

@@ -28,14 +28,38 @@ def test_refuses_what_it_cannot():
 def test_compile_ahead(tmp_path, monkeypatch):
     "Once for a folder, and not where the main process needs the cores; a part that fails says so in its log"
     monkeypatch.setattr(k, 'PARTS', ['rest'])
-    monkeypatch.setattr(k.os, 'cpu_count', lambda: 4)
-    assert not k.compile_ahead(tmp_path/'a/b', 512, 128, 8, 8192) and not (tmp_path/'a').exists()
-    monkeypatch.setattr(k.os, 'cpu_count', lambda: 8)
-    p, = k.compile_ahead(tmp_path/'a/b', 512, 128, 8, 8192)
-    log = tmp_path/'a/b/rest.log'
-    assert not k.compile_ahead(tmp_path/'a/b', 512, 128, 8, 8192)
-    assert p.wait(120) == (not torch.cuda.is_available()), log.read_text()
-    if p.returncode: assert 'CUDA' in log.read_text()
+    monkeypatch.chdir(tmp_path)
+    start = lambda cores: monkeypatch.setattr(k.os, 'sched_getaffinity', lambda _: range(cores), raising=False) or k.compile_ahead(tmp_path/'a', 512, 128, 8, 8192)
+    assert not start(4) and not (tmp_path/'a').exists()
+    p, = start(8)
+    log, = tmp_path.glob('a/*/rest.log')
+    if torch.cuda.is_available(): assert p.wait(120) == 0, log.read_text()
+    else: assert p.wait(120) == 1 and 'CUDA' in log.read_text() and not log.with_suffix('.done').exists()
+    log.with_suffix('.done').touch()
+    assert not start(8)
+
+@pytest.mark.parametrize('layers', [1, 8])
+def test_parts_are_called_as_the_model_calls_them(layers):
+    "On a CPU, attention left out, which has no form for it"
+    for part in set(k.PARTS) - {'full', 'window'}: k.compile_part(part, 128, 64, layers, 256, 64, 'cpu')
+
+def test_the_stream_stays_in_the_compute_type(monkeypatch):
+    "Autocast makes `rms_norm` float32 on CUDA from PyTorch 2.12 on: FlashAttention refuses that, and all the rest would be slower"
+    wide,seen = F.rms_norm, []
+    monkeypatch.setattr(t.F, 'rms_norm', lambda x, *args: wide(x.float(), *args))
+    attention = t.choose_attention(CPU)
+    attend = attention.attend
+    def spy(q, k, v, mask):
+        seen.extend([q.dtype, k.dtype, v.dtype])
+        return attend(q, k, v, mask)
+    attention.attend = spy
+    for ops in (t.PLAIN, t.FUSED):
+        m = t.GPT(t.GPTConfig(32, 64, 2, 4, 4, 64), attention, ops).init_weights(CPU)
+        m.dtype,m.cos,m.sin = torch.bfloat16, m.cos.bfloat16(), m.sin.bfloat16()
+        for e in [m.wte, *m.value_embeds.values()]: e.bfloat16()
+        x = torch.randint(64, (2, 32))
+        with m.autocast(x): seen.append(m.stream(x).dtype)
+    assert len(seen) == 14 and set(seen) == {torch.bfloat16}
 
 @hopper
 @pytest.mark.parametrize('part', k.PARTS)

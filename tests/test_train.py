@@ -205,7 +205,7 @@ def test_after_halving_no_batch_is_learned_twice(data, monkeypatch):
 @pytest.fixture
 def keep(monkeypatch, tmp_path):
     "Calls `keep_compiled`; settings and environment are put back"
-    for name in ('TORCHINDUCTOR_CACHE_DIR', 'TRITON_CACHE_DIR', 'TORCH_COMPILE_CACHE_KEY_TAG'):
+    for name in ('TORCHINDUCTOR_CACHE_DIR', 'TRITON_CACHE_DIR', 'QUACK_CACHE_DIR', 'FLASH_ATTENTION_CUTE_DSL_CACHE_DIR', 'FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED', 'TORCH_COMPILE_CACHE_KEY_TAG'):
         monkeypatch.setenv(name, 'so that it is put back')
         monkeypatch.delenv(name)
     with torch.compiler.config.patch(cache_key_tag=''), t.functorch.patch(enable_autograd_cache=False): yield lambda: (t.keep_compiled(tmp_path), t.key_compiled(CPU))
@@ -214,6 +214,7 @@ def test_compiled_code_is_kept_in_the_cache(keep, monkeypatch, tmp_path):
     monkeypatch.setenv('TRITON_CACHE_DIR', 'mine')
     keep()
     assert os.environ['TORCHINDUCTOR_CACHE_DIR'] == f'{tmp_path}/inductor' and os.environ['TRITON_CACHE_DIR'] == 'mine'
+    assert os.environ['QUACK_CACHE_DIR'] == f'{tmp_path}/quack' and os.environ['FLASH_ATTENTION_CUTE_DSL_CACHE_DIR'] == f'{tmp_path}/flash'
     assert torch.compiler.config.cache_key_tag.startswith('torch.float32 ') and len(torch.compiler.config.cache_key_tag) == 14+64
     assert os.environ['TORCH_COMPILE_CACHE_KEY_TAG'] == torch.compiler.config.cache_key_tag # or the compiler's processes do not find what they noted
 
