@@ -10,8 +10,8 @@ __all__ = ['SEED', 'PROFILE', 'RUN_DIR', 'DEPTH', 'ASPECT_RATIO', 'HEAD_DIM', 'W
            'key_compiled', 'band', 'band_mask', 'sdpa', 'flex', 'need_hopper', 'fa3_hub', 'fa3', 'fa4',
            'choose_attention', 'GPTConfig', 'norm', 'rope_tables', 'rope', 'heads', 'residual', 'relu2_mlp',
            'softcap_loss', 'softcap', 'choose_operators', 'Attention', 'MLP', 'Block', 'GPT', 'init_weights',
-           'count_params', 'flops_per_token', 'adamw_step', 'orthogonalize', 'muon_step', 'param_groups', 'MuonAdamW',
-           'step_muon', 'lr_multiplier', 'muon_momentum', 'weight_decay', 'build_config', 'build', 'halve', 'passes',
+           'count_params', 'flops_per_token', 'adamw_step', 'orthogonalize', 'muon_step', 'param_groups', 'all_steps',
+           'MuonAdamW', 'lr_multiplier', 'muon_momentum', 'weight_decay', 'build_config', 'build', 'halve', 'passes',
            'train_step', 'train', 'sample']
 
 # %% ../nbs/02_train.ipynb #imports
@@ -384,36 +384,44 @@ def param_groups(model):
     for p in model.blocks.parameters(): shapes.setdefault(p.shape, []).append(p)
     return groups + [dict(kind='muon', params=ps, peak_lr=MATRIX_LR*max(1, rows/cols)**0.5) for (rows,cols),ps in shapes.items()]
 
+# %% ../nbs/02_train.ipynb #all-steps
+def all_steps(adam, muon, t, momentum, decay):
+    "A step of every tensor in `adam` and of every stack of matrices in `muon`, each with its state and rate"
+    for p,g,m,v,lr,b1,b2 in adam: adamw_step(p, g, m, v, t, lr, b1, b2, 1e-10)
+    for ps,gs,buf,second,lr in muon:
+        p = torch.stack(ps)
+        muon_step(p, torch.stack(gs), buf, second, lr, momentum, decay, 0.95)
+        torch._foreach_copy_(ps, list(p.unbind()))
+
 # %% ../nbs/02_train.ipynb #optimizer
 class MuonAdamW(torch.optim.Optimizer):
     "Muon for stacks of matrices, AdamW for the rest; `step` takes the schedule's values"
     def __init__(self, groups, device):
         super().__init__(groups, {})
         self.t = 0
-        self.adamw,self.muon = maybe_compile(adamw_step, device), maybe_compile(muon_step, device)
+        self.all_steps = maybe_compile(all_steps, device)
 
     @torch.no_grad()
     def step(self, lr_mult=1., momentum=0.95, decay=0.):
         self.t += 1
         t,momentum,decay = (torch.tensor(float(o)) for o in (self.t, momentum, decay))
+        adam,muon = [], []
         for g in self.param_groups:
             lr = torch.tensor(g['peak_lr']*lr_mult)
-            if g['kind'] == 'muon': self.step_muon(g, lr, momentum, decay)
-            else:
-                for p in g['params']:
-                    s = self.state[p]
-                    if not s: s['m'],s['v'] = torch.zeros_like(p), torch.zeros_like(p)
-                    self.adamw(p, p.grad, s['m'], s['v'], t, lr, *g['betas'], 1e-10)
+            if g['kind'] == 'muon': muon.append((g['params'], [p.grad for p in g['params']], *self.muon_state(g['params']), lr))
+            else: adam += [(p, p.grad, *self.adam_state(p), lr, *g['betas']) for p in g['params']]
+        self.all_steps(adam, muon, t, momentum, decay)
 
-# %% ../nbs/02_train.ipynb #optimizer-muon
-def step_muon(self, g, lr, momentum, decay):
-    "Stack a group's matrices, step, write them back"
-    ps,s = g['params'], self.state[g['params'][0]]
-    p,grad = torch.stack(ps), torch.stack([o.grad for o in ps])
-    if not s: s['buf'],s['second'] = torch.zeros_like(p), torch.zeros_like(p[..., :1] if p.size(-2) >= p.size(-1) else p[..., :1, :])
-    self.muon(p, grad, s['buf'], s['second'], lr, momentum, decay, 0.95)
-    torch._foreach_copy_(ps, list(p.unbind()))
-MuonAdamW.step_muon = step_muon
+    def adam_state(self, p):
+        s = self.state[p]
+        if not s: s['m'],s['v'] = torch.zeros_like(p), torch.zeros_like(p)
+        return s['m'], s['v']
+
+    def muon_state(self, ps):
+        "One for the stack, kept with its first matrix"
+        (rows,cols),s,n = ps[0].shape, self.state[ps[0]], len(ps)
+        if not s: s['buf'],s['second'] = ps[0].new_zeros(n, rows, cols), ps[0].new_zeros(n, rows, 1) if rows >= cols else ps[0].new_zeros(n, 1, cols)
+        return s['buf'], s['second']
 
 # %% ../nbs/02_train.ipynb #schedules
 def lr_multiplier(progress):
