@@ -34,13 +34,13 @@ def supported(
     "Tiles and pipelines are sized for Hopper's shared memory; other cards get the plain forms, compiled"
     if device.type != 'cuda' or not triton or torch.version.hip: return 'fused: no CUDA with Triton'
     if torch.cuda.get_device_capability(device)[0] != 9: return 'fused: needs a Hopper GPU'
-    if not importlib.util.find_spec('quack'): return "fused: needs quack-kernels, a third faster: pip install -e '.[hopper]'"
+    if not importlib.util.find_spec('quack'): return "fused: needs quack-kernels: pip install -e '.[hopper]'"
     if head_dim & (head_dim-1) or n_embd % 64: return f'fused: head size {head_dim} is no power of two or width {n_embd} no multiple of 64'
     return ''
 
 # %% ../nbs/10_kernels.ipynb #epilogues
 def make_epilogues():
-    "The functions, built on first use: importing QuACK takes most of a second, and only Hopper needs it"
+    "The functions, built on first use: QuACK is there on Hopper only"
     import cutlass.cute as cute
     from quack.epilogue.frontend import gemm_epilogue
     from quack.epilogue.ops import ColVecLoad, ColVecReduce, Scalar, TileLoad
@@ -660,10 +660,11 @@ def example(
     device='cuda'
 )->tuple: # left, right, and the operands by name
     "Arguments of `product` as the model has them, of random numbers"
-    x,g,inner,qkv,p,up,down,out,w = (torch.randn(*s, device=device, dtype=torch.bfloat16) for s in
-        ((rows, d), (rows, d), (rows, h), (rows, 3*d), (rows, h), (h, d), (d, h), (d, d), (3*d, d)))
-    r,a = torch.rand(rows, device=device)+.5, torch.full((), .9, device=device)
-    return dict(relu2=(x, up, dict(r=r)), relu2_grad=(g, down.T, dict(r=r, p=p.square())), add=(x, out, dict(x=g)), mix=(inner, down, dict(x=g, x0=x, a=a, b=a)),
+    new = lambda *s: torch.randn(*s, device=device, dtype=torch.bfloat16)
+    x,g,inner,qkv,p = (new(rows, n) for n in (d, d, h, 3*d, h))
+    up,down,out,w = (.05*new(*s) for s in ((h, d), (d, h), (d, d), (3*d, d))) # about as small as a model's weights
+    r,a,b = torch.rand(rows, device=device)+.5, *(torch.full((), v, device=device) for v in (.9, .2))
+    return dict(relu2=(x, up, dict(r=r)), relu2_grad=(g, down.T, dict(r=r, p=p.square())), add=(x, out, dict(x=g)), mix=(inner, down, dict(x=g, x0=x, a=a, b=b)),
         mix_grad=(inner, up.T, dict(x=x, g=g, s=r, a=a)), norm_grad=(qkv, w.T, dict(x=x, g=g, s=r)))[name]
 
 # %% ../nbs/10_kernels.ipynb #compile-part
