@@ -250,7 +250,7 @@ def test_ten_thousand_rows(tmp_path):
     rows,led = walk(10_000, lambda i: .03), Ledger(tmp_path/'results.tsv')
     led.path.write_text(HEADER + ''.join(r.line() + '\n' for r in rows))
     times = []
-    for _ in range(5):                  # the best of five: what the code costs, not what else ran on the machine
+    for _ in range(5): # the best of five: what the code costs, not what else ran on the machine
         start = time.perf_counter()
         f = led.frontier()
         times.append(time.perf_counter() - start)
