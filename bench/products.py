@@ -13,7 +13,7 @@ from autoresearch import kernels as k
 import h100
 
 M,D = 2**18, 512 # tokens of a pass, width
-WIDTHS = [(128, 128, 2, 1), (128, 128, 1, 2), (128, 192, 2, 1), (192, 128, 2, 1), (192, 128, 1, 2)] # as in `kernels.TILES`
+WIDTHS = [(128, 128, 2, 1, 128), (128, 128, 1, 2, 64), (128, 192, 2, 1, 32), (192, 128, 1, 2, 32), (192, 128, 1, 2, 64)] # as in `kernels.TILES`
 
 def operands(m=M):
     "Arguments of every product as the starting line has them, by a title: name of the epilogue, left, right, its operands"
