@@ -251,6 +251,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'autoresearch.docs.variables': ('docs.html#variables', 'autoresearch/docs.py'),
                                    'autoresearch.docs.words': ('docs.html#words', 'autoresearch/docs.py')},
             'autoresearch.kernels': { 'autoresearch.kernels._': ('kernels.html#_', 'autoresearch/kernels.py'),
+                                      'autoresearch.kernels._at_once_128': ('kernels.html#_at_once_128', 'autoresearch/kernels.py'),
+                                      'autoresearch.kernels._at_once_64': ('kernels.html#_at_once_64', 'autoresearch/kernels.py'),
                                       'autoresearch.kernels._embedding': ('kernels.html#_embedding', 'autoresearch/kernels.py'),
                                       'autoresearch.kernels._embedding_backward': ( 'kernels.html#_embedding_backward',
                                                                                     'autoresearch/kernels.py'),

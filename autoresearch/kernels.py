@@ -34,13 +34,13 @@ def supported(
     "Tiles and pipelines are sized for Hopper's shared memory; other cards get the plain forms, compiled"
     if device.type != 'cuda' or not triton or torch.version.hip: return 'fused: no CUDA with Triton'
     if torch.cuda.get_device_capability(device)[0] != 9: return 'fused: needs a Hopper GPU'
-    if not importlib.util.find_spec('quack'): return "fused: needs quack-kernels, a third faster: pip install -e '.[hopper]'"
+    if not importlib.util.find_spec('quack'): return "fused: needs quack-kernels: pip install -e '.[hopper]'"
     if head_dim & (head_dim-1) or n_embd % 64: return f'fused: head size {head_dim} is no power of two or width {n_embd} no multiple of 64'
     return ''
 
 # %% ../nbs/10_kernels.ipynb #epilogues
 def make_epilogues():
-    "The functions, built on first use: importing QuACK takes most of a second, and only Hopper needs it"
+    "The functions, built on first use: QuACK is there on Hopper only"
     import cutlass.cute as cute
     from quack.epilogue.frontend import gemm_epilogue
     from quack.epilogue.ops import ColVecLoad, ColVecReduce, Scalar, TileLoad
@@ -48,6 +48,9 @@ def make_epilogues():
     def epilogue(tiles='', rows='', numbers='', sums=''):
         ops = {n: kind(n) for names,kind in ((tiles, TileLoad), (rows, ColVecLoad), (numbers, Scalar)) for n in names.split()}
         return gemm_epilogue(ops=ops, reduces={n: ColVecReduce(n, scaled=True) for n in sums.split()})
+
+    @epilogue()
+    def bare(acc): return dict(D=acc)
 
     @epilogue(rows='r')
     def relu2(acc, r):
@@ -76,11 +79,12 @@ def make_epilogues():
     @epilogue(tiles='x g', rows='s')
     def norm_grad(acc, x, g, s): return dict(D=acc + g - x*s)
 
-    return dict(relu2=relu2, relu2_grad=relu2_grad, add=add, mix=mix, mix_grad=mix_grad, norm_grad=norm_grad)
+    return dict(bare=bare, relu2=relu2, relu2_grad=relu2_grad, add=add, mix=mix, mix_grad=mix_grad, norm_grad=norm_grad)
 
 # %% ../nbs/10_kernels.ipynb #plain-epilogues
 def plain_epilogue(name, acc, r=None, p=None, x=None, x0=None, g=None, s=None, a=None, b=None):
     "The same of whole matrices: D, and of each row the sum, the factor of the norm instead of a sum of squares, or None"
+    if name == 'bare': return acc, None
     col = lambda o: o[:,None].to(acc.dtype)
     if name == 'relu2': return F.relu(acc*col(r)).square(), None
     if name == 'relu2_grad':
@@ -106,8 +110,13 @@ def _row_sums(parts, d=0):
     return out
 
 # %% ../nbs/10_kernels.ipynb #product
-TILES = dict(relu2=(128, 192, 2, 1), relu2_grad=(128, 128, 2, 1), add=(192, 128, 1, 2), mix=(192, 128, 2, 1), mix_grad=(192, 128, 2, 1), norm_grad=(192, 128, 2, 1)) # rows and columns of a tile, and of the cluster of tiles that share what they read
+TILES = dict(bare=(192, 128, 1, 2, 64), relu2=(192, 128, 1, 2, 64), relu2_grad=(128, 128, 2, 1, 128), add=(128, 128, 1, 2, 64), # rows and columns of a tile, of the cluster of tiles that share what
+             **dict.fromkeys(['mix', 'mix_grad', 'norm_grad'], (192, 128, 1, 2, 32))) # they read, and columns that the epilogue reads and writes at once
 _epilogues = {}
+
+def _at_once_64(*_): return 64, 64
+def _at_once_128(*_): return 64, 128
+_at_once = {64: _at_once_64, 128: _at_once_128} # QuACK's own are 64 rows by 32 columns; its cache knows functions of a module by their names
 
 def product(
     name:str, # Of an epilogue
@@ -120,11 +129,12 @@ def product(
     if not left.is_cuda: return plain_epilogue(name, left @ right.T, **operands)
     if left.dtype != torch.bfloat16: raise TypeError(f'product {name}: made for torch.bfloat16 and got {left.dtype}; cast the stream, or use the plain form')
     if not _epilogues: _epilogues.update(make_epilogues())
-    (M,_),N,epilogue,(BM,BN,CM,CN) = left.shape, right.shape[0], _epilogues[name], tile or TILES[name]
+    (M,_),N,epilogue,(BM,BN,CM,CN,CE) = left.shape, right.shape[0], _epilogues[name], tile or TILES[name]
     out = left.new_empty(M, N)
     sums = {n: torch.empty(o.sink_alloc_shape((1, M), N, BM, BN), device=left.device) for n,o in epilogue.sinks.items()}
     args = {n: o.unsqueeze(0) if o.ndim else o for n,o in operands.items()} | sums
-    epilogue.gemm(*(o.unsqueeze(0) for o in (left, right, out)), epi_args=args, tile_M=BM, tile_N=BN, cluster_M=CM, cluster_N=CN, pingpong=True)
+    epilogue.gemm(*(o.unsqueeze(0) for o in (left, right, out)), epi_args=args, tile_M=BM, tile_N=BN, cluster_M=CM, cluster_N=CN, pingpong=True, max_swizzle_size=16,
+        post_init_attrs=(('_compute_tile_shape_or_override', _at_once[CE]),) if CE in _at_once else ())
     return out, next((_row_sums(s, N if n == 'square' else 0) for n,s in sums.items()), None)
 
 # %% ../nbs/10_kernels.ipynb #row-scale
@@ -233,9 +243,9 @@ def _links_kernel(gs, x0, b, dx0, db, N, LAYERS: tl.constexpr, BLOCK: tl.constex
 @op('links_grad')
 def _links_grad(gs: list[Tensor], x0: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     if not (x0.is_cuda and triton): return sum(c.to(g.dtype)*g for c,g in zip(b, gs)), torch.stack([(g*x0).sum().to(b.dtype) for g in gs])
-    n = 4*torch.cuda.get_device_properties(x0.device).multi_processor_count
+    n = 8*torch.cuda.get_device_properties(x0.device).multi_processor_count
     dx0,db = torch.empty_like(x0), torch.empty(n, len(gs), device=x0.device)
-    _links_kernel[(n,)](tuple(gs), x0, b, dx0, db, x0.numel(), len(gs), 2048, n, num_warps=8)
+    _links_kernel[(n,)](tuple(gs), x0, b, dx0, db, x0.numel(), len(gs), 2048, n, num_warps=4)
     return dx0, db.sum(0)
 
 # %% ../nbs/10_kernels.ipynb #links-grad-shape
@@ -306,7 +316,7 @@ def _softcap_loss(x: Tensor, w: Tensor, y: Tensor, cap: float, piece: int) -> tu
     losses,dx,dw = x.new_empty(x.shape[0], dtype=wide), torch.empty_like(x), w.new_zeros(w.shape, dtype=wide)
     for i in range(0, x.shape[0], piece):
         s = slice(i, i+piece)
-        logits = x[s] @ w.T
+        logits = product('bare', x[s], w)[0] if len(w) % 8 == 0 else x[s] @ w.T # rows of 16 bytes or a multiple
         _loss_rows(logits, y[s], losses[s], 1/x.shape[0], cap)
         if _gradient[0]:
             torch.mm(logits, w, out=dx[s])
@@ -395,7 +405,7 @@ def _heads_product(x, scale, w, cos, sin, ve, gate, tokens, q, k, v, r):
 # %% ../nbs/10_kernels.ipynb #heads-grad-kernel
 @jit
 def _heads_grad_kernel(dq, dk, dv, q, k, v, r, scale, cos, sin, ve, z, tokens, dqkv, dots, T, eps, W, HQ: tl.constexpr, HK: tl.constexpr, D: tl.constexpr, VE: tl.constexpr, ROWS: tl.constexpr):
-    rows,h,half = tl.program_id(0).to(tl.int64)*ROWS + tl.arange(0, ROWS)[:,None], tl.program_id(1), tl.arange(0, D//2)[None,:]
+    rows,h,half = (tl.program_id(0)//(HQ+2*HK)).to(tl.int64)*ROWS + tl.arange(0, ROWS)[:,None], tl.program_id(0) % (HQ+2*HK), tl.arange(0, D//2)[None,:]
     n = tl.load(scale + rows)
     if h < HQ+HK:
         if h < HQ: y,dy,i = q, dq, rows*(HQ*D) + h*D + half
@@ -434,7 +444,7 @@ def _gate_grad(da, db, j, rows, half, n, ve, z, tokens, dqkv, W, HQ: tl.constexp
 # %% ../nbs/10_kernels.ipynb #rows-kernel
 @jit
 def _rows_kernel(g, gate, order, tokens, out, N, W: tl.constexpr, D: tl.constexpr, GATED: tl.constexpr, RUN: tl.constexpr):
-    start,j,cols = tl.program_id(0)*RUN, tl.program_id(1), tl.arange(0, D)
+    start,j,cols = tl.program_id(1)*RUN, tl.program_id(0), tl.arange(0, D)
     acc,now = tl.zeros((D,), tl.float32), tl.load(tokens + start)
     for i in range(start, min(start+RUN, N)):
         token = tl.load(tokens + i)
@@ -456,7 +466,7 @@ def _sum_rows(g: Tensor, gate: Tensor|None, order: Tensor, tokens: Tensor, n: in
         return g.new_zeros(n, W).index_add_(0, tokens, g[order])
     D = W//gate.shape[1] if gate is not None else 128 if W % 128 == 0 else 64
     out,g = torch.zeros(n, W, device=g.device), g.contiguous()
-    _rows_kernel[(triton.cdiv(N, 64), W//D)](g, g if gate is None else gate, order, tokens, out, N, W, D, gate is not None, 64, num_warps=1)
+    _rows_kernel[(W//D, triton.cdiv(N, 64))](g, g if gate is None else gate, order, tokens, out, N, W, D, gate is not None, 64, num_warps=1)
     return out.to(g.dtype)
 
 # %% ../nbs/10_kernels.ipynb #sum-rows-shape
@@ -555,7 +565,7 @@ def _split_heads_grad(dq, dk, dv, q, k, v, r, scale, cos, sin, ve, z, tokens):
     dqkv,dots = q.new_empty(B, T, N+HK+pad if ve is not None else N), torch.empty(B, T, HQ+2*HK, device=q.device)
     dqkv[..., N:].zero_()
     dq,dk,dv = (o.contiguous() for o in (dq, dk, dv))
-    _heads_grad_kernel[(B*T//16, HQ+2*HK)](dq, dk, dv, q, k, v, r, scale, cos, sin, q if ve is None else ve, q if ve is None else z, tokens, dqkv, dots,
+    _heads_grad_kernel[(B*T//16*(HQ+2*HK),)](dq, dk, dv, q, k, v, r, scale, cos, sin, q if ve is None else ve, q if ve is None else z, tokens, dqkv, dots,
         T, torch.finfo(torch.float32).eps, dqkv.shape[-1], HQ, HK, D, ve is not None, 16, num_warps=4)
     return dqkv, _row_sums(dots)
 
@@ -660,10 +670,11 @@ def example(
     device='cuda'
 )->tuple: # left, right, and the operands by name
     "Arguments of `product` as the model has them, of random numbers"
-    x,g,inner,qkv,p,up,down,out,w = (torch.randn(*s, device=device, dtype=torch.bfloat16) for s in
-        ((rows, d), (rows, d), (rows, h), (rows, 3*d), (rows, h), (h, d), (d, h), (d, d), (3*d, d)))
-    r,a = torch.rand(rows, device=device)+.5, torch.full((), .9, device=device)
-    return dict(relu2=(x, up, dict(r=r)), relu2_grad=(g, down.T, dict(r=r, p=p.square())), add=(x, out, dict(x=g)), mix=(inner, down, dict(x=g, x0=x, a=a, b=a)),
+    new = lambda *s: torch.randn(*s, device=device, dtype=torch.bfloat16)
+    x,g,inner,qkv,p = (new(rows, n) for n in (d, d, h, 3*d, h))
+    up,down,out,w = (.05*new(*s) for s in ((h, d), (d, h), (d, d), (3*d, d))) # about as small as a model's weights
+    r,a,b = torch.rand(rows, device=device)+.5, *(torch.full((), v, device=device) for v in (.9, .2))
+    return dict(bare=(x, up, {}), relu2=(x, up, dict(r=r)), relu2_grad=(g, down.T, dict(r=r, p=p.square())), add=(x, out, dict(x=g)), mix=(inner, down, dict(x=g, x0=x, a=a, b=b)),
         mix_grad=(inner, up.T, dict(x=x, g=g, s=r, a=a)), norm_grad=(qkv, w.T, dict(x=x, g=g, s=r)))[name]
 
 # %% ../nbs/10_kernels.ipynb #compile-part

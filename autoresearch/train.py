@@ -449,7 +449,7 @@ def build(seed=SEED):
     keep_compiled(cache_dir(profile)/'compiled')
     c = build_config()
     ops,why = choose_operators(device, c)
-    ahead = kernels.compile_ahead(f'{os.environ["QUACK_CACHE_DIR"]}/ahead', c.n_embd, HEAD_DIM, c.n_layer, c.vocab_size) if ops is FUSED else []
+    if ops is FUSED: kernels.compile_ahead(f'{os.environ["QUACK_CACHE_DIR"]}/ahead', c.n_embd, HEAD_DIM, c.n_layer, c.vocab_size)
     attention = choose_attention(device, os.environ.get('AUTORESEARCH_ATTENTION', ''))
     print(f'{profile.name} on {device.type}, attention {attention.name}, operators {ops.name}', *attention.passed, *([why] if why else []), sep='; ')
     with device: model = GPT(c, attention, ops).init_weights(device)
@@ -459,7 +459,7 @@ def build(seed=SEED):
     tokenizer = get_tokenizer(profile)
     return SimpleNamespace(device=device, model=model, optimizer=MuonAdamW(param_groups(model), device),
         tokenizer=tokenizer, loader=make_dataloader(tokenizer, DEVICE_BATCH_SIZE, profile.max_seq_len, 'train', profile, device),
-        accumulate=TOTAL_BATCH_SIZE//tokens, pieces=1, flops=flops_per_token(model), attention=attention.name, history=[], ahead=ahead)
+        accumulate=TOTAL_BATCH_SIZE//tokens, pieces=1, flops=flops_per_token(model), attention=attention.name, history=[])
 
 # %% ../nbs/02_train.ipynb #halve
 def halve(run):

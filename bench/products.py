@@ -13,17 +13,14 @@ from autoresearch import kernels as k
 import h100
 
 M,D = 2**18, 512 # tokens of a pass, width
-WIDTHS = [(128, 128, 2, 1), (128, 128, 1, 2), (128, 192, 2, 1), (192, 128, 2, 1), (192, 128, 1, 2)] # as in `kernels.TILES`
+WIDTHS = [(128, 128, 2, 1, 128), (128, 128, 1, 2, 64), (128, 192, 2, 1, 32), (192, 128, 1, 2, 32), (192, 128, 1, 2, 64)] # as in `kernels.TILES`
 
 def operands(m=M):
     "Arguments of every product as the starting line has them, by a title: name of the epilogue, left, right, its operands"
-    def wider(name, left, n=0):
-        "The same with another left matrix, `n` columns more than three widths if that is None"
-        _,right,args = k.example(name, m)
-        left = torch.randn(m, 3*D+n, device='cuda', dtype=torch.bfloat16) if left is None else left
-        return name, left, torch.randn(left.shape[1], D, device='cuda', dtype=torch.bfloat16).T*.05, args
     found = {name: (name, *k.example(name, m)) for name in k.TILES}
-    return {**found, 'add, MLP': wider('add', found['mix'][1]), 'norm_grad, with gate': wider('norm_grad', None, 64)}
+    _,inner,down,_ = found['mix']
+    left,right = (torch.randn(*s, device='cuda', dtype=torch.bfloat16) for s in ((m, 3*D+64), (3*D+64, D)))
+    return {**found, 'add, MLP': ('add', inner, down, found['add'][3]), 'norm_grad, with gate': ('norm_grad', left, (.05*right).T, found['norm_grad'][3])}
 
 def compile_one(title, tile=None):
     "Seconds to compile, without a GPU: tensors are fake and nothing is launched. What QuACK keeps in QUACK_CACHE_DIR a GPU finds again."

@@ -26,7 +26,7 @@ def test_refuses_what_it_cannot():
     assert 'no CUDA' in k.supported(CPU, 128, 512)
 
 def test_compile_ahead(tmp_path, monkeypatch):
-    "Once for a folder, and not where the main process needs the cores; a part that fails says so in its log"
+    "Not where the main process needs the cores, and not again once done; a part that fails says so in its log"
     monkeypatch.setattr(k, 'PARTS', ['rest'])
     monkeypatch.chdir(tmp_path)
     start = lambda cores: monkeypatch.setattr(k.os, 'sched_getaffinity', lambda _: range(cores), raising=False) or k.compile_ahead(tmp_path/'a', 512, 128, 8, 8192)
@@ -98,14 +98,9 @@ def test_flash(T, kv, window):
 @pytest.mark.parametrize('rows', [2048, 240])
 def test_product(name, rows):
     "Every epilogue alone, its sums too"
-    wide = dict(relu2=2048, relu2_grad=2048).get(name, 512)
-    left,right = normal(rows, 512).bfloat16(), normal(wide, 512, std=.05).bfloat16()
-    tiles = {o: normal(rows, wide).bfloat16() for o in dict(add='x', mix='x x0', mix_grad='x g', norm_grad='x g').get(name, '').split()}
-    if name == 'relu2_grad': tiles['p'] = normal(rows, wide).square().bfloat16()
-    factors = {o: normal(rows).abs() for o in dict(relu2='r', relu2_grad='r', mix_grad='s', norm_grad='s').get(name, '').split()}
-    numbers = {o: number(.7) for o in dict(mix='a b', mix_grad='a').get(name, '').split()}
-    got = k.product(name, left, right, **tiles, **factors, **numbers)
-    want = k.plain_epilogue(name, left.float() @ right.float().T, **{o: v.float() for o,v in tiles.items()}, **factors, **numbers)
+    left,right,args = k.example(name, rows)
+    got = k.product(name, left, right, **args)
+    want = k.plain_epilogue(name, left.float() @ right.float().T, **{o: v.float() for o,v in args.items()})
     for a,b in zip(got, want): assert (a is None) == (b is None) and (b is None or (a.float()-b).norm() < .01*b.norm())
 
 @hopper

