@@ -292,9 +292,8 @@ def _exp_gap(h, CAP: tl.constexpr): return tl.exp2(h*(-2*1.4426950408889634*CAP)
 # %% ../nbs/10_kernels.ipynb #loss-rows
 def _loss_rows(logits, y, losses, scale, cap):
     "Losses of a piece of logits (n, V), which become their gradients in place"
-    if logits.is_cuda and triton:
-        V = logits.shape[1]
-        return _loss_kernel[(logits.shape[0],)](logits, y, losses, scale, V, triton.next_power_of_2(V), cap, num_warps=16)
+    n,V = logits.shape
+    if logits.is_cuda and triton: return _loss_kernel[(n,)](logits, y, losses, scale, V, triton.next_power_of_2(V), cap, num_warps=16)
     t = torch.tanh(logits/cap)
     losses.copy_(F.cross_entropy(cap*t, y, reduction='none'))
     logits.copy_(((cap*t).softmax(-1) - F.one_hot(y, t.shape[1]))*(1 - t*t)*scale)

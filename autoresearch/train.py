@@ -398,8 +398,7 @@ class MuonAdamW(torch.optim.Optimizer):
     "Muon for stacks of matrices, AdamW for the rest; `step` takes the schedule's values"
     def __init__(self, groups, device):
         super().__init__(groups, {})
-        self.t = 0
-        self.all_steps = maybe_compile(all_steps, device)
+        self.t,self.all_steps = 0, maybe_compile(all_steps, device)
 
     @torch.no_grad()
     def step(self, lr_mult=1., momentum=0.95, decay=0.):
@@ -407,21 +406,16 @@ class MuonAdamW(torch.optim.Optimizer):
         t,momentum,decay = (torch.tensor(float(o)) for o in (self.t, momentum, decay))
         adam,muon = [], []
         for g in self.param_groups:
-            lr = torch.tensor(g['peak_lr']*lr_mult)
-            if g['kind'] == 'muon': muon.append((g['params'], [p.grad for p in g['params']], *self.muon_state(g['params']), lr))
-            else: adam += [(p, p.grad, *self.adam_state(p), lr, *g['betas']) for p in g['params']]
+            ps,lr = g['params'], torch.tensor(g['peak_lr']*lr_mult)
+            if g['kind'] == 'adamw': adam += [(p, p.grad, *self.state_of(p, m=p.shape, v=p.shape), lr, *g['betas']) for p in ps]
+            else: # the state of a stack is kept with its first matrix
+                n,(rows,cols) = len(ps), ps[0].shape
+                muon.append((ps, [p.grad for p in ps], *self.state_of(ps[0], buf=(n, rows, cols), second=(n, rows, 1) if rows >= cols else (n, 1, cols)), lr))
         self.all_steps(adam, muon, t, momentum, decay)
 
-    def adam_state(self, p):
-        s = self.state[p]
-        if not s: s['m'],s['v'] = torch.zeros_like(p), torch.zeros_like(p)
-        return s['m'], s['v']
-
-    def muon_state(self, ps):
-        "One for the stack, kept with its first matrix"
-        (rows,cols),s,n = ps[0].shape, self.state[ps[0]], len(ps)
-        if not s: s['buf'],s['second'] = ps[0].new_zeros(n, rows, cols), ps[0].new_zeros(n, rows, 1) if rows >= cols else ps[0].new_zeros(n, 1, cols)
-        return s['buf'], s['second']
+    def state_of(self, p, **shapes):
+        if not self.state[p]: self.state[p] = {name: p.new_zeros(shape) for name,shape in shapes.items()}
+        return [self.state[p][name] for name in shapes]
 
 # %% ../nbs/02_train.ipynb #schedules
 def lr_multiplier(progress):
