@@ -8,7 +8,7 @@ __all__ = ['TILES', 'PARTS', 'jit', 'op', 'supported', 'make_epilogues', 'plain_
            'compile_part', 'compile_ahead']
 
 # %% ../nbs/10_kernels.ipynb #imports
-import hashlib, importlib.util, os, subprocess, sys
+import hashlib, importlib.metadata, importlib.util, os, subprocess, sys
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -698,12 +698,12 @@ def compile_part(part, d, D, layers, vocab, T=512, device='cuda'):
 PARTS = [*TILES, *(['full', 'window'] if importlib.util.find_spec('flash_attn') else []), 'heads', 'rest']
 
 def compile_ahead(
-    folder, # For logs and marks, one folder inside for each version of this file and of QuACK
+    folder, # For logs and marks, one folder inside for each version of this file and of the packages that compile
     *sizes # Arguments of `compile_part` after the part
 )->list: # The processes; none where all has been compiled before, or with fewer than 8 cores
     "Compile every kernel at once in processes of their own. Each writes `PART.log`, and makes `PART.done` when it is"
-    made_of = [Path(__file__), *(Path(s.origin) for s in [importlib.util.find_spec('quack')] if s)]
-    folder = Path(folder)/hashlib.sha256(b''.join(p.read_bytes() for p in made_of)).hexdigest()[:16]
+    versions = [d.version for name in ('torch', 'triton', 'quack-kernels', 'flash-attn-4', 'nvidia-cutlass-dsl') for d in importlib.metadata.distributions(name=name)]
+    folder = Path(folder)/hashlib.sha256(Path(__file__).read_bytes() + str(versions).encode()).hexdigest()[:16]
     if len(os.sched_getaffinity(0)) < 8: return []
     folder.mkdir(parents=True, exist_ok=True)
     env = os.environ | {'PYTHONPATH': os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get('PYTHONPATH', '')])}

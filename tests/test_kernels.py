@@ -1,4 +1,5 @@
 """The fused operators against the plain ones: the whole model in float64 on a CPU, each kernel in bf16 on a Hopper GPU."""
+from types import SimpleNamespace
 import pytest, torch, torch.nn.functional as F
 from autoresearch import kernels as k, train as t
 
@@ -37,6 +38,9 @@ def test_compile_ahead(tmp_path, monkeypatch):
     else: assert p.wait(120) == 1 and 'CUDA' in log.read_text() and not log.with_suffix('.done').exists()
     log.with_suffix('.done').touch()
     assert not start(8)
+    monkeypatch.setattr(k.importlib.metadata, 'distributions', lambda name: [SimpleNamespace(version='another')])
+    assert len(started := start(8)) == 1, 'other packages compile other code'
+    started[0].kill(), started[0].wait()
 
 @pytest.mark.parametrize('layers', [1, 8])
 def test_parts_are_called_as_the_model_calls_them(layers):
