@@ -110,13 +110,14 @@ def _row_sums(parts, d=0):
     return out
 
 # %% ../nbs/10_kernels.ipynb #product
-TILES = dict(bare=(192, 128, 1, 2, 64), relu2=(192, 128, 1, 2, 64), relu2_grad=(128, 128, 2, 1, 128), add=(128, 128, 1, 2, 64), # rows and columns of a tile, of the cluster of tiles that share what
-             **dict.fromkeys(['mix', 'mix_grad', 'norm_grad'], (192, 128, 1, 2, 32))) # they read, and columns that the epilogue reads and writes at once
+# rows and columns of a tile, of the cluster of tiles that share what they read, and columns that the epilogue reads and writes at once
+TILES = dict(bare=(192, 128, 1, 2, 64), relu2=(192, 128, 1, 2, 64), relu2_grad=(128, 128, 2, 1, 128), add=(128, 128, 1, 2, 64),
+             **dict.fromkeys(['mix', 'mix_grad', 'norm_grad'], (192, 128, 1, 2, 32)))
 _epilogues = {}
 
 def _at_once_64(*_): return 64, 64
 def _at_once_128(*_): return 64, 128
-_at_once = {64: _at_once_64, 128: _at_once_128} # QuACK's own are 64 rows by 32 columns; its cache knows functions of a module by their names
+_at_once = {32: None, 64: _at_once_64, 128: _at_once_128} # 32 are QuACK's own; its cache knows a function by its name, so another size needs another name
 
 def product(
     name:str, # Of an epilogue
@@ -134,7 +135,7 @@ def product(
     sums = {n: torch.empty(o.sink_alloc_shape((1, M), N, BM, BN), device=left.device) for n,o in epilogue.sinks.items()}
     args = {n: o.unsqueeze(0) if o.ndim else o for n,o in operands.items()} | sums
     epilogue.gemm(*(o.unsqueeze(0) for o in (left, right, out)), epi_args=args, tile_M=BM, tile_N=BN, cluster_M=CM, cluster_N=CN, pingpong=True, max_swizzle_size=16,
-        post_init_attrs=(('_compute_tile_shape_or_override', _at_once[CE]),) if CE in _at_once else ())
+        post_init_attrs=(('_compute_tile_shape_or_override', _at_once[CE]),) if _at_once[CE] else ())
     return out, next((_row_sums(s, N if n == 'square' else 0) for n,s in sums.items()), None)
 
 # %% ../nbs/10_kernels.ipynb #row-scale
@@ -315,7 +316,7 @@ def _softcap_loss(x: Tensor, w: Tensor, y: Tensor, cap: float, piece: int) -> tu
     losses,dx,dw = x.new_empty(x.shape[0], dtype=wide), torch.empty_like(x), w.new_zeros(w.shape, dtype=wide)
     for i in range(0, x.shape[0], piece):
         s = slice(i, i+piece)
-        logits = product('bare', x[s], w)[0] if len(w) % 8 == 0 else x[s] @ w.T # rows of 16 bytes or a multiple
+        logits = product('bare', x[s], w)[0] if len(w) % 8 == 0 else x[s] @ w.T # TMA wants rows of a multiple of 16 bytes
         _loss_rows(logits, y[s], losses[s], 1/x.shape[0], cap)
         if _gradient[0]:
             torch.mm(logits, w, out=dx[s])
@@ -443,7 +444,7 @@ def _gate_grad(da, db, j, rows, half, n, ve, z, tokens, dqkv, W, HQ: tl.constexp
 # %% ../nbs/10_kernels.ipynb #rows-kernel
 @jit
 def _rows_kernel(g, gate, order, tokens, out, N, W: tl.constexpr, D: tl.constexpr, GATED: tl.constexpr, RUN: tl.constexpr):
-    start,j,cols = tl.program_id(1)*RUN, tl.program_id(0), tl.arange(0, D)
+    start,j,cols = tl.program_id(0)//(W//D)*RUN, tl.program_id(0) % (W//D), tl.arange(0, D)
     acc,now = tl.zeros((D,), tl.float32), tl.load(tokens + start)
     for i in range(start, min(start+RUN, N)):
         token = tl.load(tokens + i)
@@ -465,7 +466,7 @@ def _sum_rows(g: Tensor, gate: Tensor|None, order: Tensor, tokens: Tensor, n: in
         return g.new_zeros(n, W).index_add_(0, tokens, g[order])
     D = W//gate.shape[1] if gate is not None else 128 if W % 128 == 0 else 64
     out,g = torch.zeros(n, W, device=g.device), g.contiguous()
-    _rows_kernel[(W//D, triton.cdiv(N, 64))](g, g if gate is None else gate, order, tokens, out, N, W, D, gate is not None, 64, num_warps=1)
+    _rows_kernel[(triton.cdiv(N, 64)*(W//D),)](g, g if gate is None else gate, order, tokens, out, N, W, D, gate is not None, 64, num_warps=1)
     return out.to(g.dtype)
 
 # %% ../nbs/10_kernels.ipynb #sum-rows-shape
@@ -698,7 +699,7 @@ def compile_part(part, d, D, layers, vocab, T=512, device='cuda'):
 PARTS = [*TILES, *(['full', 'window'] if importlib.util.find_spec('flash_attn') else []), 'heads', 'rest']
 
 def compile_ahead(
-    folder, # For logs and marks, one folder inside for each version of this file and of the packages that compile
+    folder, # For logs and marks, one folder inside for each version of this file and of the packages that compile; the size of the model is not marked
     *sizes # Arguments of `compile_part` after the part
 )->list: # The processes; none where all has been compiled before, or with fewer than 8 cores
     "Compile every kernel at once in processes of their own. Each writes `PART.log`, and makes `PART.done` when it is"

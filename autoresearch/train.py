@@ -413,7 +413,7 @@ class MuonAdamW(torch.optim.Optimizer):
                 muon.append((ps, [p.grad for p in ps], *self.state_of(ps[0], buf=(n, rows, cols), second=(n, rows, 1) if rows >= cols else (n, 1, cols)), lr))
         self.all_steps(adam, muon, t, momentum, decay)
 
-    def state_of(self, p, **shapes):
+    def state_of(self, p, **shapes): # kept with p: tensors by name, zeros at first
         if not self.state[p]: self.state[p] = {name: p.new_zeros(shape) for name,shape in shapes.items()}
         return [self.state[p][name] for name in shapes]
 

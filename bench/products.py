@@ -18,6 +18,7 @@ WIDTHS = [(128, 128, 2, 1, 128), (128, 128, 1, 2, 64), (128, 192, 2, 1, 32), (19
 def operands(m=M):
     "Arguments of every product as the starting line has them, by a title: name of the epilogue, left, right, its operands"
     found = {name: (name, *k.example(name, m)) for name in k.TILES}
+    found['bare'] = 'bare', *(torch.randn(n, D, device='cuda', dtype=torch.bfloat16) for n in (min(m, 2**15), 8192)), {} # a piece of the logits
     _,inner,down,_ = found['mix']
     left,right = (torch.randn(*s, device='cuda', dtype=torch.bfloat16) for s in ((m, 3*D+64), (3*D+64, D)))
     return {**found, 'add, MLP': ('add', inner, down, found['add'][3]), 'norm_grad, with gate': ('norm_grad', left, (.05*right).T, found['norm_grad'][3])}

@@ -133,6 +133,31 @@ def test_muon_against_float64(shape):
     t.muon_step(p, g, buf, second, torch.tensor(lr), torch.tensor(mom), torch.tensor(wd), beta2)
     assert torch.allclose(p.double(), P, atol=2e-4) and torch.allclose(buf.double(), M, atol=1e-6) and torch.allclose(second.double(), S, atol=1e-4)
 
+def test_every_group_takes_its_own_step():
+    "Parameters, rates, betas and state of each group, against the functions one by one; and on from a state that was saved"
+    torch.manual_seed(0)
+    m = t.GPT(t.GPTConfig(32, 64, 2, 4, 2, 64), t.choose_attention(torch.device('cpu'))).init_weights(torch.device('cpu'))
+    groups = t.param_groups(m)
+    opt = t.MuonAdamW(groups, torch.device('cpu'))
+    want,state = {p: p.detach().clone() for p in m.parameters()}, {}
+    for step in range(1, 4):
+        for p in m.parameters(): p.grad = torch.randn_like(p)
+        for g in groups:
+            ps,lr = g['params'], torch.tensor(g['peak_lr']*.7)
+            if g['kind'] == 'adamw':
+                for p in ps: t.adamw_step(want[p], p.grad, *state.setdefault(p, [torch.zeros_like(p), torch.zeros_like(p)]), torch.tensor(float(step)), lr, *g['betas'], 1e-10)
+                continue
+            all_of,(rows,cols) = torch.stack([want[p] for p in ps]), ps[0].shape
+            kept = state.setdefault(ps[0], [torch.zeros_like(all_of), torch.zeros(len(ps), *((rows, 1) if rows >= cols else (1, cols)))])
+            t.muon_step(all_of, torch.stack([p.grad for p in ps]), *kept, lr, torch.tensor(.9), torch.tensor(.1), .95)
+            want.update(zip(ps, all_of))
+        opt.step(.7, .9, .1)
+        for p in m.parameters(): assert torch.allclose(p, want[p], rtol=1e-4, atol=1e-6)
+        saved,done = opt.state_dict(), opt.t
+        opt = t.MuonAdamW(groups, torch.device('cpu'))
+        opt.load_state_dict(saved)
+        opt.t = done
+
 def test_optimizer_groups_cover_every_parameter_once():
     m = small()
     groups = t.param_groups(m)
