@@ -135,10 +135,9 @@ def test_muon_against_float64(shape):
 
 def test_every_group_takes_its_own_step():
     "Parameters, rates, betas and state of each group, against the functions one by one; and on from a state that was saved"
-    torch.manual_seed(0)
-    m = t.GPT(t.GPTConfig(32, 64, 2, 4, 2, 64), t.choose_attention(torch.device('cpu'))).init_weights(torch.device('cpu'))
+    m = small()
     groups = t.param_groups(m)
-    opt = t.MuonAdamW(groups, torch.device('cpu'))
+    opt = t.MuonAdamW(groups, CPU)
     want,state = {p: p.detach().clone() for p in m.parameters()}, {}
     for step in range(1, 4):
         for p in m.parameters(): p.grad = torch.randn_like(p)
@@ -154,7 +153,7 @@ def test_every_group_takes_its_own_step():
         opt.step(.7, .9, .1)
         for p in m.parameters(): assert torch.allclose(p, want[p], rtol=1e-4, atol=1e-6)
         saved,done = opt.state_dict(), opt.t
-        opt = t.MuonAdamW(groups, torch.device('cpu'))
+        opt = t.MuonAdamW(groups, CPU)
         opt.load_state_dict(saved)
         opt.t = done
 
