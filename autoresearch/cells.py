@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['CellsError', 'canvas_path', 'CellInfo', 'CellList', 'list_cells', 'show_cells', 'cells_diff', 'changed_lines',
-           'diff_html', 'parse_cells', 'edit_cell', 'replace_cell', 'insert_cell', 'delete_cell', 'ar_cells']
+           'diff_html', 'parse_cells', 'code_of', 'code_hash', 'changed_constants', 'changed_cells', 'edit_cell',
+           'replace_cell', 'insert_cell', 'delete_cell', 'ar_cells']
 
 # %% ../nbs/05_cells.ipynb #imports
-import fcntl, html, json, os, re, sys, time, warnings
+import ast, fcntl, hashlib, html, json, os, re, sys, time, warnings
 from ast import PyCF_ALLOW_TOP_LEVEL_AWAIT
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches, unified_diff
+from difflib import SequenceMatcher, get_close_matches, unified_diff
+from itertools import zip_longest
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated
@@ -49,7 +51,7 @@ def _load(notebook):
         for i,c in enumerate(doc.raw['cells'], 1):
             if not c.get('id'): raise ValueError(f'cell {i} has no id; nbdev-clean gives one')
     except OSError as e: raise CellsError(f'{doc.name}: {e.strerror}; --notebook takes the path of a notebook') from None
-    except (ValueError, TypeError, AttributeError) as e: raise CellsError(f'{doc.name}: not a notebook: {e}') from None
+    except (ValueError, TypeError, AttributeError, RecursionError) as e: raise CellsError(f'{doc.name}: not a notebook: {e}') from None
     doc.cells = [NbCell(i, {k: c[k] for k in ('cell_type', 'id', 'metadata', 'source') if k in c}) for i,c in enumerate(doc.raw['cells'])]
     for c in doc.cells: c.setdefault('source', '')
     return doc
@@ -222,6 +224,116 @@ def _refuse_fault(cell, source, magics=False):
     line,message = fault
     text = dict(enumerate(source.splitlines(), 1)).get(line, '').strip()
     raise CellsError(f'{cell}, line {line}: {message}: {_short(text)}\nnothing was written')
+
+# %% ../nbs/05_cells.ipynb #sources
+def _sources(notebook):
+    "(name or '', source) of every code cell, of whatever JSON is there. Raises `CellsError` where there is no list of cells."
+    name = 'notebook' if isinstance(notebook, dict) else str(notebook)
+    try: raw = notebook if isinstance(notebook, dict) else json.loads(Path(notebook).read_bytes())
+    except OSError as e: raise CellsError(f'{name}: {e.strerror}; name a notebook') from None
+    except (ValueError, RecursionError) as e: raise CellsError(f'{name}: not a notebook: {e}') from None
+    cells = raw.get('cells') if isinstance(raw, dict) else None
+    if not isinstance(cells, list): raise CellsError(f'{name}: not a notebook: it has no list of cells')
+    def text(v): return ''.join(str(o) for o in v) if isinstance(v, list) else v if isinstance(v, str) else ''
+    code = [o for o in cells if isinstance(o, dict) and o.get('cell_type') == 'code']
+    return [(text(o.get('id')), text(o.get('source')).replace('\r\n', '\n')) for o in code]
+
+# %% ../nbs/05_cells.ipynb #tree
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+def _tree(source):
+    "A cell's syntax tree without docstrings; None where it is no Python, magics apart"
+    if _fault(source, magics=True) or source.lstrip().startswith('%%'): return None
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        tree = ast.parse(source if not _fault(source) else _MAGIC.sub(r'\1pass', source))
+    for node in ast.walk(tree):
+        if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None: del node.body[0]
+        if isinstance(node, _DOCUMENTED[1:]) and not node.body: node.body.append(ast.Pass())
+    return tree
+
+def _written(tree, source):
+    "A tree written out; the text it came from where there is no tree, or one that can't be written"
+    try: return ast.unparse(tree) if tree else source.strip()
+    except (RecursionError, ValueError): return source.strip()
+
+# %% ../nbs/05_cells.ipynb #code-of
+def code_of(
+    notebook:str|Path|dict # Path of a notebook, or its parsed JSON, with or without ids
+)->str: # The code of all code cells without comments, docstrings, blank lines and directives
+    "What of a notebook runs, normalised. Raises `CellsError` for what has no list of cells."
+    cells = (_written(None if _fault(source) else _tree(source), source) for _,source in _sources(notebook))
+    return '\n'.join(filter(None, cells))
+
+def code_hash(
+    notebook:str|Path|dict # As for `code_of`
+)->str: # 16 hexadecimal digits
+    "The same for two notebooks with the same code, whatever their prose, outputs and metadata. Raises `CellsError`."
+    return hashlib.sha256(code_of(notebook).encode('utf8', 'surrogatepass')).hexdigest()[:16]
+
+# %% ../nbs/05_cells.ipynb #settings
+_CAPITALS = re.compile(r'[A-Z][A-Z0-9_]*')
+
+def _names(target):
+    "The names that a target of an assignment consists of; [''] for any other part of it"
+    if isinstance(target, (ast.Tuple, ast.List)): return [n for o in target.elts for n in _names(o)]
+    return [target.id] if isinstance(target, ast.Name) else ['']
+
+def _settings(tree):
+    "(statements it stands in, itself) of every assignment to constants alone, outside of functions and classes"
+    for body in [b for k in ('body', 'orelse', 'finalbody') if isinstance(b := getattr(tree, k, None), list)]:
+        for s in list(body):
+            targets = getattr(s, 'targets', None) or [o for o in [getattr(s, 'target', None)] if getattr(s, 'value', None)]
+            if targets and all(_CAPITALS.fullmatch(n) for t in targets for n in _names(t)): yield body, s
+            elif not isinstance(s, _DOCUMENTED): yield from _settings(s)
+
+# %% ../nbs/05_cells.ipynb #constants
+def _constants(notebook):
+    "Where constants are set: (cell, value) in order, by name"
+    res = {}
+    for cell,source in _sources(notebook):
+        for _,s in _settings(tree) if (tree := _tree(source)) else []:
+            for t in getattr(s, 'targets', None) or [s.target]:
+                same = isinstance(s.value, ast.Tuple) and isinstance(t, ast.Tuple) and len(s.value.elts) == len(t.elts)
+                for target,value in zip(t.elts, s.value.elts) if same else [(t, s.value)]:
+                    text = _written(value, '')
+                    if isinstance(s, ast.AugAssign): text = _written(s, '').split(' ', 1)[1]
+                    for name in _names(target): res.setdefault(name, []).append((cell, _short(text, 60)))
+    return res
+
+# %% ../nbs/05_cells.ipynb #changed-constants
+def changed_constants(
+    old_nb:str|Path|dict, # The notebook before
+    new_nb:str|Path|dict # The notebook after
+)->list: # Lines like `MATRIX_LR 0.04 -> 0.05`, in the notebook's order
+    "The constants that an edit changed, made or removed. Raises `CellsError` for what has no list of cells."
+    old,new,res = _constants(old_nb), _constants(new_nb), []
+    for name in {**new, **old}:
+        a,b = old.get(name, []), new.get(name, [])
+        if [v for _,v in a] == [v for _,v in b]: continue
+        if len(a) != len(b): # those that stay in their cell pair up
+            a,b = [o for o in a if o not in b], [o for o in b if o not in a]
+        many = len(old.get(name, [])) > 1 or len(new.get(name, [])) > 1
+        for (cell,v),(at,w) in zip_longest(a, b, fillvalue=('', None)):
+            where = f' ({at or cell})' if many and (at or cell) else ''
+            if v != w: res.append(f'{name}{where} ' + (f'{w} (new)' if v is None else f'{v} (gone)' if w is None else f'{v} -> {w}'))
+    return res
+
+# %% ../nbs/05_cells.ipynb #changed-cells
+def _apart(source):
+    "A cell's code without what sets constants"
+    tree = None if _fault(source) else _tree(source)
+    for body,s in _settings(tree) if tree else []: body.remove(s)
+    return _written(tree, source)
+
+def changed_cells(
+    old_nb:str|Path|dict, # The notebook before
+    new_nb:str|Path|dict # The notebook after
+)->list: # Their ids, or `cell 3`, counted among the code cells, where there is none
+    "Cells whose code changed, came, went or moved, constants apart. Raises `CellsError` for what has no list of cells."
+    old,new = ([(k or f'cell {i}', k, _apart(s)) for i,(k,s) in enumerate(_sources(nb), 1)] for nb in (old_nb, new_nb))
+    steps = SequenceMatcher(None, [o[1:] for o in old], [o[1:] for o in new], False).get_opcodes()
+    return list(dict.fromkeys(o[0] for op,a,b,i,j in steps if op != 'equal' for o in [*new[i:j], *old[a:b]]))
 
 # %% ../nbs/05_cells.ipynb #spans
 def _spans(text):

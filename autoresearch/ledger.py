@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['STATUSES', 'Step', 'COLORS', 'STYLE', 'DARK', 'LedgerError', 'one_line', 'Row', 'parse_row', 'Ledger', 'get_ledger',
-           'Frontier', 'frontier', 'efforts', 'style', 'save_figure', 'figure', 'plot_frontier', 'ar_frontier']
+           'vouch', 'session_notes', 'Frontier', 'frontier', 'efforts', 'style', 'save_figure', 'figure',
+           'plot_frontier', 'ar_frontier']
 
 # %% ../nbs/03_ledger.ipynb #imports
-import errno, fcntl, html, io, math, os, re, sys, tempfile, time, warnings
-from collections import namedtuple
+import errno, fcntl, html, io, json, math, os, re, sys, tempfile, time, warnings
+from collections import Counter, namedtuple
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ def one_line(
 def _number(name, v, least=-math.inf):
     "`v` as a finite number, or a `LedgerError` that names the column"
     try: res = float(v)
-    except (TypeError, ValueError): res = math.nan
+    except (TypeError, ValueError, OverflowError): res = math.nan
     if not (math.isfinite(res) and res >= least):
         raise LedgerError(f'{name} is {v!r}; accepted: a finite number' + ' of at least 0'*(least == 0))
     return res
@@ -142,28 +143,76 @@ def _write(fd, data, size):
 
 # %% ../nbs/03_ledger.ipynb #header
 def _is_header(led, line):
-    "Is `line`, the first one, the ledger's header? Raises `LedgerError` if it is another metric's."
+    "Is `line` the ledger's header? Raises `LedgerError` if it is another metric's."
     cols = [c.strip() for c in line.split('\t')]
-    if len(cols) > 1 and cols[0] == 'commit' and cols[1] != led.metric:
-        raise LedgerError(f'{led.path}: column 2 is {cols[1]}, but the metric is {led.metric}; move the file away, or choose its profile')
+    torn = led.header.startswith(line.strip())
+    if len(cols) > 1 and cols[0] == 'commit' and cols[1] != led.metric and not torn:
+        raise LedgerError(f'{led.path}: column 2 is {cols[1]}, but the metric is {led.metric}; '
+            'move the file away, or choose its profile')
     return cols == led.header.split('\t')
 
-# %% ../nbs/03_ledger.ipynb #append
-def _add(led, text):
-    "Under the lock: the header if there is none, a newline if the last line has none, then `text`, in one write"
-    with _explained(led.path), _locked(led.path, os.O_RDWR|os.O_CREAT|os.O_APPEND, led.timeout) as fd:
-        size = os.fstat(fd).st_size
-        if size: _is_header(led, os.pread(fd, 4096, 0).decode('utf-8-sig', 'replace').split('\n')[0])
-        start = led.header + '\n' if size == 0 else '' if not text or os.pread(fd, 1, size-1) == b'\n' else '\n'
-        if not (start or text): return
-        _write(fd, (start+text).encode(), size)
-        if size == 0: _sync_folder(led.path.parent)
+# %% ../nbs/03_ledger.ipynb #understood
+def _understood(led, data):
+    "The rows of a ledger's bytes, and its damaged lines as (line number, text, reason); line 0 is a missing header"
+    rows,damaged,first = [],[],True
+    for n,line in enumerate(data.decode('utf-8-sig', 'replace').split('\n'), 1):
+        line = line.rstrip('\r')
+        if not line.strip(): continue
+        was_first,first = first,False
+        if _is_header(led, line) if was_first else line.strip() == led.header: continue
+        try: rows.append(parse_row(line))
+        except LedgerError as e:
+            damaged.append((n, line, f'not the header {led.header!r}' if was_first else str(e)))
+            continue
+        if was_first: damaged.append((0, '', f'the header {led.header!r} is missing; the next append puts it there'))
+    return rows, damaged
+
+# %% ../nbs/03_ledger.ipynb #replace-file
+def _whole(fd): return os.pread(fd, os.fstat(fd).st_size, 0)
+
+def _replace(path, fd, lines):
+    "Under the lock of `fd`: `path` becomes these lines, in one step, with the mode it had"
+    path = Path(os.path.realpath(path))
+    tmp = path.with_name(f'.{path.name}.tmp')
+    try:
+        with open(tmp, 'wb') as f:
+            f.write(b''.join(l + b'\n' for l in lines))
+            f.flush()
+            os.fchmod(f.fileno(), os.fstat(fd).st_mode & 0o7777)
+            os.fsync(f.fileno())
+        os.replace(tmp, path)
+        _sync_folder(path.parent)
+    finally: tmp.unlink(missing_ok=True)
 
 def _sync_folder(folder):
     "A new file's name is on the disk only once its folder is"
     fd = os.open(folder, os.O_RDONLY)
     try: os.fsync(fd)
     finally: os.close(fd)
+
+# %% ../nbs/03_ledger.ipynb #header-mend
+def _put_header(led, fd, text):
+    "Under the lock: the file with the header in front, all its lines, then `text`. Raises `LedgerError` for a file that is no ledger."
+    data = _whole(fd).removeprefix(b'\xef\xbb\xbf')
+    rows,damaged = _understood(led, data)
+    worth = [t for _,t,_ in damaged if t.strip('\0 ') and not led.header.startswith(t.strip())]
+    if worth and not rows:
+        raise LedgerError(f'{led.path}: no line of it is a row of a ledger; nothing was written; '
+            'move the file away, or bring back the ledger that was here')
+    lines = [l for l in data.split(b'\n') if l.strip(b'\0 \t\r') and not led.header.encode().startswith(l.strip())]
+    _replace(led.path, fd, [led.header.encode(), *lines, *text.encode().split(b'\n')[:-1]])
+
+# %% ../nbs/03_ledger.ipynb #append
+def _add(led, text):
+    "Under the lock: the header if there is none, a newline if the last line has none, then `text`, in one write"
+    with _explained(led.path), _locked(led.path, os.O_RDWR|os.O_CREAT|os.O_APPEND, led.timeout) as fd:
+        size = os.fstat(fd).st_size
+        first = os.pread(fd, 4096, 0).decode('utf-8-sig', 'replace').split('\n')[0]
+        if size and not _is_header(led, first.rstrip('\r')): return _put_header(led, fd, text)
+        start = led.header + '\n' if size == 0 else '' if not text or os.pread(fd, 1, size-1) == b'\n' else '\n'
+        if not (start or text): return
+        _write(fd, (start+text).encode(), size)
+        if size == 0: _sync_folder(led.path.parent)
 
 # %% ../nbs/03_ledger.ipynb #append-methods
 @patch
@@ -180,6 +229,10 @@ def append(self:Ledger,
     _add(self, row.line() + '\n')
 
 # %% ../nbs/03_ledger.ipynb #read
+def _damage(path, n, reason):
+    "What a warning says of a damaged line; line 0 is a header that is missing"
+    return f'{path}, line {n} is damaged and skipped: {reason}' if n else f'{path}: {reason}'
+
 @patch
 def read(self:Ledger,
     warn:bool=True # Issue a warning for each damaged line?
@@ -190,18 +243,65 @@ def read(self:Ledger,
     except LedgerError:
         if self.path.parent.is_dir() and not os.path.lexists(self.path): return [], []
         raise
-    rows,damaged = [],[]
-    for n,line in enumerate(data.decode('utf-8-sig', 'replace').split('\n'), 1):
-        line = line.rstrip('\r')
-        try:
-            if n == 1 and line and not _is_header(self, line): damaged.append((n, line, f'not the header {self.header!r}'))
-            elif n > 1 and line.strip(): rows.append(parse_row(line))
-        except LedgerError as e:
-            if n == 1: raise
-            damaged.append((n, line, str(e)))
+    rows,damaged = _understood(self, data)
     if warn:
-        for n,_,reason in damaged: warnings.warn(f'{self.path}, line {n} is damaged and skipped: {reason}', stacklevel=2)
+        for n,_,reason in damaged: warnings.warn(_damage(self.path, n, reason), stacklevel=2)
     return rows, damaged
+
+# %% ../nbs/03_ledger.ipynb #rebuild
+def _figures(r): return r.commit, r.value, r.memory_gb, r.status
+
+@patch
+def rebuild(self:Ledger,
+    rows:list # `Row`s, all that the ledger is to hold, in order
+):
+    "Write the whole ledger anew, in one step. Raises `LedgerError` for a row that is there but not in `rows`; then nothing changed."
+    with _explained(self.path), _locked(self.path, os.O_RDWR|os.O_CREAT, self.timeout) as fd:
+        data = _whole(fd)
+        there,damaged = _understood(self, data)
+        if lost := Counter(map(_figures, there)) - Counter(map(_figures, rows)):
+            row = next(r for r in there if _figures(r) in lost)
+            raise LedgerError(f'{self.path}: holds {lost.total()} row{"s"*(lost.total() != 1)} that the new ledger would lose, the first is '
+                f'{row.line()!r}; nothing was written; move the file away, or take the row in')
+        lines = [self.header, *(r.line() for r in rows)]
+        strange = [data.split(b'\n')[n-1] for n,text,_ in damaged if n and not any(l.startswith(text) for l in lines)]
+        _replace(self.path, fd, [l.encode() for l in lines] + strange)
+
+# %% ../nbs/03_ledger.ipynb #vouch
+def _claim(n):
+    "The figures of an experiment's row as its notes have them; None where they hold none"
+    try: return _figures(Row(n['commit'], n.get('value', math.nan), 0., n['status'], ''))
+    except (LedgerError, KeyError, TypeError): return None
+
+def vouch(
+    rows:list, # `Row`s in order
+    notes:list # Of a session's experiments: dicts with commit, status and value
+)->list: # For each row: was it run? True where notes agree in commit, status and value
+    "Which rows have a run behind them; the notes of one experiment vouch for one row"
+    left,res = Counter(map(_claim, notes)),[]
+    for commit,value,_,status in map(_figures, rows):
+        res.append(left[key := (commit, value, 0., status)] > 0)
+        left[key] -= res[-1]
+    return res
+
+# %% ../nbs/03_ledger.ipynb #session-notes
+def _object(path):
+    "The object in a JSON file; {} where it is absent, damaged or something else"
+    try: res = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError, RecursionError): return {}
+    return res if isinstance(res, dict) else {}
+
+def session_notes(
+    folder:str|Path # Of a session, runs/TAG
+)->list|None: # The notes of its experiments, as they are; None where nothing was ever run
+    "What the runs say for themselves, to `vouch` for rows"
+    dirs = sorted(d for d in Path(folder).glob('[0-9]*-*') if d.is_dir())
+    notes = {d.name: _object(d/'experiment.json') for d in dirs}
+    journal = _object(Path(folder)/'journal.json')
+    with suppress(LedgerError, KeyError, TypeError, AttributeError):
+        r = parse_row(journal['row'])
+        if not notes.get(journal['run_dir']): notes[journal['run_dir']] = dict(commit=r.commit, value=r.value, status=r.status)
+    return list(notes.values()) if notes else None
 
 # %% ../nbs/03_ledger.ipynb #frontier-class
 Step = namedtuple('Step', 'n row gain')
@@ -210,14 +310,18 @@ Step = namedtuple('Step', 'n row gain')
 class Frontier:
     "What a list of rows amounts to; experiments are numbered from 1"
     direction:str # Which value is better: lower or higher
-    counts:dict # Rows of each status
+    counts:dict # Rows of each status; `unproven` too where there are rows that were not run
     baseline:Row|None # First row that is no crash
     best:Row|None # Best kept row, the first of equals
     running:list # Best kept value after each experiment; nan before the first keep
     steps:list # Kept rows as (n, row, gain over the previous keep, positive when better)
 
     @property
-    def keep_rate(self): return self.counts['keep']/max(1, self.counts['keep'] + self.counts['discard'])
+    def keep_rate(self): # without the baseline, which is no gain
+        kept = self.counts['keep'] - bool(self.baseline and self.baseline.status == 'keep')
+        return kept/max(1, self.counts['keep'] + self.counts['discard'] - bool(self.baseline))
+    @property
+    def unproven(self): return self.counts.get('unproven', 0)
     @property
     def gain(self): return _gain(self.direction, self.baseline, self.best) if self.best else 0.
     def hits(self, top=5): return sorted((s for s in self.steps if s.gain > 0), key=lambda s: -s.gain)[:top]
@@ -227,15 +331,17 @@ def _gain(direction, old, new): return round((old.value - new.value)*(1 if direc
 
 def frontier(
     rows:list, # `Row`s in order
-    direction:str='lower' # Which value is better: lower or higher
+    direction:str='lower', # Which value is better: lower or higher
+    ran:list|None=None # For each row whether it was run, as `vouch` says; all were when None
 )->Frontier: # Baseline, running best, kept steps, counts
-    "Follow the running best. Raises `LedgerError` for another direction."
+    "Follow the running best; what was not run decides nothing. Raises `LedgerError` for another direction."
     if direction not in ('lower', 'higher'): raise LedgerError(f'direction is {direction!r}; accepted: lower, higher')
-    res = Frontier(direction, dict.fromkeys(STATUSES, 0), next((r for r in rows if r.status != 'crash'), None), None, [], [])
-    last = res.baseline
-    for n,r in enumerate(rows, 1):
-        res.counts[r.status] += 1
-        if r.status == 'keep':
+    ran = [True]*len(rows) if ran is None else ran
+    kinds = [r.status if ok else 'unproven' for r,ok in zip(rows, ran, strict=True)]
+    first = next((r for r,k in zip(rows, kinds) if k in ('keep', 'discard')), None)
+    res,last = Frontier(direction, {**dict.fromkeys(STATUSES, 0), **Counter(kinds)}, first, None, [], []), first
+    for n,(r,kind) in enumerate(zip(rows, kinds), 1):
+        if kind == 'keep':
             res.steps.append(Step(n, r, _gain(direction, last, r)))
             last = r
             if res.best is None or _gain(direction, res.best, r) > 0: res.best = r
@@ -262,7 +368,7 @@ def summary(self:Frontier,
     show = lambda r: f'{r.value:.6f}  {r.commit}  {r.description}' if r else 'none yet'
     n,share = sum(self.counts.values()), 100*self.gain/abs(self.baseline.value) if self.baseline and self.baseline.value else 0.
     res = [f'experiments  {n}: ' + ', '.join(f'{v} {k}' for k,v in self.counts.items()),
-        f'keep rate    {100*self.keep_rate:.1f} % of those that did not crash',
+        f'keep rate    {100*self.keep_rate:.1f} % of those after the baseline that did not crash',
         f'baseline     {show(self.baseline)}', f'best         {show(self.best)}', f'total gain   {self.gain:.6f} ({share:.2f} %)']
     if hits := self.hits(top): res.append('top hits by gain over the previous keep:')
     return '\n'.join(res + [f'  {s.gain:.6f}  #{s.n:<5} {show(s.row)}' for s in hits])

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from fastcore.nbio import mk_cell, mk_stream, nb2str, new_nb, write_nb
 from nbdev.clean import nbdev_clean
-from autoresearch.cells import (CellsError, ar_cells, canvas_path, cells_diff, delete_cell, edit_cell, insert_cell, list_cells,
-    parse_cells, replace_cell, show_cells, _locked)
+from autoresearch.cells import (CellsError, ar_cells, canvas_path, cells_diff, changed_cells, changed_constants, code_hash, code_of, delete_cell, edit_cell,
+    insert_cell, list_cells, parse_cells, replace_cell, show_cells, _locked)
 
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, '-c', 'from autoresearch.cells import ar_cells; ar_cells()']
@@ -325,3 +325,78 @@ def test_cells_diff_of_kinds_tags_and_moves(small):
     new['cells'][2]['metadata'] = {}
     new['cells'][3]['outputs'] = []
     assert cells_diff(old, new).splitlines() == ['--- show-x', '+++ show-x (after nothing)', '--- parameters #parameters', '+++ parameters']
+
+# the code alone
+
+def code(*sources, **more): return dict(cells=[dict(cell_type='code', source=s, **more) for s in sources])
+
+SAME = [('x = 1', '#| export\n\nx  =  1 # why\n'), ('x = 1\ny = 2', 'x = 1\r\n\r\ny = 2\r\n'), ("s = 'a'", 's = "a"'), ('f(a, b)', 'f(\n    a,\n    b)'),
+    ('def f(x): return x', 'def f(x):\n    "What"\n    return x'), ('def f(x): pass', 'def f(x):\n    """What"""'), ('class A:\n    x = 1', 'class A:\n    "What"\n\n    x = 1'),
+    ('x = 1', '"""A cell"""\nx = 1'), ('await f()', 'await f() # top'), ('LR = 0.04', 'LR = 4e-2'), ('', '# nothing but\n#| hide'), ('x = 1', ['x = ', '1']), ('x = (1)', 'x = 1;')]
+OTHER = [('x = 1', 'x = 2'), ('s = "# 1"', 's = "# 2"'), ('x = 1\ny = 2', 'y = 2\nx = 1'), ('if a: f()\ng()', 'if a:\n    f()\n    g()'), ('x = "a"', 'x = "a" # "b"\ny = 1'),
+    ('def f(x): return "What"', 'def f(x):\n    "What"'), ('%time x = 1', '%time x = 2'), ('x = = 1', 'x = = 2'), ('!ls', '!pwd'), ('x = "\x00"', 'x = "a"'), ('x = "\udcff"', 'x = "\udcfe"')]
+
+@pytest.mark.parametrize('a, b', SAME, ids=lambda s: repr(s)[:20].encode('ascii', 'replace').decode())
+def test_the_same_code(a, b):
+    assert code_of(code(a)) == code_of(code(b)) and code_hash(code(a)) == code_hash(code(b)) and changed_cells(code(a), code(b)) == changed_constants(code(a), code(b)) == []
+
+@pytest.mark.parametrize('a, b', OTHER, ids=lambda s: repr(s)[:20].encode('ascii', 'replace').decode())
+def test_other_code(a, b): assert code_hash(code(a)) != code_hash(code(b)) and changed_cells(code(a), code(b)) == ['cell 1']
+
+def test_code_hash_of_the_canvas(canvas):
+    "What JupyterLab and people do to a canvas without changing what runs keeps its hash; any line of code that goes changes it"
+    old = json.loads(canvas.read_text())
+    new = json.loads(canvas.read_text())
+    new['metadata'] = dict(language_info=dict(name='python', version='3.12'))
+    for i,c in enumerate(new['cells']):
+        c.update(id=f'other-{i}', metadata=dict(collapsed=True), source=''.join(c['source']) + '\n# a comment' if c['cell_type'] == 'code' else 'prose')
+        if c['cell_type'] == 'code': c.update(outputs=[dict(output_type='stream', name='stdout', text='1')], execution_count=i)
+    new['cells'] = [c for c in new['cells'] if c['cell_type'] == 'code']
+    assert code_hash(new) == code_hash(canvas) == code_hash(old)
+    for i,(c,l) in enumerate([(c, l) for c in old['cells'] if c['cell_type'] == 'code' for l in c['source'] if l.strip() and not l.lstrip().startswith(('#', '"'))][::25]):
+        was,c['source'] = c['source'], [o for o in c['source'] if o is not l]
+        assert code_hash(old) != code_hash(canvas), l
+        c['source'] = was
+
+ODD = [dict(cells=[]), dict(cells=[None, 5, [], 'x', {}, dict(cell_type=[]), dict(cell_type='code'), dict(cell_type='code', source=None), dict(cell_type='code', source={}), dict(cell_type='code', source=[1, None])]),
+    dict(cells=[dict(cell_type='code', source='x = 1', id=['a'])]), dict(cells=[dict(cell_type='code', source='('*5000 + ')'*5000)]), dict(cells=[dict(cell_type='code', source='+'.join(['1']*20_000))])]
+
+@pytest.mark.parametrize('odd', ODD, ids=range(len(ODD)))
+def test_code_of_odd_notebooks(odd):
+    assert code_hash(odd) == code_hash(odd) and changed_cells(odd, odd) == changed_constants(odd, odd) == []
+    assert isinstance(changed_cells(odd, code('x = 1')), list) and changed_constants(odd, code('X = 1')) == ['X 1 (new)']
+
+@pytest.mark.parametrize('data, says', [(b'{}', 'no list of cells'), (b'[]', 'no list of cells'), (b'{"cells": {}}', 'no list of cells'), (b'{', 'not a notebook'), (b'\xff', 'not a notebook'), (b'[' * 100_000, 'not a notebook'), (None, 'No such file')])
+def test_code_of_no_notebook(tmp_path, data, says):
+    path = tmp_path/'odd.ipynb'
+    if data is not None: path.write_bytes(data)
+    for f in (code_of, code_hash, lambda p: changed_cells(p, p), lambda p: changed_constants(p, p), show_cells, list_cells, parse_cells):
+        with pytest.raises(CellsError, match='odd.ipynb: '): f(path)
+    with pytest.raises(CellsError, match=says): code_of(path)
+
+def test_changed_constants(canvas):
+    old = json.loads(canvas.read_text())
+    edit_cell(canvas, 'hparams', 'MATRIX_LR = 0.04 ', 'MATRIX_LR = 0.05 ')
+    assert (changed_constants(old, canvas), changed_cells(old, canvas)) == (['MATRIX_LR 0.04 -> 0.05'], [])
+    edit_cell(canvas, 'hparams-tiny', 'DEPTH = 2 ', 'DEPTH = 3 ')
+    edit_cell(canvas, 'norm', 'F.rms_norm', '2*F.rms_norm')
+    edit_cell(canvas, 'hparams', 'DEPTH = 8 ', 'DEPTH = 8    ')
+    assert (changed_constants(old, canvas), changed_cells(old, canvas)) == (['DEPTH (hparams-tiny) 2 -> 3', 'MATRIX_LR 0.04 -> 0.05'], ['norm'])
+    insert_cell(canvas, 'norm', 'norm-two', 'GAIN = 2\ndef norm2(x): return GAIN*norm(x)')
+    delete_cell(canvas, 'curves')
+    assert changed_constants(old, canvas)[-1] == 'GAIN 2 (new)' and changed_cells(old, canvas) == ['norm', 'norm-two', 'curves']
+    assert changed_constants(canvas, old)[-1] == 'GAIN 2 (gone)'
+
+@pytest.mark.parametrize('a, b, says', [('A, B = 1, 2', 'A, B = 1, 3', ['B 2 -> 3']), ('A = B = 1', 'A = B = 2', ['A 1 -> 2', 'B 1 -> 2']), ('A: int = 1', 'A: int = 2', ['A 1 -> 2']), ('A = 1', 'A += 1', ['A 1 -> += 1']),
+    ('A = 1\nA += 1', 'A = 1\nA += 2', ['A += 1 -> += 2']), ('if x:\n    A = 1\nelse:\n    A = 2', 'if x:\n    A = 1\nelse:\n    A = 3', ['A 2 -> 3']), ('A = f(1)', 'A = f(1, 2)', ['A f(1) -> f(1, 2)']),
+    ('A = 1', 'A = %r' % ('x'*99), ["A 1 -> '" + 'x'*58 + '…']), ('%time\nA = 1', '%time\nA = 2', ['A 1 -> 2']), ('def f():\n    A = 1', 'def f():\n    A = 2', []), ('A, *B = f()', 'A, *B = g()', []), ('A: int', 'A: str', [])])
+def test_constants(a, b, says): assert changed_constants(code(a), code(b)) == says
+
+def test_changed_cells():
+    names = lambda *cells: dict(cells=[dict(cell_type='code', id=k, source=s) for k,s in cells])
+    old = names(('a', 'x = 1'), ('b', 'A = 1\nB = 2'), ('c', 'def f(): return A'))
+    for new,cells in [(names(('a', 'x = 2'), ('b', 'A = 3\nB = 2'), ('c', 'def f(): return A')), ['a']), (names(('b', 'A = 1\nB = 2'), ('c', 'def f(): return A')), ['a']),
+            (names(('c', 'def f(): return A'), ('a', 'x = 1'), ('b', 'A = 1\nB = 2')), ['c']), (names(('a', 'x = 1'), ('b', 'A = 1\ny = 2'), ('c', 'def f(): return A')), ['b']),
+            (names(('a', 'x = 1'), ('new', 'x = 1'), ('b', 'A = 1\nB = 2'), ('c', 'def f(): return A')), ['new'])]:
+        assert changed_cells(old, new) == cells
+    assert changed_cells(code('x = 1', 'y = 1'), code('x = 1', 'y = 2')) == ['cell 2']

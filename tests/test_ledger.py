@@ -1,9 +1,9 @@
 "The ledger under faults: processes at once, processes killed, full disks, forbidden files, damaged lines"
-import fcntl, math, os, random, signal, subprocess, sys, time, timeit, warnings
+import fcntl, json, math, os, random, signal, subprocess, sys, time, timeit, warnings
 from pathlib import Path
 import pytest
 from matplotlib.text import Text
-from autoresearch.ledger import Ledger, LedgerError, Row, frontier, _holds, parse_row, plot_frontier
+from autoresearch.ledger import (Ledger, LedgerError, Row, frontier, _holds, parse_row, plot_frontier, session_notes, vouch)
 
 HEADER = 'commit\tval_bpb\tmemory_gb\tstatus\tdescription\n'
 def row(i, status='keep', desc=None): return Row(f'{i:07x}', 1 - i/1e6, 44., status, desc or f'experiment {i}')
@@ -108,6 +108,123 @@ def test_header(tmp_path):
     assert led.path.read_text() == HEADER + row(1).line() + '\n'
     led.path.write_text('commit\tval_bpb\n' + row(1).line() + '\n')
     with pytest.warns(UserWarning, match='line 1 is damaged'): assert led.read()[0] == [row(1)]
+
+LINES = [row(1).line(), row(2, 'discard').line(), row(3, 'crash').line()]
+BODY = '\n'.join(LINES) + '\n'
+BARE = {'no header': (BODY, LINES), 'after blank lines': ('\n\r\n \n' + BODY, LINES), 'torn header': ('commit\tval_b\n' + BODY, LINES),
+    'blank header': ('\n' + BODY, LINES), 'bom': ('\ufeff' + BODY, LINES), 'crlf': (BODY.replace('\n', '\r\n'), LINES), 'torn end': (BODY + LINES[0][:9], LINES),
+    'zeros of a power cut': ('\0'*40 + '\n' + BODY, LINES), 'damaged first': ('<<<<<<< HEAD\n' + BODY, LINES), 'header in the middle': (LINES[0] + '\n' + HEADER + LINES[1] + '\n', LINES[:2]),
+    'blank lines': ('\n\n', []), 'only a torn header': ('commit\tval', []), 'only zeros': ('\0'*9, []), 'empty': ('', [])}
+
+@pytest.mark.parametrize('text, lines', BARE.values(), ids=list(BARE))
+@pytest.mark.parametrize('how', ['create', 'append'])
+def test_a_header_that_is_gone_comes_back_and_no_line_goes(tmp_path, text, lines, how):
+    led,want = Ledger(tmp_path/'results.tsv'), [parse_row(l) for l in lines]
+    led.path.write_bytes(text.encode())
+    os.chmod(led.path, 0o640)
+    rows,damaged = led.read(warn=False)
+    assert rows == want and led.path.read_bytes() == text.encode(), 'to read is not to write'
+    if lines and text.lstrip('\ufeff\n\r ').startswith(LINES[0]):
+        assert damaged[0][0] == 0
+        with pytest.warns(UserWarning, match='results.tsv: the header .* is missing; the next append puts it there'): led.read()
+    led.create() if how == 'create' else led.append(row(9))
+    after = led.path.read_bytes().decode()
+    assert led.read(warn=False)[0] == want + [row(9)]*(how == 'append') and after.startswith(HEADER) and led.path.stat().st_mode & 0o777 == 0o640
+    for l in text.replace('\ufeff', '').split('\n'):
+        assert l.strip('\0\r ') in after or HEADER.startswith(l), 'a line that says something is gone'
+    assert not [d for d in led.read(warn=False)[1] if d[0] == 0] and [p.name for p in tmp_path.iterdir()] == ['results.tsv']
+    led.append(row(10))
+    assert led.read(warn=False)[0][-1] == row(10)
+
+@pytest.mark.parametrize('data', [('\n'.join(LINES)).encode('utf-16'), b'\x89PNG\r\n\x1a\n\0\xff', b'value: 1\n', BODY.replace('\t', ' ').encode()], ids=['utf-16', 'picture', 'yaml', 'spaces'])
+def test_what_is_no_ledger_is_not_made_one(tmp_path, data):
+    led = Ledger(tmp_path/'results.tsv')
+    led.path.write_bytes(data)
+    for f in (led.create, lambda: led.append(row(1))):
+        with pytest.raises(LedgerError, match='results.tsv: no line of it is a row of a ledger; nothing was written; move the file away'): f()
+    assert led.path.read_bytes() == data
+    led.path.rename(tmp_path/'away') # the way out
+    led.append(row(1))
+    assert led.read() == ([row(1)], [])
+
+def test_many_mend_one_header(tmp_path):
+    led = Ledger(tmp_path/'results.tsv')
+    led.path.write_text(BODY)
+    for p in [python(APPEND, led.path, 1000*k, 20) for k in range(1, 5)]: finish(p)
+    rows,damaged = led.read()
+    assert not damaged and led.path.read_text().count(HEADER) == 1
+    assert rows[:3] == [parse_row(l) for l in LINES] and sorted(int(r.commit, 16) for r in rows[3:]) == sorted(1000*k + i for k in range(1, 5) for i in range(20))
+
+def test_rebuild(tmp_path):
+    "Written anew in one step: nothing that is there is lost, a link stays a link, what was torn and is told anew goes"
+    led,rows = Ledger(tmp_path/'results.tsv'), [row(i) for i in range(1, 5)]
+    led.rebuild(rows)
+    assert led.path.read_text() == HEADER + ''.join(r.line() + '\n' for r in rows) and led.read() == (rows, [])
+    before = led.path.read_bytes()
+    for lost in (rows[1:], rows[:-1], [*rows[:3], Row('0000004', .5, 44., 'keep', 'another value')], [*rows[:3], row(4, 'discard')]):
+        with pytest.raises(LedgerError, match='results.tsv: holds 1 row that the new ledger would lose, the first is .*move the file away'): led.rebuild(lost)
+        assert led.path.read_bytes() == before
+    led.append(rows[0]) # a second run of the same commit
+    with pytest.raises(LedgerError, match='holds 1 row'): led.rebuild(rows)
+    told = [row(1, desc='told otherwise'), *rows[1:], rows[0], row(5)]
+    led.path.write_bytes(('\n'.join(r.line() for r in rows) + f'\n{rows[0].line()}\nm\udcfclls\n{row(5).line()[:20]}').encode(errors='surrogateescape'))
+    led.rebuild(told)
+    assert led.read(warn=False)[0] == told and led.path.read_bytes().endswith(row(5).line().encode() + b'\nm\xfclls\n')
+    link = tmp_path/'link.tsv'
+    link.symlink_to(led.path)
+    Ledger(link).rebuild([*told, row(6)])
+    assert link.is_symlink() and led.read(warn=False)[0][-1] == row(6) and sorted(p.name for p in tmp_path.iterdir()) == ['link.tsv', 'results.tsv']
+    with pytest.raises(LedgerError, match='column 2 is val_bpb'): Ledger(led.path, 'rmse').rebuild([])
+
+def test_rebuild_waits_for_the_lock_and_a_full_disk_leaves_the_old(tmp_path):
+    led = Ledger(tmp_path/'results.tsv', timeout=.2).create()
+    led.append(row(1))
+    with open(led.path) as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        with pytest.raises(LedgerError, match='locked by another process'): led.rebuild([row(1), row(2)])
+    before = led.path.read_bytes()
+    out = finish(python(FULL.replace('led.append(row)', "led.rebuild([*led.read()[0], *[row]*9])", 1), led.path, len(before)+40))
+    assert 'free some space' in out and led.path.read_bytes() == before and [*tmp_path.iterdir()] == [led.path]
+
+def said(i, status='keep', **more): return {**dict(commit=f'{i:07x}' + 'a'*33, status=status, value=1 - i/1e6 + 4e-8), **more}
+
+def test_vouch():
+    "Notes of one experiment vouch for one row that has its commit, status and value"
+    rows = [row(1), row(2, 'discard'), row(3, 'crash'), row(2, 'keep'), row(1), Row('0000001', .1, 44., 'keep', ''), row(4)]
+    notes = [said(1), said(2, 'discard'), said(3, 'crash', value=0.)]
+    assert vouch(rows, notes) == [True]*3 + [False]*4 and vouch(rows, [*notes, said(1)]) == [True]*3 + [False, True, False, False]
+    assert vouch([], notes) == [] and vouch(rows, []) == [False]*7
+    odd = [None, 'x', [], {}, dict(commit=5, status='keep', value=1), said(4, value=None), said(4, value='x'), said(4, value=math.nan), said(4, value=10**400), said(4, status=[]),
+        said(4, status='interrupted'), dict(commit='0000004', status='keep')]
+    assert vouch(rows, odd) == [False]*7 and vouch(rows, [*odd, said(4)]) == [False]*6 + [True]
+
+@pytest.mark.parametrize('direction', ['lower', 'higher'])
+def test_a_row_that_nobody_ran_decides_nothing(direction):
+    sign = -1 if direction == 'lower' else 1
+    rows = [Row('aaaaaa0', 1 + sign*v, 1., s, s) for v,s in [(.9, 'keep'), (0, 'keep'), (.5, 'keep'), (-.1, 'discard'), (.1, 'keep'), (.8, 'discard'), (0, 'crash')]]
+    ran = [False, True, False, True, True, False, False]
+    f,g = frontier(rows, direction, ran), frontier([r for r,ok in zip(rows, ran) if ok], direction)
+    assert (f.baseline, f.best, f.gain, f.keep_rate, f.hits()[0].gain) == (g.baseline, g.best, g.gain, g.keep_rate, g.hits()[0].gain) and f.unproven == 4
+    assert [s.n for s in f.steps] == [2, 5] and math.isnan(f.running[0]) and f.running[1:] == [1., 1., 1., 1 + sign*.1, 1 + sign*.1, 1 + sign*.1]
+    assert f.counts == dict(keep=2, discard=1, crash=0, unproven=4) and '1 discard, 0 crash, 4 unproven' in f.summary()
+    assert 'unproven' not in frontier(rows, direction).counts and frontier(rows, direction).unproven == 0
+    with pytest.raises(ValueError): frontier(rows, direction, ran[:-1])
+
+def test_session_notes(tmp_path):
+    assert session_notes(tmp_path/'none') is None and session_notes(tmp_path) is None
+    for i,text in enumerate(['{"half', '[1]', json.dumps(said(3)), '['*100_000, '\udcff', None]):
+        d = tmp_path/f'{i+1:03}-000000{i+1}'
+        d.mkdir()
+        if text is not None: (d/'experiment.json').write_bytes(text.encode(errors='surrogateescape'))
+    assert session_notes(tmp_path) == [{}, {}, said(3), {}, {}, {}]
+    assert vouch([row(3), row(6)], session_notes(tmp_path)) == [True, False]
+    journal = tmp_path/'journal.json'
+    for odd in ('[]', '{"row": 5, "run_dir": "006-0000006"}', '{"row": "x"}', '{"row": "%s", "run_dir": []}' % row(6).line().replace('\t', '\\t')):
+        journal.write_text(odd)
+        assert vouch([row(3), row(6)], session_notes(tmp_path)) == [True, False]
+    for run_dir,ok in (('006-0000006', True), ('003-0000003', False)): # one whose notes are there has its row by them
+        journal.write_text(json.dumps(dict(row=row(6).line(), run_dir=run_dir)))
+        assert vouch([row(3), row(6)], session_notes(tmp_path)) == [True, ok]
 
 def test_no_file_and_no_folder(tmp_path):
     assert Ledger(tmp_path/'results.tsv').read() == ([], [])
@@ -233,7 +350,7 @@ def test_frontier_against_a_slow_reference(direction):
             assert v == better(so_far) if so_far else math.isnan(v)
         if kept:
             sign = 1 if direction == 'lower' else -1
-            assert f.best.value == better(r.value for r in kept) and f.keep_rate == len(kept)/len(ran)
+            assert f.best.value == better(r.value for r in kept) and f.keep_rate == (len(kept) - (ran[0] in kept))/max(1, len(ran) - 1), 'the baseline is no gain'
             assert sum(s.gain for s in f.steps) == pytest.approx(sign*(f.baseline.value - kept[-1].value), abs=1e-9)
             assert f.gain == pytest.approx(sign*(f.baseline.value - f.best.value), abs=1e-9)
         assert f.summary().startswith(f'experiments  {len(rows)}:')
