@@ -22,7 +22,7 @@ from types import SimpleNamespace
 import torch, torch.nn as nn, torch.nn.functional as F
 from torch._functorch import config as functorch
 from torch._library.custom_ops import OPDEFS
-from .contract import Budget, Progress, get_profile, peak_flops, report
+from .contract import Budget, Progress, get_profile, peak_flops, peak_memory_mb, report
 from .prepare import cache_dir, evaluate_bpb, get_tokenizer, make_dataloader
 from . import kernels
 
@@ -163,8 +163,8 @@ def choose_attention(device, force=''):
     for name in [force] if force else ATTENTIONS:
         try: attend,make_mask = ATTENTIONS[name](device)
         except Exception as e:
-            if force: raise RuntimeError(f'AUTORESEARCH_ATTENTION={force} does not work here: {e}') from e
-            passed.append(f'{name}: {str(e).splitlines()[0][:60]}')
+            if force: raise RuntimeError(f'AUTORESEARCH_ATTENTION={force} does not work here: {e or type(e).__name__}') from e
+            passed.append(f'{name}: {((str(e) or type(e).__name__).splitlines() or [""])[0][:60]}')
         else: return SimpleNamespace(name=name, attend=attend, make_mask=make_mask, passed=passed)
 
 # %% ../nbs/02_train.ipynb #config
@@ -519,7 +519,7 @@ def train(budget:Budget, seed=SEED, run_dir=RUN_DIR):
         loss_now = smooth/(1-0.9**(step-1))
         run.history.append((budget.seconds, value, rate))
         show(last=budget.done, step=step, percent=100*budget.progress, loss=loss_now, tokens_per_second=rate, epoch=batch[2],
-            mfu=100*rate*run.flops/peak if peak else 0., seconds=budget.seconds, seconds_left=max(0., budget.total-budget.seconds))
+            mfu=100*rate*run.flops/peak if peak else 0., seconds=budget.seconds, seconds_left=budget.seconds_left)
     gc.enable()
     gc.unfreeze()
     return run

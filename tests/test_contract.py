@@ -23,6 +23,7 @@ time_budget = 5
 wall_limit = 20
 free_steps = 0
 free_seconds = 1
+clock = wall
 source = none
 [{name}]
 """
@@ -259,7 +260,7 @@ def test_training_after_an_evaluation_is_charged(host):
 
 def test_training_before_the_budget_is_charged():
     c.note_batch()
-    c.RUN.t_batch -= 50 # handed out 50 s ago
+    c.RUN.t_batch = c.RUN.t_batch[0]-50, c.RUN.t_batch[1] # handed out 50 s ago
     c.note_batch()
     b = c.Budget(limits(free_steps=1, free_seconds=20.))
     b.step()
