@@ -75,7 +75,7 @@ def _choice(*accepted):
 TARGET_KEYS = dict(canvas=_text, frozen=_files, metric=_text, direction=_choice('lower', 'higher'), evaluator=_function,
     ledger=_text, runs=_text, log=_text, picture=_text, time_budget=_seconds, wall_limit=_seconds, free_steps=_natural,
     free_seconds=_seconds, source=_choice('hub', 'embedded', 'none'))
-TEXT_KEYS = dict(dataset=_text, shard_name=_text, last_shard=_natural, val_shard=_natural, train_shards=_shards, doc_bytes=_natural,
+TEXT_KEYS = dict(dataset=_text, revision=_text, shard_name=_text, last_shard=_natural, val_shard=_natural, train_shards=_shards, doc_bytes=_natural,
     vocab_size=_count, tokenizer_chars=_count, tokenizer_doc_chars=_count, split_pattern=_text, max_seq_len=_count,
     eval_tokens=_count, cache=_text)
 
@@ -167,6 +167,7 @@ def contract_hash(
 
 # %% ../nbs/00_contract.ipynb #run
 RUN = SimpleNamespace(t_import=time.perf_counter(), t_batch=None, batches=0, budget=None, budgets=0, result=None,
+    run_dir=os.environ.get('AUTORESEARCH_RUN_DIR', ''), # the run's folder, named by the runner
     nonce=os.environ.get('AUTORESEARCH_NONCE', '')) # the runner's word for this one run; the record must bear it
 
 def note_batch():
