@@ -780,6 +780,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'autoresearch.run.read_log': ('run.html#read_log', 'autoresearch/run.py'),
                                   'autoresearch.run.read_notes': ('run.html#read_notes', 'autoresearch/run.py'),
                                   'autoresearch.run.run_experiment': ('run.html#run_experiment', 'autoresearch/run.py'),
+                                  'autoresearch.run.shallow': ('run.html#shallow', 'autoresearch/run.py'),
                                   'autoresearch.run.verdict': ('run.html#verdict', 'autoresearch/run.py'),
                                   'autoresearch.run.write_notes': ('run.html#write_notes', 'autoresearch/run.py')},
             'autoresearch.search': { 'autoresearch.search.Constant': ('search.html#constant', 'autoresearch/search.py'),

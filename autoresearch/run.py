@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['OUTCOMES', 'INFRASTRUCTURE', 'PATHS', 'KERNEL', 'CHILD', 'MOST_BYTES', 'CLOCK', 'NO_MEMORY', 'PASSIVE', 'is_number',
            'Result', 'oom_kills', 'processes_of', 'kill_run', 'read_json', 'read_notes', 'notes_of', 'progress_bar',
-           'Watch', 'plain', 'bad_figure', 'other_data', 'distrust', 'bad_clock', 'charged', 'overtime', 'hidden_work',
-           'failure', 'cell_frames', 'read_log', 'exit_name', 'classify', 'compile_packages', 'run_experiment',
-           'GitError', 'git', 'verdict', 'rate_of', 'compared', 'lacked_cores', 'disturbance', 'next_run_dir',
-           'write_notes', 'pace', 'project', 'link_log']
+           'Watch', 'plain', 'shallow', 'bad_figure', 'other_data', 'distrust', 'bad_clock', 'charged', 'overtime',
+           'hidden_work', 'failure', 'cell_frames', 'read_log', 'exit_name', 'classify', 'compile_packages',
+           'run_experiment', 'GitError', 'git', 'verdict', 'rate_of', 'compared', 'lacked_cores', 'disturbance',
+           'next_run_dir', 'write_notes', 'pace', 'project', 'link_log']
 
 # %% ../nbs/04_run.ipynb #imports
 import asyncio, ctypes, errno, importlib.util, json, math, os, re, secrets, signal, subprocess, sys, time
@@ -300,6 +300,11 @@ def _told(v):
 
 def plain(text): return re.sub(r'\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]', '', text)
 
+def shallow(o, depth=40):
+    "Is a JSON object nested at most so deep? Deeper ones are read and then can't be written"
+    inside = o.values() if isinstance(o, dict) else o if isinstance(o, list) else ()
+    return depth > 0 and all(shallow(v, depth-1) for v in inside)
+
 def bad_figure(block, metric):
     "The first figure of a block that is no number, by name; '' if all are"
     if next(iter(block)) != metric: return f'the block begins with {_told(next(iter(block)))}, not with {metric}'
@@ -338,6 +343,7 @@ def distrust(
     "Check a record against the contract"
     ev,clock,block = (o if isinstance(o := record.get(k), dict) else {} for k in ('evaluation', 'clock', 'block'))
     value = block.get(profile.metric)
+    if not shallow(record): return 'the record is nested more than 40 deep'
     if record.get('profile') != profile.name: return f"the record is of profile {_told(record.get('profile'))}"
     if ev.get('nonce') != nonce: return 'the record was not written in this run'
     if contract and record.get('contract') != contract: return f"the contract in force was {_told(record.get('contract'))}, not {contract}"
@@ -502,6 +508,7 @@ def classify(
         return 'error', crash[0][:160] + (f' ({name})' if isinstance(name, str) and name else ''), {}
     if name not in ('', 0) or 'DeadKernelError' in log: return *_by_exit('SIGKILL' if name == '' else name, said, load or {}), {}
     if isinstance(code, int) and code < 0: return *_by_exit(exit_name(code), said, load or {}), {}
+    if not record and os.path.lexists(f'{run_dir}/record.json'): return 'untrusted', 'record.json can not be read as a JSON object', {}
     if not record: return ('error', last, {}) if code else ('no-metric', 'no record.json', {})
     if why := distrust(record, profile, nonce, contract, data, load): return 'untrusted', why, {}
     return ('error', last, {}) if code else ('ok', '', record)
@@ -695,9 +702,10 @@ def write_notes(
         'host': record.get('host'), 'time': time.time()}
     write_json(result.run_dir/'experiment.json', notes)
     nb = read_json(result.run_dir/'run.ipynb')
-    if nb and isinstance(nb.setdefault('metadata', {}), dict):
-        nb['metadata']['autoresearch'] = notes
-        write_json(result.run_dir/'run.ipynb', nb)
+    if not nb or not isinstance(nb.setdefault('metadata', {}), dict): return
+    nb['metadata']['autoresearch'] = notes
+    try: write_json(result.run_dir/'run.ipynb', nb)
+    except (ValueError, RecursionError): pass # outputs that JSON reads and can't write stay as they are
 
 # %% ../nbs/04_run.ipynb #pace
 def pace(
