@@ -4,17 +4,18 @@
 
 # %% auto #0
 __all__ = ['STATUSES', 'Step', 'COLORS', 'STYLE', 'DARK', 'LedgerError', 'one_line', 'Row', 'parse_row', 'Ledger', 'get_ledger',
-           'vouch', 'session_notes', 'Frontier', 'frontier', 'efforts', 'style', 'save_figure', 'figure',
+           'vouch', 'session_notes', 'Frontier', 'frontier', 'efforts', 'any_ledger', 'style', 'save_figure', 'figure',
            'plot_frontier', 'ar_frontier']
 
 # %% ../nbs/03_ledger.ipynb #imports
-import errno, fcntl, html, io, json, math, os, re, sys, tempfile, time, warnings
+import csv, errno, fcntl, html, io, json, math, os, re, sys, tempfile, time, warnings
 from collections import Counter, namedtuple
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from fastcore.basics import patch
 from fastcore.script import call_parse
+from . import contract
 from .contract import Profile, SettingsError, get_profile
 
 # %% ../nbs/03_ledger.ipynb #error
@@ -375,9 +376,11 @@ def summary(self:Frontier,
 
 # %% ../nbs/03_ledger.ipynb #df
 @patch
-def frontier(self:Ledger)->Frontier: # Of all readable rows
+def frontier(self:Ledger,
+    ran:list|None=None # For each row whether it was run; all were when None
+)->Frontier: # Of all readable rows
     "The ledger's frontier, in its own direction"
-    return frontier(self.read()[0], self.direction)
+    return frontier(self.read()[0], self.direction, ran)
 
 @patch
 def df(self:Ledger): # pandas DataFrame: n, commit, the metric, memory_gb, status, description, best
@@ -403,6 +406,110 @@ def _repr_markdown_(self:Ledger, last=8):
     cells = lambda cols: '| ' + ' | '.join(html.escape(c, quote=False).replace('|', '\\|') for c in cols) + ' |'
     table = [cells(['n', *self.header.split('\t')]), '| ---: | --- | ---: | ---: | --- | --- |']
     return '\n'.join([repr(self), '', *table] + [cells([str(n), *r.line().split('\t')]) for n,r in list(enumerate(rows, 1))[-last:]])
+
+# %% ../nbs/03_ledger.ipynb #spellings
+_SPELLINGS = {word: status for status,words in dict(
+    keep='keep, kept, accept, accepted, baseline, improved, improvement, better, best, new best, merged, yes, true',
+    discard='discard, discarded, reject, rejected, revert, reverted, rolled back, rollback, drop, dropped, worse, no, '
+        'false, no gain, no improvement, not better, not improved, not kept',
+    crash='crash, crashed, fail, failed, failure, error, errored, exception, oom, out of memory, nan, inf, diverged, '
+        'timeout, timed out, killed, invalid, aborted, interrupted, untrusted, no metric').items() for word in words.split(', ')}
+_COLUMNS = dict(commit='commit sha hash commit_hash commit_sha git_commit git_sha rev revision',
+    status='status decision verdict outcome kept accepted state', value='value metric score',
+    description='description desc idea change hypothesis summary message what notes note comment experiment title')
+
+def _plain(text, gap): return gap.join(re.findall('[a-z0-9]+', text.casefold()))
+
+def _status(text):
+    "What another's word for the outcome means here; None for one that is not known"
+    text = _plain(text, ' ')
+    first = text.partition(' ')[0]
+    return _SPELLINGS.get(text) or (None if first == 'no' else _SPELLINGS.get(first))
+
+# %% ../nbs/03_ledger.ipynb #columns
+def _columns(names, metric):
+    "Where in a table's header what stands: commit, status, value, memory, description; None where it is missing"
+    names = [_plain(o, '_') for o in names]
+    def find(*accepted): return next((names.index(o) for o in accepted if o in names), None)
+    res = {k: find(*words.split()) for k,words in _COLUMNS.items()}
+    if (own := find(_plain(metric, '_'))) is not None: res['value'] = own
+    elif res['value'] is None and [*names[:1], *names[2:]] == ['commit', 'memory_gb', 'status', 'description']: res['value'] = 1
+    res['memory'] = next((i for i,o in enumerate(names) if re.search('memory|vram|(^|_)mem(_|$)', o) and i != res['value']), None)
+    return res
+
+def _gigabytes(name):
+    "What turns a column's figures into GiB, by the unit at its name's end; GiB where there is none"
+    unit = re.search(r'(?:_|\b)(k|m|g|)(i?b|bytes)$', _plain(name, '_'))
+    return {'k': 2**20, 'm': 2**10, 'g': 1, '': 2**30}[unit[1]] if unit else 1
+
+# %% ../nbs/03_ledger.ipynb #tables
+def _other_row(cells, at, scale):
+    "A row out of another's cells. Raises `LedgerError` with the one thing that can't be understood."
+    def get(k): return cells[at[k]].strip() if at[k] is not None and at[k] < len(cells) else ''
+    if not (status := _status(get('status'))): raise LedgerError(f'status {get("status")!r}')
+    value = 0. if status == 'crash' else get('value').replace(',', '.')
+    try: value = _number('value', value)
+    except LedgerError: raise LedgerError(f'value {get("value")!r}') from None
+    try: memory = _number('memory', get('memory').replace(',', '.') or 0, least=0)/scale
+    except LedgerError: memory = 0. # nothing is decided by it
+    # a commit of seven low lines is none
+    return Row(re.sub(r'\W', '', get('commit')).ljust(7, '_'), value, memory, status, get('description'))
+
+def _tables(lines, sep):
+    "The cells of a table, as CSV and line by line"
+    limit = csv.field_size_limit(sum(map(len, lines)) + len(lines) + 1)
+    try: yield list(csv.reader((l + '\n' for l in lines), delimiter=sep))
+    finally: csv.field_size_limit(limit)
+    def unquoted(c): return c[1:-1].replace('""', '"') if len(c) > 1 and c[0] == c[-1] == '"' else c
+    yield [[unquoted(c.strip()) for c in l.split(sep)] for l in lines]
+
+# %% ../nbs/03_ledger.ipynb #read-others
+def _read_others(path, text, metric):
+    "Rows, the value's name and what was not understood, of a table with some header. Raises `LedgerError`."
+    lines = [l for l in re.split('\r\n|\n|\r', text.replace('\0', ' ')) if l.strip()]
+    if not lines: raise LedgerError(f'{path}: the file is empty; name a table with a line of column names')
+    best = None
+    for head,*table in (t for sep in '\t,;|' for t in _tables(lines, sep)):
+        at = _columns(head, metric)
+        if None in (at['status'], at['value']): continue
+        rows,why = [],Counter()
+        for cells in table:
+            if cells == head or not ''.join(cells).strip('-: '): continue # a rule under a table's head
+            if len(cells) > len(head): cells = [*cells[:len(head)-1], ', '.join(cells[len(head)-1:])]
+            try: rows.append(_other_row(cells, at, _gigabytes(head[at['memory'] or 0])))
+            except LedgerError as e: why[str(e)] += 1
+        if best is None or len(rows) > len(best[0]): best = rows, head[at['value']].strip(), why
+    if best: return best
+    raise LedgerError(f'{path}: no column for status and value in {lines[0][:200]!r}; accepted: {_COLUMNS["status"]} '
+        f'and {metric} {_COLUMNS["value"]}; --metric NAME says which is the value')
+
+# %% ../nbs/03_ledger.ipynb #any-ledger
+def any_ledger(
+    path:str|Path, # Ours or somebody else's table
+    metric:str='val_bpb', # Name of the value's column
+    direction:str='lower' # Which value is better: lower or higher
+)->tuple: # `Row`s in order, the name of the value, and sentences on what was left out
+    "Read any ledger by the names of its columns. Raises `LedgerError` where nothing in it is understood."
+    with _explained(path): data = Path(path).read_bytes()
+    wide = data[:2] in (b'\xff\xfe', b'\xfe\xff')
+    text,led = data.decode('utf-16' if wide else 'utf-8-sig', 'replace'), Ledger(path, metric, direction)
+    first = next((l.rstrip('\r') for l in text.split('\n') if l.strip()), '')
+    with suppress(LedgerError):
+        if not wide and (first.rstrip() == led.header or parse_row(first)): return _ours(led, data)
+    try: rows,name,why = _read_others(path, text, metric)
+    except LedgerError: # our own with a damaged header, it may be
+        with suppress(LedgerError):
+            if (found := _ours(led, data))[0]: return found
+        raise
+    n,told = why.total(), ', '.join(f'{k} ({v})' for k,v in why.most_common(4)) + ', …'*(len(why) > 4)
+    if why and not rows: raise LedgerError(f'{path}: not one of {n} rows was understood: {told}')
+    said = [f'{path}: {n} of {n+len(rows)} rows were not understood and are left out: {told}'] if why else []
+    other = f'{path}: the value is the column {name}, of which {direction} is taken for better (--direction)'
+    return rows, name, said + [other]*(_plain(name, '_') != _plain(metric, '_'))
+
+def _ours(led, data):
+    rows,damaged = _understood(led, data)
+    return rows, led.metric, [_damage(led.path, n, reason) for n,_,reason in damaged]
 
 # %% ../nbs/03_ledger.ipynb #style
 COLORS = dict(black='#000000', orange='#E69F00', sky='#56B4E9', green='#009E73', yellow='#F0E442', blue='#0072B2', red='#D55E00',
@@ -492,13 +599,20 @@ def _labels(ax, f, steps, size=8, slant=30):
             va='bottom' if up == 1 else 'top', fontsize=size, parse_math=False,
             arrowprops=dict(arrowstyle='-', lw=.5, alpha=.5) if abs(move) > 1 else None)
 
+# %% ../nbs/03_ledger.ipynb #draw-unproven
+def _draw_unproven(ax, points, lo, hi):
+    "Marks for rows without a run, from (number, value)"
+    xs,ys = [n for n,_ in points], [min(max(v, lo), hi) for _,v in points]
+    ax.scatter(xs, ys, s=48, facecolors='none', ec=COLORS['red'], lw=1.4, zorder=4, clip_on=False, label='not run by anybody')
+
 # %% ../nbs/03_ledger.ipynb #draw
-def _draw(ax, rows, f, dark):
+def _draw(ax, rows, f, ran, dark):
     "The staircase itself, onto `ax`"
     lo,hi = _limits(f)
     ax.set(xlim=(0, 1.08*len(rows)+1), ylim=(lo, hi))
     ax.xaxis.get_major_locator().set_params(integer=True)
-    seen = lambda status: [(n, r.value) for n,r in enumerate(rows, 1) if r.status == status and lo <= r.value <= hi]
+    proven = [(n, r) for n,(r,ok) in enumerate(zip(rows, ran), 1) if ok]
+    seen = lambda status: [(n, r.value) for n,r in proven if r.status == status and lo <= r.value <= hi]
     dots,kept,line = seen('discard'), seen('keep'), COLORS['yellow' if dark else 'blue']
     out = f.counts['discard'] - len(dots)
     outside = f' ({out} outside the picture)' if out else ''
@@ -506,30 +620,41 @@ def _draw(ax, rows, f, dark):
     ax.step(range(1, len(rows)+1), f.running, where='post', color=line, lw=1.4, alpha=.8, label='running best')
     points = zip(*kept) if kept else ([], [])
     ax.scatter(*points, s=42, color=COLORS['green'], ec=ax.get_facecolor(), lw=.8, zorder=3, label='kept')
+    if f.unproven: _draw_unproven(ax, [(n, r.value) for n,(r,ok) in enumerate(zip(rows, ran), 1) if not ok and r.status != 'crash'], lo, hi)
     if steps := [s for s in f.steps if lo <= s.row.value <= hi]: _labels(ax, f, steps)
     # below the axes, the one place where no label can be
-    ax.legend(loc='upper center', bbox_to_anchor=(.5, -.12), ncols=3, fontsize=9)
+    ax.legend(loc='upper center', bbox_to_anchor=(.5, -.12), ncols=4, fontsize=9)
+
+# %% ../nbs/03_ledger.ipynb #nothing
+def _nothing(f):
+    "Why there is no staircase"
+    if f.unproven: return 'no row with a value was run by anybody'
+    return 'nothing but crashes so far' if f.counts['crash'] else 'no experiments yet'
 
 # %% ../nbs/03_ledger.ipynb #plot
 def plot_frontier(
-    ledger, # `Ledger`, or a list of `Row`s
+    ledger, # `Ledger`, a list of `Row`s, or the path of any ledger that `any_ledger` reads
     ax=None, # matplotlib Axes; those of a new `figure` when None
-    direction:str='lower', # Which value is better, for a list; a `Ledger` knows
-    metric:str='val_bpb', # Name of the value, for a list; a `Ledger` knows
-    dark:bool=False # Light on dark?
+    direction:str='lower', # Which value is better, for a list or a path; a `Ledger` knows
+    metric:str='val_bpb', # Name of the value, for a list or a path; a `Ledger` knows
+    dark:bool=False, # Light on dark?
+    ran:list|None=None # For each row whether it was run, as `vouch` says; all were when None
 ): # matplotlib Axes; its `.figure` shows itself in a notebook
     "Draw the staircase: discards faint, keeps prominent and labelled, the running best as a line, crashes in the title"
     rows = ledger
     if isinstance(ledger, Ledger): rows,direction,metric = ledger.read()[0], ledger.direction, ledger.metric
-    f = frontier(rows, direction)
+    if isinstance(ledger, (str, Path)):
+        rows,metric,said = any_ledger(ledger, metric, direction)
+        for o in said: warnings.warn(o, stacklevel=2)
+    f = frontier(rows, direction, ran)
     with style(dark):
         if ax is None: ax = figure(dark).add_subplot()
-        text = '' if f.baseline else 'nothing but crashes so far' if rows else 'no experiments yet'
-        if f.baseline: _draw(ax, rows, f, dark)
-        else: ax.text(.5, .5, text, transform=ax.transAxes, ha='center', va='center', fontsize=14)
+        if f.baseline: _draw(ax, rows, f, [True]*len(rows) if ran is None else ran, dark)
+        else: ax.text(.5, .5, _nothing(f), transform=ax.transAxes, ha='center', va='center', fontsize=14)
         ax.set_xlabel('experiment')
         ax.set_ylabel(f'{metric} ({direction} is better)', parse_math=False)
-        counts = ', '.join(f'{f.counts[k]} {v}' for k,v in dict(keep='kept', discard='discarded', crash='crashed').items())
+        words = dict(keep='kept', discard='discarded', crash='crashed', unproven='not run')
+        counts = ', '.join(f'{f.counts[k]} {v}' for k,v in words.items() if k in f.counts)
         ax.set_title(f'{len(rows)} experiment{"s"*(len(rows) != 1)}: {counts}', pad=14)
     return ax
 
@@ -548,23 +673,56 @@ def _save(fig, out):
             os.replace(tmp, out)
         finally: Path(tmp).unlink(missing_ok=True)
 
+# %% ../nbs/03_ledger.ipynb #session-folder
+def _session_of(p, path):
+    "The folder of the session that a ledger belongs to: runs/TAG; None for a file of elsewhere"
+    runs,path = (p.root/p.runs).resolve(), path.resolve()
+    if path.parent.parent == runs: return path.parent
+    tag = _object(runs/'current.json').get('tag')
+    return runs/tag if path == (p.root/p.ledger).resolve() and isinstance(tag, str) and tag else None
+
+def _ran(folder, path, rows):
+    "For each row whether it was run, None where that is not known; and sentences on those that were not"
+    notes = session_notes(folder) if folder else None
+    if notes is None: return None, []
+    ran = vouch(rows, notes)
+    numbers = [str(n) for n,ok in enumerate(ran, 1) if not ok]
+    return ran, [f'{path}: row {", ".join(numbers[:20])}{", …"*(len(numbers) > 20)} decides nothing: '
+        f'no run in {os.path.relpath(folder)} agrees in commit, status and value']*bool(numbers)
+
+# %% ../nbs/03_ledger.ipynb #command-read
+def _read(led, folder, anybodys):
+    "Rows, the value's name and what is to be said of a ledger. Raises `LedgerError`, also where it is gone."
+    if not led.path.exists():
+        if runs := session_notes(folder) if folder else None: raise LedgerError(f'{led.path}: the ledger is gone; the notes of '
+            f'{len(runs)} runs in {os.path.relpath(folder)} say what stood in it: ar-status writes it anew')
+        raise LedgerError(f'{led.path}: no ledger here yet; make an experiment first (ar-run)')
+    if anybodys: return any_ledger(led.path, led.metric, led.direction)
+    rows,damaged = led.read(warn=False)
+    return rows, led.metric, [_damage(led.path, n, reason) for n,_,reason in damaged]
+
 # %% ../nbs/03_ledger.ipynb #command
 @call_parse
 def ar_frontier(
-    ledger:str='', # Ledger to read; the profile's, beside settings.ini, when empty
+    ledger:str='', # Ledger to read, anybody's, by the names of its columns; the session's own when empty
     out:str='', # Picture to write (png, svg or pdf); the profile's, beside settings.ini, when empty
     top:int=5, # How many hits to list
-    dark:bool=False # Light on dark?
+    dark:bool=False, # Light on dark?
+    metric:str='', # Name of the value's column in somebody else's ledger; the profile's metric when empty
+    direction:str='' # Which value is better there: lower or higher; as in the profile when empty
 ):
     "Draw the frontier of the ledger and print its figures"
     try:
-        p = get_profile()
-        led = Ledger(ledger or p.root/p.ledger, p.metric, p.direction)
-        if not led.path.exists(): raise LedgerError(f'{led.path}: no ledger here yet; make an experiment first (ar-run)')
-        rows,damaged = led.read(warn=False)
-        for n,_,reason in damaged: print(f'{led.path}, line {n} is damaged and skipped: {reason}', file=sys.stderr)
+        p = contract.session_profile()
+        path = Path(ledger or p.root/p.ledger)
+        folder = _session_of(p, path)
+        if ledger and folder: p = contract.session_profile(tag=folder.name)
+        led = Ledger(path, metric or p.metric, direction or p.direction)
+        rows,name,said = _read(led, folder, bool(ledger))
+        ran,more = _ran(folder, path, rows)
+        for o in said + more: print(o, file=sys.stderr)
         out = Path(out or p.root/p.picture)
-        _save(plot_frontier(rows, direction=led.direction, metric=led.metric, dark=dark).figure, out)
+        _save(plot_frontier(rows, direction=led.direction, metric=name, dark=dark, ran=ran).figure, out)
     except (LedgerError, SettingsError) as e: raise SystemExit(f'ar-frontier: {e}') from e
-    print(frontier(rows, led.direction).summary(top))
-    print(os.path.relpath(out))
+    print(frontier(rows, led.direction, ran).summary(top))
+    print(os.fsencode(os.path.relpath(out)).decode(errors='backslashreplace'))

@@ -5,7 +5,7 @@ import pytest
 from fastcore.nbio import mk_cell, mk_stream, nb2str, new_nb, write_nb
 from nbdev.clean import nbdev_clean
 from autoresearch.cells import (CellsError, ar_cells, canvas_path, cells_diff, changed_cells, changed_constants, code_hash, code_of, delete_cell, edit_cell,
-    insert_cell, list_cells, parse_cells, replace_cell, show_cells, _locked)
+    insert_cell, list_cells, parse_cells, replace_cell, show_cells, show_code, _locked)
 
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, '-c', 'from autoresearch.cells import ar_cells; ar_cells()']
@@ -77,9 +77,10 @@ def test_foreign_formatting_stays(tmp_path):
     path = tmp_path/'foreign.ipynb'
     path.write_bytes(FOREIGN.replace('\n', '\r\n').encode())
     edit_cell(path, 'b', 'c =', 'd =')
-    head,_,tail = path.read_bytes().decode().partition(' {\n   "cell_type": "code",\n   "execution_count": null,\n   "id": "b"')
+    head,_,tail = path.read_bytes().decode().partition(' {\r\n   "cell_type": "code",\r\n   "execution_count": null,\r\n   "id": "b"')
     assert tail and FOREIGN.replace('\n', '\r\n').startswith(head) and tail.endswith('\r\n  ,\r\n    {"id":"c","cell_type":"markdown","metadata":{},"source":["# h"]}]  }\r\n')
     insert_cell(path, 'c', 'd', 'e = 1')
+    assert b'\n' not in path.read_bytes().replace(b'\r\n', b''), 'one kind of line end'
     delete_cell(path, 'b')
     assert path.read_bytes().decode().startswith(FOREIGN[:FOREIGN.index('    {"source"')].rstrip(',\n').replace('\n', '\r\n'))
     assert [c['id'] for c in json.loads(path.read_text())['cells']] == ['a', 'c', 'd']
@@ -173,7 +174,8 @@ def test_lock_is_waited_for(small):
 # refusals
 
 REFUSED = [
-    (['show', 'xyy'], "no cell 'xyy'; did you mean xyz"), (['show'], 'name the cells, or say --all'), (['show', 'xyz', '--all'], 'name the cells'),
+    (['show', 'xyy'], "no cell 'xyy'; did you mean xyz"), (['show'], 'name the cells, or say --code or --all'), (['show', 'xyz', '--all'], 'name the cells'),
+    (['show', '--code', '--all'], 'name the cells'), (['show', 'xyz', '--code'], 'name the cells'),
     (['edit', 'nothing-like-it', '--old', 'x', '--new', 'y'], "no cell 'nothing-like-it' `ar-cells` lists all"),
     (['edit', 'xyz', '--old', 'print', '--new', 'y'], 'xyz: the old text occurs 0 times; it is in show-x'),
     (['edit', 'xyz', '--old', 'y =2', '--new', 'y'], 'xyz: the old text occurs 0 times; nearest is line 2: y = 2'),
@@ -276,6 +278,73 @@ def test_text_from_files_and_stdin(small, tmp_path, monkeypatch, capsys):
 def test_list(small, capsys):
     ar_cells(['--notebook', str(small)])
     assert capsys.readouterr().out == '# Small  (title)\n  parameters code   1  [parameters] SEED = 1\n  xyz        code   3  x = 1\n  show-x     code   1  print(x)\n'
+
+def test_show_code(canvas, small, capsys):
+    "Every exported cell to the letter, nothing else, and the rest by name"
+    cells = json.loads(canvas.read_text())['cells']
+    ar_cells(['show', '--code', '--notebook', str(canvas)])
+    *shown,last = capsys.readouterr().out.rstrip('\n').split('\n\n# ')
+    want = [c for c in cells if c['cell_type'] == 'code' and '#| export\n' in c['source']]
+    assert '\n\n# '.join(shown) == show_cells(canvas, *(c['id'] for c in want)) and 'parameters' in [c['id'] for c in want]
+    rest = [c['id'] for c in cells if c['cell_type'] == 'code' and c not in want]
+    assert last == f"left out: code that is not exported ({', '.join(rest)}) and {sum(c['cell_type'] == 'markdown' for c in cells)} cells of prose" and 'curves' in rest
+    assert len(show_code(canvas)) < .7*len(show_cells(canvas))
+    ar_cells(['show', '--code', '--numbers', '--notebook', str(small)])
+    assert capsys.readouterr().out == '# %% parameters #parameters\n  1  SEED = 1\n\n# %% xyz\n  1  x = 1\n  2  y = 2\n  3  z = 3\n\n# %% show-x\n  1  print(x)\n\n# left out: 1 cells of prose\n'
+    assert show_code(code_with_ids('x = 1')) == '# %% c0\nx = 1' and show_code(dict(new_nb([]))) == ''
+
+def code_with_ids(*sources): return new_nb([mk_cell(s, id=f'c{i}') for i,s in enumerate(sources)])
+
+def test_list_code(canvas, capsys):
+    ar_cells(['list', '--code', '--notebook', str(canvas)])
+    out = capsys.readouterr().out
+    assert [c.id for c in list_cells(canvas, code=True) if c.kind == 'code'] == [c.id for c in list_cells(canvas) if c.kind == 'code']
+    assert ' md ' not in out and '## Hyperparameters  (hparams-h)' in out and len(out) < .7*len(repr(list_cells(canvas)))
+
+def test_a_cell_that_was_handed_in_is_not_printed_back(small, capsys, monkeypatch):
+    monkeypatch.setattr('sys.stdin', io.StringIO('a = 1\nb = 2\n'))
+    ar_cells(['insert', '--after', 'xyz', '--id', 'two', '-', '--notebook', str(small)])
+    ar_cells(['delete', 'two', '--notebook', str(small)])
+    ar_cells(['delete', 'show-x', '--notebook', str(small)])
+    assert capsys.readouterr().out == '+++ two (after xyz), 2 lines\n--- two, 2 lines\n--- show-x, 1 line\n'
+
+# line ends, and what no terminal shows
+
+@pytest.mark.parametrize('how', ['edit', 'replace', 'insert', 'delete'])
+def test_a_canvas_with_crlf(canvas, how):
+    "The file keeps its line ends and is otherwise what the same step makes of the canvas with the usual ones"
+    crlf = canvas.with_name('crlf.ipynb')
+    crlf.write_bytes(canvas.read_bytes().replace(b'\n', b'\r\n'))
+    for path in (canvas, crlf):
+        if how == 'edit': diff = edit_cell(path, 'hparams', 'MATRIX_LR = 0.04', 'MATRIX_LR = 0.05')
+        if how == 'replace': diff = replace_cell(path, 'norm', '#| export\r\ndef norm(x):\r\n    return x\r\n')
+        if how == 'insert': diff = insert_cell(path, 'norm', 'norm-two', 'x = 1\r\ny = 2')
+        if how == 'delete': diff = delete_cell(path, 'norm')
+        assert '\r' not in diff
+    assert crlf.read_bytes() == canvas.read_bytes().replace(b'\n', b'\r\n') and b'\\r' not in crlf.read_bytes()
+
+def test_sources_with_crlf(tmp_path):
+    "A source in which an editor left CRLF is found by its lines, changed in those meant, and is the same code"
+    path = tmp_path/'crlf.ipynb'
+    write_nb(new_nb([mk_cell('#| export\r\nx = 1\r\n\r\ny = 2', id='xy'), mk_cell('z = 1', id='z')]), path)
+    old = json.loads(path.read_text())
+    assert show_cells(path, 'xy') == '# %% xy\n#| export\nx = 1\n\ny = 2' and parse_cells(path) == [] and cells_diff(old, path) == ''
+    assert edit_cell(path, 'xy', '\r\ny = 2', '\ny = 3').splitlines()[3:] == [' #| export', ' x = 1', ' ', '-y = 2', '+y = 3']
+    assert source(path, 'xy') == '#| export\nx = 1\n\ny = 3' and changed_cells(old, path) == ['xy']
+
+def test_what_no_terminal_shows(tmp_path):
+    path = tmp_path/os.fsdecode(b'm\xfc.ipynb')
+    path.write_text('{"cells": [{"cell_type": "code", "id": "odd", "source": ["x = \'\\udcff \u65e5\'"], "outputs": [], "execution_count": null, "metadata": {}}], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+    for coding,shown in (('utf8', "x = '\\udcff \u65e5'"), ('ascii', "x = '\\udcff \\u65e5'")):
+        p = subprocess.run([*COMMAND, 'show', 'odd', '--notebook', path], capture_output=True, env={**os.environ, 'PYTHONIOENCODING': coding}, timeout=60)
+        assert (p.returncode, p.stdout.decode(coding)) == (0, f'# %% odd\n{shown}\n'), p.stderr
+    p = subprocess.run([*COMMAND, 'show', 'none', '--notebook', path], capture_output=True, timeout=60)
+    assert p.returncode == 1 and b"no cell 'none'" in p.stderr and b'Traceback' not in p.stderr
+
+def test_whoever_reads_goes_away(canvas):
+    p = subprocess.Popen([*COMMAND, 'show', '--all', '--notebook', str(canvas)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    p.stdout.close()
+    assert p.stderr.read() == '' and p.wait(60) == 0
 
 def test_list_of_the_canvas():
     cells = list_cells(ROOT/'nbs/02_train.ipynb')

@@ -3,7 +3,7 @@ import fcntl, json, math, os, random, signal, subprocess, sys, time, timeit, war
 from pathlib import Path
 import pytest
 from matplotlib.text import Text
-from autoresearch.ledger import (Ledger, LedgerError, Row, frontier, _holds, parse_row, plot_frontier, session_notes, vouch)
+from autoresearch.ledger import (any_ledger, Ledger, LedgerError, Row, frontier, _holds, parse_row, plot_frontier, session_notes, vouch)
 
 HEADER = 'commit\tval_bpb\tmemory_gb\tstatus\tdescription\n'
 def row(i, status='keep', desc=None): return Row(f'{i:07x}', 1 - i/1e6, 44., status, desc or f'experiment {i}')
@@ -116,6 +116,7 @@ BARE = {'no header': (BODY, LINES), 'after blank lines': ('\n\r\n \n' + BODY, LI
     'zeros of a power cut': ('\0'*40 + '\n' + BODY, LINES), 'damaged first': ('<<<<<<< HEAD\n' + BODY, LINES), 'header in the middle': (LINES[0] + '\n' + HEADER + LINES[1] + '\n', LINES[:2]),
     'blank lines': ('\n\n', []), 'only a torn header': ('commit\tval', []), 'only zeros': ('\0'*9, []), 'empty': ('', [])}
 
+@pytest.mark.filterwarnings('ignore:.*is damaged and skipped')
 @pytest.mark.parametrize('text, lines', BARE.values(), ids=list(BARE))
 @pytest.mark.parametrize('how', ['create', 'append'])
 def test_a_header_that_is_gone_comes_back_and_no_line_goes(tmp_path, text, lines, how):
@@ -410,6 +411,127 @@ def test_what_is_outside_is_not_drawn():
     assert dots == [[4., .95]] and kept == [[1., 1.], [3., .9]] and ax.get_ylim() == pytest.approx((.89, 1.01))
     assert 'discarded (1 outside the picture)' in [t.get_text() for t in ax.get_legend().get_texts()]
 
+# other people's ledgers
+
+WANT = [('keep', .9979, 44.0), ('keep', .986041, 43.9), ('discard', .9883, 60.2), ('crash', 0., 0.), ('keep', .98, 44.0)]
+THEIRS = {
+    'published': 'number,val_bpb,memory_gb,status\n1,0.997900,44.0,keep\n2,0.986041,43.9,keep\n3,0.9883,60.2,discard\n4,0.000000,0.0,crash\n5,0.98,44.0,keep\n',
+    'more columns, another order, mb': 'Status\tHost\tpeak_vram_mb\tVal BPB\tIdea\nBASELINE\th\t45060.2\t.9979\tx\nkept\t\t44953.6\t0.986041\t\nReverted\t\t61644.8\t9.883e-1\ty\nFAILED\t\t\t\t\nAccepted!\th\t45056\t+0.98\tz\n',
+    'semicolons and decimal commas': 'commit;val_bpb;memory_gb;decision\nab;0,9979;44,0;accept\ncd;0,986041;43,9;accept\nef;0,9883;60,2;reject\ngh;nan;;oom\nij;0,98;44;accept\n',
+    'quoted': '"status","val_bpb","notes, long","memory_gb"\n"keep","0.9979","a ""b"", c","44.0"\n"keep","0.986041","two\nlines","43.9"\n"no improvement","0.9883","","60.2"\n"out of memory","","",""\n"keep","0.98","","44"\n',
+    'an open quote': 'val_bpb\tmem_gb\tstatus\tdescription\n0.9979\t44.0\tkeep\t"deeper\n0.986041\t43.9\tkeep\t\n0.9883\t60.2\tdiscard\t\n-\t-\terror\t\n0.98\t44.0\tkeep\t5" wide\n',
+    'commas in the text': 'val_bpb,memory_gb,status,description\n0.9979,44.0,keep,a, b, c\n0.986041,43.9,keep,\n0.9883,60.2,discard,x\n0,0,crash,y, z\n0.98,44.0,keep,\n',
+    'markdown': '| # | val_bpb | memory (GB) | verdict |\n| --- | ---: | :---: | --- |\n| 1 | 0.9979 | 44.0 | keep |\n| 2 | 0.986041 | 43.9 | keep |\n| 3 | 0.9883 | 60.2 | worse |\n| 4 |  |  | diverged |\n| 5 | 0.98 | 44.0 | new best |\n'}
+
+@pytest.mark.parametrize('ends', ['\n', '\r\n', '\r'], ids=['lf', 'crlf', 'cr'])
+@pytest.mark.parametrize('coding', ['utf-8', 'utf-8-sig', 'utf-16'])
+@pytest.mark.parametrize('text', THEIRS.values(), ids=list(THEIRS))
+def test_other_peoples_ledgers(tmp_path, text, coding, ends):
+    path = tmp_path/'theirs.csv'
+    path.write_bytes((text + '\n').replace('\n', ends).encode(coding))
+    rows,name,said = any_ledger(path)
+    assert [(r.status, r.value, r.memory_gb) for r in rows] == WANT and said == [] and name.lower().replace(' ', '_') == 'val_bpb'
+    assert plot_frontier(path).get_title() == '5 experiments: 3 kept, 1 discarded, 1 crashed' and frontier(rows).best.value == .98
+    assert all(len(r.commit) == 7 and parse_row(r.line()) == r for r in rows)
+
+def test_what_of_another_ledger_is_kept(tmp_path):
+    path = tmp_path/'theirs.csv'
+    path.write_text('sha,val_bpb,status,notes,notes\n0123456789abcdef,1,keep,"one, two",more\nab-12,2,discard,,\n,3,discard,x,\nsha,val_bpb,status,notes,notes\n')
+    rows = any_ledger(path)[0]
+    assert [r.commit for r in rows] == ['0123456', 'ab12___', '_______'] and [r.description for r in rows] == ['one, two', '', 'x']
+
+def test_one_sentence_on_what_was_not_understood(tmp_path):
+    path = tmp_path/'theirs.tsv'
+    path.write_text('val_bpb\tstatus\n1.0\tkeep\n' + '0.9\tperhaps\n'*30 + 'n/a\tkeep\n0.8\t\n0.7\n0.6\tkeep\n' + ''.join(f'0.5\tword{i}\n' for i in range(9)))
+    rows,_,said = any_ledger(path)
+    assert [r.value for r in rows] == [1., .6] and len(said) == 1
+    assert said[0].startswith(f"{path}: 42 of 44 rows were not understood and are left out: status 'perhaps' (30), status '' (2), value 'n/a' (1), ") and said[0].endswith(', …')
+    with pytest.warns(UserWarning, match='42 of 44 rows'): plot_frontier(path)
+
+def test_another_metric_is_named(tmp_path):
+    path = tmp_path/'theirs.tsv'
+    path.write_text('commit\taccuracy\tmemory_gb\tstatus\tdescription\nabcdef1\t0.5\t1.0\tkeep\tx\nabcdef2\t0.7\t1.0\tkeep\ty\n')
+    rows,name,said = any_ledger(path)
+    assert (name, len(rows)) == ('accuracy', 2) and said == [f'{path}: the value is the column accuracy, of which lower is taken for better (--direction)']
+    assert any_ledger(path, 'accuracy', 'higher')[1:] == ('accuracy', [])
+    path.write_text('score,bpb,status\n1,2,keep\n')
+    assert any_ledger(path)[0][0].value == 1 and any_ledger(path, 'bpb')[0][0].value == 2
+
+NOT_THEIRS = {'empty': (b'', 'the file is empty'), 'blank': (b'\n \n', 'the file is empty'), 'no status': (b'val_bpb,memory\n1,2\n', "no column for status and value in 'val_bpb,memory'.*--metric NAME"),
+    'no value': (b'loss,status\n1,keep\n', "no column for status and value in 'loss,status'"), 'nothing understood': (b'val_bpb,status\nx,keep\n1,perhaps\n', "not one of 2 rows was understood: value 'x' .1., status 'perhaps' .1."),
+    'picture': (b'\x89PNG\r\n\x1a\n\0\xff', 'no column for status and value'), 'no header': (b'1,0.9,keep\n', 'no column for status and value'), 'json': (b'{"a": 1}', 'no column')}
+
+@pytest.mark.parametrize('data, says', NOT_THEIRS.values(), ids=list(NOT_THEIRS))
+def test_nothing_understood_is_an_error(tmp_path, data, says):
+    path = tmp_path/'theirs.csv'
+    path.write_bytes(data)
+    for f in (any_ledger, plot_frontier):
+        with pytest.raises(LedgerError, match=f'theirs.csv: {says}'): f(path)
+
+def test_no_file_of_others(tmp_path):
+    with pytest.raises(LedgerError, match='not.csv: No such file'): any_ledger(tmp_path/'not.csv')
+    with pytest.raises(LedgerError, match='Is a directory: name a file'): any_ledger(tmp_path)
+
+@pytest.mark.parametrize('text, lines', [o for o in BARE.values() if o[1]], ids=[k for k,o in BARE.items() if o[1]])
+def test_our_own_by_its_path(tmp_path, text, lines):
+    "A ledger with our header, or one that only lost it, is read as `Ledger.read` does"
+    path = tmp_path/'ours.tsv'
+    path.write_bytes(text.encode())
+    assert any_ledger(path)[0] == Ledger(path).read(warn=False)[0] == [parse_row(l) for l in lines]
+
+def test_our_own_stays_strict(tmp_path):
+    path = tmp_path/'ours.tsv'
+    path.write_text(HEADER + row(1).line() + '\nabcdef1\t1.0\t1.0\tKEPT\tx\n')
+    assert any_ledger(path) == ([row(1)], 'val_bpb', [f"{path}, line 3 is damaged and skipped: status is 'KEPT'; accepted: keep, discard, crash"])
+
+# pictures and figures of a session
+
+def session(root, rows, ran, tag='nov1', **state):
+    "A session's folder beside `root`: the ledger at the top, notes for the rows that were run"
+    (root/'runs'/tag).mkdir(parents=True, exist_ok=True)
+    (root/'runs/current.json').write_text(json.dumps(dict(tag=tag)))
+    (root/'runs'/tag/'state.json').write_text(json.dumps(dict(tag=tag, base='a'*40, profile='tiny', **state)))
+    (root/'results.tsv').write_text(HEADER + ''.join(r.line() + '\n' for r in rows))
+    for i,(r,ok) in enumerate(zip(rows, ran), 1):
+        (d := root/'runs'/tag/f'{i:03}-{r.commit}').mkdir()
+        if ok: (d/'experiment.json').write_text(json.dumps(dict(commit=r.commit + 'b'*33, status=r.status, value=r.value)))
+
+def test_rows_that_nobody_ran_are_told(tmp_path):
+    settings(tmp_path)
+    rows = [row(1), row(2, 'discard'), Row('0000003', .1, 44., 'keep', 'typed'), row(4, 'crash'), row(5)]
+    session(tmp_path, rows, [True, True, False, True, True])
+    for args in ([], ['--ledger', 'results.tsv'], ['--ledger', tmp_path/'results.tsv']):
+        r = command(tmp_path, *args)
+        assert r.returncode == 0 and f'results.tsv: row 3 decides nothing: no run in runs/nov1 agrees in commit, status and value' in r.stderr, r.stderr
+        assert '2 keep, 1 discard, 1 crash, 1 unproven' in r.stdout and 'best         0.999995' in r.stdout and '0.1' not in r.stdout
+    (tmp_path/'elsewhere.tsv').write_bytes((tmp_path/'results.tsv').read_bytes())
+    r = command(tmp_path, '--ledger', 'elsewhere.tsv')
+    assert 'unproven' not in r.stdout and 'best         0.100000' in r.stdout and r.stderr == ''
+    (tmp_path/'results.tsv').rename(tmp_path/'runs/nov1/results.tsv') # an earlier session's
+    session(tmp_path, [row(7)], [True], tag='nov2')
+    assert '1 unproven' in command(tmp_path, '--ledger', 'runs/nov1/results.tsv').stdout and 'unproven' not in command(tmp_path).stdout
+    (tmp_path/'results.tsv').unlink()
+    r = command(tmp_path)
+    assert r.returncode == 1 and 'the ledger is gone; the notes of 1 runs in runs/nov2 say what stood in it' in r.stderr
+
+def test_without_runs_all_rows_count(tmp_path):
+    settings(tmp_path)
+    session(tmp_path, [row(1), row(2)], [])
+    r = command(tmp_path)
+    assert r.returncode == 0 and 'unproven' not in r.stdout and r.stderr == ''
+
+def test_unproven_is_drawn_as_an_open_red_mark():
+    rows,ran = [row(1), Row('0000002', .1, 1., 'keep', 'typed'), row(3), Row('0000004', .999999, 1., 'discard', ''), row(5, 'crash')], [True, False, True, False, False]
+    ax = plot_frontier(rows, ran=ran)
+    marks = ax.collections[-1]
+    assert [x for x,_ in marks.get_offsets().tolist()] == [2, 4] and marks.get_facecolors().size == 0 and not {t.get_text() for t in ax.texts} & {'typed'}
+    lo,hi = ax.get_ylim()
+    assert all(lo <= y <= hi for _,y in marks.get_offsets().tolist()) and 'not run by anybody' in [t.get_text() for t in ax.get_legend().get_texts()]
+    assert ax.get_title() == '5 experiments: 2 kept, 0 discarded, 0 crashed, 3 not run' and ax.figure._repr_png_()
+    nobody = plot_frontier(rows, ran=[False]*5)
+    assert [t.get_text() for t in nobody.texts] == ['no row with a value was run by anybody'] and nobody.figure._repr_png_()
+    assert 'not run' not in plot_frontier(rows).get_title()
+
 def settings(folder):
     "A checkout's settings, in a folder of their own"
     (folder/'settings.ini').write_text((Path(__file__).parent.parent/'settings.ini').read_text())
@@ -436,3 +558,22 @@ def test_command(tmp_path):
     assert (tmp_path/'progress.png').read_bytes().startswith(b'\x89PNG') and sorted(p.name for p in tmp_path.iterdir()) == ['below', 'progress.png', 'results.tsv', 'settings.ini']
     assert command(tmp_path, '--out', 'a.svg', '--dark').stdout.splitlines()[-1] == 'a.svg' and '<svg' in (tmp_path/'a.svg').read_text()
     assert 'accepted: ' in command(tmp_path, '--out', 'a.doc').stderr and 'make the folder first' in command(tmp_path, '--out', 'no/a.png').stderr
+
+def test_command_on_other_ledgers(tmp_path):
+    settings(tmp_path)
+    (tmp_path/'theirs.csv').write_text(THEIRS['published'] + '6,0.5,1,perhaps\n')
+    r = command(tmp_path, '--ledger', 'theirs.csv')
+    assert r.returncode == 0 and r.stderr == "theirs.csv: 1 of 6 rows were not understood and are left out: status 'perhaps' (1)\n" and 'experiments  5: 3 keep' in r.stdout
+    (tmp_path/'theirs.csv').write_text('loss,acc,status\n1,0.5,keep\n2,0.6,keep\n')
+    r = command(tmp_path, '--ledger', 'theirs.csv')
+    assert r.returncode == 1 and '--metric NAME' in r.stderr and 'Traceback' not in r.stderr
+    r = command(tmp_path, '--ledger', 'theirs.csv', '--metric', 'acc', '--direction', 'higher') # the way out
+    assert r.returncode == 0 and 'best         0.600000' in r.stdout and r.stderr == ''
+    r = command(tmp_path, '--ledger', 'theirs.csv', '--metric', 'acc', '--direction', 'up')
+    assert r.returncode == 1 and "direction is 'up'; accepted: lower, higher" in r.stderr and 'Traceback' not in r.stderr
+
+def test_a_picture_whose_name_is_no_utf_8(tmp_path):
+    settings(tmp_path)
+    Ledger(tmp_path/'results.tsv').create().append(row(1))
+    r = command(tmp_path, '--out', b'm\xfc.png')
+    assert r.returncode == 0 and r.stdout.endswith('m\\xfc.png\n') and os.path.exists(os.fsencode(tmp_path) + b'/m\xfc.png') and 'Traceback' not in r.stderr
