@@ -623,6 +623,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'autoresearch.search.near': ('search.html#near', 'autoresearch/search.py'),
                                      'autoresearch.search.not_ours': ('search.html#not_ours', 'autoresearch/search.py'),
                                      'autoresearch.search.opened': ('search.html#opened', 'autoresearch/search.py'),
+                                     'autoresearch.search.out_of_time': ('search.html#out_of_time', 'autoresearch/search.py'),
                                      'autoresearch.search.parse': ('search.html#parse', 'autoresearch/search.py'),
                                      'autoresearch.search.parse_range': ('search.html#parse_range', 'autoresearch/search.py'),
                                      'autoresearch.search.points': ('search.html#points', 'autoresearch/search.py'),

@@ -8,14 +8,14 @@ __all__ = ['SearchError', 'evaluate', 'parse', 'meaning', 'Constant', 'parse_ran
            'history', 'inside', 'near', 'distribution', 'points', 'make_study', 'Exhausted', 'runs', 'propose',
            'rows_of', 'made_by', 'counted', 'read_state', 'save', 'opened', 'here', 'foreign', 'not_ours', 'take_back',
            'prepare_trial', 'search_bar', 'fitting', 'trial_line', 'lasting', 'remaining', 'finished', 'sole',
-           'foreseen', 'reason_of', 'waits', 'goes_on', 'clear', 'hindered', 'tell', 'run_trial', 'turn', 'search',
-           'summary', 'stop_experiment', 'close', 'ready', 'detach', 'going_on', 'HungUp', 'catch_signals', 'searched',
-           'ar_search', 'at_clock', 'search_state']
+           'foreseen', 'reason_of', 'waits', 'goes_on', 'out_of_time', 'clear', 'hindered', 'tell', 'run_trial', 'turn',
+           'search', 'summary', 'stop_experiment', 'close', 'ready', 'detach', 'going_on', 'HungUp', 'catch_signals',
+           'searched', 'ar_search', 'at_clock', 'search_state']
 
 # %% ../nbs/07_search.ipynb #imports
 import ast, fcntl, io, json, math, os, random, re, shutil, signal, subprocess, sys, time, tokenize, traceback
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import mean, median
@@ -515,11 +515,20 @@ def finished(s, state):
 # %% ../nbs/07_search.ipynb #sole
 @contextmanager
 def sole(s):
-    "One search at a time in a session. Raises `Refused`."
-    with open(s.dir/'search.lock', 'a') as f:
-        try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError: raise Refused(f'a search is at work on {s.branch}: ar-stop or Ctrl-C there ends it') from None
-        with holding(f): yield
+    "One search at a time in a session; yields a call that makes sure of it anew. Raises `Refused`."
+    path,mine = s.dir/'search.lock', None
+    with ExitStack() as held:
+        def sure():
+            nonlocal mine
+            if mine and path.exists() and path.stat().st_ino == mine: return
+            f = held.enter_context(open(path, 'a'))
+            try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Refused(f'a search is at work on {s.branch}: ar-stop or Ctrl-C there ends it') from None
+            held.enter_context(holding(f))
+            mine = os.fstat(f.fileno()).st_ino
+        sure()
+        yield sure
 
 # %% ../nbs/07_search.ipynb #reason-of
 def foreseen(e):
@@ -551,8 +560,11 @@ def goes_on(s, state, bar, seconds):
     state['waiting'] = None
     save(s, state)
 
+def out_of_time(reason): return 1, f'the time is over, and it still waited: {reason}', True
+
 def clear(s, state):
     "Take the search's own edit out of the canvas while it waits, if nobody else is at work"
+    if not s.dir.is_dir(): return
     with suppress(Refused, LedgerError, OSError, RuntimeError, ValueError), locked(s.p, what='ar-search'):
         if not read_json(s.journal): take_back(s, state)
 
@@ -569,7 +581,7 @@ def hindered(s, state, bar, now, e):
     pause = min(60, 2**now.tries)
     if hours := state['asked']['hours']:
         left = hours*3600 - (time.monotonic()-now.began) - lasting(s)
-        if left <= 0: return 1, f'the time is over, and it still waited: {reason}', True
+        if left <= 0: return out_of_time(reason)
         pause = min(pause, left)
     time.sleep(pause)
 
@@ -598,6 +610,8 @@ def run_trial(s, state, bar, now, what, by):
 # %% ../nbs/07_search.ipynb #turn
 def turn(s, state, bar, now):
     "One trial; returns exit code, why and whether it is over where the search ends. Raises what is in the way."
+    if not s.dir.is_dir(): raise Refused(f'{s.dir} is gone: put it back') # or the lock would make a new one
+    now.sure()
     follow(s.p, bar=bar.watch) # the supervisor of a search that was killed, or an agent's
     with locked(s.p, what='ar-search'):
         here(s)
@@ -618,14 +632,16 @@ def turn(s, state, bar, now):
 def search(
     s:Session, # The session
     state:dict, # From `opened`
-    bar # From `search_bar`
+    bar, # From `search_bar`
+    sure=lambda: None # From `sole`
 )->tuple: # Exit code, why it ended, and whether the search is over
     "Propose, run, learn, wait. Ctrl-C ends the running experiment, without a row."
-    told = len(rows_of(s, f"{state['name']}/"))
-    now = SimpleNamespace(began=time.monotonic()-state['spent'], told=told, refused={}, tries=0, faults=0, since=0)
+    now = SimpleNamespace(began=time.monotonic()-state['spent'], told=len(rows_of(s, f"{state['name']}/")),
+        refused={}, tries=0, faults=0, since=0, sure=sure)
     while True:
         try:
-            if end := turn(s, state, bar, now): return end
+            if end := turn(s, state, bar, now):
+                return end if end[0] or not state['waiting'] else out_of_time(state['waiting']['reason'])
             now.tries = now.faults = now.since = 0
         except Exhausted as e: return 1, str(e), True
         except Exception as e:
@@ -665,7 +681,7 @@ def close(
     said = []
     try:
         if not leave: stop_experiment(s, state)
-        if not experiment_runs(s.p):
+        if s.dir.is_dir() and not experiment_runs(s.p):
             with locked(s.p, what='ar-search'):
                 here(s)
                 recover(s)
@@ -721,7 +737,7 @@ def catch_signals():
     return caught
 
 # %% ../nbs/07_search.ipynb #searched
-def searched(s, asked, anew):
+def searched(s, asked, anew, sure):
     "A search from opening to closing; returns exit code and closing lines"
     state,caught,code,why,over,leave = None, catch_signals(), 1, '', False, False
     try:
@@ -729,7 +745,7 @@ def searched(s, asked, anew):
         state = opened(s, asked, anew)
         with search_bar() as bar:
             for line in before: bar.say(line)
-            code,why,over = search(s, state, bar)
+            code,why,over = search(s, state, bar, sure)
     except KeyboardInterrupt: code,why = 130, f"stopped by {(caught or ['SIGINT'])[-1]}"
     except HungUp: code,why,leave = 129, 'its terminal was closed; the experiment that ran is finished', True
     except Exception as e:
@@ -763,7 +779,7 @@ def ar_search(
             with sole(s): pass
             ready(s)
         if background: answer(0, detach(s, asked, anew))
-        with sole(s): result = searched(s, asked, anew)
+        with sole(s) as sure: result = searched(s, asked, anew, sure)
         answer(*result)
 
 # %% ../nbs/07_search.ipynb #search-state
