@@ -130,7 +130,7 @@ def lab(tmp_path_factory):
         folder = sorted((done/'runs'/TAG).glob('0*'))[-1]
         n = read_json(folder/'experiment.json')
         out = lab/f'run-{kind}'
-        shutil.copytree(folder, out, ignore=shutil.ignore_patterns('experiment.json', 'record.json', '.canvas*'))
+        shutil.copytree(folder, out, ignore=shutil.ignore_patterns('experiment.json', 'record.json', '.canvas*', 'disturbed'))
         write_json(out/'outcome.json', dict(status=n['class'], reason=n['reason'].removeprefix(n['class']+': '), seconds=n['seconds'], record=read_json(folder/'record.json'), nonce=n['nonce']))
         copy = lab/f'dry-{kind}'
         shutil.copytree(tree, copy, symlinks=True)
@@ -798,7 +798,7 @@ def session_on_tiny(clone, tmp_path_factory):
     base = next((root/'runs'/TAG).glob('001-*'))
     n = read_json(base/'experiment.json')
     out = tmp/'run'
-    shutil.copytree(base, out, ignore=shutil.ignore_patterns('experiment.json', 'record.json', '.canvas*'))
+    shutil.copytree(base, out, ignore=shutil.ignore_patterns('experiment.json', 'record.json', '.canvas*', 'disturbed'))
     write_json(out/'outcome.json', dict(status='ok', reason='', seconds=1., record=read_json(base/'record.json'), nonce=n['nonce'])) # equal: a discard
     return root, out
 
