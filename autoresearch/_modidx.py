@@ -599,6 +599,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'autoresearch.run._last_line': ('run.html#_last_line', 'autoresearch/run.py'),
                                   'autoresearch.run._lines': ('run.html#_lines', 'autoresearch/run.py'),
                                   'autoresearch.run._load': ('run.html#_load', 'autoresearch/run.py'),
+                                  'autoresearch.run._meaning': ('run.html#_meaning', 'autoresearch/run.py'),
                                   'autoresearch.run._memory': ('run.html#_memory', 'autoresearch/run.py'),
                                   'autoresearch.run._number': ('run.html#_number', 'autoresearch/run.py'),
                                   'autoresearch.run._objects': ('run.html#_objects', 'autoresearch/run.py'),

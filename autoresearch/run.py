@@ -63,10 +63,13 @@ given = [os.path.abspath(p) for p in os.environ.get('PYTHONPATH', '').split(os.p
 rest = [p for p in sys.path if p and p not in given]
 sys.path[:] = rest + given
 """
-KERNEL = PATHS + """from ipykernel import kernelapp # as ipykernel_launcher does, out of reach of the working folder
+KERNEL = PATHS + """code = sys.argv.pop(1)
+from ipykernel.kernelapp import IPKernelApp # as ipykernel_launcher does, out of reach of the folder
+app = IPKernelApp.instance()
+app.initialize(['--InteractiveShellApp.ignore_cwd=True', *sys.argv[1:]])
 first = next((i for i,p in enumerate(rest) if p.endswith(('site-packages', 'dist-packages'))), len(rest))
-sys.path[:] = rest[:first] + [sys.argv.pop(1)] + given + rest[first:]
-kernelapp.launch_new_instance()
+sys.path[:] = rest[:first] + [code] + given + rest[first:]
+app.start()
 """
 CHILD = PATHS + """package = sys.argv.pop(1)
 sys.path.insert(0, package)
@@ -478,10 +481,14 @@ def _by_exception(err, run_dir, log):
     loss = read_json(f'{run_dir}/progress.json').get('loss')
     return 'nan' if failed or isinstance(loss, float) and not math.isfinite(loss) else 'error'
 
+def _meaning(name):
+    "A signal's name in words"
+    return f' ({signal.strsignal(signal.Signals[name])})' if name in signal.Signals.__members__ else ''
+
 def _by_exit(name, ended, load):
     "Status and reason of a run whose kernel ended: `name` is its exit code or signal, `ended` what exit.json says"
     if not isinstance(name, str): return 'error', f'the kernel ended by itself with exit code {name}'
-    if name != 'SIGKILL': return 'error', f'the kernel was ended by {name}'
+    if name != 'SIGKILL': return 'error', f'the kernel was ended by {name}{_meaning(name)}'
     memory = load.get('memory')
     if is_number(n := ended.get('oom_kills')) and n > 0: return 'oom', 'the kernel was killed (SIGKILL) by the system, which was out of memory'
     if is_number(memory) and memory > .95: return 'oom', f'the kernel was killed (SIGKILL) while {memory:.0%} of memory was in use'
