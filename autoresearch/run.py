@@ -20,7 +20,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, median
-from .contract import Profile, final_block, get_profile, write_json
+from .contract import Profile, final_block, get_profile, package_folder, write_json
 from .ledger import Row
 
 # %% ../nbs/04_run.ipynb #outcomes
@@ -148,7 +148,7 @@ def processes_of(
     import psutil
     def bears(p):
         try: return p.environ().get('AUTORESEARCH_NONCE') == nonce
-        except (psutil.Error, OSError): return False
+        except (psutil.Error, OSError, ValueError, SystemError): return False # not ours to read, or half gone
     return [p for p in psutil.process_iter() if p.pid != os.getpid() and bears(p)] if nonce else []
 
 # %% ../nbs/04_run.ipynb #kill-processes
@@ -162,7 +162,7 @@ def kill_run(
         if not (procs := processes_of(nonce)): return # looked up again, for one may have started another meanwhile
         for p in procs:
             try: p.send_signal(sig)
-            except psutil.NoSuchProcess: pass
+            except (psutil.Error, OSError): pass # gone, or not ours
         psutil.wait_procs(procs, grace)
 
 # %% ../nbs/04_run.ipynb #read-json
@@ -549,7 +549,7 @@ def _command(notebook, run_dir, profile, seed, code, nonce):
     folder = str(Path(run_dir).resolve())
     args = [str(Path(notebook).resolve()), folder, json.dumps(dict(SEED=seed, PROFILE=profile.name, RUN_DIR=folder)), str(code)]
     passive = {k: v for k,v in PASSIVE.items() if k not in os.environ} if profile.clock == 'cpu' else {}
-    return ([sys.executable, '-c', CHILD, str(Path(__file__).resolve().parent.parent), *args],
+    return ([sys.executable, '-c', CHILD, str(package_folder().parent.resolve()), *args],
         {**os.environ, **passive, 'PYTHONUNBUFFERED': '1', 'PYTHONDONTWRITEBYTECODE': '1',
         'AUTORESEARCH_PROFILE': profile.name, 'AUTORESEARCH_NONCE': nonce, 'AUTORESEARCH_RUN_DIR': folder})
 
