@@ -7,8 +7,8 @@ __all__ = ['OUTCOMES', 'INFRASTRUCTURE', 'PATHS', 'KERNEL', 'CHILD', 'MOST_BYTES
            'Result', 'oom_kills', 'processes_of', 'kill_run', 'read_json', 'read_notes', 'notes_of', 'progress_bar',
            'Watch', 'plain', 'shallow', 'bad_figure', 'other_data', 'distrust', 'bad_clock', 'charged', 'overtime',
            'hidden_work', 'failure', 'cell_frames', 'read_log', 'exit_name', 'classify', 'compile_packages',
-           'run_experiment', 'git', 'verdict', 'rate_of', 'compared', 'lacked_cores', 'disturbance', 'next_run_dir',
-           'write_notes', 'pace', 'project', 'link_log']
+           'run_experiment', 'GitError', 'git', 'verdict', 'rate_of', 'compared', 'lacked_cores', 'disturbance',
+           'next_run_dir', 'write_notes', 'pace', 'project', 'link_log']
 
 # %% ../nbs/04_run.ipynb #imports
 import asyncio, ctypes, errno, importlib.util, json, math, os, re, secrets, signal, subprocess, sys, time
@@ -596,11 +596,15 @@ def run_experiment(
     return Result(status, run_dir, time.perf_counter()-t0, record, reason, load, end)
 
 # %% ../nbs/04_run.ipynb #git
+class GitError(RuntimeError):
+    "What git says of a command that failed"
+
 def git(*args, cwd='.'):
-    "Output of a git command. Raises `RuntimeError` with git's own words."
-    r = subprocess.run(['git', *args], cwd=cwd, capture_output=True, text=True)
-    if r.returncode: raise RuntimeError(f'git {" ".join(args)}: {r.stderr.strip() or r.stdout.strip()}')
-    return r.stdout.strip()
+    "Output of a git command, names of files as the system has them. Raises `GitError` with git's own words."
+    r = subprocess.run(['git', *args], cwd=cwd, capture_output=True)
+    out,err = os.fsdecode(r.stdout).strip(), os.fsdecode(r.stderr).strip()
+    if r.returncode: raise GitError(f'git {" ".join(args)}: {err or out}')
+    return out
 
 # %% ../nbs/04_run.ipynb #verdict
 def verdict(
@@ -684,10 +688,12 @@ def disturbance(
 # %% ../nbs/04_run.ipynb #next-run-dir
 def next_run_dir(
     folder:Path, # runs/TAG
-    commit:str # 7 characters
+    commit:str, # 7 characters
+    used:list=() # Numbers that are taken although their folders may be gone
 )->Path: # runs/TAG/NNN-commit, not yet there
     "The next experiment's folder, numbered on from the last"
-    taken = [int(m[1]) for p in folder.glob('*') if (m := re.match(r'(\d{3,})-', p.name))]
+    named = (re.match(r'(\d{3,})-', p.name) for p in folder.glob('*'))
+    taken = [*used, *(int(m[1]) for m in named if m)]
     return folder/f'{max(taken, default=0)+1:03d}-{commit}'
 
 # %% ../nbs/04_run.ipynb #write-notes

@@ -20,7 +20,7 @@ def lab(folder, **changed):
 
 TEXT = pq.read_table(ROOT/'autoresearch/corpus/train.parquet')['text'].to_pylist()[:40]
 
-def text_shard(path, seed, rows=300):
+def text_shard(path, seed, rows=300, group=100):
     "A shard of documents of 3 to 900 characters, some of them strange"
     rng,docs = random.Random(seed), []
     for _ in range(rows):
@@ -29,7 +29,7 @@ def text_shard(path, seed, rows=300):
         docs.append(t[a:a+n])
     docs[7:11] = ['', '<|reserved_0|> <|reserved_3|>', 'naïve 🦋\0\ud7ff', ' '*300]
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table({'text': docs}), path, compression='zstd')
+    pq.write_table(pa.table({'text': docs}), path, compression='zstd', row_group_size=group)
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
@@ -122,21 +122,29 @@ FIRST = ['It is not for the "common bene', 'They were now on the second fl', 'Sh
 # ---- the hub
 
 class Hub(BaseHTTPRequestHandler):
-    "As much of the hub as a download needs; `faults` names what goes wrong with a file, once or (`!`) always"
+    "As much of the hub as a download needs; `faults` names what goes wrong with a file, once or (`!`) always; `refuse` all"
     protocol_version = 'HTTP/1.1'
-    files,faults,log = {}, {}, []
+    commits,refuse,files,faults,log,asked = {'main': 'a'*40}, None, {}, {}, [], []
     def log_message(self, *args): pass
     def do_HEAD(self): self.do_GET(body=False)
+    def answer(self, code, headers):
+        self.send_response(code)
+        for k,v in {'Content-Length': '0', **headers}.items(): self.send_header(k, v)
+        self.end_headers()
     def do_GET(self, body=True):
-        name = self.path.rpartition('/')[2]
-        ok = self.path == f'/datasets/lab/text/resolve/main/{name}' and name in self.files
+        name,revision = self.path.rpartition('/')[2], self.path.split('/')[-2]
+        commit = self.commits.get(revision, revision if revision in self.commits.values() else '')
+        if self.refuse: return self.answer(*self.refuse)
+        if not commit: return self.answer(404, {'X-Error-Code': 'RevisionNotFound'})
+        ok = self.path == f'/datasets/lab/text/resolve/{revision}/{name}' and name in self.files
         data,first = self.files.get(name, b''), int((self.headers.get('Range') or 'bytes=0-')[6:].split('-')[0])
         fault = (self.faults.get(name) if '!' in self.faults.get(name, '') else self.faults.pop(name, '')) if body and ok else ''
         if body: self.log.append((name, first, fault))
+        self.asked.append(revision)
         if 'garbage' in fault: data = data[:-100] + bytes(100)
         self.send_response(404 if not ok else 206 if first else 200)
         if not ok: self.send_header('X-Error-Code', 'EntryNotFound')
-        for k,v in {'X-Repo-Commit': '0'*40, 'ETag': f'"{name}-{len(data)}"', 'Content-Length': len(data)-first, 'Accept-Ranges': 'bytes'}.items(): self.send_header(k, str(v))
+        for k,v in {'X-Repo-Commit': commit, 'ETag': f'"{name}-{len(data)}"', 'Content-Length': len(data)-first, 'Accept-Ranges': 'bytes'}.items(): self.send_header(k, str(v))
         if first: self.send_header('Content-Range', f'bytes {first}-{len(data)-1}/{len(data)}')
         self.end_headers()
         if body and 'stalled' in fault: time.sleep(20)
@@ -153,7 +161,8 @@ def hub(cache, monkeypatch):
     monkeypatch.setenv('AUTORESEARCH_CACHE', str(cache/'source/autoresearch'))
     files = {f.name: f.read_bytes() for i in range(6) for f in [P.shard_path(source, i)] if text_shard(f, i) is None}
     monkeypatch.setenv('AUTORESEARCH_CACHE', str(cache/'autoresearch'))
-    for k,v in dict(files=files, faults={}, log=[]).items(): monkeypatch.setattr(Hub, k, v)
+    for k,v in dict(files=files, faults={}, log=[], asked=[], refuse=None, commits={'main': 'a'*40}).items():
+        monkeypatch.setattr(Hub, k, v)
     server = ThreadingHTTPServer(('127.0.0.1', 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv('HF_ENDPOINT', f'http://127.0.0.1:{server.server_address[1]}')
@@ -208,18 +217,18 @@ def test_garbage_from_the_hub(hub):
 
 def test_network_failure_names_the_shard(hub):
     del Hub.files['shard_00002.parquet']
-    with pytest.raises(P.DataError, match='shard_00002.parquet of lab/text could not be fetched .*ar-prepare --profile lab. goes on'): P.prepare(hub, workers=1)
+    with pytest.raises(P.DataError, match='shard_00002.parquet of lab/text could not be fetched: it has no such file.*ar-prepare --profile lab. goes on'): P.prepare(hub, workers=1)
     assert sound(hub, [0, 1]) and 'run ar-prepare' in P.is_prepared(hub)
 
 def test_ctrl_c_does_not_wait_for_a_transfer(hub):
     Hub.faults = {f'shard_0000{i}.parquet': 'stalled!' for i in range(3)}
     proc = subprocess.Popen([Path(sys.executable).with_name('ar-prepare'), '--profile', 'lab'], cwd=hub.root, stderr=subprocess.PIPE, text=True)
-    until = time.time() + 30
-    while len(fetched()) < 4 and time.time() < until: time.sleep(.01)
+    until = time.monotonic() + 30
+    while len(fetched()) < 4 and time.monotonic() < until: time.sleep(.01)
     proc.send_signal(signal.SIGINT)
-    t = time.time()
+    t = time.monotonic()
     err = proc.communicate(timeout=30)[1]
-    assert time.time() - t < 5 and proc.returncode == 1 and 'interrupted; the next one goes on from here' in err and 'Traceback' not in err, err
+    assert time.monotonic() - t < 5 and proc.returncode == 1 and 'interrupted; the next one goes on from here' in err and 'Traceback' not in err, err
     Hub.faults = {}
     P._fetch(hub, 2)
     assert sound(hub, [0, 1, 2, 5]) and not list(P.cache_dir(hub).rglob('*.incomplete'))
@@ -312,7 +321,8 @@ def stores(p): return {i: Path(f'{P._stem(p, i)}.json') for i in [*P.train_shard
 def test_store_holds_the_documents(ready):
     p,tok = ready
     for i in (0, 5):
-        tokens,offsets = P.open_store(p, i)
+        tokens,offsets,groups = P.open_store(p, i)
+        assert groups == [100]*3
         assert isinstance(tokens, np.memmap) and tokens.dtype == np.uint16 and offsets.dtype == np.int64
         docs = list(P.texts(P.shard_path(p, i)))
         assert len(offsets) == len(docs)+1 and offsets[0] == 0 and offsets[-1] == len(tokens)
@@ -331,6 +341,8 @@ def test_unsound_stores_are_rebuilt(cache):
     tokens,js = Path(f'{P._stem(p, 1)}.tokens'), stores(p)
     broken(lambda: os.truncate(tokens, tokens.stat().st_size-2), 'shard_00001.tokens and its offsets', [1])
     broken(lambda: js[0].write_text('{"format": 1'), 'shard_00000.json is damaged', [0])
+    older = {k: v for k,v in json.loads(js[2].read_text()).items() if k != 'row_groups'}
+    broken(lambda: js[2].write_text(json.dumps({**older, 'format': 1})), 'shard_00002.json has format 1 instead of 2', [2])
     broken(lambda: Path(f'{P._stem(p, 2)}.offsets.npy').unlink(), 'shard_00002.offsets.npy is missing', [2])
     broken(lambda: text_shard(P.shard_path(p, 1), 99), 'made of another shard_00001.parquet', [1])
     broken(lambda: text_shard(P.shard_path(p, 5), 98), 'made of another shard_00005.parquet', [5])
@@ -352,15 +364,15 @@ def test_interrupted_prepare_goes_on(cache, kill):
     p = fill(lab(cache, vocab_size=300, tokenizer_chars=10**5), rows=20_000)
     cmd = [sys.executable, '-c', PREPARE, str(cache/'settings.ini')]
     proc = subprocess.Popen(cmd, stderr=subprocess.PIPE)
-    until = time.time() + 60
-    while not any(f.exists() for f in stores(p).values()) and time.time() < until: time.sleep(.005)
+    until = time.monotonic() + 60
+    while not any(f.exists() for f in stores(p).values()) and time.monotonic() < until: time.sleep(.005)
     kids = children(proc.pid)
     proc.send_signal(kill)
     proc.communicate(timeout=60)
     done = {k: f.stat().st_mtime_ns for k,f in stores(p).items() if f.exists()}
     assert 0 < len(done) < 4 and proc.returncode != 0, 'interrupted in the middle'
-    while any(Path(f'/proc/{k}/cmdline').exists() and Path(f'/proc/{k}/cmdline').read_bytes() for k in kids) and time.time() < until: time.sleep(.05)
-    assert time.time() < until, 'its processes are gone too'
+    while any(Path(f'/proc/{k}/cmdline').exists() and Path(f'/proc/{k}/cmdline').read_bytes() for k in kids) and time.monotonic() < until: time.sleep(.05)
+    assert time.monotonic() < until, 'its processes are gone too'
     assert P.is_prepared(p)
     P.prepare(p, workers=1)
     assert P.is_prepared(p) == '' and {k: stores(p)[k].stat().st_mtime_ns for k in done} == done
@@ -374,7 +386,7 @@ def test_a_dead_worker_is_named(cache, monkeypatch):
         os.kill(kids[0], signal.SIGKILL)
     if not Path('/proc').exists(): pytest.skip('finds the process through /proc')
     threading.Thread(target=kill_one, daemon=True).start()
-    with pytest.raises(P.DataError, match='a tokenizing process died .*--workers 1. goes on'): P.prepare(p, workers=2)
+    with pytest.raises(P.DataError, match='ended by SIGKILL, which .*--workers 1. goes on'): P.prepare(p, workers=2)
     P.prepare(p, workers=1)
     assert P.is_prepared(p) == ''
 
@@ -396,46 +408,113 @@ def test_command(cache):
 
 # ---- loader
 
-def reference(docs, T, size=1000):
-    "Best-fit in ten lines: `docs` yields lists; yields rows of T+1"
-    buffer = [next(docs) for _ in range(size)]
+def drawn(shards):
+    "The rule's batches: each shard's row groups, lists of documents, cut into 128s, and the epoch; over and over"
+    for epoch in itertools.count(1):
+        for groups in shards:
+            for group in groups:
+                for a in range(0, len(group), 128): yield group[a:a+128], epoch
+
+def reference(batches, T, size=1000):
+    "Best-fit by the words of the rule, with lists and linear scans; yields rows of T+1 and the epoch of the last batch"
+    waiting,epoch = [], 0
     while True:
         row = []
-        while (space := T + 1 - len(row)) > 0:
-            fits = [d for d in buffer if len(d) <= space]
-            n = max(map(len, fits)) if fits else min(map(len, buffer))
-            doc = buffer.pop([len(d) for d in buffer].index(n))
-            row += doc[:space]
-            buffer.append(next(docs))
-        yield row
+        while len(row) < T + 1:
+            while len(waiting) < size:
+                batch,epoch = next(batches)
+                waiting += batch
+            space,best = T + 1 - len(row), None
+            for i,doc in enumerate(waiting): # the longest that fits, of equals the first to arrive
+                if len(doc) <= space and (best is None or len(doc) > len(waiting[best])): best = i
+            if best is None:
+                best = 0
+                for i,doc in enumerate(waiting): # the shortest, of equals the first to arrive
+                    if len(doc) < len(waiting[best]): best = i
+            row += waiting.pop(best)[:space]
+        yield row, epoch
 
-def lists(p, i_s):
-    "The documents of a profile's stores as lists, without end, without the module's own reader"
-    for i in itertools.cycle(i_s):
-        data,ends = np.fromfile(f'{P._stem(p, i)}.tokens', dtype=np.uint16).tolist(), np.load(f'{P._stem(p, i)}.offsets.npy').tolist()
-        for a,b in zip(ends, ends[1:]): yield data[a:b]
+def stored(p, i):
+    "A shard's row groups of documents as lists of ids, without the module's own reader: from the text and the parquet file"
+    tok = P.get_tokenizer(p)
+    with pq.ParquetFile(P.shard_path(p, i)) as f:
+        groups = [f.read_row_group(g)['text'].to_pylist() for g in range(f.num_row_groups)]
+    return [[[tok.bos_id, *tok.encode(t)] for t in group] for group in groups]
 
 @pytest.mark.parametrize('T', [1, 5, 64, 300])
 @pytest.mark.parametrize('split', ['train', 'val'])
 def test_packs_like_the_reference(ready, split, T):
     p,tok = ready
-    loader,want = P.make_dataloader(tok, 7, T, split, p, 'cpu'), reference(lists(p, [0, 1, 2] if split == 'train' else [5]), T)
+    shards = [stored(p, i) for i in ([0, 1, 2] if split == 'train' else [5])]
+    loader,want = P.make_dataloader(tok, 7, T, split, p, 'cpu'), reference(drawn(shards), T)
     for x,y,epoch in itertools.islice(loader, 40):
-        rows = torch.tensor([next(want) for _ in range(7)])
+        wanted = [next(want) for _ in range(7)]
+        rows = torch.tensor([row for row,_ in wanted])
         assert torch.equal(x, rows[:, :-1]) and torch.equal(y, rows[:, 1:]) and (x[:, 0] == tok.bos_id).all()
+        assert epoch == wanted[-1][1]
         assert x.dtype == y.dtype == torch.int64 and x.is_contiguous() and y.is_contiguous()
     loader.close()
+
+def long_tailed(rng, n, T):
+    "n documents of ids, a sixth of them longer than a row, some empty but for BOS"
+    sizes = [rng.randrange(T+2, 4*T) if rng.random() < 1/6 else int(T**rng.random()) for _ in range(n)]
+    return [[9999] + [rng.randrange(50000) for _ in range(size-1)] for size in sizes]
+
+SHAPES = { # documents of each row group of each shard
+    'several shards and row groups': [[300, 128, 1], [129, 500], [1000, 127]], 'one small shard': [[70, 60]], 'one document': [[1]],
+    'a document a row group': [[1]*150, [3]], 'fewer than wait': [[999]], 'exactly as many': [[1000]], 'none in between': [[200, 0, 200], [64]]}
+
+@pytest.mark.parametrize('shape', SHAPES)
+def test_rows_are_those_of_the_rule(cache, shape):
+    """Training and validation rows, from shards of every shape, a sixth of the documents longer than a row, over several epochs.
+    The shards are real, their token stores are written here, so that the lengths are what the test wants."""
+    T,rng = 40, random.Random(shape)
+    p = lab(cache, train_shards=len(SHAPES[shape]), max_seq_len=T, eval_tokens=T*600)
+    shards = [[long_tailed(rng, n, T) for n in groups] for groups in SHAPES[shape]]
+    if shape == 'one document': shards = [[[[9999] + [7]*12]]]
+    else: assert .1 < np.mean([len(d) > T+1 for g in shards for docs in g for d in docs]) < .25
+    for i,groups in [*enumerate(shards), (5, shards[0])]: write_store(p, i, groups)
+    packer,want = P.Packer(P.batches(p, P.train_shards(p))), reference(drawn(shards), T)
+    row = np.empty(T+1, dtype=np.uint16)
+    for _ in range(1500):
+        packer.pack(row)
+        assert (row.tolist(), packer.epoch) == next(want)
+    documents = sum(map(len, itertools.chain(*shards)))
+    assert packer.latest//documents >= 2, 'several epochs were used'
+    tok = Named('some tokenizer')
+    P._pack_val(p, tok)
+    rows,info = P.val_rows(p, tok)
+    want = reference(drawn([shards[0]]), T)
+    assert rows.tolist() == [next(want)[0] for _ in range(600)] and info['epochs'] > 2
+
+class Named:
+    "All that the packing of validation rows asks of a tokenizer"
+    def __init__(self, digest): self.digest = digest
+
+def write_store(p, i, groups):
+    "A shard of as many rows in as many row groups, and a token store of the given ids"
+    f,stem,docs = P.shard_path(p, i), P._stem(p, i), list(itertools.chain(*groups))
+    f.parent.mkdir(parents=True, exist_ok=True)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    with pq.ParquetWriter(f, pa.schema([('text', pa.string())])) as w:
+        for n,group in enumerate(groups): w.write_table(pa.table({'text': pa.array([f'{i} {n}']*len(group), pa.string())}), row_group_size=2000)
+    assert P._row_groups(f) == list(map(len, groups))
+    np.array([t for d in docs for t in d], dtype=np.uint16).tofile(f'{stem}.tokens')
+    np.save(f'{stem}.offsets.npy', np.cumsum([0, *map(len, docs)]).astype(np.int64))
+    contract.write_json(f'{stem}.json', dict(format=P.STORE, tokenizer='some tokenizer', shard=P.fingerprint(f), documents=len(docs),
+        sizes=[Path(f'{stem}{o}').stat().st_size for o in ('.tokens', '.offsets.npy')], row_groups=P._row_groups(f)))
 
 @pytest.mark.parametrize('seed', range(6))
 def test_packer_on_drawn_lengths(seed):
     rng,T = random.Random(seed), 40
     top = [3, 12, 41, 42, 60, 200][seed]
     docs = [[9999] + [rng.randrange(50000) for _ in range(rng.randrange(top))] for _ in range(4000)]
-    packer,want = P.Packer(((np.array(d, dtype=np.uint16), 1) for d in itertools.cycle(docs)), size=50), reference(itertools.cycle(docs), T, size=50)
+    arrays = ([np.array(d, dtype=np.uint16) for d in batch] for batch,_ in drawn([[docs]]))
+    packer,want = P.Packer(((a, 1) for a in arrays), size=50), reference(drawn([[docs]]), T, size=50)
     row = np.empty(T+1, dtype=np.uint16)
     for _ in range(500):
         packer.pack(row)
-        assert row.tolist() == next(want)
+        assert row.tolist() == next(want)[0]
 
 def test_epochs(ready):
     p,tok = ready
@@ -444,13 +523,13 @@ def test_epochs(ready):
     seen = [epoch for _,_,epoch in itertools.islice(loader, 600)]
     loader.close()
     assert seen == sorted(seen) and seen[0] == (2 if docs < 1000 else 1) and seen[-1] > 3
-    packer = P.Packer(P.documents(p, [0, 1, 2]))
+    packer = P.Packer(P.batches(p, [0, 1, 2]))
     for _ in range(4): packer.pack(np.empty(65, dtype=np.uint16))
     assert seen[0] == packer.epoch == (packer.arrivals-1)//docs + 1
 
 def test_ids_above_32767(cache):
-    docs = ((np.array([65000, 40000, 5, 32768], dtype=np.uint16), 1) for _ in itertools.count())
-    x,y,_ = next(P.Loader(docs, 2, 7, 'cpu'))
+    docs = (([np.array([65000, 40000, 5, 32768], dtype=np.uint16)], 1) for _ in itertools.count())
+    x,y,_ = next(P.Loader(P.Packer(docs), 2, 7, 'cpu'))
     assert x.tolist() == [[65000, 40000, 5, 32768, 65000, 40000, 5]]*2 and y.tolist() == [[40000, 5, 32768, 65000, 40000, 5, 32768]]*2
 
 def test_batches_are_not_overwritten(ready):
@@ -492,9 +571,9 @@ def test_the_thread_ends(ready):
 
 def test_a_failing_thread_is_heard(ready):
     def docs():
-        for _ in range(1200): yield np.array([1, 2, 3], dtype=np.uint16), 1
+        for _ in range(1200): yield [np.array([1, 2, 3], dtype=np.uint16)], 1
         raise OSError('the disk is gone')
-    loader = P.Loader(docs(), 4, 8, 'cpu')
+    loader = P.Loader(P.Packer(docs()), 4, 8, 'cpu')
     with pytest.raises(RuntimeError, match='the loader stopped: OSError: the disk is gone'):
         for _ in range(1000): next(loader)
     with pytest.raises(RuntimeError, match='the disk is gone'): next(loader)
@@ -559,23 +638,8 @@ def test_val_rows_go_round(ready, tmp_path):
     P._pack_val(p, tok)
     rows,info = P.val_rows(p, tok)
     assert rows.shape == (1300, 65) and info['epochs'] > 1 and (rows[:, 0] == tok.bos_id).all()
-    n = len(np.load(f'{P._stem(p, 5)}.offsets.npy')) - 1
-    want = draining(list(itertools.islice(lists(p, [5]), n)), 64)
-    assert rows.tolist() == [next(want) for _ in range(1300)]
-
-def draining(docs, T, size=1000):
-    "The reference with a pause after each epoch: what waits is used up before the next begins"
-    row,buffer,todo = [], [], []
-    while True:
-        if not buffer: buffer,todo = docs[:size], docs[size:]
-        space = T + 1 - len(row)
-        fits = [d for d in buffer if len(d) <= space]
-        n = max(map(len, fits)) if fits else min(map(len, buffer))
-        row += buffer.pop([len(d) for d in buffer].index(n))[:space]
-        buffer += [todo.pop(0)] if todo else []
-        if len(row) > T:
-            yield row
-            row = []
+    want = reference(drawn([stored(p, 5)]), 64)
+    assert rows.tolist() == [next(want)[0] for _ in range(1300)]
 
 def lies(m, nats, x, y): return nats*.99
 def lies_later(m, nats, x, y): return nats - .02*(torch.arange(len(nats)) % 64 > 32)

@@ -45,7 +45,7 @@ def die(group=False):
 def replay(folder):
     "In place of `run_experiment`: the outcome of a real run, with this run's nonce"
     o = read_json(folder/'outcome.json')
-    def run_experiment(canvas, run_dir, p, seed, bar, code, nonce, contract):
+    def run_experiment(canvas, run_dir, p, seed, bar, code, nonce, contract, data):
         for f in folder.iterdir(): shutil.copyfile(f, run_dir/f.name) if f.name != 'outcome.json' else None
         record = json.loads(json.dumps(o['record']).replace(o['nonce'], nonce))
         if record: write_json(run_dir/'record.json', record)
@@ -107,7 +107,7 @@ def supervised(runs=None, at=None, record=None, seed=0):
             if at in (label, len(points)-1): (half or die)()
         if runs: ratchet.run_experiment = replay(runs)
         if at is not None or record: instrument(hit)
-        code = ratchet._supervisor('', 'an idea', 42, 'word')
+        code = ratchet._supervisor('an idea', 'word')
         if record: record.write_text('\n'.join(points))
         return code
     return call
@@ -130,7 +130,7 @@ def lab(tmp_path_factory):
         folder = sorted((done/'runs'/TAG).glob('0*'))[-1]
         n = read_json(folder/'experiment.json')
         out = lab/f'run-{kind}'
-        shutil.copytree(folder, out, ignore=shutil.ignore_patterns('experiment.json', 'record.json', '.canvas*'))
+        shutil.copytree(folder, out, ignore=shutil.ignore_patterns('experiment.json', 'record.json', '.canvas*', 'disturbed'))
         write_json(out/'outcome.json', dict(status=n['class'], reason=n['reason'].removeprefix(n['class']+': '), seconds=n['seconds'], record=read_json(folder/'record.json'), nonce=n['nonce']))
         copy = lab/f'dry-{kind}'
         shutil.copytree(tree, copy, symlinks=True)
@@ -177,9 +177,15 @@ def go_on(root, lab, log):
     n = len(rows(root))
     text = (root/'canvas.ipynb').read_text()
     if not git(root, 'status', '--porcelain'): (root/'canvas.ipynb').write_text(text.replace('STEPS = 300 ', 'STEPS = 299 '))
-    assert ended(forked(root, supervised(lab/'run-keep'), log)) == 0, (log.read_text(), read_json(root/'runs/last.json'))
+    assert ended(forked(root, supervised(lab/'run-keep'), log)) == 0, (log.read_text(), said(root))
     assert len(rows(root)) == n+1
     assert not list((root/'runs').rglob('journal.json'))
+
+def kill_group(pid):
+    "Kill a forked child that may have ended, or not yet have made its own session"
+    try: os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError: os.kill(pid, signal.SIGKILL) # not waited for yet, so the number is still its own
+    os.waitpid(pid, 0)
 
 def kill_once(job):
     "One kill and what follows; returns (step, fault)"
@@ -195,14 +201,12 @@ def kill_once(job):
         if again: # recovery is killed as well
             pid = forked(root, lambda: ratchet.ar_status(profile='polynomial'), log)
             time.sleep(random.Random(at).random()*.1)
-            os.killpg(pid, signal.SIGKILL) if os.waitpid(pid, os.WNOHANG) == (0, 0) else None
-            try: os.waitpid(pid, 0)
-            except ChildProcessError: pass
+            kill_group(pid)
         finished = is_finished(points, at, kind)
         if at % 4 == 3 and not (finished and kind in ('baseline', 'keep')): # recovered by the next experiment, not by ar-status
             code = ended(forked(root, supervised(lab/f'run-{kind}'), log))
             again = kind == 'crash' or not finished # else the canvas is the branch's: refused, but recovered all the same
-            assert code == (0 if again else 1), (code, log.read_text(), read_json(root/'runs/last.json'))
+            assert code == (0 if again else 1), (code, log.read_text(), said(root))
             was = 0 if kind == 'baseline' else 1
             assert len(rows(root)) == was + finished + again and {r[3] for r in rows(root)[was:]} == {STATUS[kind]}, rows(root)
             sound(root)
@@ -300,7 +304,9 @@ def copied(lab, tmp_path, name='done-baseline'):
 def answered(root, lab, kind='keep', **env):
     "Exit code and answer of a supervisor that replays a run of this kind"
     code = ended(forked(root, supervised(lab/f'run-{kind}'), root.parent/'log'))
-    return code, '\n'.join(read_json(root/'runs/last.json')['lines'])
+    return code, '\n'.join(said(root))
+
+def said(root, token='word'): return read_json(root/f'runs/answers/{token}.json').get('lines', [])
 
 def together(*calls):
     "Results of calls that mostly wait, in threads"
@@ -317,10 +323,15 @@ def test_setup_refuses(tmp_path):
     git(root, 'branch', 'autoresearch/taken')
     r = ar(root, 'ar-setup', 'taken', ok=False)
     assert r.returncode == 1 and 'the branch autoresearch/taken exists' in r.stderr
-    (root/'notes.txt').write_text('mine')
+    (root/'README.md').write_text('mine')
     r = setup(root, ok=False)
-    assert r.returncode == 1 and 'not clean' in r.stderr and 'notes.txt' in r.stderr and not (root/'results.tsv').exists()
-    (root/'notes.txt').unlink()
+    assert r.returncode == 1 and 'not as committed' in r.stderr and 'README.md' in r.stderr and not (root/'results.tsv').exists()
+    git(root, 'stash')
+    (root/'queue.py').write_text('')
+    r = setup(root, ok=False)
+    assert r.returncode == 1 and 'untracked queue.py' in r.stderr and not (root/'results.tsv').exists()
+    sh(root, 'bash', '-c', r.stderr.strip().split('\n')[-1])
+    (root/'notes.txt').write_text('mine: nothing imports it')
     setup(root)
     assert git(root, 'symbolic-ref', '--short', 'HEAD') == f'autoresearch/{TAG}' and rows(root) == []
     git(root, 'checkout', '-q', '--detach')
@@ -358,10 +369,10 @@ def test_keep_discard_equal_crash(lab, tmp_path):
         assert len(lines) <= 15 and lines[0].startswith(f'status:   {STATUS[kind]}') and any('run.ipynb' in l for l in lines), lines
         judge_done(root, kind)
     root = copied(lab, tmp_path)
-    edit(root, '# step size', '# the step size')
+    edit(root, 'STEPS = 300 ', 'STEPS = 299 ')
     answer = answered(root, lab, 'baseline')[1]
     assert answer.startswith('status:   discard') and 'back at' in answer and sound(root) == '', 'equal is no gain'
-    edit(root, '# step size', '# size of a step')
+    edit(root, 'STEPS = 300 ', 'STEPS = 298 ')
     git(root, 'add', 'canvas.ipynb')
     assert answered(root, lab, 'keep')[1].startswith('status:   keep') and sound(root) == ''
 
@@ -636,7 +647,7 @@ def test_meddling_while_it_runs(lab, tmp_path):
         root,p,_ = begun_in(lab, tmp_path, 'ledger', SLOW, also=EDITS['discard'])
         with open(root/'results.tsv', 'a') as f: f.write('abcdef1\t0.100000\t0.0\tkeep\tby hand\nthis is no row')
         out = p.communicate(timeout=20)[0]
-        assert 'status:   discard' in out and 'not better than 0.100000' in out
+        assert 'status:   discard' in out and 'better than 0.100000' not in out and 'NOBODY RAN THIS' in ar(root, 'ar-status').stdout
         assert [r[-1] for r in rows(root)] == ['an idea', 'by hand', 'this is no row', 'an idea']
         assert json.loads(ar(root, 'ar-status', '--json').stdout)['damaged'] == [4] and sound(root) == ''
     together(evaluator, branch, canvas, by_hand)
@@ -663,12 +674,12 @@ def test_disk_full(lab, tmp_path, where):
         if where == 'outcome': before(ratchet, 'note', lambda s, j, step, **k: step == 'ran', lambda: small(60))
         if where == 'ledger': before(ledger.Ledger, 'append', lambda *a: True, lambda: small((root/'results.tsv').stat().st_size+9))
         if where == 'notes': before(ratchet, 'write_notes', lambda *a, **k: True, lambda: small(60))
-        before(ratchet, 'write_json', lambda path, *a: path.name == 'last.json', lambda: small(resource.RLIM_INFINITY)) # somebody made room just in time for the answer
-        return ratchet._supervisor('', 'an idea', 42, 'another')
+        before(ratchet, 'write_json', lambda path, *a: path.parent.name == 'answers', lambda: small(resource.RLIM_INFINITY)) # somebody made room just in time for the answer
+        return ratchet._supervisor('an idea', 'another')
     code,log = ended(forked(root, call, tmp_path/'log')), (tmp_path/'log').read_text()
-    assert read_json(root/'runs/last.json')['token'] == 'another', log
-    said = '\n'.join(read_json(root/'runs/last.json')['lines'])
-    assert code == 1 and re.search('File too large|no row was added', said) and 'nothing is lost' in said, (code, said, log)
+    assert read_json(root/'runs/answers/another.json'), log
+    lines = '\n'.join(said(root, 'another'))
+    assert code == 1 and re.search('File too large|no row was added', lines) and 'nothing is lost' in lines, (code, lines, log)
     assert len(rows(root)) == (2 if where == 'notes' else 1), 'no half row'
     recover(root, tmp_path/'log')
     judge(root, 'discard', where != 'folder', where)
@@ -701,9 +712,9 @@ def as_user(nobodys, first=lambda: None, call=None):
         become()
         ratchet.run_experiment = replay(root.parent/'run-discard')
         first()
-        return call() if call else ratchet._supervisor('', 'an idea', 42, 'word')
+        return call() if call else ratchet._supervisor('an idea', 'word')
     (root.parent/'log').unlink(missing_ok=True)
-    return ended(forked(root, inside, root.parent/'log')), read_json(root/'runs/last.json').get('lines', []), (root.parent/'log').read_text()
+    return ended(forked(root, inside, root.parent/'log')), said(root), (root.parent/'log').read_text()
 
 def git_as(root, become, *args):
     r = subprocess.run(['git', '-c', f'safe.directory={root}', *args], cwd=root, capture_output=True, text=True)
@@ -743,7 +754,7 @@ def test_ledger_gone_while_it_ran(lab, tmp_path):
     def call():
         ratchet.run_experiment = replay(lab/'run-discard')
         before(ratchet, 'note', lambda s, j, step, **k: step == 'decided', lambda: (root/'results.tsv').unlink())
-        return ratchet._supervisor('', 'an idea', 42, 'word')
+        return ratchet._supervisor('an idea', 'word')
     assert ended(forked(root, call, tmp_path/'log')) == 0, (tmp_path/'log').read_text()
     assert [r[3] for r in rows(root)] == ['discard']
 
@@ -787,7 +798,7 @@ def session_on_tiny(clone, tmp_path_factory):
     base = next((root/'runs'/TAG).glob('001-*'))
     n = read_json(base/'experiment.json')
     out = tmp/'run'
-    shutil.copytree(base, out, ignore=shutil.ignore_patterns('experiment.json', 'record.json', '.canvas*'))
+    shutil.copytree(base, out, ignore=shutil.ignore_patterns('experiment.json', 'record.json', '.canvas*', 'disturbed'))
     write_json(out/'outcome.json', dict(status='ok', reason='', seconds=1., record=read_json(base/'record.json'), nonce=n['nonce'])) # equal: a discard
     return root, out
 
