@@ -6,27 +6,30 @@
 __all__ = ['SearchError', 'evaluate', 'parse', 'meaning', 'Constant', 'parse_range', 'sources', 'read_constants', 'values_after',
            'violation', 'set_line', 'searchable', 'written', 'describe', 'apply', 'skeleton', 'at_commit', 'Tried',
            'history', 'inside', 'near', 'distribution', 'points', 'make_study', 'Exhausted', 'runs', 'propose',
-           'rows_of', 'made_by', 'opened', 'here', 'foreign', 'not_ours', 'take_back', 'prepare_trial', 'search_bar',
-           'trial_line', 'lasting', 'remaining', 'sole', 'search', 'close', 'detach', 'going_on', 'session_of',
-           'ar_search']
+           'rows_of', 'made_by', 'counted', 'read_state', 'save', 'opened', 'here', 'foreign', 'not_ours', 'take_back',
+           'prepare_trial', 'search_bar', 'fitting', 'trial_line', 'lasting', 'remaining', 'finished', 'sole',
+           'foreseen', 'reason_of', 'waits', 'goes_on', 'out_of_time', 'clear', 'hindered', 'tell', 'run_trial', 'turn',
+           'search', 'summary', 'stop_experiment', 'close', 'ready', 'detach', 'going_on', 'HungUp', 'catch_signals',
+           'searched', 'ar_search', 'at_clock', 'search_state']
 
 # %% ../nbs/07_search.ipynb #imports
-import ast, fcntl, io, json, math, os, random, re, signal, subprocess, sys, time, tokenize
+import ast, fcntl, io, json, math, os, random, re, shutil, signal, subprocess, sys, time, tokenize, traceback
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from statistics import mean
+from statistics import mean, median
 from pathlib import Path
 from secrets import token_hex
 from types import SimpleNamespace
 from fastcore.script import call_parse
-from .contract import Profile, get_profile, write_json
+from .contract import Profile, SettingsError, get_profile, write_json
 from .cells import edit_cell
-from .ledger import STATUSES, LedgerError
-from .ratchet import (Busy, Refused, Session, answer, attend, blob_sha, current_session, experiment_runs, follow, holding, lock_holder,
-    locked, own_ledger, recover, replace, restore, start, strip_outputs, told)
-from .run import read_json
+from .ledger import STATUSES, LedgerError, one_line
+from .ratchet import (Busy, Refused, Session, answer, attend, blob_sha, current_session,
+    experiment_runs, follow, guard, held_by, holding, lock_holder, locked, own_ledger, recover, replace,
+    restore, start, strip_outputs, told)
+from .run import is_number, read_json
 
 # %% ../nbs/07_search.ipynb #search-error
 class SearchError(ValueError):
@@ -373,20 +376,44 @@ def made_by(s, name):
     "Those that the search called `name` made, its baseline not among them"
     return [n for n in rows_of(s, f'{name}/') if not n['by'].endswith('/0')]
 
+# %% ../nbs/07_search.ipynb #read-state
+def counted(n, word):
+    "A number and its noun: 1 trial, 2 trials"
+    return f'{n} {word}' + ('' if n == 1 else 's')
+
+def read_state(s):
+    "What `search.json` holds, {} where it is absent or not what a search wrote"
+    state = read_json(s.dir/'search.json')
+    asked,text = state.get('asked'), lambda o, k: isinstance(o, dict) and isinstance(o.get(k), str)
+    numbers = isinstance(asked, dict) and all(is_number(asked.get(k)) for k in ('trials', 'hours', 'seed'))
+    if not (numbers and text(asked, 'sampler') and is_number(state.get('spent'))): return {}
+    if not (text(state, 'name') and text(state, 'edit')): return {}
+    waiting,ended = state.get('waiting'), state.get('ended')
+    waiting = waiting if text(waiting, 'reason') and is_number(waiting.get('since')) else None
+    ended = ended if text(ended, 'why') and is_number(ended.get('time')) else None
+    return {**state, 'waiting': waiting, 'ended': ended}
+
+def save(s, state):
+    "Write `search.json`, if there is a folder and room for it: a search outlives a full disk"
+    with suppress(OSError):
+        if s.dir.is_dir(): write_json(s.dir/'search.json', state)
+
 # %% ../nbs/07_search.ipynb #opened
 def opened(s, asked, anew=False):
     "The state of the unfinished search that was asked for the same, or of a new one"
-    state = read_json(s.dir/'search.json')
-    if anew or not state.get('open') or state.get('asked') != asked:
-        state = dict(name=f'search-{token_hex(3)}', open=True, asked=asked, spent=0., edit=state.get('edit', ''))
-    write_json(s.dir/'search.json', state)
+    state = read_state(s)
+    if anew or not state.get('open') or state['asked'] != asked:
+        name = f'search-{token_hex(3)}'
+        state = dict(name=name, open=True, asked=asked, spent=0., edit=state.get('edit', ''))
+    state.update(waiting=None, ended=None)
+    save(s, state)
     return state
 
 # %% ../nbs/07_search.ipynb #here
 def here(s):
     "Raises `Refused` if another session's branch was checked out meanwhile; only under the lock"
-    if (now := current_session(s.p.name)).tag != s.tag:
-        raise Refused(f'the branch is {now.branch} now: git switch {s.branch}, then the same ar-search again')
+    now = current_session(s.p.name)
+    if now.tag != s.tag: raise Refused(f'the branch is {now.branch}: git switch {s.branch}')
     own_ledger(s)
 
 # %% ../nbs/07_search.ipynb #take-back
@@ -395,7 +422,7 @@ def foreign(s, state):
     now = (s.p.root/s.p.canvas).read_bytes()
     return now != s.file('HEAD', s.p.canvas) and blob_sha(now) != state.get('edit')
 
-def not_ours(s): return Refused(f'{s.p.canvas} has an edit that is not committed: ar-run it, or ar-drop it, then the same ar-search again')
+def not_ours(s): return Refused(f'{s.p.canvas} has an edit that is not committed: ar-run it, or ar-drop it')
 
 def take_back(s:Session, state):
     "Undo the search's own edit where a kill or a crash left it. Raises `Refused` for anyone else's."
@@ -425,36 +452,49 @@ def prepare_trial(s, state, tried):
 # %% ../nbs/07_search.ipynb #bar
 @contextmanager
 def search_bar():
-    "A bar over the whole search, on a terminal; yields it, with `watch` for the supervisor's progress and `say` for a line above it"
+    "A bar over the whole search, on a terminal; yields it, with `watch` for the supervisor's progress"
     from tqdm import tqdm
-    with tqdm(total=100, disable=None, bar_format='{percentage:3.0f}% |{bar:30}| {elapsed} {postfix}') as bar:
-        at = SimpleNamespace(done=0., share=0., text='')
+    form = '{percentage:3.0f}% |{bar:30}| {elapsed} {postfix}'
+    with tqdm(total=100, disable=None, bar_format=form) as bar:
+        at = SimpleNamespace(done=0., share=0., text='', begun=lambda: None) # begun: an experiment runs
         @contextmanager
         def watch():
             def draw(progress):
+                at.begun()
                 percent = progress.get('percent', 0)
-                bar.n = at.done + at.share*min(100, percent if isinstance(percent, (int, float)) else 0)/100
+                percent = min(100, percent if is_number(percent) else 0)
+                bar.n = at.done + at.share*percent/100
                 bar.set_postfix_str(at.text)
             yield draw
-        def say(line):
-            bar.write(line)
-            sys.stdout.flush()
-        yield SimpleNamespace(at=at, watch=watch, say=say)
+        def say(line): # above the bar; a terminal that is closed or a disk that is full ends no search
+            with suppress(OSError):
+                bar.write(line)
+                sys.stdout.flush()
+        def show(text): bar.set_postfix_str(text)
+        yield SimpleNamespace(at=at, watch=watch, say=say, show=show)
 
 # %% ../nbs/07_search.ipynb #trial-line
+def fitting(line):
+    "A line cut to the terminal's width, to 120 characters where there is none"
+    width = shutil.get_terminal_size((120, 24)).columns
+    return line if len(line) <= width else line[:width-1] + '…'
+
 def trial_line(s, n, left, minutes, refused):
     "One line on a finished trial"
     number = int(n['by'].split('/')[1])
-    best = s.ledger.frontier().best
-    return '  '.join([f'{number}/{number+left}' if number else 'baseline', *([n['description']] if number else []),
-        f"{n['value']:.6f}" if n['class'] == 'ok' else n['class'], n['status'], f'best {best.value:.6f}' if best else 'best none',
+    best,what = s.ledger.frontier().best, [n['description']] if number else []
+    good = n['class'] == 'ok'
+    told = [*what, f"{n['value']:.6f}", n['status']] if good else [n['status'], one_line(n['reason']), *what]
+    line = '  '.join([f'{number}/{number+left}' if number else 'baseline', *told,
+        *(['disturbed'] if n.get('disturbed') else []), f'best {best.value:.6f}' if best else 'best none',
         f'{minutes:.0f} min left', *([f'{refused} refused before it'] if refused else [])])
+    return line if good else fitting(line)
 
 # %% ../nbs/07_search.ipynb #remaining
 def lasting(s):
-    "Mean seconds of the session's experiments, before the first of them the budget"
-    rows = rows_of(s)
-    return mean(n['time']-n['started'] for n in rows) if rows else s.p.time_budget
+    "Median seconds of the session's experiments, before the first of them the budget"
+    each = [max(n['time']-n['started'], n.get('seconds', 0)) for n in rows_of(s)] # a clock may be set back
+    return median(each) or s.p.time_budget if each else s.p.time_budget
 
 def remaining(s, state):
     "Trials and minutes left"
@@ -463,107 +503,256 @@ def remaining(s, state):
     if asked['hours']: left = min(left, int((asked['hours']*3600-state['spent'])/each))
     return max(0, left), max(0, left)*each/60
 
+def finished(s, state):
+    "Exit code, why, and True where there is nothing left to do; else None"
+    done,asked = made_by(s, state['name']), state['asked']
+    if len(done) >= 5 and all(n['status'] == 'crash' for n in done[-5:]):
+        return 1, 'five crashes in a row: ar-log shows the last; mend its cause, then ar-search again', True
+    if remaining(s, state)[0] >= 1: return None
+    if asked['trials'] and len(done) >= asked['trials']: return 0, f"{counted(len(done), 'trial')}, as asked", True
+    return 0, f'an experiment takes about {lasting(s):.0f} s: none fits into the time that is left', True
+
 # %% ../nbs/07_search.ipynb #sole
 @contextmanager
 def sole(s):
-    "One search at a time in a session. Raises `Refused`."
-    with open(s.dir/'search.lock', 'a') as f:
-        try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError: raise Refused(f'a search is at work on {s.branch}: ar-stop or Ctrl-C there ends it') from None
-        with holding(f): yield
+    "One search at a time in a session; yields a call that makes sure of it anew. Raises `Refused`."
+    path,mine = s.dir/'search.lock', None
+    with ExitStack() as held:
+        def sure():
+            nonlocal mine
+            if mine and path.exists() and path.stat().st_ino == mine: return
+            f = held.enter_context(open(path, 'a'))
+            try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Refused(f'a search is at work on {s.branch}: ar-stop or Ctrl-C there ends it') from None
+            held.enter_context(holding(f))
+            mine = os.fstat(f.fileno()).st_ino
+        sure()
+        yield sure
+
+# %% ../nbs/07_search.ipynb #reason-of
+def foreseen(e):
+    "Is it a refusal that can be lifted, not a fault of this program?"
+    if isinstance(e, (Refused, SearchError, SettingsError, LedgerError, OSError)): return True
+    return type(e) is RuntimeError and str(e).startswith('git ')
+
+def reason_of(e):
+    "A refusal in one line, without the command that says it and without seconds that tick; a fault with its name"
+    text = '; '.join(o for l in str(e).splitlines() if (o := one_line(l)))
+    if not foreseen(e): return f'not foreseen: {type(e).__name__}: {text}'
+    return re.sub(r'^ar-\w+: ', '', re.sub(r', for \d+ s(?=\))', '', text)) or type(e).__name__
+
+# %% ../nbs/07_search.ipynb #waits
+def waits(s, state, reason, bar):
+    "Enter what the search waits for; says it and returns True where it is something else than before"
+    now,new = state['waiting'] or {}, False
+    if now.get('reason') != reason:
+        bar.say(f'waiting: {reason}')
+        state['waiting'],new = dict(reason=reason, since=now.get('since', time.time())), True
+    bar.show(f'waiting: {reason[:60]}')
+    save(s, state)
+    return new
+
+def goes_on(s, state, bar, seconds):
+    "Nothing is in the way any more: say so, if it was"
+    if not state['waiting']: return
+    bar.say(f'going on after {counted(round(seconds), "second")} of waiting')
+    state['waiting'] = None
+    save(s, state)
+
+def out_of_time(reason): return 1, f'the time is over, and it still waited: {reason}', True
+
+def clear(s, state):
+    "Take the search's own edit out of the canvas while it waits, if nobody else is at work"
+    if not s.dir.is_dir(): return
+    with suppress(Refused, LedgerError, OSError, RuntimeError, ValueError), locked(s.p, what='ar-search'):
+        if not read_json(s.journal): take_back(s, state)
+
+# %% ../nbs/07_search.ipynb #hindered
+def hindered(s, state, bar, now, e):
+    "Wait for the next try; returns exit code, why, and whether it is over where there is to be none"
+    now.faults = 0 if foreseen(e) else now.faults+1
+    reason = reason_of(e)
+    if now.faults: bar.say(''.join(traceback.format_exception(e)).rstrip())
+    if now.faults == 3: return 1, f'{reason} (three times in a row; the traceback stands above)', False
+    clear(s, state)
+    now.since = now.since or time.monotonic()
+    now.tries = 0 if waits(s, state, reason, bar) else now.tries+1
+    pause = min(60, 2**now.tries)
+    if hours := state['asked']['hours']:
+        left = hours*3600 - (time.monotonic()-now.began) - lasting(s)
+        if left <= 0: return out_of_time(reason)
+        pause = min(pause, left)
+    time.sleep(pause)
+
+# %% ../nbs/07_search.ipynb #tell
+def tell(s, state, bar, now):
+    "A line for each experiment of the search that has ended since the last call"
+    state['spent'] = time.monotonic()-now.began
+    for n in (new := rows_of(s, f"{state['name']}/")[now.told:]):
+        bar.say(trial_line(s, n, *remaining(s, state), now.refused.get(n['by'], 0)))
+    now.told += len(new)
+
+def run_trial(s, state, bar, now, what, by):
+    "One experiment by a supervisor. Raises `Refused` with its words if it has no verdict, `Busy` if others came between"
+    now.seconds = lambda: time.monotonic()-now.since if now.since else 0
+    bar.at.begun = lambda: goes_on(s, state, bar, now.seconds())
+    proc,token = start(s.p, s.p.name, what or 'baseline', 42, by, f"{s.tag} {state['edit']}")
+    code,lines,stopped = attend(s.p, proc, token, bar.watch)
+    tell(s, state, bar, now)
+    if stopped: raise KeyboardInterrupt
+    if code == 130: return 130, 'its experiment was stopped', False
+    if code: raise (Busy if code == 3 else Refused)('\n'.join(lines))
+    goes_on(s, state, bar, now.seconds())
+    crashed = not what and (ran := rows_of(s, by)[-1:]) and ran[0]['status'] == 'crash'
+    if crashed: return 1, f"the baseline crashed; ar-log shows why: {one_line(ran[0]['reason'])}", False
+
+# %% ../nbs/07_search.ipynb #turn
+def turn(s, state, bar, now):
+    "One trial; returns exit code, why and whether it is over where the search ends. Raises what is in the way."
+    if not s.dir.is_dir(): raise Refused(f'{s.dir} is gone: put it back') # or the lock would make a new one
+    now.sure()
+    follow(s.p, bar=bar.watch) # the supervisor of a search that was killed, or an agent's
+    with locked(s.p, what='ar-search'):
+        here(s)
+        recover(s) # may add a row, so before they are counted
+        take_back(s, state)
+        tell(s, state, bar, now)
+        if end := finished(s, state): return end
+        guard(s) # the supervisor asks it again; here it costs no proposal
+        what,seen = prepare_trial(s, state, history(s))
+        done,(left,minutes) = made_by(s, state['name']), remaining(s, state)
+    by = f"{state['name']}/{len(done)+1 if what else 0}"
+    now.refused[by] = seen
+    share = 100/(len(done)+left)
+    bar.at.done,bar.at.share,bar.at.text = share*len(done), share, f'{minutes:.0f} min left'
+    return run_trial(s, state, bar, now, what, by)
 
 # %% ../nbs/07_search.ipynb #search
 def search(
     s:Session, # The session
     state:dict, # From `opened`
-    bar # From `search_bar`
-)->tuple: # Exit code, what there is to say, and whether the search is over
-    "Propose, run, learn. Ctrl-C ends the running experiment, without a row. Raises `Refused`, `SearchError`."
-    lost,refused,name,began = 0, {}, state['name'], time.time()-state['spent'] # lost: supervisors in a row that ended without an answer
-    counted = len(rows_of(s, f"{name}/"))
-    def tell():
-        nonlocal counted
-        for n in (new := rows_of(s, f'{name}/')[counted:]): bar.say(trial_line(s, n, *remaining(s, state), refused.get(n['by'], 0)))
-        counted += len(new)
+    bar, # From `search_bar`
+    sure=lambda: None # From `sole`
+)->tuple: # Exit code, why it ended, and whether the search is over
+    "Propose, run, learn, wait. Ctrl-C ends the running experiment, without a row."
+    now = SimpleNamespace(began=time.monotonic()-state['spent'], told=len(rows_of(s, f"{state['name']}/")),
+        refused={}, tries=0, faults=0, since=0, sure=sure)
     while True:
-        follow(s.p, bar=bar.watch) # the supervisor of a search that was killed, or an agent's
         try:
-            with locked(s.p, what='ar-search'):
-                here(s)
-                recover(s) # may add a row, so before they are counted
-                take_back(s, state)
-                state['spent'] = time.time()-began
-                tell()
-                done,(left,minutes) = made_by(s, name), remaining(s, state)
-                if len(done) >= 5 and all(n['status'] == 'crash' for n in done[-5:]):
-                    return 1, ['five crashes in a row: ar-log shows the last; mend its cause, then ar-search again'], True
-                if left < 1: return 0, [] if done else [f'an experiment takes about {lasting(s):.0f} s: none fits into the time given'], True
-                what,seen = prepare_trial(s, state, history(s))
-        except Busy: continue # an agent's experiment began just now
-        by = f'{name}/{len(done)+1 if what else 0}'
-        refused[by] = seen
-        share = 100/(len(done)+left)
-        bar.at.done,bar.at.share,bar.at.text = share*len(done), share, f'{minutes:.0f} min left'
-        code,lines,stopped = attend(s.p, *start(s.p, s.p.name, what or 'baseline', 42, by, f"{s.tag} {state['edit']}"), bar.watch)
-        state['spent'] = time.time()-began
-        tell()
-        if stopped: raise KeyboardInterrupt
-        lost = lost+1 if code == 4 else 0
-        if code in (1, 130) or lost == 3: return code, lines, False
-        if not what and (now := rows_of(s, by)[-1:]) and now[0]['status'] == 'crash': return 1, ['the baseline crashed; ar-log shows why', *lines], False
+            if end := turn(s, state, bar, now):
+                return end if end[0] or not state['waiting'] else out_of_time(state['waiting']['reason'])
+            now.tries = now.faults = now.since = 0
+        except Exhausted as e: return 1, str(e), True
+        except Exception as e:
+            if isinstance(e, Busy) and experiment_runs(s.p): time.sleep(.1) # an agent's, begun just now
+            elif end := hindered(s, state, bar, now, e): return end
 
 # %% ../nbs/07_search.ipynb #close
-def close(s, state, ended):
-    "End a search, by Ctrl-C too: nothing of it runs on, no edit of it is left. Returns the closing lines."
-    said,mine = [], experiment_runs(s.p) and lock_holder(s.p).get('by', '').startswith(state['name'])
-    if mine:
-        with suppress(ProcessLookupError): # it has just ended
-            if pid := lock_holder(s.p).get('pid'): os.kill(pid, signal.SIGTERM)
-        follow(s.p, 30)
-    if not experiment_runs(s.p):
-        try:
+def summary(s, state):
+    "What the search has made, in one or two lines"
+    done = made_by(s, state['name'])
+    kinds = ', '.join(f'{sum(n["status"] == k for n in done)} {k}' for k in STATUSES)
+    lines = [f'{counted(len(done), "trial")}: {kinds}']
+    with suppress(LedgerError, OSError):
+        if (f := s.ledger.frontier()).best:
+            lines.append(f'best {f.best.value:.6f} ({f.best.commit}), baseline {f.baseline.value:.6f}')
+    return lines
+
+def stop_experiment(s, state):
+    "End the running experiment if it is the search's own"
+    if not (experiment_runs(s.p) and (h := lock_holder(s.p)).get('by', '').startswith(state['name'])): return
+    with suppress(ProcessLookupError): # it has just ended
+        if pid := h.get('pid'): os.kill(pid, signal.SIGTERM)
+    follow(s.p, 30)
+
+# %% ../nbs/07_search.ipynb #ending
+def close(
+    s, # The session
+    state:dict, # Of the search
+    code:int, # Exit code
+    why:str, # It ends
+    over:bool, # Is it over, or does the same command go on?
+    leave:bool=False # Leave an experiment that runs to its supervisor
+)->list: # Closing lines
+    "End a search, by Ctrl-C too: it says why, nothing of it runs on unless left, no edit of it is left"
+    state.update(open=not over, waiting=None, ended=dict(time=time.time(), code=code, why=why))
+    save(s, state)
+    said = []
+    try:
+        if not leave: stop_experiment(s, state)
+        if s.dir.is_dir() and not experiment_runs(s.p):
             with locked(s.p, what='ar-search'):
                 here(s)
                 recover(s)
                 take_back(s, state)
-        except Refused as e: said = [str(e)]
-    write_json(s.dir/'search.json', {**state, 'open': not ended})
-    done,f = made_by(s, state['name']), s.ledger.frontier()
-    return [*said, f'{len(done)} trials: ' + ', '.join(f'{sum(n["status"] == k for n in done)} {k}' for k in STATUSES),
-        *([f'best {f.best.value:.6f} ({f.best.commit}), baseline {f.baseline.value:.6f}'] if f.best else []),
-        *([] if ended else ['the same command goes on from here; --anew begins another search'])]
+    except Exception as e:
+        if not foreseen(e): traceback.print_exc()
+        if reason_of(e) not in why: said = [reason_of(e)]
+        clear(s, state)
+    save(s, state) # there may be room again
+    said = [f'ended: {why}', *said, *summary(s, state)]
+    return said if over else [*said, 'the same command goes on from here; --anew begins another search']
 
 # %% ../nbs/07_search.ipynb #detach
+def ready(s):
+    "Raises `Refused` for what is in the way when the command is given: whoever gives it is there to lift it"
+    if experiment_runs(s.p): return # an agent's; the search awaits its end
+    with suppress(Busy), locked(s.p, what='ar-search'):
+        here(s)
+        if foreign(s, read_state(s)): raise not_ours(s)
+        guard(s)
+
 def detach(s, asked, anew):
-    "The same command in the background; returns what to say. Raises `Refused` for what would end it at once."
-    state,log = read_json(s.dir/'search.json'), s.dir/'search.log'
-    if not experiment_runs(s.p) and foreign(s, state): raise not_ours(s)
+    "The same command in the background; returns what to say"
+    log = s.dir/'search.log'
     args = [f'--{k}={v}' for k,v in asked.items()] + [f'--profile={s.p.name}'] + ['--anew']*anew
     with open(log, 'ab') as f: # sys.argv[0] is the command itself
-        proc = subprocess.Popen([sys.executable, os.path.abspath(sys.argv[0]), *args], cwd=s.p.root, stdin=subprocess.DEVNULL,
-            stdout=f, stderr=f, start_new_session=True)
-    return [f'searching in the background (process {proc.pid}): {os.path.relpath(log)} gets a line for each trial', *going_on(s, state, asked, anew),
+        proc = subprocess.Popen([sys.executable, os.path.abspath(sys.argv[0]), *args], cwd=s.p.root,
+            stdin=subprocess.DEVNULL, stdout=f, stderr=f, start_new_session=True,
+            env={**os.environ, 'AUTORESEARCH_SEARCH': s.tag})
+    where = f'{os.path.relpath(log)} gets a line for each trial'
+    return [f'searching in the background (process {proc.pid}): {where}', *going_on(s, read_state(s), asked, anew),
         'ar-status shows where it stands, ar-stop ends it']
 
 # %% ../nbs/07_search.ipynb #session-of
 def going_on(s, state, asked, anew):
     "A line on the unfinished search that will be gone on with, if there is one"
     if anew or not state.get('open') or state['asked'] != asked: return []
-    n = len(made_by(s, state['name']))
-    return [f'going on after {n} trials and {state["spent"]/3600:.2f} h of the search that was asked for the same; --anew begins another'] if n else []
+    if not (n := len(made_by(s, state['name']))): return []
+    spent = f'{counted(n, "trial")} and {state["spent"]/3600:.2f} h'
+    return [f'going on after {spent} of the search that was asked for the same; --anew begins another']
 
-def session_of(s, asked, anew):
+class HungUp(BaseException):
+    "The terminal was closed"
+
+def catch_signals():
+    "Let SIGINT, SIGTERM and SIGHUP end the search in order; returns a list that gets their names"
+    caught = []
+    def stop(number, _):
+        caught.append(signal.Signals(number).name)
+        raise HungUp if number == signal.SIGHUP else KeyboardInterrupt
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN: signal.signal(number, stop) # nohup ignores SIGHUP
+    return caught
+
+# %% ../nbs/07_search.ipynb #searched
+def searched(s, asked, anew, sure):
     "A search from opening to closing; returns exit code and closing lines"
-    before = going_on(s, read_json(s.dir/'search.json'), asked, anew)
-    state,ended = opened(s, asked, anew), False
+    state,caught,code,why,over,leave = None, catch_signals(), 1, '', False, False
     try:
+        before = going_on(s, read_state(s), asked, anew)
+        state = opened(s, asked, anew)
         with search_bar() as bar:
             for line in before: bar.say(line)
-            code,lines,ended = search(s, state, bar)
-    except KeyboardInterrupt: code,lines = 130, []
-    except (Refused, LedgerError, OSError, ValueError, RuntimeError) as e: code,lines,ended = 1, [f'ar-search: {e}'], isinstance(e, Exhausted)
-    for sig in (signal.SIGINT, signal.SIGTERM): signal.signal(sig, signal.SIG_IGN)
-    return code, [*lines, *(l for l in close(s, state, ended) if not any(l in o for o in lines))]
+            code,why,over = search(s, state, bar, sure)
+    except KeyboardInterrupt: code,why = 130, f"stopped by {(caught or ['SIGINT'])[-1]}"
+    except HungUp: code,why,leave = 129, 'its terminal was closed; the experiment that ran is finished', True
+    except Exception as e:
+        traceback.print_exc()
+        code,why = 1, reason_of(e)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP): signal.signal(number, signal.SIG_IGN)
+    return code, close(s, state, code, why, over, leave) if state else [f'ended: {why}']
 
 # %% ../nbs/07_search.ipynb #ar-search
 @call_parse
@@ -582,11 +771,39 @@ def ar_search(
             raise Refused(f'--trials {trials} --hours {hours:g}: say how long, like --trials 16 or --hours 8')
         if sampler not in ('tpe', 'random'): raise Refused(f'--sampler {sampler}: accepted: tpe, random')
         _optuna()
-        s = current_session(profile)
-        searchable(s.p.root/s.p.canvas, s.p)
-        with sole(s): pass
         asked = dict(trials=trials, hours=hours, sampler=sampler, seed=seed)
+        detached = os.environ.pop('AUTORESEARCH_SEARCH', '') # the TAG; all was looked at just before
+        s = Session(get_profile(profile), detached) if detached else current_session(profile)
+        if not detached:
+            searchable(s.p.root/s.p.canvas, s.p)
+            with sole(s): pass
+            ready(s)
         if background: answer(0, detach(s, asked, anew))
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        with sole(s): result = session_of(s, asked, anew)
+        with sole(s) as sure: result = searched(s, asked, anew, sure)
         answer(*result)
+
+# %% ../nbs/07_search.ipynb #search-state
+def at_clock(t): return time.strftime('%Y-%m-%d %H:%M', time.localtime(t))
+
+def search_state(
+    s:Session # The session; its branch need not be checked out
+)->dict: # state (running, waiting, ended, died or never) with what is known of it, and line, which says it
+    "How the session's latest search stands, from its file and its lock; touches neither"
+    state,pid = read_state(s), held_by(s.dir/'search.lock').get('pid', 0)
+    if not state:
+        return dict(state='running' if pid else 'never', pid=pid, line=pid and f'a search begins (process {pid})' or '')
+    done,asked,(_,minutes) = len(made_by(s, state['name'])), state['asked'], remaining(s, state)
+    made = f"{done} of {counted(asked['trials'], 'trial')}" if asked['trials'] else counted(done, 'trial')
+    res = dict(pid=pid, done=done, trials=asked['trials'], hours=asked['hours'], minutes=minutes, made=made)
+    again = '; the same ar-search goes on from there' if state.get('open') else ''
+    if pid and (w := state['waiting']):
+        line = f"a search waits since {at_clock(w['since'])} (process {pid}, {made}): {w['reason']}"
+        return dict(state='waiting', **res, **w, line=line)
+    if pid:
+        line = f'a search is at work (process {pid}): {made}, {minutes:.0f} min left; ar-stop ends it'
+        return dict(state='running', **res, line=line)
+    if state.get('open') and not state['ended']:
+        return dict(state='died', **res, line=f'the last search died without a word after {made}{again}')
+    ended = state['ended'] or dict(time=(s.dir/'search.json').stat().st_mtime, code=None, why='not recorded')
+    line = f"the last search ended at {at_clock(ended['time'])} after {made}: {ended['why']}{again}"
+    return dict(state='ended', **res, **ended, line=line)

@@ -45,14 +45,14 @@ def test_killed_five_times_and_gone_on_with(lab):
     made = all_by(lab)
     assert len(rows(lab)) == 7 and len(set(made)) == 7 and rows(lab)[0][4] == 'baseline', (made, last.stdout)
     assert sorted(int(b.split('/')[1]) for b in made) == list(range(7)) and len({b.split('/')[0] for b in made}) == 1
-    assert '6 trials:' in last.stdout and sound(lab) == ''
+    assert 'ended: 6 trials, as asked\n6 trials:' in last.stdout and sound(lab) == ''
     monotone(lab)
     descriptions = [r[4] for r in rows(lab)]
     assert len(set(descriptions)) == 7
-    before = re.search(r'going on after (\d+) trials', last.stdout)
+    before = re.search(r'going on after (\d+) trials?', last.stdout)
     assert last.stdout.count('/6  ') == 6-int(before[1] if before else 0), 'a trial that recovery finished has its line too'
     again = ar(lab, 'ar-search', '--trials', '1')
-    assert len(rows(lab)) == 8 and '1 trials:' in again.stdout, 'a finished search is not gone on with'
+    assert len(rows(lab)) == 8 and '\n1 trial:' in again.stdout, 'a finished search is not gone on with'
 
 def test_ctrl_c_ends_it_within_5_seconds(tmp_path):
     root = example(tmp_path/'repo', time_budget=8)
@@ -67,7 +67,7 @@ def test_ctrl_c_ends_it_within_5_seconds(tmp_path):
     proc.send_signal(signal.SIGINT)
     out = proc.communicate(timeout=20)[0]
     assert time.time()-t0 < 5 and proc.returncode == 130, out
-    assert '0 trials:' in out and 'goes on from here' in out and 'Traceback' not in out
+    assert 'ended: stopped by SIGINT\n0 trials:' in out and 'goes on from here' in out and 'Traceback' not in out
     assert len(rows(root)) == 1 and sound(root) == ''
 
 def test_a_dead_supervisor_does_not_end_it(lab):
@@ -88,6 +88,12 @@ def test_five_crashes_in_a_row_end_it(lab):
     r = ar(lab, 'ar-search', '--trials', '9', ok=False)
     assert r.returncode == 1 and 'five crashes in a row' in r.stderr and [o[3] for o in rows(lab)] == ['keep'] + 5*['crash']
     assert sound(lab) == ''
+    lines = [l for l in r.stdout.splitlines() if '/9  ' in l]
+    assert len(lines) == 5 and all(re.match(r'[1-5]/9  crash  error: ZeroDivisionError: division by zero', l) and len(l) <= 120 for l in lines), lines
+    narrow = [l for l in ar(lab, 'ar-search', '--trials', '9', '--anew', ok=False, COLUMNS='50').stdout.splitlines() if '/9  ' in l]
+    assert all(len(l) == 50 and l.endswith('…') and 'crash  error: Zero' in l for l in narrow) and len(narrow) == 5, narrow
+    st = looked(lab)
+    assert (st['state'], st['code']) == ('ended', 1) and st['why'].startswith('five crashes in a row') and st['made'] == '5 of 9 trials'
 
 def test_an_agent_and_the_search_take_turns(lab):
     ar(lab, 'ar-search', '--trials', '1')
@@ -195,7 +201,7 @@ def test_time_runs_out(lab):
     t1 = time.time()
     r = ar(lab, 'ar-search', '--hours', str(4*(t1-t0)/3600))
     n = len(rows(lab))-1
-    assert time.time()-t1 < 8*(t1-t0) and 1 <= n <= 8 and f'{n} trials:' in r.stdout, r.stdout
+    assert time.time()-t1 < 8*(t1-t0) and 1 <= n <= 8 and f'{search.counted(n, "trial")}:' in r.stdout, r.stdout
 
 def add_check(root, source):
     nb = json.loads((root/'canvas.ipynb').read_text())
@@ -266,7 +272,7 @@ def test_other_numbers_are_another_search(lab):
     proc.kill()
     proc.wait()
     r = ar(lab, 'ar-search', '--trials', '1')
-    assert 'going on' not in r.stdout and '1 trials:' in r.stdout and len({b.split('/')[0] for b in all_by(lab)}) == 2
+    assert 'going on' not in r.stdout and '\n1 trial:' in r.stdout and len({b.split('/')[0] for b in all_by(lab)}) == 2
 
 def test_edit_and_branch_of_others_in_between(lab):
     "What changes between the search's edit and its run is neither run nor lost"
@@ -279,15 +285,8 @@ def test_edit_and_branch_of_others_in_between(lab):
     code = f"import sys; from autoresearch.ratchet import _supervisor; sys.exit(_supervisor('polynomial', 'x', 42, 'ab', 'search/1', '{TAG} {state['edit']}'))"
     assert sh(lab, BIN/'python', '-c', code, ok=False).returncode == 3 and len(rows(lab)) == 1
     r = ar(lab, 'ar-search', '--trials', '1', ok=False)
-    assert r.returncode == 1 and 'has an edit that is not committed' in r.stderr and '0 trials:' in r.stderr
+    assert r.returncode == 1 and 'has an edit that is not committed' in r.stderr
     assert (lab/'canvas.ipynb').read_bytes() == mine
-    ar(lab, 'ar-drop')
-    proc = begin(lab, '--trials', '4')
-    until(lambda: len(rows(lab)) >= 2, 30)
-    git(lab, 'stash', '--quiet') if git(lab, 'status', '--porcelain') else None
-    git(lab, 'checkout', '-q', 'main')
-    out = proc.communicate(timeout=60)[0]
-    assert proc.returncode == 1 and 'the branch is' in out and 'Traceback' not in out, out
 
 def test_background(lab):
     r = ar(lab, 'ar-search', '--trials', '2', '--background')
@@ -410,7 +409,7 @@ def test_a_mended_baseline_and_hours(lab):
     assert 'the baseline crashed' in ar(lab, 'ar-search', '--trials', '1', ok=False).stderr
     edit(lab, '1/0', 'budget = Budget(profile)')
     commit(lab, 'mended')
-    assert '1 trials:' in ar(lab, 'ar-search', '--trials', '1').stdout
+    assert '\n1 trial:' in ar(lab, 'ar-search', '--trials', '1').stdout
     for hours in ('inf', 'nan'): assert 'say how long' in ar(lab, 'ar-search', '--hours', hours, ok=False).stderr
     assert 'none fits' in ar(lab, 'ar-search', '--hours', '0.00001').stdout
 
@@ -421,10 +420,180 @@ def test_background_refuses_what_would_end_it(lab):
     ar(lab, 'ar-drop')
     ar(lab, 'ar-search', '--trials', '1', '--backgr') # argparse takes abbreviations
     log = lab/'runs'/TAG/'search.log'
-    until(lambda: '1 trials:' in log.read_text(), 60)
+    until(lambda: '1 trial:' in log.read_text(), 60)
     assert 'searching in the background' not in log.read_text() and len(rows(lab)) == 2
 
 def test_a_broken_notebook_is_called_one(lab):
     (lab/'canvas.ipynb').write_text((lab/'canvas.ipynb').read_text()[:200])
     r = ar(lab, 'ar-search', '--trials', '1', ok=False)
     assert r.returncode == 1 and 'is no readable notebook' in r.stderr and 'ar-drop' in r.stderr
+
+def searched(root): return read_json(root/'runs'/TAG/'search.json')
+def waiting(root): return (searched(root).get('waiting') or {}).get('reason', '')
+def looked(root): return search.search_state(session(root))
+
+def in_python(root, before, **args):
+    "ar-search with its process prepared by a line of Python"
+    code = f"import sys, time; sys.argv[0] = 'ar-search'; from autoresearch import search; {before}; search.ar_search(**{args!r})"
+    return subprocess.Popen([BIN/'python', '-c', code], cwd=root, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+def hold_lock(root):
+    "Another command has the checkout's lock and does not let it go"
+    code = "import fcntl, json, sys, time; f = open('runs/.lock', 'a+'); fcntl.flock(f, fcntl.LOCK_EX); f.truncate(0)\n" \
+        "f.write(json.dumps(dict(pid=1, since=time.time(), what='ar-report'))); f.flush(); sys.stdin.read()"
+    return subprocess.Popen([BIN/'python', '-c', code], cwd=root, stdin=subprocess.PIPE)
+
+def canvas_by_hand(root, old, new):
+    "A commit of the canvas that the search has to take as it is"
+    edit(root, old, new)
+    commit(root, 'by hand')
+
+def faults(root):
+    "What can be in the way, as (what makes it so, what lifts it, words of the reason)"
+    here,tag = root/'runs', root/'runs'/TAG
+    def release(proc):
+        proc.stdin.close()
+        proc.wait()
+    held = []
+    return dict(file=(lambda: edit(root, 'math.sqrt', 'math.fabs', 'evaluator.py'), lambda: git(root, 'checkout', 'evaluator.py'), 'changed evaluator.py'),
+        stray=(lambda: (root/'queue.py').write_text('1/0'), lambda: (root/'queue.py').unlink(), 'queue.py'),
+        canvas=(lambda: edit(root, '# of the polynomial', '# my thought'), lambda: ar(root, 'ar-drop'), 'has an edit that is not committed'),
+        branch=(lambda: git(root, 'checkout', '-q', 'main'), lambda: git(root, 'switch', '-q', f'autoresearch/{TAG}'), 'the branch is main: git switch'),
+        detached=(lambda: git(root, 'checkout', '-q', '--detach'), lambda: git(root, 'switch', '-q', f'autoresearch/{TAG}'), 'HEAD is detached'),
+        lock=(lambda: held.append(hold_lock(root)), lambda: release(held.pop()), 'ar-report is running (process 1)'),
+        state=(lambda: (tag/'state.json').rename(root/'runs/away.json'), lambda: (root/'runs/away.json').rename(tag/'state.json'), 'state.json'),
+        folder=(lambda: here.rename(root/'away'), lambda: (root/'away').rename(here), f'runs/{TAG} is gone'),
+        supervisor=(lambda: (here/'supervisor.log').unlink() or (here/'supervisor.log').mkdir(), lambda: (here/'supervisor.log').rmdir(), 'Is a directory'),
+        settings=(lambda: (root/'settings.ini').rename(root/'away.ini'), lambda: (root/'away.ini').rename(root/'settings.ini'), 'settings.ini'),
+        range=(lambda: canvas_by_hand(root, '[0.05 .. 2.0 log]', '[2 .. 0.05 log]'), lambda: canvas_by_hand(root, '[2 .. 0.05 log]', '[0.05 .. 2.0 log]'), 'is not below'))
+
+def between(root):
+    "Nothing of an experiment is under way: a moment to change something in"
+    return not lock_holder(profile(root))
+
+def hinder(root, make):
+    "Do it while the search is stopped between two experiments, so that no experiment is cut in two"
+    pid = until(lambda: looked(root).get('pid'), 20)
+    while True:
+        os.kill(pid, signal.SIGSTOP)
+        if between(root) or lock_holder(profile(root)).get('pid') == pid: break
+        os.kill(pid, signal.SIGCONT)
+        time.sleep(.03)
+    try: make()
+    finally: os.kill(pid, signal.SIGCONT)
+
+@pytest.mark.parametrize('kinds', [['file', 'stray', 'canvas', 'branch'], ['detached', 'lock', 'state', 'folder'], ['supervisor', 'settings', 'range']], ids='-'.join)
+def test_waits_for_what_can_be_lifted(lab, kinds):
+    "Each is waited for and gone on from; the search's own edit is out of the canvas meanwhile, and two lines tell"
+    ar(lab, 'ar-search', '--trials', '99', '--background')
+    log = lab/'runs'/TAG/'search.log'
+    for kind in kinds:
+        make,lift,says = faults(lab)[kind]
+        n = until(lambda: len(rows(lab)) >= 2 and len(rows(lab)), 40)
+        hinder(lab, make)
+        if kind == 'folder': time.sleep(3)
+        else:
+            until(lambda: says in waiting(lab), 30)
+            if kind not in ('settings', 'state', 'branch', 'detached'):
+                st = looked(lab)
+                assert st['state'] == 'waiting' and says in st['line'] and time.time()-st['since'] < 30, st
+                assert kind == 'canvas' or until(lambda: git(lab, 'status', '--porcelain', 'canvas.ipynb') == '', 10) is True
+        lift()
+        until(lambda: len(rows(lab)) > n and not waiting(lab), 60)
+        assert sum('waiting: ' in l and says in l for l in log.read_text().splitlines()) == 1, (kind, log.read_text())
+    assert log.read_text().count('going on after') == len(kinds), log.read_text()
+    assert 'the search has ended' in ar(lab, 'ar-stop').stdout and sound(lab) == ''
+    st = looked(lab)
+    assert (st['state'], st['code'], st['why']) == ('ended', 130, 'stopped by SIGTERM') and 'goes on from there' in st['line']
+    assert 'Traceback' not in log.read_text()
+
+@pytest.mark.parametrize('clock', [0, -3600], ids=['right', 'set-back'])
+def test_hours_count_on_while_it_waits(lab, clock):
+    "It ends by itself and in time, also where the clock is set back meanwhile"
+    ar(lab, 'ar-run', '-m', 'baseline')
+    back = f'real,t0 = time.time,time.time(); time.time = lambda: real() + (real()-t0 > 4)*{clock}'
+    t0 = time.monotonic()
+    proc = in_python(lab, back, hours=16/3600)
+    until(lambda: len(rows(lab)) >= 2, 30)
+    hinder(lab, lambda: edit(lab, 'math.sqrt', 'math.fabs', 'evaluator.py'))
+    out = proc.communicate(timeout=60)[0]
+    assert proc.returncode == 1 and 'ended: the time is over, and it still waited: only the canvas' in out and 10 < time.monotonic()-t0 < 35, out
+    st = looked(lab)
+    assert (st['state'], st['code'], searched(lab)['open'], waiting(lab)) == ('ended', 1, False, '') and 'evaluator.py' in st['line']
+
+def test_seconds_of_experiments_under_a_clock_set_back(lab):
+    ar(lab, 'ar-search', '--trials', '2')
+    for d in session(lab).run_dirs()[:2]:
+        n = json.loads((d/'experiment.json').read_text())
+        (d/'experiment.json').write_text(json.dumps({**n, 'started': n['time']+3600}))
+    assert 0 < search.lasting(session(lab)) < 60
+    left,_ = search.remaining(session(lab), dict(name='x', asked=dict(trials=0, hours=1.), spent=0.))
+    assert left > 60
+
+def test_killed_and_looked_at(lab):
+    assert looked(lab) == dict(state='never', pid=0, line='')
+    proc = begin(lab, '--trials', '3')
+    st = until(lambda: (st := looked(lab)).get('done') and st, 40)
+    assert (st['state'], st['pid'], st['trials']) == ('running', proc.pid, 3) and f'(process {proc.pid}): 1 of 3 trials, ' in st['line']
+    proc.kill()
+    proc.wait()
+    st = looked(lab)
+    assert st['state'] == 'died' and re.search('died without a word after [12] of 3 trials; the same ar-search goes on', st['line'])
+    until(lambda: not lock_holder(profile(lab)), 30)
+    ar(lab, 'ar-search', '--trials', '3')
+    st = looked(lab)
+    assert (st['state'], st['code'], st['why'], st['done']) == ('ended', 0, '3 trials, as asked', 3) and 'goes on' not in st['line']
+    for bad in ('', '[1]', '{}', '{"asked": 3}', json.dumps({**searched(lab), 'spent': 'long'}), json.dumps({**searched(lab), 'asked': {'trials': None}})):
+        (lab/'runs'/TAG/'search.json').write_text(bad)
+        assert looked(lab)['state'] == 'never', bad
+    old = dict(name='search-abc', open=False, asked=dict(trials=1, hours=0., sampler='tpe', seed=0), spent=1., edit='')
+    for more in ({}, dict(ended=3, waiting='x')): # of an earlier version, or damaged
+        (lab/'runs'/TAG/'search.json').write_text(json.dumps({**old, **more}))
+        assert looked(lab)['why'] == 'not recorded' and '0 of 1 trial:' in looked(lab)['line']
+
+def test_a_fault_of_its_own_is_shown_and_named(lab):
+    "Twice it is tried again, then it ends, with the traceback where it was printed and its name in search.json"
+    ar(lab, 'ar-run', '-m', 'baseline')
+    proc = in_python(lab, 'search.history = lambda s: {}[7]', trials=3)
+    out = proc.communicate(timeout=60)[0]
+    assert proc.returncode == 1 and out.count('Traceback') == 3 and out.count('waiting: not foreseen: KeyError: 7') == 1, out
+    assert looked(lab)['why'].startswith('not foreseen: KeyError: 7 (three times in a row') and sound(lab) == '' and len(rows(lab)) == 1
+    once = "n,real = [], search.history; search.history = lambda s: n.append(1) or ({}[7] if len(n) == 1 else real(s))"
+    out = in_python(lab, once, trials=3).communicate(timeout=60)[0]
+    assert out.count('Traceback') == 1 and 'going on after' in out and 'ended: 3 trials, as asked' in out, out
+
+@pytest.mark.parametrize('number,code,why', [(signal.SIGTERM, 130, 'stopped by SIGTERM'), (signal.SIGINT, 130, 'stopped by SIGINT'), (signal.SIGHUP, 129, 'its terminal was closed; the experiment that ran is finished')])
+def test_every_signal_leaves_a_word(lab, number, code, why):
+    "In the middle of an experiment: who stops a search stops it, who closes a terminal leaves it to the supervisor"
+    proc = begin(lab, '--trials', '9')
+    until(lambda: len(rows(lab)) >= 1 and read_json(lab/'runs'/TAG/'journal.json').get('contract') and 'outcome' not in read_json(lab/'runs'/TAG/'journal.json'), 40)
+    n,t0 = len(rows(lab)), time.monotonic()
+    proc.send_signal(number)
+    proc.communicate(timeout=20)
+    st = looked(lab)
+    assert (proc.returncode, st['state'], st['code'], st['why']) == (code, 'ended', code, why) and time.monotonic()-t0 < 6
+    until(lambda: not lock_holder(profile(lab)), 30)
+    assert sound(lab) == '' and (number != signal.SIGHUP or len(rows(lab)) == n+1)
+
+def test_ends_at_once_while_it_waits(lab):
+    proc = begin(lab, '--trials', '9')
+    until(lambda: len(rows(lab)) >= 1, 30)
+    hinder(lab, lambda: edit(lab, 'math.sqrt', 'math.fabs', 'evaluator.py'))
+    until(lambda: 'evaluator.py' in waiting(lab), 30)
+    time.sleep(4) # the pause is four seconds
+    t0 = time.monotonic()
+    proc.terminate()
+    out = proc.communicate(timeout=20)[0]
+    assert time.monotonic()-t0 < 3 and proc.returncode == 130 and waiting(lab) == '' and 'ended: stopped by SIGTERM' in out
+    assert looked(lab)['why'] == 'stopped by SIGTERM' and out.count('waiting: ') == 1
+
+@pytest.mark.parametrize('kind', ['file', 'canvas', 'branch', 'state'])
+def test_what_is_in_the_way_at_first_is_refused(lab, kind):
+    "Whoever types the command is there to lift it, in the foreground and in the background"
+    make,lift,says = faults(lab)[kind]
+    make()
+    for more in ([], ['--background']):
+        r = ar(lab, 'ar-search', '--trials', '1', *more, ok=False)
+        assert r.returncode == 1 and says.split(':')[0] in ' '.join(r.stderr.split()) and not (lab/'runs'/TAG/'search.log').exists(), r
+    lift()
+    assert '1 trial:' in ar(lab, 'ar-search', '--trials', '1').stdout
