@@ -179,7 +179,8 @@ def _refused_cause(profile, code, names, wait):
 # %% ../nbs/01_prepare.ipynb #unreached-cause
 def _unreached_cause(chain, names):
     "Why there was no answer of a hub, by the exceptions and the `names` of their classes; or ''"
-    url = os.environ.get('HF_ENDPOINT') or 'https://huggingface.co'
+    from huggingface_hub import constants
+    url = os.environ.get('HF_ENDPOINT') or constants.ENDPOINT
     host,proxy,text = urlsplit(url).netloc or url, _proxy(url), ' '.join(map(str, chain))
     if 'CERTIFICATE_VERIFY_FAILED' in text:
         return (f"{host}'s certificate can't be verified: name the file of the one that your "
