@@ -31,7 +31,7 @@ def package_folder()->Path: # The folder that holds contract.py
     "Folder of this package. Raises `SettingsError` where a folder of its name stands in its way."
     if autoresearch.__file__: return Path(autoresearch.__file__).parent
     way = ', '.join(autoresearch.__path__)
-    raise SettingsError(f'{way} hides the package autoresearch: it has the name and no __init__.py. '
+    raise SettingsError(f'{way} hides the package autoresearch: it has no __init__.py. '
         f'Start from another folder, or take {Path(way).parent} off PYTHONPATH')
 
 def settings_path(
@@ -173,7 +173,7 @@ def _read_dict(path):
     return obj if isinstance(obj, dict) else {}
 
 def _session_said(folder):
-    "The profile that a session's state names, or else the latest of its experiments' notes; '' if neither"
+    "The profile that a session's state names, else the latest of its notes; '' if none does"
     said = [_read_dict(folder/'state.json').get('profile')]
     notes = sorted(folder.glob('*/experiment.json'), reverse=True)
     said += [_read_dict(f).get('profile') for f in notes] if not isinstance(said[0], str) else []
@@ -185,19 +185,19 @@ def session_profile(
     tag:str='', # The session's; the current one when empty
     path:str|Path|None=None # `settings.ini`; the nearest one when None
 )->Profile: # The session's; without a session what `get_profile` chooses
-    "The profile of a session. Raises `SettingsError` when another is asked for, or none can be made out."
-    path,name = Path(path) if path else settings_path(), name or os.environ.get('AUTORESEARCH_PROFILE', '')
+    "The profile of a session. Raises `SettingsError` when another is asked for, or none is known."
+    path,name = Path(path or settings_path()), name or os.environ.get('AUTORESEARCH_PROFILE', '')
     cfg = read_settings(path)
     for runs in dict.fromkeys(path.parent/cfg[s].get('runs', 'runs') for s in cfg.sections()):
         at = tag or _read_dict(runs/'current.json').get('tag', '')
         if not isinstance(at, str) or not at or not (runs/at).is_dir(): continue
         said = _session_said(runs/at)
         if not said and not name and len(cfg.sections()) > 1:
-            raise SettingsError(f'{runs/at}/state.json names no profile, nor do the experiments there; '
-                f'say which: AUTORESEARCH_PROFILE={" or ".join(cfg.sections())}')
+            raise SettingsError(f'{runs/at}/state.json names no profile, nor do the experiments '
+                f'there; say which: AUTORESEARCH_PROFILE={" or ".join(cfg.sections())}')
         if said and name and said != name:
-            raise SettingsError(f'session {at} is of profile {said}, not {name}: its values compare with '
-                f'no other. Leave {name} out, or begin a session of its own: '
+            raise SettingsError(f'session {at} is of profile {said}, not {name}: its values '
+                f'compare with no other. Leave {name} out, or begin a session of its own: '
                 f'AUTORESEARCH_PROFILE={name} ar-setup NEWTAG')
         return get_profile(said or name, path)
     return get_profile(name, path)
@@ -208,8 +208,8 @@ def machine_lacks(
 )->str: # What is missing, with both names; '' where it can run
     "Can this machine run a profile? One whose text comes from the hub needs a GPU."
     if profile.source != 'hub' or has_gpu(): return ''
-    return (f'profile {profile.name} needs a GPU and there is none here; this machine suggests tiny, '
-        'whose values compare with no other: begin a session of its own, '
+    return (f'profile {profile.name} needs a GPU and there is none here; this machine suggests '
+        'tiny, whose values compare with no other: begin a session of its own, '
         'AUTORESEARCH_PROFILE=tiny ar-setup NEWTAG')
 
 # %% ../nbs/00_contract.ipynb #hash-files
@@ -231,7 +231,7 @@ def contract_hash(
 
 # %% ../nbs/00_contract.ipynb #cpu-seconds
 def _has_children():
-    "Has this process any? Asks the system, which answers in a microsecond; True where it can't be asked"
+    "Has this process any? The system says so in a microsecond; True where it can't be asked"
     if not hasattr(os, 'waitid'): return True
     try: os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError: return False
@@ -248,12 +248,12 @@ def _living_seconds():
 
 # %% ../nbs/00_contract.ipynb #cpu-clock
 class CpuClock:
-    "CPU seconds, user and system, of this process, its threads and its descendants; never runs backward"
+    "CPU seconds of this process, its threads and its descendants; never runs backward"
     def __init__(self): self.last,self.living,self.waited,self.looked = 0., 0., 0., -math.inf
 
     def __call__(self, sure=False):
         t,now = os.times(), time.monotonic()
-        waited = t.children_user + t.children_system # one that was waited for lives no more: look again
+        waited = t.children_user + t.children_system # grows when one has gone: look again
         if sure or waited != self.waited or now - self.looked > .5:
             self.living = _living_seconds() if _has_children() else 0.
             self.waited,self.looked = waited, time.monotonic()
@@ -266,20 +266,24 @@ cpu_seconds = CpuClock()
 def usable_cpus()->int: # At least 1
     "Processors that this process may use: by its affinity and by its container's quota"
     n = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    v2,v1 = Path('/sys/fs/cgroup/cpu.max'), [Path(f'/sys/fs/cgroup/cpu/cpu.cfs_{o}_us') for o in ('quota', 'period')]
-    try: quota,period = map(int, v2.read_text().split() if v2.exists() else [o.read_text() for o in v1])
+    group = Path('/sys/fs/cgroup')
+    files = [group/'cpu.max'] # version 2 of the groups has both figures in one file
+    if not files[0].exists(): files = [group/f'cpu/cpu.cfs_{o}_us' for o in ('quota', 'period')]
+    try: quota,period = map(int, ' '.join(f.read_text() for f in files).split())
     except (OSError, ValueError): return n # no limit there
     return max(1, min(n, math.ceil(quota/period))) if quota > 0 and period > 0 else n
 
-def num_threads(cpus:int=0 # Processors to use at most; `usable_cpus` when 0
+def num_threads(
+    cpus:int=0 # Processors to use at most; `usable_cpus` when 0
 )->int: # At least 1; 1 where torch isn't loaded
     "Threads that CPU seconds are divided by"
     torch = sys.modules.get('torch')
-    return max(1, min(torch.get_num_threads(), cpus or usable_cpus())) if hasattr(torch, 'get_num_threads') else 1
+    if not hasattr(torch, 'get_num_threads'): return 1
+    return max(1, min(torch.get_num_threads(), cpus or usable_cpus()))
 
 # %% ../nbs/00_contract.ipynb #run
-RUN = SimpleNamespace(t_import=time.perf_counter(), t_batch=None, batches=0, budget=None, budgets=0, result=None,
-    nonce=os.environ.get('AUTORESEARCH_NONCE', ''), # the runner's word for this one run; the record must bear it
+RUN = SimpleNamespace(t_import=time.perf_counter(), t_batch=None, batches=0, budget=None, budgets=0,
+    result=None, nonce=os.environ.get('AUTORESEARCH_NONCE', ''), # the runner's word
     run_dir=os.environ.get('AUTORESEARCH_RUN_DIR', '')) # its folder; empty outside of a run
 
 def note_batch():
@@ -295,7 +299,8 @@ def _device():
     "The device that works beside this process: cuda, mps or ''"
     torch = sys.modules.get('torch')
     if torch is None or not hasattr(torch, 'cuda'): return ''
-    return 'cuda' if torch.cuda.is_initialized() else 'mps' if torch.backends.mps.is_available() else ''
+    if torch.cuda.is_initialized(): return 'cuda'
+    return 'mps' if torch.backends.mps.is_available() else ''
 
 def _mark(device):
     "A mark at the end of what the device was given so far; `synchronize()` waits for it"
@@ -309,31 +314,34 @@ def _mark(device):
 def _steps_facts(): return SimpleNamespace(began=0., seconds=0., cpu=0., batches=0, total=0)
 
 def _note_step(self, t):
-    "Keep what the step that ends at `t` was like; the one before it joins those it is compared with"
+    "Keep what the step that ends at `t` was like; the one before it joins the others"
     first_timed = self.num_steps-1 == self.free_steps+1
     for k in ('seconds', 'cpu'):
         before = 0. if first_timed else getattr(self.most, k)
         setattr(self.most, k, max(before, getattr(self.last, k)))
     self.most.batches = max(self.most.batches, self.last.batches)
-    self.last = SimpleNamespace(began=self.seconds, seconds=self.counted(t)-self.counted(self.t_last),
-        cpu=t[1]-self.t_last[1], batches=RUN.batches-self.last.total, total=RUN.batches)
+    took = self.counted(t)-self.counted(self.t_last)
+    self.last = SimpleNamespace(began=self.seconds, seconds=took, cpu=t[1]-self.t_last[1],
+        batches=RUN.batches-self.last.total, total=RUN.batches)
 
 # %% ../nbs/00_contract.ipynb #budget
 class Budget:
     "Training time as progress from 0 to 1: seconds of `profile`, or a number of steps"
     def __init__(self,
-        profile:Profile|None=None, # Gives `time_budget`, `free_steps`, `free_seconds`, `clock`; the chosen profile when None
+        profile:Profile|None=None, # Gives budget and clock; the chosen profile when None
         steps:int=0, # Count this many steps instead of seconds, when above 0
         now=time.perf_counter, # Clock in seconds; for tests
         cpu=cpu_seconds # Clock in CPU seconds; for tests
     ):
         p = profile or get_profile()
-        self.kind,self.counts,self.device = 'steps' if steps else 'seconds', getattr(p, 'clock', 'wall'), ''
-        self.total,self.free_steps,self.free_seconds = steps or p.time_budget, p.free_steps, p.free_seconds
+        self.kind,self.total = ('steps', steps) if steps else ('seconds', p.time_budget)
+        self.counts,self.device = getattr(p, 'clock', 'wall'), ''
+        self.free_steps,self.free_seconds = p.free_steps, p.free_seconds
         self.now,self.cpu,self.cpus = now, cpu, usable_cpus()
         self.num_steps,self.asked,self.free_batches,self.marks = 0, 0, 0, deque()
         self.last,self.most,self.tail = _steps_facts(), _steps_facts(), (0., 0)
-        self.start(self.read() if RUN.t_batch is None or now is not time.perf_counter else RUN.t_batch)
+        real = RUN.t_batch is not None and now is time.perf_counter
+        self.start(RUN.t_batch if real else self.read())
         RUN.budget,RUN.budgets = self, RUN.budgets+1
 
     def read(self, **kw): return self.now(), self.cpu(**kw)
@@ -349,7 +357,7 @@ def _counted(self, t):
     return t[0]-self.t0[0] if self.counts == 'wall' else (t[1]-self.t0[1])/self.threads
 
 def _charged(self, t):
-    "Seconds charged at `t`: all but the free steps, and of those what they took beyond `free_seconds`"
+    "Seconds charged at `t`: all but the free steps, of which what is beyond `free_seconds`"
     free = self.counted(t if self.t_free is None else self.t_free)
     return max(0., self.counted(t) - min(free, self.free_seconds))
 
@@ -406,7 +414,7 @@ def _close(self):
     "Wait for the device and stop the clock; `evaluate_bpb` calls it first"
     self.look()
     came,torch = self.read(), sys.modules.get('torch')
-    while self.marks: self.marks.popleft().synchronize() # the step in flight is still the last step's time
+    while self.marks: self.marks.popleft().synchronize() # still the last step's
     ready = self.read()
     if self.device: (torch.cuda if self.device == 'cuda' else torch.mps).synchronize()
     end = self.read(sure=True) if self.cpu is cpu_seconds else self.read()
@@ -497,8 +505,10 @@ class Progress:
         self.t = time.perf_counter()
         self.curve.append([figures.get(k) for k in ('step', 'seconds', 'loss')])
         print(' | '.join(f'{k} {_short(v)}' for k,v in figures.items()), flush=True)
-        shown = dict(figures, time=time.time(), columns=['step', 'seconds', 'loss'], curve=self.curve)
-        if self.run_dir: write_json(Path(self.run_dir)/'progress.json', shown, durable=False)
+        if not self.run_dir: return
+        columns = ['step', 'seconds', 'loss']
+        shown = dict(figures, time=time.time(), columns=columns, curve=self.curve)
+        write_json(Path(self.run_dir)/'progress.json', shown, durable=False)
 
 # %% ../nbs/00_contract.ipynb #formats
 FORMATS = dict(training_seconds='.1f', total_seconds='.1f', peak_vram_mb='.1f', mfu_percent='.2f', total_tokens_M='.1f',
@@ -522,14 +532,17 @@ def clock_facts(
     if b is None: return dict(kind='none', never_asked=True, training_seconds=0., num_steps=0)
     end,shift = b.t_end or b.t_last, time.monotonic()-time.perf_counter()
     overran = max(0., b.seconds-b.total) if b.kind == 'seconds' else 0.
-    return dict(kind=b.kind, counts=b.counts, device=b.device, budget=b.total, training_seconds=b.seconds, overran=overran,
-        wall_seconds=end[0]-b.t0[0], cpu_seconds=end[1]-b.t0[1], threads=b.threads,
-        threads_began=b.threads_began, threads_end=b.threads_end, num_steps=b.num_steps,
+    return dict(kind=b.kind, counts=b.counts, device=b.device, budget=b.total,
+        training_seconds=b.seconds, overran=overran, wall_seconds=end[0]-b.t0[0],
+        cpu_seconds=end[1]-b.t0[1], threads=b.threads, threads_began=b.threads_began,
+        threads_end=b.threads_end, num_steps=b.num_steps,
         free_steps=min(b.num_steps, b.free_steps), free_seconds=b.counted(b.t_free or b.t_last),
         batches=RUN.batches, free_batches=b.free_batches,
-        last_began=b.last.began, last_seconds=b.last.seconds, last_cpu=b.last.cpu, last_batches=b.last.batches,
-        longest_seconds=b.most.seconds, longest_cpu=b.most.cpu, most_batches=b.most.batches,
-        tail_seconds=b.tail[0], tail_batches=b.tail[1], began=b.t0[0]+shift, ended=end[0]+shift,
+        last_began=b.last.began, last_seconds=b.last.seconds, last_cpu=b.last.cpu,
+        last_batches=b.last.batches, longest_seconds=b.most.seconds,
+        longest_cpu=b.most.cpu, most_batches=b.most.batches,
+        tail_seconds=b.tail[0], tail_batches=b.tail[1],
+        began=b.t0[0]+shift, ended=end[0]+shift,
         budgets=RUN.budgets, never_asked=b.asked == 0 or b.num_steps == 0)
 
 # %% ../nbs/00_contract.ipynb #host-facts
@@ -545,7 +558,8 @@ def peak_memory_mb()->float: # MiB
     "The most memory this run held: of the GPU, or resident in this process where there is none"
     torch,device = sys.modules.get('torch'), _device()
     if device == 'cuda': return torch.cuda.max_memory_allocated()/2**20
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
+    unit = 1 if sys.platform == 'darwin' else 1024 # bytes there, kilobytes elsewhere
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return max(own, torch.mps.driver_allocated_memory() if device == 'mps' else 0)/2**20
 
 # %% ../nbs/00_contract.ipynb #report
@@ -566,8 +580,9 @@ def report(
     vals = {**own, **figures, **own}
     block = {profile.metric: RUN.result['value'], **{k: vals.pop(k) for k in FORMATS if k in vals}, **vals}
     details = {k: v for k,v in RUN.result['details'].items() if k != 'data'}
-    record = dict(block=block, direction=profile.direction, profile=profile.name, seed=seed, clock=clock,
-        evaluation={**RUN.result, 'details': details}, data=RUN.result['details'].get('data'),
+    record = dict(block=block, direction=profile.direction, profile=profile.name, seed=seed,
+        clock=clock, evaluation={**RUN.result, 'details': details},
+        data=RUN.result['details'].get('data'),
         settings=settings_of(profile), contract=contract_hash(profile), host=host_facts(),
         time=time.time(), info=info or {})
     text = final_block(block) # may refuse a figure; then nothing is written
@@ -576,7 +591,8 @@ def report(
     return record
 
 # %% ../nbs/00_contract.ipynb #help
-LOOP = 'help prepare setup status cells run wait stop drop log search frontier report dashboard docs'.split()
+LOOP = ('help prepare setup status cells run wait stop drop log search frontier report dashboard '
+    'docs').split()
 
 def _place(e):
     "Where a command stands in the list"
@@ -595,4 +611,4 @@ def ar_help():
         lines.append(f'{e.name:<12}  {said}')
     lines.append('\nEach takes -h. The orders for an agent stand in program.md, the tour in nbs/.')
     try: print('\n'.join(lines), flush=True)
-    except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), 1) # the reader has seen enough
+    except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), 1) # enough was seen
