@@ -26,7 +26,7 @@ from fastcore.xtras import Config
 class SettingsError(ValueError):
     "A fault in `settings.ini`: names file, section, key and the accepted values"
 
-# %% ../nbs/00_contract.ipynb #find-settings
+# %% ../nbs/00_contract.ipynb #package-folder
 def package_folder()->Path: # The folder that holds contract.py
     "Folder of this package. Raises `SettingsError` where a folder of its name stands in its way."
     if autoresearch.__file__: return Path(autoresearch.__file__).parent
@@ -34,6 +34,7 @@ def package_folder()->Path: # The folder that holds contract.py
     raise SettingsError(f'{way} hides the package autoresearch: it has no __init__.py. '
         f'Start from another folder, or take {Path(way).parent} off PYTHONPATH')
 
+# %% ../nbs/00_contract.ipynb #find-settings
 def settings_path(
     start:str|Path|None=None # Folder to look upward from; the working folder, then the package's, when None
 )->Path: # The nearest `settings.ini`
@@ -165,13 +166,14 @@ def settings_of(
     listed = {k: list(v) if isinstance(v, tuple) else v for k,v in vars(profile).items()}
     return {k: v for k,v in listed.items() if k not in ('name', 'root')}
 
-# %% ../nbs/00_contract.ipynb #session-profile
+# %% ../nbs/00_contract.ipynb #read-dict
 def _read_dict(path):
     "A JSON object from `path`; {} where there is none that can be read"
     try: obj = json.loads(Path(path).read_text(encoding='utf8'))
     except (OSError, ValueError, RecursionError): return {}
     return obj if isinstance(obj, dict) else {}
 
+# %% ../nbs/00_contract.ipynb #session-said
 def _session_said(folder):
     "The profile that a session's state names, else the latest of its notes; '' if none does"
     said = [_read_dict(folder/'state.json').get('profile')]
@@ -179,7 +181,7 @@ def _session_said(folder):
     said += [_read_dict(f).get('profile') for f in notes] if not isinstance(said[0], str) else []
     return next((s for s in said if isinstance(s, str) and s), '')
 
-# %% ../nbs/00_contract.ipynb #session-profile-def
+# %% ../nbs/00_contract.ipynb #session-profile
 def session_profile(
     name:str='', # The profile that somebody asks for; when empty `AUTORESEARCH_PROFILE`
     tag:str='', # The session's; the current one when empty
@@ -237,6 +239,7 @@ def _has_children():
     except ChildProcessError: return False
     return True
 
+# %% ../nbs/00_contract.ipynb #living-seconds
 def _living_seconds():
     "CPU seconds of the living descendants and of what those waited for"
     import psutil
@@ -273,6 +276,7 @@ def usable_cpus()->int: # At least 1
     except (OSError, ValueError): return n # no limit there
     return max(1, min(n, math.ceil(quota/period))) if quota > 0 and period > 0 else n
 
+# %% ../nbs/00_contract.ipynb #num-threads
 def num_threads(
     cpus:int=0 # Processors to use at most; `usable_cpus` when 0
 )->int: # At least 1; 1 where torch isn't loaded
@@ -286,6 +290,7 @@ RUN = SimpleNamespace(t_import=time.perf_counter(), t_batch=None, batches=0, bud
     result=None, nonce=os.environ.get('AUTORESEARCH_NONCE', ''), # the runner's word
     run_dir=os.environ.get('AUTORESEARCH_RUN_DIR', '')) # its folder; empty outside of a run
 
+# %% ../nbs/00_contract.ipynb #note-batch
 def note_batch():
     "The loader says that a training batch was handed out: training time starts with the first one"
     RUN.batches += 1
@@ -302,6 +307,7 @@ def _device():
     if torch.cuda.is_initialized(): return 'cuda'
     return 'mps' if torch.backends.mps.is_available() else ''
 
+# %% ../nbs/00_contract.ipynb #mark
 def _mark(device):
     "A mark at the end of what the device was given so far; `synchronize()` waits for it"
     torch = sys.modules['torch']
@@ -351,11 +357,12 @@ class Budget:
         self.t_free,self.t_end = None if self.free_steps else t, None
         self.threads = self.threads_began = self.threads_end = num_threads(self.cpus)
 
-# %% ../nbs/00_contract.ipynb #budget-charge
+# %% ../nbs/00_contract.ipynb #budget-counted
 def _counted(self, t):
     "What the clock counts from its start to `t`: seconds on the wall, or CPU seconds over threads"
     return t[0]-self.t0[0] if self.counts == 'wall' else (t[1]-self.t0[1])/self.threads
 
+# %% ../nbs/00_contract.ipynb #budget-charge
 def _charged(self, t):
     "Seconds charged at `t`: all but the free steps, of which what is beyond `free_seconds`"
     free = self.counted(t if self.t_free is None else self.t_free)
@@ -365,7 +372,7 @@ Budget.counted = _counted
 Budget.seconds = property(lambda self: _charged(self, self.t_last if self.t_end is None else self.t_end),
     doc='Seconds of training charged so far, as the profile counts them')
 
-# %% ../nbs/00_contract.ipynb #budget-step
+# %% ../nbs/00_contract.ipynb #budget-look
 def _look(self):
     "Count the wall once a device works; divide by the fewest threads seen"
     self.device = self.device or _device()
@@ -373,6 +380,7 @@ def _look(self):
     self.threads_end = num_threads(self.cpus)
     self.threads = min(self.threads, self.threads_end)
 
+# %% ../nbs/00_contract.ipynb #budget-step
 def _step(self:Budget):
     "Tell the clock that one optimizer step was issued; waits until at most one step is in flight"
     self.look()
@@ -393,6 +401,7 @@ def _progress(self):
     self.asked += 1
     return min(1., (self.num_steps if self.kind == 'steps' else self.seconds) / self.total)
 
+# %% ../nbs/00_contract.ipynb #done
 def _done(self):
     "Is the budget spent? Counts the step in flight at the mean of those before it."
     self.asked += 1
@@ -401,6 +410,7 @@ def _done(self):
     ahead = self.seconds/timed*len(self.marks) if timed > 0 and self.t_free is not None else 0
     return self.seconds + ahead >= self.total
 
+# %% ../nbs/00_contract.ipynb #seconds-left
 def _seconds_left(self):
     "Seconds on the wall that training will go on, at the pace so far; 0 for a budget of steps"
     left,spent = max(0., self.total-self.seconds), self.counted(self.t_last)
@@ -430,6 +440,7 @@ def begin_evaluation():
     "The evaluator says that training is over: stops the clock"
     if RUN.budget is not None: RUN.budget.close()
 
+# %% ../nbs/00_contract.ipynb #end-evaluation
 def end_evaluation(
     metric:str, # Name of the value
     value:float, # The value
@@ -590,7 +601,7 @@ def report(
     print(text, flush=True)
     return record
 
-# %% ../nbs/00_contract.ipynb #help
+# %% ../nbs/00_contract.ipynb #help-order
 LOOP = ('help prepare setup status cells run wait stop drop log search frontier report dashboard '
     'docs').split()
 
@@ -599,6 +610,7 @@ def _place(e):
     name = e.name.removeprefix('ar-')
     return LOOP.index(name) if name in LOOP else len(LOOP), e.name
 
+# %% ../nbs/00_contract.ipynb #help
 @call_parse
 def ar_help():
     "List the commands of autoresearch"

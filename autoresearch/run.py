@@ -32,11 +32,12 @@ OUTCOMES = dict(ok='finished, with a record', error='a cell raised an exception'
     untrusted='has a record that the contract does not vouch for',
     infrastructure='could not be tried: no experiment')
 
-# %% ../nbs/04_run.ipynb #result
+# %% ../nbs/04_run.ipynb #is-number
 def is_number(v):
     "Neither NaN, nor a truth value, nor what `float` can't hold"
     return isinstance(v, (int, float)) and not isinstance(v, bool) and -1e300 < v < 1e300
 
+# %% ../nbs/04_run.ipynb #result
 @dataclass
 class Result:
     "What came of one run of a notebook"
@@ -93,6 +94,7 @@ _execute(*sys.argv[1:])
 # %% ../nbs/04_run.ipynb #execute-kernel
 def _skip_grammar(): sys.modules.setdefault('rfc3987_syntax', None) # None: an import fails
 
+# %% ../nbs/04_run.ipynb #start-kernel
 def _start_kernel(cwd):
     "A kernel of this Python in the folder `cwd`, and its process"
     from jupyter_client import AsyncKernelManager
@@ -109,11 +111,13 @@ def _lines(path):
     try: return Path(path).read_text().splitlines()
     except OSError: return []
 
+# %% ../nbs/04_run.ipynb #group
 def _group(name):
     "Lines of a file of the control group this process is in; none where there is none"
     where = [l[3:].strip() for l in _lines('/proc/self/cgroup') if l.startswith('0::')]
     return _lines(f'/sys/fs/cgroup{where[0]}/{name}') if where else []
 
+# %% ../nbs/04_run.ipynb #oom-kills
 def oom_kills()->int: # 0 where the system does not count
     "How often the system has killed for want of memory: on the machine, and in this group"
     told = [l.split() for l in _lines('/proc/vmstat') + _group('memory.events')]
@@ -127,6 +131,7 @@ def _could_not(run_dir, e):
     except OSError: pass # the exit code says enough
     os._exit(INFRASTRUCTURE)
 
+# %% ../nbs/04_run.ipynb #ours
 def _ours(e):
     "Is an exception while a notebook is executed the machine's fault rather than the notebook's?"
     never_up = "before replying to kernel_info|Kernel didn't respond"
@@ -195,9 +200,10 @@ def read_json(
     except (OSError, ValueError, RecursionError, MemoryError): return {}
     return obj if isinstance(obj, dict) else {}
 
-# %% ../nbs/04_run.ipynb #read-notes
+# %% ../nbs/04_run.ipynb #is-commit
 def _is_commit(v): return isinstance(v, str) and bool(re.fullmatch('[0-9a-f]{7,64}', v))
 
+# %% ../nbs/04_run.ipynb #read-notes
 def read_notes(
     path:str|Path # An experiment.json
 )->dict: # The notes without what is null, {} where they are absent or damaged
@@ -247,11 +253,13 @@ def _busy(cpus):
     if len(every) > max(cpus): every = [every[i] for i in cpus]
     return sum(v for t in every for k,v in t._asdict().items() if k not in idle)
 
+# %% ../nbs/04_run.ipynb #pressure
 def _pressure():
     "Seconds in which something waited for a core; None where the system does not tell"
     some = next((l for l in _lines('/proc/pressure/cpu') if l.startswith('some ')), '')
     return int(some.rpartition('total=')[2])/1e6 if some else None
 
+# %% ../nbs/04_run.ipynb #memory
 def _memory():
     "Share of memory in use, of the machine or of the group this process is in, whichever is more"
     import psutil
@@ -283,7 +291,7 @@ class Watch:
         seen = _busy(self.cpus), self._run_seconds(), _pressure(), _memory()
         self.samples.append((time.monotonic(), *seen))
 
-# %% ../nbs/04_run.ipynb #load
+# %% ../nbs/04_run.ipynb #span
 def _span(self, clock):
     "The samples nearest to the beginning and end of training, and those between them"
     began,ended = (clock.get(k) for k in ('began', 'ended'))
@@ -295,6 +303,7 @@ def _span(self, clock):
     if last[0] <= first[0]: first,last = self.samples[0],self.samples[-1]
     return first, last, [s for s in self.samples if began <= s[0] <= ended]
 
+# %% ../nbs/04_run.ipynb #load
 def _load(self, clock):
     "The load over a run's training, as its clock gives that; over the whole run where it does not"
     if len(self.samples) < 2: return {}
@@ -329,13 +338,16 @@ def _told(v):
     except (ValueError, RecursionError): text = type(v).__name__ # too many digits
     return text if len(text) <= 60 else f'{text[:57]}...'
 
+# %% ../nbs/04_run.ipynb #plain
 def plain(text): return re.sub(r'\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]', '', text)
 
+# %% ../nbs/04_run.ipynb #shallow
 def shallow(o, depth=40):
     "Is a JSON object nested at most so deep? Deeper ones are read and then can't be written"
     inside = o.values() if isinstance(o, dict) else o if isinstance(o, list) else ()
     return depth > 0 and all(shallow(v, depth-1) for v in inside)
 
+# %% ../nbs/04_run.ipynb #bad-figure
 def bad_figure(block, metric):
     "The first figure of a block that is no number, by name; '' if all are"
     first = next(iter(block))
@@ -397,6 +409,7 @@ CLOCK = ('budget wall_seconds cpu_seconds threads free_seconds batches free_batc
     'last_began last_seconds last_cpu last_batches longest_seconds longest_cpu most_batches tail_seconds '
     'tail_batches').split()
 
+# %% ../nbs/04_run.ipynb #bad-clock
 def bad_clock(clock, profile):
     "What is wrong with a record's clock before its times are looked at; '' if nothing"
     if clock.get('kind') != 'seconds': return f"the budget was one of {_told(clock.get('kind'))}"
@@ -409,6 +422,7 @@ def bad_clock(clock, profile):
     want,counts = 'wall' if clock.get('device') else profile.clock, clock.get('counts')
     return '' if counts == want else f'the clock counted {_told(counts)}, not {want}'
 
+# %% ../nbs/04_run.ipynb #charged
 def charged(clock, profile):
     "Seconds of training, reckoned from a clock's own times"
     spent = clock['cpu_seconds']/clock['threads']
@@ -446,17 +460,19 @@ def hidden_work(clock, load):
     return (f'processes of the run used {seen:.1f} CPU seconds during training, of which its clock '
         f'counted {counted:.1f}')
 
-# %% ../nbs/04_run.ipynb #failure
+# %% ../nbs/04_run.ipynb #objects
 def _objects(o, k):
     "The objects of the list under `k`, if there is one"
     v = o.get(k)
     return [i for i in v if isinstance(i, dict)] if isinstance(v, list) else []
 
+# %% ../nbs/04_run.ipynb #text
 def _text(v):
     "The text of a field that a notebook keeps whole or in lines"
     if isinstance(v, list): return ''.join(map(_text, v))
     return v if isinstance(v, str) else ''
 
+# %% ../nbs/04_run.ipynb #failure
 def failure(
     run_dir:str|Path # The run's folder
 )->dict: # cell, line, ename, evalue, frames (of the canvas) and a one-line text; {} if no cell raised
@@ -495,6 +511,7 @@ NO_MEMORY = (r'\b(CUDA|HIP|MPS backend)( error:)? out of memory|CUDA_ERROR_OUT_O
     '|CUBLAS_STATUS_ALLOC_FAILED'
     r"|DefaultCPUAllocator: (can't allocate|not enough) memory|Errno 12\] Cannot allocate memory")
 
+# %% ../nbs/04_run.ipynb #read-log
 def read_log(
     run_dir:str|Path # The run's folder
 )->str: # Its first 64 KiB and its last MiB; '' if it can't be read
@@ -507,6 +524,7 @@ def read_log(
     except OSError: return ''
     return (head + (b'\n' if size > 2**16+2**20 else b'') + rest).decode('utf8', errors='replace')
 
+# %% ../nbs/04_run.ipynb #last-line
 def _last_line(log):
     "The last line of a log that is not empty, or the end of it where it is too long to read"
     line = plain((log.rstrip().rpartition('\n')[2] or '').rpartition('\r')[2]).strip()
@@ -520,6 +538,7 @@ def exit_name(code:int|None # Exit code; minus a signal's number for a signal
     try: return signal.Signals(-code).name if code < 0 else code
     except ValueError: return f'signal {-code}' if code > -10**6 else ''
 
+# %% ../nbs/04_run.ipynb #by-exception
 def _by_exception(err, run_dir, log):
     "Status of a run in which a cell raised"
     if 'MemoryError' in err['ename'] or re.search(NO_MEMORY, err['evalue']): return 'oom'
@@ -527,11 +546,13 @@ def _by_exception(err, run_dir, log):
     loss = read_json(f'{run_dir}/progress.json').get('loss')
     return 'nan' if failed or isinstance(loss, float) and not math.isfinite(loss) else 'error'
 
+# %% ../nbs/04_run.ipynb #meaning
 def _meaning(name):
     "A signal's name in words"
     if name not in signal.Signals.__members__: return ''
     return f' ({signal.strsignal(signal.Signals[name])})'
 
+# %% ../nbs/04_run.ipynb #by-exit
 def _by_exit(name, ended, load):
     "Status and reason of a run whose kernel ended by `name`, an exit code or a signal"
     if not isinstance(name, str):
@@ -612,6 +633,7 @@ def _command(notebook, run_dir, profile, seed, code, nonce):
         'AUTORESEARCH_PROFILE': profile.name, 'AUTORESEARCH_NONCE': nonce,
         'AUTORESEARCH_RUN_DIR': folder})
 
+# %% ../nbs/04_run.ipynb #die-with-parent
 def _die_with_parent(parent):
     "On Linux: if the runner is killed, so is this process, and its kernel notices within a second"
     if sys.platform != 'linux': return
@@ -681,11 +703,12 @@ def verdict(
     gain = round(best-result.value if direction == 'lower' else result.value-best, 6) # in the ledger's own digits
     return ('keep', f'better than {best:.6f} by {gain:.6f}') if gain > 0 else ('discard', f'not better than {best:.6f}, by {-gain:.6f}')
 
-# %% ../nbs/04_run.ipynb #rate-of
+# %% ../nbs/04_run.ipynb #number
 def _number(o, *keys):
     "The first of an object's `keys` that holds a number above 0, else 0.0"
     return next((float(o[k]) for k in keys if is_number(o.get(k)) and o[k] > 0), 0.)
 
+# %% ../nbs/04_run.ipynb #rate-of
 def rate_of(
     o:dict # A record, an experiment's notes, or a final block
 )->float: # Tokens per second of training, steps where there are no tokens; 0.0 if unknown
@@ -698,15 +721,21 @@ def rate_of(
     timed = 1 - _number(clock, 'free_steps')/steps # a block alone does not say which were free
     return (_number(block, 'total_tokens_M')*1e6 or steps)*timed/seconds
 
-# %% ../nbs/04_run.ipynb #compared
+# %% ../nbs/04_run.ipynb #block-of
 def _block(o): return b if isinstance(b := o.get('block'), dict) else o
+
+# %% ../nbs/04_run.ipynb #unit
 def _unit(o): return 'tokens/s' if 'total_tokens_M' in _block(o) else 'steps/s'
+
+# %% ../nbs/04_run.ipynb #steps
 def _steps(o): return int(_number(o, 'steps') or _number(_block(o), 'num_steps'))
 
+# %% ../nbs/04_run.ipynb #compared-pace
 def _pace(v):
     "A rate in three digits"
     return next(f'{v/n:.3g}{s}' for n,s in ((1e6, ' M'), (1e3, ' k'), (1, '')) if v >= n or n == 1)
 
+# %% ../nbs/04_run.ipynb #compared
 def compared(
     notes:dict, # Of a run: its notes, record or final block
     best:dict|None=None # The same of the best so far
@@ -722,7 +751,7 @@ def compared(
     far = [f'{100*abs(d):.0f} % {w[d < 0]}' for d,w in words if abs(d) > .05]
     return line + (f': {" and ".join(far)} than the best, so not by the idea alone' if far else '')
 
-# %% ../nbs/04_run.ipynb #disturbance
+# %% ../nbs/04_run.ipynb #lacked-cores
 def lacked_cores(
     load:dict # What the runner saw, as notes keep it
 )->bool: # False where nothing is known
@@ -732,6 +761,7 @@ def lacked_cores(
     lacking = others + min(wanted, cores) - cores
     return lacking > .4 or lacking > 0 and others > .4 and is_number(waited) and waited > .3
 
+# %% ../nbs/04_run.ipynb #disturbance
 def disturbance(
     notes:dict, # Of the run in question: code, rate, steps, load, counts
     earlier:list, # Notes of the session's experiments before it
