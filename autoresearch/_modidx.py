@@ -737,6 +737,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'autoresearch.run.Result.value': ('run.html#result.value', 'autoresearch/run.py'),
                                   'autoresearch.run.Watch': ('run.html#watch', 'autoresearch/run.py'),
                                   'autoresearch.run.Watch.__init__': ('run.html#watch.__init__', 'autoresearch/run.py'),
+                                  'autoresearch.run.Watch._find': ('run.html#watch._find', 'autoresearch/run.py'),
                                   'autoresearch.run.Watch._run_seconds': ('run.html#watch._run_seconds', 'autoresearch/run.py'),
                                   'autoresearch.run.Watch.sample': ('run.html#watch.sample', 'autoresearch/run.py'),
                                   'autoresearch.run._block': ('run.html#_block', 'autoresearch/run.py'),

@@ -15,7 +15,7 @@ import asyncio, ctypes, errno, importlib.util, json, math, os, re, secrets, sign
 import sys, time
 from collections import defaultdict, deque
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
@@ -157,7 +157,8 @@ def _execute(notebook, run_dir, parameters, cwd):
         if _ours(e): _could_not(run_dir, e)
         raise
     finally:
-        write_json(f'{run_dir}/exit.json', dict(kernel=process.poll(), oom_kills=oom_kills()-kills))
+        ended = dict(kernel=process.poll(), oom_kills=oom_kills()-kills)
+        with suppress(OSError): write_json(f'{run_dir}/exit.json', ended)
         # all that counts is written by then, and CUDA takes seconds to say goodbye
         asyncio.run(kernel.shutdown_kernel(now=True))
 
@@ -276,17 +277,26 @@ class Watch:
         self.cpus = sorted(os.sched_getaffinity(0) if hasattr(os, 'sched_getaffinity') else every)
 
     def _run_seconds(self):
-        "CPU seconds of the run's processes, of what they waited for, and of those that are gone"
+        "CPU seconds of the run's processes, those that are gone included"
         import psutil
-        for p,before in self.processes.items():
-            try: self.processes[p] = max(before, sum(p.cpu_times()[:4]))
+        alive = {p.pid for p in self.processes if p.is_running()}
+        for p,(before,parent) in self.processes.items():
+            try: now = max(before, sum(p.cpu_times()[:4])) # with what it waited for
+            except psutil.Error: now = 0. if parent in alive else before # then its parent has it
+            self.processes[p] = now, parent
+        return sum(now for now,_ in self.processes.values())
+
+    def _find(self):
+        "Look for processes of the run that are not known yet"
+        import psutil
+        for p in processes_of(self.nonce):
+            try: self.processes.setdefault(p, (0., p.ppid()))
             except psutil.Error: pass
-        return sum(self.processes.values())
 
     def sample(self):
         now = time.monotonic()
         if now >= self.again: # a walk through all processes: rarely where there are many
-            for p in processes_of(self.nonce): self.processes.setdefault(p, 0.)
+            self._find()
             self.again = time.monotonic() + max(.5, 30*(time.monotonic()-now))
         seen = _busy(self.cpus), self._run_seconds(), _pressure(), _memory()
         self.samples.append((time.monotonic(), *seen))
@@ -448,7 +458,8 @@ def overtime(clock, profile):
         return f'{over}, {t.tail_seconds:.1f} s of it after its last step'
     if t.tail_batches > max(1, t.most_batches):
         return f'{over}: {t.tail_batches} batches were drawn after its last step'
-    if t.last_cpu > max(grain*t.threads, 2*t.longest_cpu):
+    threads = 1 if clock.get('device') else t.threads
+    if t.last_cpu > max(grain*threads, 2*t.longest_cpu):
         return f'{last} took {t.last_cpu:.1f} CPU seconds, another at most {t.longest_cpu:.1f}'
     return ''
 

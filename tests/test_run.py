@@ -64,6 +64,18 @@ def test_baseline(clone):
     r = ar(clone, 'ar-frontier')
     assert r.returncode == 0 and (clone/'progress.png').read_bytes()[:4] == b'\x89PNG' and r.stdout.strip().endswith('progress.png')
 
+def test_steps_of_a_tenth_of_the_budget_stand(tmp_path):
+    "TOTAL_BATCH_SIZE = 2**15: sixteen passes a step, longer than any fixed margin"
+    p = settings(tmp_path, time_budget=4, free_seconds=1)
+    text = (ROOT/'nbs/02_train.ipynb').read_text()
+    assert 'TOTAL_BATCH_SIZE = 2**11' in text
+    (tmp_path/'nb.ipynb').write_text(text.replace('TOTAL_BATCH_SIZE = 2**11', 'TOTAL_BATCH_SIZE = 2**15'))
+    res = run_experiment(tmp_path/'nb.ipynb', tmp_path/'run', p, bar=False)
+    assert res.ok, res
+    clock = res.record['clock']
+    assert clock['last_batches'] == 16 and clock['most_batches'] == 17 and clock['last_began'] < 4 <= clock['training_seconds']
+    assert clock['overran'] == pytest.approx(clock['training_seconds']-4) and clock['overran'] < 1.5*clock['longest_seconds'] + 1
+
 def test_papermill_alone_honours_parameters(clone, tmp_path):
     cmd = [BIN/'papermill', '-p', 'SEED', '7', '-p', 'RUN_DIR', str(tmp_path/'r'), 'nbs/02_train.ipynb', str(tmp_path/'out.ipynb'), '--no-progress-bar']
     subprocess.run(cmd, cwd=clone, env={**os.environ, 'PYTHONPATH': str(clone)}, check=True, capture_output=True)
@@ -154,6 +166,13 @@ def test_who_runs_beside_a_run_is_seen(tmp_path):
     try: res = run_cells(tmp_path, reporting(during='import time\nwhile not b.done: b.progress; time.sleep(.01); b.step()'), time_budget=2, clock='wall')
     finally: [(p.kill(), p.wait()) for p in busy]
     assert res.ok and res.load['others'] > .5*min(2, res.load['cores']) and res.load['wanted'] == 1 and 0 < res.load['memory'] < 1, res
+
+def test_children_that_end_are_not_counted_twice(tmp_path):
+    "A canvas whose children work and are waited for: the runner sees what its clock counts"
+    work = 'import subprocess, sys\nfor _ in range(4): b.progress; subprocess.run([sys.executable, "-c", "import time\\nwhile time.process_time() < .8: pass"]); b.step()'
+    res = run_cells(tmp_path, reporting(during=work), time_budget=20)
+    clock = res.record['clock']
+    assert res.ok and clock["cpu_seconds"] > 3 and res.load['cpu_seconds'] < 1.1*clock['cpu_seconds'] + 1, res
 
 def test_work_in_hiding_is_seen(tmp_path):
     "A process that is nobody's child trains on; the clock of CPU seconds does not see it, the runner does"
@@ -339,11 +358,11 @@ def looked_at(folder, p, code, kw):
     return status
 
 def test_judging_is_total(tmp_path):
-    "A thousand folders, each with one thing wrong: every one ends in a status with a reason"
+    "Four hundred folders, each with one thing wrong: every one ends in a status with a reason"
     rng,p = random.Random(13), settings(tmp_path)
     files,failed = sound_run(tmp_path, p)
     folder,seen,log = tmp_path/'run', {}, 'Input notebook\nstep 1\n'
-    for i in range(1000):
+    for i in range(400):
         for name,o in files.items(): put(folder, name, o)
         put(folder, 'run.log', log)
         if i:
@@ -361,7 +380,7 @@ def test_judging_is_total(tmp_path):
         seen[status] = seen.get(status, 0)+1
         for name in [*files, 'run.log']:
             if (folder/name).is_dir(): (folder/name).rmdir()
-    assert {'ok', 'untrusted', 'error', 'no-metric'} <= set(seen) and seen['untrusted'] > 50, seen
+    assert {'ok', 'untrusted', 'error'} <= set(seen) and seen['untrusted'] > 20, seen
 
 @pytest.mark.parametrize('key, bad', [('peak_vram_mb', math.nan), ('num_steps', 'many'), ('total_tokens_M', []), ('mfu', math.inf), ('depth', 10**400), ('num_steps', 9.5)])
 def test_a_figure_that_is_no_number_is_named(tmp_path, key, bad):
@@ -399,3 +418,14 @@ def test_a_notebook_of_100_mb_is_judged(tmp_path):
     failed['cells'][0]['outputs'].insert(0, dict(output_type='stream', name='stdout', text='x'*(100*2**20)))
     put(tmp_path/'run', 'run.ipynb', failed)
     assert classify(tmp_path/'run', p, True, 1)[:2] == ('error', 'E: why (cell loop, line 1)')
+
+def test_rates_and_what_is_said_of_them():
+    block = dict(val_bpb=1.7, training_seconds=20., num_steps=210, total_tokens_M=.42)
+    record = dict(block=block, clock=dict(free_steps=10))
+    assert r.rate_of(block) == pytest.approx(21_000) and r.rate_of(record) == pytest.approx(20_000) and r.rate_of(dict(rate=5., block=block)) == 5
+    assert r.rate_of(dict(rmse=.1, training_seconds=2., num_steps=300)) == 150
+    assert r.rate_of({}) == r.rate_of(dict(block=7)) == r.rate_of(dict(training_seconds=0, num_steps=3)) == 0
+    told = dict(steps=942, rate=1.61e6, block=dict(total_tokens_M=1.))
+    assert r.compared(told, dict(told, steps=953, rate=1.63e6)) == 'steps 942 (best 953), 1.61 M tokens/s (best 1.63 M, -1.2 %)'
+    assert r.compared(told, dict(told, steps=1000)).endswith(': 6 % fewer steps than the best, so not by the idea alone')
+    assert r.compared(told) == 'steps 942, 1.61 M tokens/s' and r.compared({}, told) == ''
