@@ -35,7 +35,8 @@ def clone(tmp_path_factory):
     settings(root, time_budget=2)
     run('git', 'add', '-A')
     run('git', '-c', 'user.name=t', '-c', 'user.email=t@example.org', 'commit', '-qm', 'as it is, 2 s')
-    assert ar(root, 'ar-setup', 'may1').returncode == 0
+    done = ar(root, 'ar-setup', 'may1')
+    assert done.returncode == 0, done.stderr
     return root
 
 def ar(root, command, *args):
@@ -66,15 +67,15 @@ def test_baseline(clone):
 
 def test_steps_of_a_tenth_of_the_budget_stand(tmp_path):
     "TOTAL_BATCH_SIZE = 2**15: sixteen passes a step, longer than any fixed margin"
-    p = settings(tmp_path, time_budget=4, free_seconds=1)
+    p = settings(tmp_path, time_budget=3, free_seconds=1)
     text = (ROOT/'nbs/02_train.ipynb').read_text()
     assert 'TOTAL_BATCH_SIZE = 2**11' in text
     (tmp_path/'nb.ipynb').write_text(text.replace('TOTAL_BATCH_SIZE = 2**11', 'TOTAL_BATCH_SIZE = 2**15'))
     res = run_experiment(tmp_path/'nb.ipynb', tmp_path/'run', p, bar=False)
     assert res.ok, res
     clock = res.record['clock']
-    assert clock['last_batches'] == 16 and clock['most_batches'] == 17 and clock['last_began'] < 4 <= clock['training_seconds']
-    assert clock['overran'] == pytest.approx(clock['training_seconds']-4) and clock['overran'] < 1.5*clock['longest_seconds'] + 1
+    assert clock['last_batches'] == 16 and clock['most_batches'] == 17 and clock['last_began'] < 3 <= clock['training_seconds']
+    assert clock['overran'] == pytest.approx(clock['training_seconds']-3) and clock['overran'] < 1.5*clock['longest_seconds'] + 1
 
 def test_papermill_alone_honours_parameters(clone, tmp_path):
     cmd = [BIN/'papermill', '-p', 'SEED', '7', '-p', 'RUN_DIR', str(tmp_path/'r'), 'nbs/02_train.ipynb', str(tmp_path/'out.ipynb'), '--no-progress-bar']
@@ -397,7 +398,7 @@ def test_other_data_is_named(tmp_path):
     for other,why in [(dict(val_rows='ab'), 'val_rows is aa, not ab'), (dict(train_shards=dict(s0='0')), 'train_shards differ in s1, s2'),
         (dict(revision='main'), 'revision is None, not main'), (dict(train_shards=7), 'train_shards is')]:
         assert why in r.other_data(data, {**data, **other})
-    assert r.other_data(None, data) == 'the record does not say on which data it was measured' and r.other_data(data, None) == r.other_data(data, data) == ''
+    assert r.other_data(None, data) == 'the record does not say what data it was measured on' and r.other_data(data, None) == r.other_data(data, data) == ''
 
 def test_a_line_of_200_mb_leaves_a_reason(tmp_path):
     p = settings(tmp_path)
