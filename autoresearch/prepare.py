@@ -68,10 +68,12 @@ def disk_cause(
     "Why the cache could not be read or written, in one line"
     said = f'{e.filename or cache_dir(profile)}: {os.strerror(e.errno)}' if e.errno else ''
     if e.errno in _FULL:
-        return (f"{said}: make room there, empty the compilers' cache with ar-prepare --profile {profile.name} "
-            '--clean-compiled, or name a folder of another disk in AUTORESEARCH_CACHE')
+        return (f"{said}: make room there, empty the compilers' cache with ar-prepare "
+            f'--profile {profile.name} --clean-compiled, or name a folder of another disk in '
+            'AUTORESEARCH_CACHE')
     if e.errno in _FORBIDDEN:
-        return f'{said}: give this user the right to it, or name a folder of its own in AUTORESEARCH_CACHE'
+        return (f'{said}: give this user the right to it, or name a folder of its own in '
+            'AUTORESEARCH_CACHE')
     return ''
 
 # %% ../nbs/01_prepare.ipynb #shard-names
@@ -86,27 +88,33 @@ def shard_path(
 def train_shards(
     profile:Profile # The profile
 )->list[int]: # Numbers of the shards to train on, in order, the validation shard never among them
-    "The shards of a run: as many as `--num-shards` told, else `profile.train_shards`. Raises `DataError`."
+    "As many shards as `--num-shards` told, else `profile.train_shards`. Raises `DataError`."
     told,n = cache_dir(profile)/'shards.json', profile.train_shards
     if told.exists():
         try: n = int(_read_json(told)['train_shards'])
         except (ValueError, KeyError, TypeError): n = 0
         if n != -1 and not 0 < n <= profile.last_shard:
-            raise DataError(f'{told} is damaged: say again how many, with ar-prepare --profile {profile.name} --num-shards')
+            raise DataError(f'{told} is damaged: say again how many, with ar-prepare '
+                f'--profile {profile.name} --num-shards')
     every = [i for i in range(profile.last_shard+1) if i != profile.val_shard]
     return every if n == -1 else every[:n]
+
+# %% ../nbs/01_prepare.ipynb #named
+def _named(e, path):
+    "The system's error, with the file's name; None for pyarrow's own, which have no number"
+    return OSError(e.errno, os.strerror(e.errno), str(path)) if getattr(e, 'errno', None) else None
 
 # %% ../nbs/01_prepare.ipynb #shard-fault
 def shard_fault(
     path:Path # A shard
 )->str: # What is wrong with it; empty for a sound one
-    "Check a shard's footer, row count and column. Raises `OSError` where the system refuses to read it."
+    "Check a shard's footer, rows and column. Raises `OSError` where it may not be read."
     import pyarrow.parquet as pq
     if not path.exists(): return 'is missing'
     try:
         with pq.ParquetFile(path) as f: rows,columns = f.metadata.num_rows, f.schema_arrow.names
-    except (OSError, ValueError) as e: # pyarrow's errors are kinds of these, its own without a number
-        if getattr(e, 'errno', None): raise
+    except (OSError, ValueError) as e:
+        if told := _named(e, path): raise told from e
         return f'is no whole parquet file: {e}'
     if 'text' not in columns: return f'has no column text, only {", ".join(columns)}'
     return '' if rows else 'has no rows'
@@ -119,15 +127,17 @@ def _noted_revision(profile):
         noted = _read_json(path) if path.exists() else {}
         if noted: noted['dataset'], noted['asked'], noted['commit'], noted['older']
     except (ValueError, KeyError) as e:
-        raise DataError(f'{path} is damaged ({e}): delete it, and the cache will say that its revision is unknown') from None
+        raise DataError(f'{path} is damaged ({e}): delete it, and the cache will say that its '
+            'revision is unknown') from None
     return noted
 
 def _revision_fault(profile):
-    "How the cache's revision differs from what the profile asks for; empty where it doesn't, or where nothing is known"
+    "How the cache's revision differs from the profile's; empty where it doesn't, or is unknown"
     noted,asked = _noted_revision(profile), (profile.dataset, profile.revision)
-    if profile.source != 'hub' or not noted or asked == (noted['dataset'], noted['asked']): return ''
-    return (f'{cache_dir(profile)}/data is of {noted["dataset"]} at {noted["asked"]}, profile {profile.name} '
-        f'wants {asked[0]} at {asked[1]}')
+    if profile.source != 'hub' or not noted: return ''
+    if asked == (noted['dataset'], noted['asked']): return ''
+    return (f'{cache_dir(profile)}/data is of {noted["dataset"]} at {noted["asked"]}, '
+        f'profile {profile.name} wants {asked[0]} at {asked[1]}')
 
 # %% ../nbs/01_prepare.ipynb #causes
 def _chain(e):
@@ -139,27 +149,52 @@ def _chain(e):
     return res
 
 def _proxy(url):
-    "The proxy that the environment names for a URL, host and port without a password; empty for none"
-    parts = urlsplit(url)
-    proxy = '' if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme) or getproxies().get('all', '')
+    "The proxy that the environment names for a URL, without its password; empty for none"
+    parts,proxies = urlsplit(url), getproxies()
+    if proxy_bypass(parts.netloc): return ''
+    proxy = proxies.get(parts.scheme) or proxies.get('all', '')
     return urlsplit(proxy).netloc.rpartition('@')[2] or proxy
 
 # %% ../nbs/01_prepare.ipynb #refused-cause
 def _refused_cause(profile, code, names, wait):
-    "What an answer of the hub means, by its status `code` and the `names` of the exception's classes; empty for none"
+    "What a refusal means, by its status `code` and the `names` of the exception's classes; or ''"
     hub,token = profile.dataset, 'set HF_TOKEN to a token that may read it'
     known = [('GatedRepoError', f'{hub} is gated: accept its terms on its page, then {token}'),
-        ('RevisionNotFoundError', f'it has no revision {profile.revision}: change the key revision in settings.ini'),
-        ('RepositoryNotFoundError', f'the hub shows no data set {hub}: correct the key dataset in settings.ini; '
-            f'if it is private, {token}'),
-        ('RemoteEntryNotFoundError', 'it has no such file: correct shard_name, last_shard or val_shard in settings.ini')]
-    if cause := next((text for name,text in known if name in names), ''): return cause
-    if code == 404: return 'no such file there (404): correct dataset and shard_name in settings.ini, or HF_ENDPOINT'
-    if code == 407: return 'the proxy wants a name and a password (407): put them in HTTPS_PROXY'
-    if code == 429:
-        return f'the hub limits requests (429): wait {f"{wait} s" if wait else "some minutes"}; HF_TOKEN raises the limit'
-    if code in (401, 403): return f'the hub refuses access ({code}): {token}'
-    return f'the hub does not serve now ({code}): try again later, or name a mirror in HF_ENDPOINT' if code >= 500 else ''
+        ('RevisionNotFoundError', f'it has no revision {profile.revision}: change the key revision '
+            'in settings.ini'),
+        ('RepositoryNotFoundError', f'the hub shows no data set {hub}: correct the key dataset in '
+            f'settings.ini; if it is private, {token}'),
+        ('RemoteEntryNotFoundError', 'it has no such file: correct shard_name, last_shard or '
+            'val_shard in settings.ini'),
+        (404, 'no such file there (404): correct dataset, shard_name or HF_ENDPOINT'),
+        (407, 'the proxy wants a name and a password (407): put them in HTTPS_PROXY'),
+        (429, f'the hub limits requests (429): wait {f"{wait} s" if wait else "some minutes"}; '
+            'HF_TOKEN raises the limit'),
+        (401, f'the hub refuses access (401): {token}'),
+        (403, f'the hub refuses access (403): {token}')]
+    if cause := next((text for key,text in known if key in names or key == code), ''): return cause
+    if code < 500: return ''
+    return f'the hub does not serve now ({code}): try again later, or name a mirror in HF_ENDPOINT'
+
+# %% ../nbs/01_prepare.ipynb #unreached-cause
+def _unreached_cause(chain, names):
+    "Why there was no answer of a hub, by the exceptions and the `names` of their classes; or ''"
+    url = os.environ.get('HF_ENDPOINT') or 'https://huggingface.co'
+    host,proxy,text = urlsplit(url).netloc or url, _proxy(url), ' '.join(map(str, chain))
+    if 'CERTIFICATE_VERIFY_FAILED' in text:
+        return (f"{host}'s certificate can't be verified: name the file of the one that your "
+            'network uses in SSL_CERT_FILE')
+    unreached = 'ProxyError' in names or any('Connect' in n or 'Timeout' in n for n in names)
+    if proxy and unreached:
+        return (f'the proxy {proxy} refuses or is not there: correct or unset HTTP_PROXY and '
+            'HTTPS_PROXY')
+    if 'gaierror' in names or 'Name or service not known' in text:
+        return f'the name {host} is not found: is there a network, is HF_ENDPOINT right?'
+    if 'FileMetadataError' in names:
+        return f'{host} answers, but not as a hub does: check HF_ENDPOINT, proxy and login page'
+    if not unreached: return ''
+    said = ' '.join(str(chain[-1]).split()) or type(chain[-1]).__name__
+    return f'{host} does not answer ({said}): check network and HF_ENDPOINT'
 
 # %% ../nbs/01_prepare.ipynb #fetch-cause
 def fetch_cause(
@@ -167,41 +202,33 @@ def fetch_cause(
     profile:Profile # Whose data set was asked for
 )->str: # The cause and a way out, in one line
     "Why a fetch from the hub failed"
-    url = os.environ.get('HF_ENDPOINT') or 'https://huggingface.co'
-    chain,host,proxy = _chain(e), urlsplit(url).netloc or url, _proxy(url)
-    names,text = {c.__name__ for o in chain for c in type(o).__mro__}, ' '.join(' '.join(str(o).split()) for o in chain)
+    chain = _chain(e)
+    names = {c.__name__ for o in chain for c in type(o).__mro__}
     if 'OfflineModeIsEnabled' in names:
-        return 'HF_HUB_OFFLINE keeps the client off the network: unset it, or put the file there by hand'
-    for o in chain:
+        return 'HF_HUB_OFFLINE keeps the client off the network: unset it, or put the file there'
+    for o in chain: # a socket may be forbidden too, but has no file's name
         own = isinstance(o, OSError) and (o.errno in _FULL or o.errno in _FORBIDDEN and o.filename)
         if own: return disk_cause(o, profile)
     answer = next((o.response for o in chain if getattr(o, 'response', None) is not None), None)
-    headers = getattr(answer, 'headers', {})
-    if cause := _refused_cause(profile, getattr(answer, 'status_code', 0), names, headers.get('Retry-After')): return cause
-    if 'CERTIFICATE_VERIFY_FAILED' in text:
-        return f"{host}'s certificate can't be verified: name the file of your network's own in SSL_CERT_FILE"
-    unreached = 'ProxyError' in names or any('Connect' in n or 'Timeout' in n for n in names)
-    if proxy and unreached: return f'the proxy {proxy} refuses or is not there: correct or unset HTTP_PROXY and HTTPS_PROXY'
-    if 'gaierror' in names or 'Name or service not known' in text:
-        return f'the name {host} is not found: is there a network, is HF_ENDPOINT right?'
-    if unreached: return f'{host} does not answer ({str(chain[-1]) or type(chain[-1]).__name__}): check network and HF_ENDPOINT'
-    if 'FileMetadataError' in names: return f'{host} answers, but not as a hub does: check HF_ENDPOINT, proxy and login page'
-    return f'{type(e).__name__}: {" ".join(str(e).split())}'
+    code,wait = getattr(answer, 'status_code', 0), getattr(answer, 'headers', {}).get('Retry-After')
+    if cause := _refused_cause(profile, code, names, wait): return cause
+    return _unreached_cause(chain, names) or f'{type(e).__name__}: {" ".join(str(e).split())}'
 
 # %% ../nbs/01_prepare.ipynb #resolve
 def _resolve(profile):
-    "The commit that `profile.revision` names, asked of the hub once and written down; shards of another are deleted"
+    "The commit that `profile.revision` names, asked once and written down; other shards go"
     noted,path = _noted_revision(profile), cache_dir(profile)/'revision.json'
     other = _revision_fault(profile)
     if noted and not other: return noted['commit']
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    names = [shard_path(profile, i) for i in [*train_shards(profile), profile.val_shard]]
-    url = hf_hub_url(profile.dataset, names[-1].name, repo_type='dataset', revision=profile.revision,
+    name = shard_path(profile, profile.val_shard).name
+    url = hf_hub_url(profile.dataset, name, repo_type='dataset', revision=profile.revision,
         endpoint=os.environ.get('HF_ENDPOINT') or None)
     try: commit = get_hf_file_metadata(url).commit_hash
     except Exception as e: # the client's errors have no base of their own
-        raise DataError(f'which commit {profile.revision} of {profile.dataset} is could not be asked: '
-            f'{fetch_cause(e, profile)}; then `ar-prepare --profile {profile.name}` goes on') from e
+        raise DataError(f'which commit {profile.revision} of {profile.dataset} is could not be '
+            f'asked: {fetch_cause(e, profile)}; then `ar-prepare --profile {profile.name}` '
+            'goes on') from e
     if not commit: raise DataError(f'{url} names no commit: HF_ENDPOINT is no hub')
     older = [f for f in (cache_dir(profile)/'data').glob('*.parquet') if not shard_fault(f)]
     if other: print(f'{other}: fetching it again')
@@ -214,25 +241,27 @@ def _resolve(profile):
 def _broke_on_the_way(e):
     "Did a transfer break, rather than being refused by the hub, the disk or a setting?"
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, OfflineModeIsEnabled
-    refused = (EntryNotFoundError, HfHubHTTPError, OfflineModeIsEnabled)
-    return not any(isinstance(o, refused) or getattr(o, 'errno', None) in _FULL+_FORBIDDEN for o in _chain(e))
+    refused,final = (EntryNotFoundError, HfHubHTTPError, OfflineModeIsEnabled), _FULL+_FORBIDDEN
+    return not any(isinstance(o, refused) or getattr(o, 'errno', 0) in final for o in _chain(e))
 
 # %% ../nbs/01_prepare.ipynb #fetch-shard
 def fetch_shard(
     profile:Profile, # A profile with `source = hub`
     i:int # Number of the shard
 ):
-    "Fetch shard `i` of `profile.dataset` in place of what is there. Raises `DataError`: shard, cause, way out."
+    "Fetch shard `i` in place of what is there. Raises `DataError`: shard, cause, way out."
     from huggingface_hub import hf_hub_download
     commit,path,fault = _resolve(profile), shard_path(profile, i), ''
     for attempt in range(3):
         path.unlink(missing_ok=True)
-        try: hf_hub_download(profile.dataset, path.name, repo_type='dataset', revision=commit, local_dir=path.parent,
-            force_download=bool(fault), endpoint=os.environ.get('HF_ENDPOINT') or None)
+        try: hf_hub_download(profile.dataset, path.name, repo_type='dataset', revision=commit,
+            local_dir=path.parent, force_download=bool(fault),
+            endpoint=os.environ.get('HF_ENDPOINT') or None)
         except Exception as e: # the client's errors have no base of their own
             if attempt < 2 and _broke_on_the_way(e): continue
-            raise DataError(f'{path.name} of {profile.dataset} could not be fetched: {fetch_cause(e, profile)}; '
-                f'what is there is kept, then `ar-prepare --profile {profile.name}` goes on') from e
+            raise DataError(f'{path.name} of {profile.dataset} could not be fetched: '
+                f'{fetch_cause(e, profile)}; what is there is kept, then `ar-prepare --profile '
+                f'{profile.name}` goes on') from e
         if not (fault := shard_fault(path)): return
     path.unlink()
     raise DataError(f'{path.name} of {profile.dataset}, as the hub sends it, {fault}; nothing to train on, report it to the data set')
@@ -310,7 +339,8 @@ def _embed(profile):
         order = sorted(range(len(docs)), key=lambda i: hashlib.sha256(b'%d' % i).digest()) # no library's generator: the same for ever
         for k,path in enumerate(files):
             table = pa.table({'text': [docs[i] for i in order[k::len(files)]]})
-            with replacing(path) as f: pq.write_table(table, f, compression='zstd', row_group_size=ROW_GROUP)
+            with replacing(path) as f:
+                pq.write_table(table, f, compression='zstd', row_group_size=ROW_GROUP)
     write_json(mark, {'origin': origin(profile)})
 
 # %% ../nbs/01_prepare.ipynb #tokenizer
@@ -373,8 +403,8 @@ def texts(
     try:
         with pq.ParquetFile(path) as f:
             for batch in f.iter_batches(1024, columns=['text']): yield from (t or '' for t in batch.column(0).to_pylist())
-    except (OSError, ValueError) as e: # pyarrow's errors are kinds of these, its own without a number
-        if getattr(e, 'errno', None): raise
+    except (OSError, ValueError) as e:
+        if told := _named(e, path): raise told from e
         raise DataError(f'{path} is damaged inside ({e}): delete it and run ar-prepare again') from e
 
 # %% ../nbs/01_prepare.ipynb #sample
@@ -395,8 +425,9 @@ def tokenizer_wanted(
     profile:Profile # The profile
 )->dict: # What its tokenizer must have been made of
     "The settings that a tokenizer depends on"
-    return dict(format=2, vocab_size=profile.vocab_size, pattern=profile.split_pattern, special_tokens=SPECIALS, origin=origin(profile),
-        tokenizer_chars=profile.tokenizer_chars, tokenizer_doc_chars=profile.tokenizer_doc_chars)
+    return dict(format=2, vocab_size=profile.vocab_size, pattern=profile.split_pattern,
+        special_tokens=SPECIALS, origin=origin(profile), tokenizer_chars=profile.tokenizer_chars,
+        tokenizer_doc_chars=profile.tokenizer_doc_chars)
 
 # %% ../nbs/01_prepare.ipynb #train-tokenizer
 def train_tokenizer(
@@ -459,7 +490,8 @@ def _stem(profile, i): return cache_dir(profile)/'tokens'/Path(profile.shard_nam
 def _row_groups(path):
     "Documents of each of a shard's row groups"
     import pyarrow.parquet as pq
-    with pq.ParquetFile(path) as f: return [f.metadata.row_group(i).num_rows for i in range(f.metadata.num_row_groups)]
+    with pq.ParquetFile(path) as f:
+        return [f.metadata.row_group(i).num_rows for i in range(f.metadata.num_row_groups)]
 
 def build_store(
     job # Shard's path, path of the store's files without their endings, folder of the tokenizer
@@ -475,8 +507,9 @@ def build_store(
             offsets.append(offsets[-1] + len(ids))
             content += len(text.encode())
     with replacing(files[2]) as f: np.save(f, np.array(offsets, dtype=np.int64))
-    write_json(files[0], dict(format=STORE, tokenizer=tok.digest, shard=fingerprint(shard), documents=len(offsets)-1,
-        tokens=offsets[-1], text_bytes=content, sizes=[f.stat().st_size for f in files[1:]], row_groups=_row_groups(shard)))
+    write_json(files[0], dict(format=STORE, tokenizer=tok.digest, shard=fingerprint(shard),
+        documents=len(offsets)-1, tokens=offsets[-1], text_bytes=content,
+        sizes=[f.stat().st_size for f in files[1:]], row_groups=_row_groups(shard)))
 
 # %% ../nbs/01_prepare.ipynb #store-fault
 def store_fault(
@@ -489,7 +522,8 @@ def store_fault(
     if missing := [f for f in [shard, *files] if not f.exists()]: return f'{missing[0]} is missing'
     try: info = _read_json(files[0])
     except ValueError as e: return f'{files[0]} is damaged ({e})'
-    if info.get('format') != STORE: return f'{files[0]} has format {info.get("format")} instead of {STORE}'
+    if info.get('format') != STORE:
+        return f'{files[0]} has format {info.get("format")} instead of {STORE}'
     if info.get('tokenizer') != digest: return f'{files[0]} was made with another tokenizer'
     if info['shard'] != fingerprint(shard): return f'{files[0]} was made of another {shard.name}'
     sizes = [f.stat().st_size for f in files[1:]]
@@ -507,10 +541,11 @@ def start_worker():
 
 # %% ../nbs/01_prepare.ipynb #ended
 def _ended(children):
-    "How the first of some processes to end badly did: its signal or exit code; empty where none did"
+    "How the first of some processes to end badly did: its signal or exit code; or ''"
     for child in children: child.join(5)
     codes = [c.exitcode for c in children if c.exitcode]
-    code = next((c for c in codes if c != -signal.SIGTERM), codes[0] if codes else 0) # SIGTERM: the pool ended the rest
+    codes.sort(key=lambda c: c == -signal.SIGTERM) # that is how the pool ends the rest
+    code = codes[0] if codes else 0
     if code == -signal.SIGKILL: return 'SIGKILL, which a system sends that is out of memory'
     return signal.Signals(-code).name if code < 0 else f'exit code {code}' if code else ''
 
@@ -546,29 +581,31 @@ def _build_stores(profile, tok, workers):
 def open_store(
     profile:Profile, # The profile
     i:int # Number of a shard whose store is sound
-)->tuple: # Ids (uint16, mapped), offsets (int64, one more than there are documents), documents of each row group
+)->tuple: # Ids (uint16, mapped), offsets (int64, documents + 1), documents of each row group (list)
     "Map a shard's token store into memory"
     stem = _stem(profile, i)
-    ids,offsets = np.memmap(f'{stem}.tokens', dtype=np.uint16, mode='r'), np.load(f'{stem}.offsets.npy')
-    return ids, offsets, _read_json(f'{stem}.json')['row_groups']
+    ids = np.memmap(f'{stem}.tokens', dtype=np.uint16, mode='r')
+    return ids, np.load(f'{stem}.offsets.npy'), _read_json(f'{stem}.json')['row_groups']
 
 # %% ../nbs/01_prepare.ipynb #batches
 BATCH = 128 # documents drawn at once, at most
-_noted_shards = {} # path of a training shard -> its fingerprint, of all that this process' loaders were given
+_noted_shards = {} # path of a training shard -> fingerprint, of all that loaders here were given
 
 def _store_info(profile, i):
     "What is written of a shard's token store"
     try: return _read_json(f'{_stem(profile, i)}.json')
     except (OSError, ValueError) as e:
-        raise DataError(f'{_stem(profile, i)}.json is missing or damaged ({e}): run ar-prepare --profile {profile.name}') from e
+        raise DataError(f'{_stem(profile, i)}.json is missing or damaged ({e}): '
+            f'run ar-prepare --profile {profile.name}') from e
 
 def batches(
     profile:Profile, # The profile
     shards:list[int] # Numbers of shards whose stores are sound
 ): # Yields a list of documents (uint16, BOS first), at most `BATCH`, and their epoch, from 1
     "Documents in the shards' order, each row group cut into batches, without end"
-    noted = {shard_path(profile, i): _store_info(profile, i)['shard'] for i in shards if i != profile.val_shard}
-    _noted_shards.update(noted)
+    for i in shards:
+        if i == profile.val_shard: continue
+        _noted_shards[shard_path(profile, i)] = _store_info(profile, i)['shard']
     return _batches(profile, shards)
 
 # %% ../nbs/01_prepare.ipynb #batches-generator
@@ -576,7 +613,7 @@ def _batches(profile, shards):
     for epoch in itertools.count(1):
         for i in shards:
             tokens,offsets,groups = open_store(profile, i)
-            tokens,end = np.asarray(tokens), 0 # a plain array slices several times faster than a map
+            tokens,end = np.asarray(tokens), 0 # plain arrays slice several times faster than maps
             for n in groups:
                 start,end = end, end+n
                 for a in range(start, end, BATCH):
@@ -587,7 +624,7 @@ def _batches(profile, shards):
 _LAST = (1 << 40) - 1
 
 class Packer:
-    "Packs documents into rows, best-fit; `epoch` is that of the last batch drawn, `latest` the number of the last document used"
+    "Packs rows best-fit; `epoch` is the last batch's, `latest` the newest document's number used"
     def __init__(self,
         batches, # Yields a list of documents (uint16, BOS first) and its epoch, without end
         size:int=1000 # Draw while fewer documents than this wait
@@ -643,7 +680,7 @@ def widen(
 
 # %% ../nbs/01_prepare.ipynb #loader
 class Loader:
-    "Endless `(inputs, targets, epoch)`; its thread packs ahead and ends with `close()` or when the loader is garbage"
+    "Endless `(inputs, targets, epoch)`; a thread packs ahead until `close()` or garbage collection"
     def __init__(self, packer, B, T, device, on_batch=None, buffers=4):
         import torch
         self.device,self.on_batch,self.cuda,self.failed = torch.device(device), on_batch, torch.device(device).type == 'cuda', None
@@ -688,15 +725,15 @@ def make_dataloader(
     split:str, # 'train' or 'val'
     profile:Profile|None=None, # `get_profile()` when None
     device=None # Where batches go, as torch names devices; `default_device()` when None
-)->Loader: # Yields inputs and targets, int64 (B, T), and the epoch, from 1, of the last batch of documents drawn
+)->Loader: # Yields inputs and targets, int64 (B, T), and the epoch, from 1, of the last batch drawn
     "Batches of packed rows, in a fixed order, without end. Raises `DataError` if a token store is missing or unsound."
     profile = profile or get_profile()
     if split not in ('train', 'val'): raise ValueError(f'split = {split!r}; accepted: train, val')
     shards = train_shards(profile) if split == 'train' else [profile.val_shard]
     for i in shards:
         if fault := store_fault(profile, i, tokenizer.digest): raise DataError(f'{fault}: run ar-prepare --profile {profile.name}')
-    packer = Packer(batches(profile, shards))
-    return Loader(packer, B, T, device or default_device(), note_batch if split == 'train' else None)
+    packer,on_batch = Packer(batches(profile, shards)), note_batch if split == 'train' else None
+    return Loader(packer, B, T, device or default_device(), on_batch)
 
 # %% ../nbs/01_prepare.ipynb #val-stem
 def _val_stem(profile):
@@ -710,13 +747,15 @@ def _pack_val(profile, tok):
     try: return val_rows(profile, tok)
     except DataError: pass
     stem,T,val = _val_stem(profile), profile.max_seq_len, profile.val_shard
-    rows,packer = np.empty((max(1, profile.eval_tokens//T), T+1), dtype=np.uint16), Packer(batches(profile, [val]))
+    rows = np.empty((max(1, profile.eval_tokens//T), T+1), dtype=np.uint16)
+    packer = Packer(batches(profile, [val]))
     for row in _bar(rows, desc='packing validation rows', unit='row'): packer.pack(row)
     n = _store_info(profile, val)['documents']
     Path(f'{stem}.json').unlink(missing_ok=True)
     with replacing(f'{stem}.tokens') as f: f.write(rows.data)
-    write_json(f'{stem}.json', dict(format=VAL_ROWS, tokenizer=tok.digest, shard=fingerprint(shard_path(profile, val)),
-        rows=len(rows), documents=n, epochs=packer.latest//n + 1, sha256=hashlib.sha256(rows.data).hexdigest()))
+    write_json(f'{stem}.json', dict(format=VAL_ROWS, tokenizer=tok.digest,
+        shard=fingerprint(shard_path(profile, val)), rows=len(rows), documents=n,
+        epochs=packer.latest//n + 1, sha256=hashlib.sha256(rows.data).hexdigest()))
 
 # %% ../nbs/01_prepare.ipynb #val-rows
 def val_rows(
@@ -729,11 +768,15 @@ def val_rows(
         if not os.path.exists(f): raise DataError(f'{f} is missing: {again}')
     try: info,rows = _read_json(f'{stem}.json'), np.fromfile(f'{stem}.tokens', dtype=np.uint16)
     except ValueError as e: raise DataError(f'{stem}.json is damaged ({e}): {again}') from e
-    if info.get('format') != VAL_ROWS: raise DataError(f'{stem}.json has format {info.get("format")} instead of {VAL_ROWS}: {again}')
-    if hashlib.sha256(rows.data).hexdigest() != info.get('sha256'): raise DataError(f'{stem}.tokens is damaged (its checksum differs): {again}')
+    if (form := info.get('format')) != VAL_ROWS:
+        raise DataError(f'{stem}.json has format {form} instead of {VAL_ROWS}: {again}')
+    if hashlib.sha256(rows.data).hexdigest() != info.get('sha256'):
+        raise DataError(f'{stem}.tokens is damaged (its checksum differs): {again}')
     if fault := store_fault(profile, profile.val_shard, tok.digest): raise DataError(f'{fault}: {again}')
-    for what,k,v in [('with another tokenizer', 'tokenizer', tok.digest), ('of another shard', 'shard', fingerprint(shard_path(profile, profile.val_shard)))]:
-        if info.get(k) != v: raise DataError(f'{stem}.json was made {what}: {again}')
+    shard = fingerprint(shard_path(profile, profile.val_shard))
+    if info['tokenizer'] != tok.digest:
+        raise DataError(f'{stem}.json was made with another tokenizer: {again}')
+    if info['shard'] != shard: raise DataError(f'{stem}.json was made of another shard: {again}')
     return rows.reshape(info['rows'], -1), info
 
 # %% ../nbs/01_prepare.ipynb #revision
@@ -744,32 +787,36 @@ def revision(
     if profile.source != 'hub': return origin(profile)
     noted = _noted_revision(profile)
     if not noted: return 'unknown: the cache was filled without asking the hub'
-    older = sorted({shard_path(profile, i).name for i in [*train_shards(profile), profile.val_shard]} & set(noted['older']))
-    return noted['commit'] + (f', but there before it was asked: {" ".join(older)}' if older else '')
+    read = {shard_path(profile, i).name for i in [*train_shards(profile), profile.val_shard]}
+    if not (older := sorted(read & set(noted['older']))): return noted['commit']
+    return f'{noted["commit"]}, but there before it was asked: {" ".join(older)}'
 
 # %% ../nbs/01_prepare.ipynb #data-facts
 def _facts(profile, tok, info):
     "The facts, given the tokenizer and what is written of the validation rows"
     data = cache_dir(profile)/'data'
     shards = {f.name: v for f,v in _noted_shards.items() if f.parent == data}
-    if not shards: shards = {shard_path(profile, i).name: _store_info(profile, i)['shard'] for i in train_shards(profile)}
-    return dict(val_rows=info['sha256'], tokenizer=tok.digest, train_shards=dict(sorted(shards.items())), revision=revision(profile))
+    for i in [] if shards else train_shards(profile):
+        shards[shard_path(profile, i).name] = _store_info(profile, i)['shard']
+    return dict(val_rows=info['sha256'], tokenizer=tok.digest,
+        train_shards=dict(sorted(shards.items())), revision=revision(profile))
 
 def data_facts(
     profile:Profile # The profile; prepared
-)->dict: # `val_rows`, `tokenizer`: hashes; `train_shards`: file name to fingerprint; `revision`; {} for a target without text
-    "Which data a value of this process is of, JSON-able. Raises `DataError` where a run could not read it."
+)->dict: # Hashes `val_rows`, `tokenizer`; `train_shards`, {name: fingerprint}; `revision`
+    "Which data a value of this process is of. Raises `DataError` where a run could not read it."
     if profile.source == 'none': return {}
     tok = get_tokenizer(profile)
     return _facts(profile, tok, val_rows(profile, tok)[1])
 
 # %% ../nbs/01_prepare.ipynb #prune-compiled
 def _compiled(folder):
-    "What the compilers keep, oldest first: (time of the last use, bytes, folder) of each folder that has files"
+    "What compilers keep, oldest first: (time of last use, bytes, folder) of each folder with files"
     res = []
     for root,_,names in os.walk(folder):
         stats = [os.lstat(f) for n in names if os.path.lexists(f := os.path.join(root, n))]
-        if stats: res.append((max(max(s.st_mtime, s.st_atime) for s in stats), sum(s.st_size for s in stats), Path(root)))
+        used = max((max(s.st_mtime, s.st_atime) for s in stats), default=0)
+        if stats: res.append((used, sum(s.st_size for s in stats), Path(root)))
     return sorted(res)
 
 def prune_compiled(
@@ -780,10 +827,11 @@ def prune_compiled(
 )->int: # Bytes given back
     "Bound the compilers' cache by age and size"
     if profile.source == 'none': return 0
-    freed,found,now = 0, _compiled(cache_dir(profile)/'compiled'), time.time() # file times are of this clock
+    freed,found,now = 0, _compiled(cache_dir(profile)/'compiled'), time.time() # as files' times
     total = sum(size for _,size,_ in found)
     for used,size,folder in found:
-        if days >= 0 and now-used <= days*86400 and (total-freed <= gigabytes*1e9 or now-used <= spare): continue
+        fits = total-freed <= gigabytes*1e9 or now-used <= spare
+        if days >= 0 and now-used <= days*86400 and fits: continue
         for f in folder.iterdir():
             if not f.is_dir() or f.is_symlink(): f.unlink(missing_ok=True)
         freed += size
@@ -798,9 +846,11 @@ def _tell_shards(profile, n):
     try: before = train_shards(profile)
     except DataError: before = [] # the note is damaged, and mended here
     write_json(cache_dir(profile)/'shards.json', dict(train_shards=n))
-    if before in ([], train_shards(profile)) or not (cache_dir(profile)/'tokenizer/tokenizer.json').exists(): return
-    print(f'runs train on {len(train_shards(profile))} shards from here on, on {len(before)} before: a session that began with '
-        f'those is refused until `ar-prepare --profile {profile.name} --num-shards {len(before)}` brings them back')
+    n,tokenizer = len(train_shards(profile)), cache_dir(profile)/'tokenizer/tokenizer.json'
+    if len(before) in (0, n) or not tokenizer.exists(): return
+    print(f'runs train on {n} shards from here on, on {len(before)} before: a session that began '
+        f'with those is refused until `ar-prepare --profile {profile.name} --num-shards '
+        f'{len(before)}` brings them back')
 
 # %% ../nbs/01_prepare.ipynb #prepare
 def prepare(
@@ -831,8 +881,10 @@ def _figures(profile, tok):
     infos = [_store_info(profile, i) for i in train_shards(profile)]
     total = {k: sum(o[k] for o in infos) for k in ('documents', 'tokens', 'text_bytes')}
     rows,info = val_rows(profile, tok)
-    return dict(profile=profile.name, cache=str(cache_dir(profile)), revision=revision(profile), train_shards=len(infos), **total,
-        vocab_size=tok.vocab_size, bytes_per_token=round(total['text_bytes']/total['tokens'], 3), val_rows=len(rows), val_epochs=info['epochs'])
+    bytes_per_token = round(total['text_bytes']/total['tokens'], 3)
+    return dict(profile=profile.name, cache=str(cache_dir(profile)), revision=revision(profile),
+        train_shards=len(infos), **total, vocab_size=tok.vocab_size,
+        bytes_per_token=bytes_per_token, val_rows=len(rows), val_epochs=info['epochs'])
 
 # %% ../nbs/01_prepare.ipynb #is-prepared
 def is_prepared(
@@ -850,7 +902,8 @@ def is_prepared(
     except OSError as e:
         if not (cause := disk_cause(e, profile)): raise
         return cause
-    return f'{faults[0]}{f" (and {len(faults)-1} more)" if faults[1:] else ""}: {again}' if faults else ''
+    if not faults: return ''
+    return f'{faults[0]}{f" (and {len(faults)-1} more)" if faults[1:] else ""}: {again}'
 
 # %% ../nbs/01_prepare.ipynb #ar-prepare
 @call_parse
@@ -863,7 +916,9 @@ def ar_prepare(
     "Fetch the data, train the tokenizer, tokenize: all that a run reads, once"
     try:
         p = get_profile(profile)
-        if clean_compiled: return print(f'{prune_compiled(p, days=-1)/1e6:,.1f} MB of compiled code removed')
+        if clean_compiled:
+            print(f'{prune_compiled(p, days=-1)/1e6:,.1f} MB of compiled code removed')
+            return
         made = prepare(p, num_shards, workers)
     except (DataError, SettingsError) as e: sys.exit(f'ar-prepare: {e}')
     except OSError as e:
@@ -914,10 +969,11 @@ def _own_tokenizer(profile, tokenizer):
 
 # %% ../nbs/01_prepare.ipynb #fitting
 def _out_of_memory(e):
-    "Does an exception say that the device or the system has no memory left? Not every allocator has a class for that."
+    "Does an exception say that memory is out? Not every allocator has a class for that."
     import torch
     said = re.search(r"out of memory|can't allocate memory|ALLOC_FAILED", str(e))
-    return isinstance(e, (torch.OutOfMemoryError, MemoryError)) or isinstance(e, RuntimeError) and said is not None
+    if isinstance(e, (torch.OutOfMemoryError, MemoryError)): return True
+    return isinstance(e, RuntimeError) and said is not None
 
 def _fitting(measure, n):
     "What `measure(n)` gives, n halved for as long as memory runs out; and n"
@@ -954,16 +1010,18 @@ def _weights(model):
 
 # %% ../nbs/01_prepare.ipynb #keep-nats
 def _keep_nats(nats, lengths):
-    "Write nats and bytes of each row, float32 (rows, 2), into the run's folder, if it has one; '' or why that failed"
+    "Write each row's nats and bytes, float32 (rows, 2), into the run's folder; '' or why not"
     if not RUN.run_dir: return ''
     try:
-        with replacing(Path(RUN.run_dir)/'row_nats.npy') as f: np.save(f, np.stack([nats, lengths], 1).astype(np.float32))
+        with replacing(Path(RUN.run_dir)/'row_nats.npy') as f:
+            np.save(f, np.stack([nats, lengths], 1).astype(np.float32))
     except OSError as e: return f'row_nats.npy could not be written: {e}'
     return ''
 
 # %% ../nbs/01_prepare.ipynb #remember
-_OWN = ('_nats _agree _probe _own_tokenizer _out_of_memory _fitting _model_nats _measure _weights _keep_nats _facts revision widen '
-    'val_rows get_tokenizer begin_evaluation end_evaluation').split()
+_OWN = ('_nats _agree _probe _own_tokenizer _out_of_memory _fitting _model_nats _measure _weights '
+    '_keep_nats _facts revision widen val_rows get_tokenizer begin_evaluation '
+    'end_evaluation').split()
 _TORCH = {'torch': 'where cat stack no_grad from_numpy', 'torch.nn.functional': 'cross_entropy', 'torch._tensor': 'Tensor'}
 _remembered = {}
 
@@ -980,19 +1038,22 @@ def _intact():
 
 # %% ../nbs/01_prepare.ipynb #measure
 def _measure(model, rows, lengths, B, profile):
-    "Nats of each row, float64 (n,), in batches of at most `B` rows; and what the record should say of them"
+    "Nats of each row, float64 (n,), at most `B` rows at once; and what the record says of them"
     import torch
     device = next((o.device for o in model.parameters()), torch.device('cpu'))
-    rows,counted = torch.from_numpy(rows.view(np.int16)).to(device), torch.from_numpy(lengths > 0).to(device)
+    rows = torch.from_numpy(rows.view(np.int16)).to(device)
+    counted = torch.from_numpy(lengths > 0).to(device)
     nats,B = _fitting(partial(_model_nats, model, rows), B)
     wide = torch.float32 if device.type == 'mps' else torch.float64 # MPS has no float64
     per_row = torch.where(counted, nats, 0.).sum(1, dtype=wide).cpu().double()
     total = per_row.sum().item()
-    if not math.isfinite(total): raise RuntimeError(f'evaluate_bpb: the loss is not finite ({total}): the model diverged')
+    if not math.isfinite(total):
+        raise RuntimeError(f'evaluate_bpb: the loss is not finite ({total}): the model diverged')
     n = min(len(rows), max(16, 2**14//profile.max_seq_len))
     some = torch.tensor(secrets.SystemRandom().sample(range(len(rows)), n)).to(device)
     args = (model, *widen(rows[some]), nats[some].cpu().double(), counted[some].cpu())
-    difference,_ = _fitting(lambda at_once: _probe(*args, at_once=at_once), max(1, 2**13//profile.max_seq_len))
+    at_once = max(1, 2**13//profile.max_seq_len)
+    difference,_ = _fitting(lambda n: _probe(*args, at_once=n), at_once)
     return per_row.numpy(), dict(batch_size=B, probe_rows=n, probe_difference=difference)
 
 # %% ../nbs/01_prepare.ipynb #evaluate-bpb
@@ -1018,9 +1079,10 @@ def evaluate_bpb(
     finally: model.train(training)
     _intact()
     if not torch.equal(before, _weights(model)): raise RuntimeError('evaluate_bpb refuses the model: its parameters or buffers changed while it was evaluated')
-    value,facts = nats.sum()/math.log(2)/int(lengths.sum()), _facts(profile, own, info)
-    end_evaluation(profile.metric, value, 'autoresearch.prepare.evaluate_bpb', rows=len(rows), tokens=int((lengths > 0).sum()), bytes=int(lengths.sum()),
-        seconds=time.perf_counter()-t0, epochs=info['epochs'], train_shards=len(facts['train_shards']),
+    value,facts = float(nats.sum())/math.log(2)/int(lengths.sum()), _facts(profile, own, info)
+    end_evaluation(profile.metric, value, 'autoresearch.prepare.evaluate_bpb', rows=len(rows),
+        tokens=int((lengths > 0).sum()), bytes=int(lengths.sum()), epochs=info['epochs'],
+        seconds=time.perf_counter()-t0, train_shards=len(facts['train_shards']),
         row_nats=_keep_nats(nats, lengths.sum(1)), data=facts, **details)
     return value
 

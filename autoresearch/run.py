@@ -696,7 +696,7 @@ class GitError(RuntimeError):
 def git(*args, cwd='.'):
     "Output of a git command, names of files as the system has them. Raises `GitError` with git's own words."
     r = subprocess.run(['git', *args], cwd=cwd, capture_output=True)
-    out,err = os.fsdecode(r.stdout).strip(), os.fsdecode(r.stderr).strip()
+    out,err = os.fsdecode(r.stdout).strip('\n'), os.fsdecode(r.stderr).strip()
     if r.returncode: raise GitError(f'git {" ".join(args)}: {err or out}')
     return out
 
