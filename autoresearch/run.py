@@ -774,7 +774,7 @@ def lacked_cores(
 
 # %% ../nbs/04_run.ipynb #disturbance
 def disturbance(
-    notes:dict, # Of the run in question: code, rate, steps, load, counts
+    notes:dict, # Of the run in question, or its record: code, rate, steps, load, what was counted
     earlier:list, # Notes of the session's experiments before it
     best:dict|None=None # Notes of the best so far
 )->str: # Why it counts as disturbed; '' if it does not
@@ -791,7 +791,8 @@ def disturbance(
     usual,steps,most = median([r for _,r in good] or [0.]), _steps(notes), _steps(best or {})
     if rate < .9*usual: return f'{said} of the usual {_pace(usual)}{busy}'
     if 0 < steps < .9*most: return f'{steps} steps of the {most} of the best{busy}'
-    if good or notes.get('counts', 'wall') != 'wall': return ''
+    clock = c if isinstance(c := notes.get('clock'), dict) else {}
+    if good or (notes.get('counts') or clock.get('counts') or 'wall') != 'wall': return ''
     return f'{said}{busy}; there is no run to compare it with'
 
 # %% ../nbs/04_run.ipynb #next-run-dir

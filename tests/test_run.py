@@ -420,6 +420,13 @@ def test_a_notebook_of_100_mb_is_judged(tmp_path):
     put(tmp_path/'run', 'run.ipynb', failed)
     assert classify(tmp_path/'run', p, True, 1)[:2] == ('error', 'E: why (cell loop, line 1)')
 
+@pytest.mark.parametrize('counted, want', [(dict(counts='wall'), True), (dict(counts='cpu'), False), (dict(clock=dict(counts='cpu')), False),
+    (dict(clock=dict(counts='wall')), True), ({}, True), (dict(clock=7), True)])
+def test_load_alone_disturbs_a_first_run_only_by_the_wall(counted, want):
+    seen = dict(code='a', rate=100., load=dict(cores=2, others=1.5, wanted=2, pressure=.9), **counted)
+    assert bool(r.disturbance(seen, [])) == want
+    assert r.disturbance(dict(seen, rate=89.), [dict({'class': 'ok'}, code='a', rate=100.)]), 'the same code was faster, whatever was counted'
+
 def test_rates_and_what_is_said_of_them():
     block = dict(val_bpb=1.7, training_seconds=20., num_steps=210, total_tokens_M=.42)
     record = dict(block=block, clock=dict(free_steps=10))
