@@ -103,6 +103,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'autoresearch.contract._mark': ('contract.html#_mark', 'autoresearch/contract.py'),
                                        'autoresearch.contract._natural': ('contract.html#_natural', 'autoresearch/contract.py'),
                                        'autoresearch.contract._note_step': ('contract.html#_note_step', 'autoresearch/contract.py'),
+                                       'autoresearch.contract._peak_resident': ('contract.html#_peak_resident', 'autoresearch/contract.py'),
                                        'autoresearch.contract._place': ('contract.html#_place', 'autoresearch/contract.py'),
                                        'autoresearch.contract._progress': ('contract.html#_progress', 'autoresearch/contract.py'),
                                        'autoresearch.contract._read_dict': ('contract.html#_read_dict', 'autoresearch/contract.py'),

@@ -565,13 +565,19 @@ def host_facts()->dict: # Names and versions
         device=torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine(), cpus=os.cpu_count())
 
 # %% ../nbs/00_contract.ipynb #peak-memory
+def _peak_resident():
+    "Bytes that this process had in memory at its largest"
+    try: said = re.search(r'^VmHWM:\s+(\d+) kB', Path('/proc/self/status').read_text(), re.M)
+    except OSError: said = None
+    if said: return int(said[1])*1024 # Linux: what getrusage says there may be the parent's
+    unit = 1 if sys.platform == 'darwin' else 1024 # bytes there, kilobytes elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
 def peak_memory_mb()->float: # MiB
     "The most memory this run held: of the GPU, or resident in this process where there is none"
     torch,device = sys.modules.get('torch'), _device()
     if device == 'cuda': return torch.cuda.max_memory_allocated()/2**20
-    unit = 1 if sys.platform == 'darwin' else 1024 # bytes there, kilobytes elsewhere
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return max(own, torch.mps.driver_allocated_memory() if device == 'mps' else 0)/2**20
+    return max(_peak_resident(), torch.mps.driver_allocated_memory() if device == 'mps' else 0)/2**20
 
 # %% ../nbs/00_contract.ipynb #report
 def report(
