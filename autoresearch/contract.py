@@ -577,7 +577,8 @@ def peak_memory_mb()->float: # MiB
     "The most memory this run held: of the GPU, or resident in this process where there is none"
     torch,device = sys.modules.get('torch'), _device()
     if device == 'cuda': return torch.cuda.max_memory_allocated()/2**20
-    return max(_peak_resident(), torch.mps.driver_allocated_memory() if device == 'mps' else 0)/2**20
+    shared = torch.mps.driver_allocated_memory() if device == 'mps' else 0
+    return max(_peak_resident(), shared)/2**20
 
 # %% ../nbs/00_contract.ipynb #report
 def report(
