@@ -26,14 +26,15 @@ from fastcore.xtras import Config
 class SettingsError(ValueError):
     "A fault in `settings.ini`: names file, section, key and the accepted values"
 
-# %% ../nbs/00_contract.ipynb #find-settings
+# %% ../nbs/00_contract.ipynb #package-folder
 def package_folder()->Path: # The folder that holds contract.py
     "Folder of this package. Raises `SettingsError` where a folder of its name stands in its way."
     if autoresearch.__file__: return Path(autoresearch.__file__).parent
     way = ', '.join(autoresearch.__path__)
-    raise SettingsError(f'{way} hides the package autoresearch: it has the name and no __init__.py. '
+    raise SettingsError(f'{way} hides the package autoresearch: it has no __init__.py. '
         f'Start from another folder, or take {Path(way).parent} off PYTHONPATH')
 
+# %% ../nbs/00_contract.ipynb #find-settings
 def settings_path(
     start:str|Path|None=None # Folder to look upward from; the working folder, then the package's, when None
 )->Path: # The nearest `settings.ini`
@@ -165,39 +166,40 @@ def settings_of(
     listed = {k: list(v) if isinstance(v, tuple) else v for k,v in vars(profile).items()}
     return {k: v for k,v in listed.items() if k not in ('name', 'root')}
 
-# %% ../nbs/00_contract.ipynb #session-profile
+# %% ../nbs/00_contract.ipynb #read-dict
 def _read_dict(path):
     "A JSON object from `path`; {} where there is none that can be read"
     try: obj = json.loads(Path(path).read_text(encoding='utf8'))
     except (OSError, ValueError, RecursionError): return {}
     return obj if isinstance(obj, dict) else {}
 
+# %% ../nbs/00_contract.ipynb #session-said
 def _session_said(folder):
-    "The profile that a session's state names, or else the latest of its experiments' notes; '' if neither"
+    "The profile that a session's state names, else the latest of its notes; '' if none does"
     said = [_read_dict(folder/'state.json').get('profile')]
     notes = sorted(folder.glob('*/experiment.json'), reverse=True)
     said += [_read_dict(f).get('profile') for f in notes] if not isinstance(said[0], str) else []
     return next((s for s in said if isinstance(s, str) and s), '')
 
-# %% ../nbs/00_contract.ipynb #session-profile-def
+# %% ../nbs/00_contract.ipynb #session-profile
 def session_profile(
     name:str='', # The profile that somebody asks for; when empty `AUTORESEARCH_PROFILE`
     tag:str='', # The session's; the current one when empty
     path:str|Path|None=None # `settings.ini`; the nearest one when None
 )->Profile: # The session's; without a session what `get_profile` chooses
-    "The profile of a session. Raises `SettingsError` when another is asked for, or none can be made out."
-    path,name = Path(path) if path else settings_path(), name or os.environ.get('AUTORESEARCH_PROFILE', '')
+    "The profile of a session. Raises `SettingsError` when another is asked for, or none is known."
+    path,name = Path(path or settings_path()), name or os.environ.get('AUTORESEARCH_PROFILE', '')
     cfg = read_settings(path)
     for runs in dict.fromkeys(path.parent/cfg[s].get('runs', 'runs') for s in cfg.sections()):
         at = tag or _read_dict(runs/'current.json').get('tag', '')
         if not isinstance(at, str) or not at or not (runs/at).is_dir(): continue
         said = _session_said(runs/at)
         if not said and not name and len(cfg.sections()) > 1:
-            raise SettingsError(f'{runs/at}/state.json names no profile, nor do the experiments there; '
-                f'say which: AUTORESEARCH_PROFILE={" or ".join(cfg.sections())}')
+            raise SettingsError(f'{runs/at}/state.json names no profile, nor do the experiments '
+                f'there; say which: AUTORESEARCH_PROFILE={" or ".join(cfg.sections())}')
         if said and name and said != name:
-            raise SettingsError(f'session {at} is of profile {said}, not {name}: its values compare with '
-                f'no other. Leave {name} out, or begin a session of its own: '
+            raise SettingsError(f'session {at} is of profile {said}, not {name}: its values '
+                f'compare with no other. Leave {name} out, or begin a session of its own: '
                 f'AUTORESEARCH_PROFILE={name} ar-setup NEWTAG')
         return get_profile(said or name, path)
     return get_profile(name, path)
@@ -208,8 +210,8 @@ def machine_lacks(
 )->str: # What is missing, with both names; '' where it can run
     "Can this machine run a profile? One whose text comes from the hub needs a GPU."
     if profile.source != 'hub' or has_gpu(): return ''
-    return (f'profile {profile.name} needs a GPU and there is none here; this machine suggests tiny, '
-        'whose values compare with no other: begin a session of its own, '
+    return (f'profile {profile.name} needs a GPU and there is none here; this machine suggests '
+        'tiny, whose values compare with no other: begin a session of its own, '
         'AUTORESEARCH_PROFILE=tiny ar-setup NEWTAG')
 
 # %% ../nbs/00_contract.ipynb #hash-files
@@ -231,12 +233,13 @@ def contract_hash(
 
 # %% ../nbs/00_contract.ipynb #cpu-seconds
 def _has_children():
-    "Has this process any? Asks the system, which answers in a microsecond; True where it can't be asked"
+    "Has this process any? The system says so in a microsecond; True where it can't be asked"
     if not hasattr(os, 'waitid'): return True
     try: os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError: return False
     return True
 
+# %% ../nbs/00_contract.ipynb #living-seconds
 def _living_seconds():
     "CPU seconds of the living descendants and of what those waited for"
     import psutil
@@ -248,12 +251,12 @@ def _living_seconds():
 
 # %% ../nbs/00_contract.ipynb #cpu-clock
 class CpuClock:
-    "CPU seconds, user and system, of this process, its threads and its descendants; never runs backward"
+    "CPU seconds of this process, its threads and its descendants; never runs backward"
     def __init__(self): self.last,self.living,self.waited,self.looked = 0., 0., 0., -math.inf
 
     def __call__(self, sure=False):
         t,now = os.times(), time.monotonic()
-        waited = t.children_user + t.children_system # one that was waited for lives no more: look again
+        waited = t.children_user + t.children_system # grows when one has gone: look again
         if sure or waited != self.waited or now - self.looked > .5:
             self.living = _living_seconds() if _has_children() else 0.
             self.waited,self.looked = waited, time.monotonic()
@@ -266,22 +269,28 @@ cpu_seconds = CpuClock()
 def usable_cpus()->int: # At least 1
     "Processors that this process may use: by its affinity and by its container's quota"
     n = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    v2,v1 = Path('/sys/fs/cgroup/cpu.max'), [Path(f'/sys/fs/cgroup/cpu/cpu.cfs_{o}_us') for o in ('quota', 'period')]
-    try: quota,period = map(int, v2.read_text().split() if v2.exists() else [o.read_text() for o in v1])
+    group = Path('/sys/fs/cgroup')
+    files = [group/'cpu.max'] # version 2 of the groups has both figures in one file
+    if not files[0].exists(): files = [group/f'cpu/cpu.cfs_{o}_us' for o in ('quota', 'period')]
+    try: quota,period = map(int, ' '.join(f.read_text() for f in files).split())
     except (OSError, ValueError): return n # no limit there
     return max(1, min(n, math.ceil(quota/period))) if quota > 0 and period > 0 else n
 
-def num_threads(cpus:int=0 # Processors to use at most; `usable_cpus` when 0
+# %% ../nbs/00_contract.ipynb #num-threads
+def num_threads(
+    cpus:int=0 # Processors to use at most; `usable_cpus` when 0
 )->int: # At least 1; 1 where torch isn't loaded
     "Threads that CPU seconds are divided by"
     torch = sys.modules.get('torch')
-    return max(1, min(torch.get_num_threads(), cpus or usable_cpus())) if hasattr(torch, 'get_num_threads') else 1
+    if not hasattr(torch, 'get_num_threads'): return 1
+    return max(1, min(torch.get_num_threads(), cpus or usable_cpus()))
 
 # %% ../nbs/00_contract.ipynb #run
-RUN = SimpleNamespace(t_import=time.perf_counter(), t_batch=None, batches=0, budget=None, budgets=0, result=None,
-    nonce=os.environ.get('AUTORESEARCH_NONCE', ''), # the runner's word for this one run; the record must bear it
+RUN = SimpleNamespace(t_import=time.perf_counter(), t_batch=None, batches=0, budget=None, budgets=0,
+    result=None, nonce=os.environ.get('AUTORESEARCH_NONCE', ''), # the runner's word
     run_dir=os.environ.get('AUTORESEARCH_RUN_DIR', '')) # its folder; empty outside of a run
 
+# %% ../nbs/00_contract.ipynb #note-batch
 def note_batch():
     "The loader says that a training batch was handed out: training time starts with the first one"
     RUN.batches += 1
@@ -295,8 +304,10 @@ def _device():
     "The device that works beside this process: cuda, mps or ''"
     torch = sys.modules.get('torch')
     if torch is None or not hasattr(torch, 'cuda'): return ''
-    return 'cuda' if torch.cuda.is_initialized() else 'mps' if torch.backends.mps.is_available() else ''
+    if torch.cuda.is_initialized(): return 'cuda'
+    return 'mps' if torch.backends.mps.is_available() else ''
 
+# %% ../nbs/00_contract.ipynb #mark
 def _mark(device):
     "A mark at the end of what the device was given so far; `synchronize()` waits for it"
     torch = sys.modules['torch']
@@ -309,31 +320,34 @@ def _mark(device):
 def _steps_facts(): return SimpleNamespace(began=0., seconds=0., cpu=0., batches=0, total=0)
 
 def _note_step(self, t):
-    "Keep what the step that ends at `t` was like; the one before it joins those it is compared with"
+    "Keep what the step that ends at `t` was like; the one before it joins the others"
     first_timed = self.num_steps-1 == self.free_steps+1
     for k in ('seconds', 'cpu'):
         before = 0. if first_timed else getattr(self.most, k)
         setattr(self.most, k, max(before, getattr(self.last, k)))
     self.most.batches = max(self.most.batches, self.last.batches)
-    self.last = SimpleNamespace(began=self.seconds, seconds=self.counted(t)-self.counted(self.t_last),
-        cpu=t[1]-self.t_last[1], batches=RUN.batches-self.last.total, total=RUN.batches)
+    took = self.counted(t)-self.counted(self.t_last)
+    self.last = SimpleNamespace(began=self.seconds, seconds=took, cpu=t[1]-self.t_last[1],
+        batches=RUN.batches-self.last.total, total=RUN.batches)
 
 # %% ../nbs/00_contract.ipynb #budget
 class Budget:
     "Training time as progress from 0 to 1: seconds of `profile`, or a number of steps"
     def __init__(self,
-        profile:Profile|None=None, # Gives `time_budget`, `free_steps`, `free_seconds`, `clock`; the chosen profile when None
+        profile:Profile|None=None, # Gives budget and clock; the chosen profile when None
         steps:int=0, # Count this many steps instead of seconds, when above 0
         now=time.perf_counter, # Clock in seconds; for tests
         cpu=cpu_seconds # Clock in CPU seconds; for tests
     ):
         p = profile or get_profile()
-        self.kind,self.counts,self.device = 'steps' if steps else 'seconds', getattr(p, 'clock', 'wall'), ''
-        self.total,self.free_steps,self.free_seconds = steps or p.time_budget, p.free_steps, p.free_seconds
+        self.kind,self.total = ('steps', steps) if steps else ('seconds', p.time_budget)
+        self.counts,self.device = getattr(p, 'clock', 'wall'), ''
+        self.free_steps,self.free_seconds = p.free_steps, p.free_seconds
         self.now,self.cpu,self.cpus = now, cpu, usable_cpus()
         self.num_steps,self.asked,self.free_batches,self.marks = 0, 0, 0, deque()
         self.last,self.most,self.tail = _steps_facts(), _steps_facts(), (0., 0)
-        self.start(self.read() if RUN.t_batch is None or now is not time.perf_counter else RUN.t_batch)
+        real = RUN.t_batch is not None and now is time.perf_counter
+        self.start(RUN.t_batch if real else self.read())
         RUN.budget,RUN.budgets = self, RUN.budgets+1
 
     def read(self, **kw): return self.now(), self.cpu(**kw)
@@ -343,13 +357,14 @@ class Budget:
         self.t_free,self.t_end = None if self.free_steps else t, None
         self.threads = self.threads_began = self.threads_end = num_threads(self.cpus)
 
-# %% ../nbs/00_contract.ipynb #budget-charge
+# %% ../nbs/00_contract.ipynb #budget-counted
 def _counted(self, t):
     "What the clock counts from its start to `t`: seconds on the wall, or CPU seconds over threads"
     return t[0]-self.t0[0] if self.counts == 'wall' else (t[1]-self.t0[1])/self.threads
 
+# %% ../nbs/00_contract.ipynb #budget-charge
 def _charged(self, t):
-    "Seconds charged at `t`: all but the free steps, and of those what they took beyond `free_seconds`"
+    "Seconds charged at `t`: all but the free steps, of which what is beyond `free_seconds`"
     free = self.counted(t if self.t_free is None else self.t_free)
     return max(0., self.counted(t) - min(free, self.free_seconds))
 
@@ -357,7 +372,7 @@ Budget.counted = _counted
 Budget.seconds = property(lambda self: _charged(self, self.t_last if self.t_end is None else self.t_end),
     doc='Seconds of training charged so far, as the profile counts them')
 
-# %% ../nbs/00_contract.ipynb #budget-step
+# %% ../nbs/00_contract.ipynb #budget-look
 def _look(self):
     "Count the wall once a device works; divide by the fewest threads seen"
     self.device = self.device or _device()
@@ -365,6 +380,7 @@ def _look(self):
     self.threads_end = num_threads(self.cpus)
     self.threads = min(self.threads, self.threads_end)
 
+# %% ../nbs/00_contract.ipynb #budget-step
 def _step(self:Budget):
     "Tell the clock that one optimizer step was issued; waits until at most one step is in flight"
     self.look()
@@ -385,6 +401,7 @@ def _progress(self):
     self.asked += 1
     return min(1., (self.num_steps if self.kind == 'steps' else self.seconds) / self.total)
 
+# %% ../nbs/00_contract.ipynb #done
 def _done(self):
     "Is the budget spent? Counts the step in flight at the mean of those before it."
     self.asked += 1
@@ -393,6 +410,7 @@ def _done(self):
     ahead = self.seconds/timed*len(self.marks) if timed > 0 and self.t_free is not None else 0
     return self.seconds + ahead >= self.total
 
+# %% ../nbs/00_contract.ipynb #seconds-left
 def _seconds_left(self):
     "Seconds on the wall that training will go on, at the pace so far; 0 for a budget of steps"
     left,spent = max(0., self.total-self.seconds), self.counted(self.t_last)
@@ -406,7 +424,7 @@ def _close(self):
     "Wait for the device and stop the clock; `evaluate_bpb` calls it first"
     self.look()
     came,torch = self.read(), sys.modules.get('torch')
-    while self.marks: self.marks.popleft().synchronize() # the step in flight is still the last step's time
+    while self.marks: self.marks.popleft().synchronize() # still the last step's
     ready = self.read()
     if self.device: (torch.cuda if self.device == 'cuda' else torch.mps).synchronize()
     end = self.read(sure=True) if self.cpu is cpu_seconds else self.read()
@@ -422,6 +440,7 @@ def begin_evaluation():
     "The evaluator says that training is over: stops the clock"
     if RUN.budget is not None: RUN.budget.close()
 
+# %% ../nbs/00_contract.ipynb #end-evaluation
 def end_evaluation(
     metric:str, # Name of the value
     value:float, # The value
@@ -497,8 +516,10 @@ class Progress:
         self.t = time.perf_counter()
         self.curve.append([figures.get(k) for k in ('step', 'seconds', 'loss')])
         print(' | '.join(f'{k} {_short(v)}' for k,v in figures.items()), flush=True)
-        shown = dict(figures, time=time.time(), columns=['step', 'seconds', 'loss'], curve=self.curve)
-        if self.run_dir: write_json(Path(self.run_dir)/'progress.json', shown, durable=False)
+        if not self.run_dir: return
+        columns = ['step', 'seconds', 'loss']
+        shown = dict(figures, time=time.time(), columns=columns, curve=self.curve)
+        write_json(Path(self.run_dir)/'progress.json', shown, durable=False)
 
 # %% ../nbs/00_contract.ipynb #formats
 FORMATS = dict(training_seconds='.1f', total_seconds='.1f', peak_vram_mb='.1f', mfu_percent='.2f', total_tokens_M='.1f',
@@ -522,14 +543,17 @@ def clock_facts(
     if b is None: return dict(kind='none', never_asked=True, training_seconds=0., num_steps=0)
     end,shift = b.t_end or b.t_last, time.monotonic()-time.perf_counter()
     overran = max(0., b.seconds-b.total) if b.kind == 'seconds' else 0.
-    return dict(kind=b.kind, counts=b.counts, device=b.device, budget=b.total, training_seconds=b.seconds, overran=overran,
-        wall_seconds=end[0]-b.t0[0], cpu_seconds=end[1]-b.t0[1], threads=b.threads,
-        threads_began=b.threads_began, threads_end=b.threads_end, num_steps=b.num_steps,
+    return dict(kind=b.kind, counts=b.counts, device=b.device, budget=b.total,
+        training_seconds=b.seconds, overran=overran, wall_seconds=end[0]-b.t0[0],
+        cpu_seconds=end[1]-b.t0[1], threads=b.threads, threads_began=b.threads_began,
+        threads_end=b.threads_end, num_steps=b.num_steps,
         free_steps=min(b.num_steps, b.free_steps), free_seconds=b.counted(b.t_free or b.t_last),
         batches=RUN.batches, free_batches=b.free_batches,
-        last_began=b.last.began, last_seconds=b.last.seconds, last_cpu=b.last.cpu, last_batches=b.last.batches,
-        longest_seconds=b.most.seconds, longest_cpu=b.most.cpu, most_batches=b.most.batches,
-        tail_seconds=b.tail[0], tail_batches=b.tail[1], began=b.t0[0]+shift, ended=end[0]+shift,
+        last_began=b.last.began, last_seconds=b.last.seconds, last_cpu=b.last.cpu,
+        last_batches=b.last.batches, longest_seconds=b.most.seconds,
+        longest_cpu=b.most.cpu, most_batches=b.most.batches,
+        tail_seconds=b.tail[0], tail_batches=b.tail[1],
+        began=b.t0[0]+shift, ended=end[0]+shift,
         budgets=RUN.budgets, never_asked=b.asked == 0 or b.num_steps == 0)
 
 # %% ../nbs/00_contract.ipynb #host-facts
@@ -541,12 +565,20 @@ def host_facts()->dict: # Names and versions
         device=torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine(), cpus=os.cpu_count())
 
 # %% ../nbs/00_contract.ipynb #peak-memory
+def _peak_resident():
+    "Bytes that this process had in memory at its largest"
+    try: said = re.search(r'^VmHWM:\s+(\d+) kB', Path('/proc/self/status').read_text(), re.M)
+    except OSError: said = None
+    if said: return int(said[1])*1024 # Linux: what getrusage says there may be the parent's
+    unit = 1 if sys.platform == 'darwin' else 1024 # bytes there, kilobytes elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
 def peak_memory_mb()->float: # MiB
     "The most memory this run held: of the GPU, or resident in this process where there is none"
     torch,device = sys.modules.get('torch'), _device()
     if device == 'cuda': return torch.cuda.max_memory_allocated()/2**20
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
-    return max(own, torch.mps.driver_allocated_memory() if device == 'mps' else 0)/2**20
+    shared = torch.mps.driver_allocated_memory() if device == 'mps' else 0
+    return max(_peak_resident(), shared)/2**20
 
 # %% ../nbs/00_contract.ipynb #report
 def report(
@@ -566,8 +598,9 @@ def report(
     vals = {**own, **figures, **own}
     block = {profile.metric: RUN.result['value'], **{k: vals.pop(k) for k in FORMATS if k in vals}, **vals}
     details = {k: v for k,v in RUN.result['details'].items() if k != 'data'}
-    record = dict(block=block, direction=profile.direction, profile=profile.name, seed=seed, clock=clock,
-        evaluation={**RUN.result, 'details': details}, data=RUN.result['details'].get('data'),
+    record = dict(block=block, direction=profile.direction, profile=profile.name, seed=seed,
+        clock=clock, evaluation={**RUN.result, 'details': details},
+        data=RUN.result['details'].get('data'),
         settings=settings_of(profile), contract=contract_hash(profile), host=host_facts(),
         time=time.time(), info=info or {})
     text = final_block(block) # may refuse a figure; then nothing is written
@@ -575,14 +608,16 @@ def report(
     print(text, flush=True)
     return record
 
-# %% ../nbs/00_contract.ipynb #help
-LOOP = 'help prepare setup status cells run wait stop drop log search frontier report dashboard docs'.split()
+# %% ../nbs/00_contract.ipynb #help-order
+LOOP = ('help prepare setup status cells run wait stop drop log search frontier report dashboard '
+    'docs').split()
 
 def _place(e):
     "Where a command stands in the list"
     name = e.name.removeprefix('ar-')
     return LOOP.index(name) if name in LOOP else len(LOOP), e.name
 
+# %% ../nbs/00_contract.ipynb #help
 @call_parse
 def ar_help():
     "List the commands of autoresearch"
@@ -595,4 +630,4 @@ def ar_help():
         lines.append(f'{e.name:<12}  {said}')
     lines.append('\nEach takes -h. The orders for an agent stand in program.md, the tour in nbs/.')
     try: print('\n'.join(lines), flush=True)
-    except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), 1) # the reader has seen enough
+    except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), 1) # enough was seen

@@ -11,27 +11,33 @@ __all__ = ['OUTCOMES', 'INFRASTRUCTURE', 'PATHS', 'KERNEL', 'CHILD', 'MOST_BYTES
            'next_run_dir', 'write_notes', 'pace', 'project', 'link_log']
 
 # %% ../nbs/04_run.ipynb #imports
-import asyncio, ctypes, errno, importlib.util, json, math, os, re, secrets, signal, subprocess, sys, time
+import asyncio, ctypes, errno, importlib.util, json, math, os, re, secrets, signal, subprocess
+import sys, time
 from collections import defaultdict, deque
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, median
+from types import SimpleNamespace
 from .contract import Profile, final_block, get_profile, package_folder, write_json
 from .ledger import Row
 
 # %% ../nbs/04_run.ipynb #outcomes
 OUTCOMES = dict(ok='finished, with a record', error='a cell raised an exception', oom='ran out of memory', nan='the loss diverged',
     timeout='ran over the wall limit and was killed', interrupted='was stopped from outside',
-    **{'no-metric': 'ended without a record'}, untrusted='has a record that the contract does not vouch for',
+    **{'no-metric': 'ended without a record'},
+    untrusted='has a record that the contract does not vouch for',
     infrastructure='could not be tried: no experiment')
 
-# %% ../nbs/04_run.ipynb #result
-def is_number(v): return isinstance(v, (int, float)) and not isinstance(v, bool) and -1e300 < v < 1e300 # neither NaN nor what `float` can't hold
+# %% ../nbs/04_run.ipynb #is-number
+def is_number(v):
+    "Neither NaN, nor a truth value, nor what `float` can't hold"
+    return isinstance(v, (int, float)) and not isinstance(v, bool) and -1e300 < v < 1e300
 
+# %% ../nbs/04_run.ipynb #result
 @dataclass
 class Result:
     "What came of one run of a notebook"
@@ -50,14 +56,16 @@ class Result:
     @property
     def value(self): return next(iter(self.block.values()), 0.) if self.ok else 0.
     @property
-    def memory_gb(self): return mb/1024 if self.ok and is_number(mb := self.block.get('peak_vram_mb')) else 0.
+    def memory_gb(self):
+        mb = self.block.get('peak_vram_mb')
+        return mb/1024 if self.ok and is_number(mb) else 0.
 
     def _repr_markdown_(self):
         head = f'**{self.status}**: {self.reason or OUTCOMES[self.status]}, in {self.seconds:.1f} s, `{self.run_dir}`'
         return head + (f'\n\n```\n{final_block(self.block)}\n```' if self.ok and self.block else '')
 
 # %% ../nbs/04_run.ipynb #execute
-INFRASTRUCTURE = 70 # exit code of the child where the notebook could not be tried; sysexits.h calls it a software error
+INFRASTRUCTURE = 70 # the child's exit code where the notebook could not be tried
 PATHS = """import os, sys
 given = [os.path.abspath(p) for p in os.environ.get('PYTHONPATH', '').split(os.pathsep) if p]
 rest = [p for p in sys.path if p and p not in given]
@@ -67,7 +75,8 @@ KERNEL = PATHS + """code = sys.argv.pop(1)
 from ipykernel.kernelapp import IPKernelApp # as ipykernel_launcher does, out of reach of the folder
 app = IPKernelApp.instance()
 app.initialize(['--InteractiveShellApp.ignore_cwd=True', *sys.argv[1:]])
-first = next((i for i,p in enumerate(rest) if p.endswith(('site-packages', 'dist-packages'))), len(rest))
+installed = [i for i,p in enumerate(rest) if p.endswith(('site-packages', 'dist-packages'))]
+first = min(installed, default=len(rest))
 sys.path[:] = rest[:first] + [code] + given + rest[first:]
 app.start()
 """
@@ -85,6 +94,7 @@ _execute(*sys.argv[1:])
 # %% ../nbs/04_run.ipynb #execute-kernel
 def _skip_grammar(): sys.modules.setdefault('rfc3987_syntax', None) # None: an import fails
 
+# %% ../nbs/04_run.ipynb #start-kernel
 def _start_kernel(cwd):
     "A kernel of this Python in the folder `cwd`, and its process"
     from jupyter_client import AsyncKernelManager
@@ -92,19 +102,26 @@ def _start_kernel(cwd):
     manager = AsyncKernelManager(kernel_name='python3')
     manager._kernel_spec = KernelSpec(display_name='Python 3', language='python',
         argv=[sys.executable, '-c', KERNEL, cwd, '-f', '{connection_file}'])
-    asyncio.run(manager.start_kernel(cwd=cwd, extra_arguments=['--HistoryManager.hist_file=:memory:']))
+    quiet = ['--HistoryManager.hist_file=:memory:']
+    asyncio.run(manager.start_kernel(cwd=cwd, extra_arguments=quiet))
     return manager, manager.provisioner.process
 
 # %% ../nbs/04_run.ipynb #execute-memory
-def oom_kills()->int: # 0 where the system does not count
-    "How often the system has killed for want of memory: the machine, and the group this process is in"
-    group = next((l.split(':', 2)[2].strip() for l in _lines('/proc/self/cgroup') if l.startswith('0::')), '/')
-    told = [l.split() for f in ('/proc/vmstat', f'/sys/fs/cgroup{group}/memory.events') for l in _lines(f)]
-    return sum(int(o[1]) for o in told if o[0] == 'oom_kill')
-
 def _lines(path):
     try: return Path(path).read_text().splitlines()
     except OSError: return []
+
+# %% ../nbs/04_run.ipynb #group
+def _group(name):
+    "Lines of a file of the control group this process is in; none where there is none"
+    where = [l[3:].strip() for l in _lines('/proc/self/cgroup') if l.startswith('0::')]
+    return _lines(f'/sys/fs/cgroup{where[0]}/{name}') if where else []
+
+# %% ../nbs/04_run.ipynb #oom-kills
+def oom_kills()->int: # 0 where the system does not count
+    "How often the system has killed for want of memory: on the machine, and in this group"
+    told = [l.split() for l in _lines('/proc/vmstat') + _group('memory.events')]
+    return sum(int(o[1]) for o in told if o[0] == 'oom_kill')
 
 # %% ../nbs/04_run.ipynb #execute-run
 def _could_not(run_dir, e):
@@ -114,12 +131,15 @@ def _could_not(run_dir, e):
     except OSError: pass # the exit code says enough
     os._exit(INFRASTRUCTURE)
 
+# %% ../nbs/04_run.ipynb #ours
 def _ours(e):
     "Is an exception while a notebook is executed the machine's fault rather than the notebook's?"
-    never_up = isinstance(e, RuntimeError) and re.search("before replying to kernel_info|Kernel didn't respond", str(e))
-    full = isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
-    return bool(never_up or full)
+    never_up = "before replying to kernel_info|Kernel didn't respond"
+    if isinstance(e, RuntimeError): return bool(re.search(never_up, str(e)))
+    full = errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE
+    return isinstance(e, OSError) and e.errno in full
 
+# %% ../nbs/04_run.ipynb #execute-def
 def _execute(notebook, run_dir, parameters, cwd):
     "Run in the child process: papermill over `notebook`, its output and any traceback to stdout and stderr"
     try:
@@ -137,8 +157,10 @@ def _execute(notebook, run_dir, parameters, cwd):
         if _ours(e): _could_not(run_dir, e)
         raise
     finally:
-        write_json(f'{run_dir}/exit.json', dict(kernel=process.poll(), oom_kills=oom_kills()-kills))
-        asyncio.run(kernel.shutdown_kernel(now=True)) # all that counts is written by then, and CUDA takes seconds to say goodbye
+        ended = dict(kernel=process.poll(), oom_kills=oom_kills()-kills)
+        with suppress(OSError): write_json(f'{run_dir}/exit.json', ended)
+        # all that counts is written by then, and CUDA takes seconds to say goodbye
+        asyncio.run(kernel.shutdown_kernel(now=True))
 
 # %% ../nbs/04_run.ipynb #processes-of
 def processes_of(
@@ -148,7 +170,7 @@ def processes_of(
     import psutil
     def bears(p):
         try: return p.environ().get('AUTORESEARCH_NONCE') == nonce
-        except (psutil.Error, OSError, ValueError, SystemError): return False # not ours to read, or half gone
+        except (psutil.Error, OSError, ValueError, SystemError): return False
     return [p for p in psutil.process_iter() if p.pid != os.getpid() and bears(p)] if nonce else []
 
 # %% ../nbs/04_run.ipynb #kill-processes
@@ -179,9 +201,10 @@ def read_json(
     except (OSError, ValueError, RecursionError, MemoryError): return {}
     return obj if isinstance(obj, dict) else {}
 
-# %% ../nbs/04_run.ipynb #read-notes
+# %% ../nbs/04_run.ipynb #is-commit
 def _is_commit(v): return isinstance(v, str) and bool(re.fullmatch('[0-9a-f]{7,64}', v))
 
+# %% ../nbs/04_run.ipynb #read-notes
 def read_notes(
     path:str|Path # An experiment.json
 )->dict: # The notes without what is null, {} where they are absent or damaged
@@ -190,7 +213,8 @@ def read_notes(
     commits = _is_commit(n.get('commit')) and (n.get('parent') is None or _is_commit(n['parent']))
     words = all(isinstance(n[k], str) for k in ('status', 'class', 'dir', 'reason') if k in n)
     told = all(isinstance(n.get(k, ''), str|None) for k in ('by', 'description', 'contract'))
-    numbers = all(is_number(n[k]) for k in ('seconds', 'time', 'started', 'seed') if k in n) and (n.get('seed') is None or n['seed'] == int(n['seed']))
+    numbers = all(is_number(n[k]) for k in ('seconds', 'time', 'started', 'seed') if k in n)
+    numbers = numbers and n.get('seed', 0) == int(n.get('seed', 0))
     ended = 'time' not in n or all(k in n for k in ('seconds', 'started', 'status', 'class'))
     objects = isinstance(n.get('block', {}), dict) and isinstance(n.get('host'), dict|None)
     trained = n.get('class') != 'ok' or objects and is_number(n.get('block', {}).get('training_seconds'))
@@ -230,61 +254,84 @@ def _busy(cpus):
     if len(every) > max(cpus): every = [every[i] for i in cpus]
     return sum(v for t in every for k,v in t._asdict().items() if k not in idle)
 
+# %% ../nbs/04_run.ipynb #pressure
 def _pressure():
     "Seconds in which something waited for a core; None where the system does not tell"
     some = next((l for l in _lines('/proc/pressure/cpu') if l.startswith('some ')), '')
     return int(some.rpartition('total=')[2])/1e6 if some else None
 
+# %% ../nbs/04_run.ipynb #memory
 def _memory():
     "Share of memory in use, of the machine or of the group this process is in, whichever is more"
     import psutil
-    group = next((l.split(':', 2)[2].strip() for l in _lines('/proc/self/cgroup') if l.startswith('0::')), '/')
-    used,most = ([l for l in _lines(f'/sys/fs/cgroup{group}/memory.{o}') if l.isdigit()] for o in ('current', 'max'))
-    return max(psutil.virtual_memory().percent/100, int(used[0])/max(1, int(most[0])) if used and most else 0.)
+    used,most = ([int(l) for l in _group(f'memory.{o}') if l.isdigit()] for o in ('current', 'max'))
+    share = used[0]/max(1, most[0]) if used and most else 0.
+    return max(psutil.virtual_memory().percent/100, share)
 
 # %% ../nbs/04_run.ipynb #watch-class
 class Watch:
     "Samples what the machine does during a run; `load` sums them up"
     def __init__(self, nonce):
         self.nonce,self.processes,self.samples,self.again = nonce, {}, [], 0.
-        affinity = os.sched_getaffinity(0) if hasattr(os, 'sched_getaffinity') else range(os.cpu_count() or 1)
-        self.cpus = sorted(affinity)
+        every = range(os.cpu_count() or 1)
+        self.cpus = sorted(os.sched_getaffinity(0) if hasattr(os, 'sched_getaffinity') else every)
 
     def _run_seconds(self):
-        "CPU seconds of the run's processes, of what they waited for, and of those that are gone"
+        "CPU seconds of the run's processes, those that are gone included"
         import psutil
-        for p,before in self.processes.items():
-            try: self.processes[p] = max(before, sum(p.cpu_times()[:4]))
+        alive = {p.pid for p in self.processes if p.is_running()}
+        for p,(before,parent) in self.processes.items():
+            try: now = max(before, sum(p.cpu_times()[:4])) # with what it waited for
+            except psutil.Error: now = 0. if parent in alive else before # then its parent has it
+            self.processes[p] = now, parent
+        return sum(now for now,_ in self.processes.values())
+
+    def _find(self):
+        "Look for processes of the run that are not known yet"
+        import psutil
+        for p in processes_of(self.nonce):
+            try: self.processes.setdefault(p, (0., p.ppid()))
             except psutil.Error: pass
-        return sum(self.processes.values())
 
     def sample(self):
         now = time.monotonic()
         if now >= self.again: # a walk through all processes: rarely where there are many
-            for p in processes_of(self.nonce): self.processes.setdefault(p, 0.)
+            self._find()
             self.again = time.monotonic() + max(.5, 30*(time.monotonic()-now))
-        self.samples.append((time.monotonic(), _busy(self.cpus), self._run_seconds(), _pressure(), _memory()))
+        seen = _busy(self.cpus), self._run_seconds(), _pressure(), _memory()
+        self.samples.append((time.monotonic(), *seen))
+
+# %% ../nbs/04_run.ipynb #span
+def _span(self, clock):
+    "The samples nearest to the beginning and end of training, and those between them"
+    began,ended = (clock.get(k) for k in ('began', 'ended'))
+    if not is_number(began): began = -math.inf
+    if not is_number(ended): ended = math.inf
+    before = [s for s in self.samples if s[0] <= began]
+    after = [s for s in self.samples if s[0] >= ended]
+    first,last = before[-1] if before else self.samples[0], after[0] if after else self.samples[-1]
+    if last[0] <= first[0]: first,last = self.samples[0],self.samples[-1]
+    return first, last, [s for s in self.samples if began <= s[0] <= ended]
 
 # %% ../nbs/04_run.ipynb #load
 def _load(self, clock):
     "The load over a run's training, as its clock gives that; over the whole run where it does not"
     if len(self.samples) < 2: return {}
-    began,ended = (clock.get(k) if is_number(clock.get(k)) else v for k,v in (('began', -math.inf), ('ended', math.inf)))
-    first = max((s for s in self.samples if s[0] <= began), default=self.samples[0])
-    last = min((s for s in self.samples if s[0] >= ended and s is not first), default=self.samples[-1])
-    if last[0] <= first[0]: first,last = self.samples[0],self.samples[-1]
+    first,last,inner = self._span(clock)
     took = last[0]-first[0]
     busy,own = ((last[i]-first[i])/took for i in (1, 2))
-    inner = [s[2] for s in self.samples if began <= s[0] <= ended]
-    return dict(cores=len(self.cpus), others=max(0., busy-own), run=own, share=max(0., busy-own)/len(self.cpus),
+    others,threads = max(0., busy-own), clock.get('threads_began')
+    worked = inner[-1][2]-inner[0][2] if inner else 0.
+    return dict(cores=len(self.cpus), others=others, run=own, share=others/len(self.cpus),
         pressure=None if None in (first[3], last[3]) else (last[3]-first[3])/took, seconds=took,
-        cpu_seconds=inner[-1]-inner[0] if inner else 0., memory=max(s[4] for s in self.samples),
-        wanted=1 if clock.get('device') else t if is_number(t := clock.get('threads_began')) else 1)
-Watch.load = _load
+        cpu_seconds=worked, memory=max(s[4] for s in self.samples),
+        wanted=threads if is_number(threads) and not clock.get('device') else 1)
+
+Watch._span,Watch.load = _span,_load
 
 # %% ../nbs/04_run.ipynb #follow
 def _follow(proc, run_dir, wall_limit, bar, watch):
-    "Wait for the process, showing its progress and watching the machine; True if it ended within `wall_limit` seconds"
+    "Wait for the process, showing its progress and watching; True if it ended in time"
     t0 = time.monotonic()
     with progress_bar(bar) as draw:
         while time.monotonic()-t0 < wall_limit:
@@ -298,19 +345,23 @@ def _follow(proc, run_dir, wall_limit, bar, watch):
 def _told(v):
     "A value of a record in a reason: short, on one line"
     try: text = plain(str(v)).replace('\n', ' ')
-    except (ValueError, RecursionError): text = type(v).__name__ # a whole number of more digits than Python writes
+    except (ValueError, RecursionError): text = type(v).__name__ # too many digits
     return text if len(text) <= 60 else f'{text[:57]}...'
 
+# %% ../nbs/04_run.ipynb #plain
 def plain(text): return re.sub(r'\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]', '', text)
 
+# %% ../nbs/04_run.ipynb #shallow
 def shallow(o, depth=40):
     "Is a JSON object nested at most so deep? Deeper ones are read and then can't be written"
     inside = o.values() if isinstance(o, dict) else o if isinstance(o, list) else ()
     return depth > 0 and all(shallow(v, depth-1) for v in inside)
 
+# %% ../nbs/04_run.ipynb #bad-figure
 def bad_figure(block, metric):
     "The first figure of a block that is no number, by name; '' if all are"
-    if next(iter(block)) != metric: return f'the block begins with {_told(next(iter(block)))}, not with {metric}'
+    first = next(iter(block))
+    if first != metric: return f'the block begins with {_told(first)}, not with {metric}'
     if 'training_seconds' not in block: return 'the block has no training_seconds'
     for k,v in block.items():
         if not is_number(v): return f'{_told(k)} is {_told(v)}'
@@ -324,14 +375,15 @@ def other_data(
 )->str: # What differs, by name; '' if nothing, or nothing is expected
     "Was a value measured on the session's data?"
     if expected is None: return ''
-    if not isinstance(measured, dict): return 'the record does not say on which data it was measured'
+    if not isinstance(measured, dict): return 'the record does not say what data it was measured on'
     for k,want in expected.items():
         got = measured.get(k)
         if got == want: continue
         if not (isinstance(got, dict) and isinstance(want, dict)):
             return f"other data than the session's: {k} is {_told(got)}, not {_told(want)}"
         names = sorted(o for o in {*got, *want} if got.get(o) != want.get(o))
-        return f"other data than the session's: {k} differ in {_told(', '.join(names))} ({len(names)} of {len({*got, *want})})"
+        count = f'{len(names)} of {len({*got, *want})}'
+        return f"other data than the session's: {k} differ in {_told(', '.join(names))} ({count})"
     return ''
 
 # %% ../nbs/04_run.ipynb #distrust
@@ -340,80 +392,98 @@ def distrust(
     profile:Profile, # What the run should have measured
     nonce:str='', # The run's word
     contract:str='', # The hash that the contract should have; not compared when empty
-    data:dict|None=None, # What the session says of its data, as `data_facts` does; not compared when None
+    data:dict|None=None, # What the session says of its data, by `data_facts`; None: not compared
     load:dict|None=None # What the runner saw of the machine
 )->str: # Why the record can't be believed; '' if it can
     "Check a record against the contract"
-    ev,clock,block = (o if isinstance(o := record.get(k), dict) else {} for k in ('evaluation', 'clock', 'block'))
+    parts = (record.get(k) for k in ('evaluation', 'clock', 'block'))
+    ev,clock,block = (o if isinstance(o, dict) else {} for o in parts)
     value = block.get(profile.metric)
     if not shallow(record): return 'the record is nested more than 40 deep'
-    if record.get('profile') != profile.name: return f"the record is of profile {_told(record.get('profile'))}"
+    told = {k: _told(record.get(k)) for k in ('profile', 'contract')}
+    if record.get('profile') != profile.name: return f"the record is of profile {told['profile']}"
     if ev.get('nonce') != nonce: return 'the record was not written in this run'
-    if contract and record.get('contract') != contract: return f"the contract in force was {_told(record.get('contract'))}, not {contract}"
+    if contract and record.get('contract') != contract:
+        return f"the contract in force was {told['contract']}, not {contract}"
     if why := other_data(record.get('data'), data): return why
-    if ev.get('evaluator') != profile.evaluator: return f"{profile.metric} comes from {_told(ev.get('evaluator'))}, not from {profile.evaluator}"
-    if not isinstance(value, float) or not math.isfinite(value) or value != ev.get('value'): return f'{profile.metric} is {_told(value)}'
-    return bad_figure(block, profile.metric) or bad_clock(clock, profile) or overtime(clock, profile) or hidden_work(clock, load)
+    if ev.get('evaluator') != profile.evaluator:
+        by = _told(ev.get('evaluator'))
+        return f'{profile.metric} comes from {by}, not from {profile.evaluator}'
+    if not isinstance(value, float) or not math.isfinite(value) or value != ev.get('value'):
+        return f'{profile.metric} is {_told(value)}'
+    return (bad_figure(block, profile.metric) or bad_clock(clock, profile)
+        or overtime(clock, profile) or hidden_work(clock, load))
 
 # %% ../nbs/04_run.ipynb #overtime
-CLOCK = ('budget', 'wall_seconds', 'cpu_seconds', 'threads', 'free_seconds', 'batches', 'free_batches', 'num_steps', 'last_began', 'last_seconds',
-    'last_cpu', 'last_batches', 'longest_seconds', 'longest_cpu', 'most_batches', 'tail_seconds', 'tail_batches')
+CLOCK = ('budget wall_seconds cpu_seconds threads free_seconds batches free_batches num_steps '
+    'last_began last_seconds last_cpu last_batches longest_seconds longest_cpu most_batches tail_seconds '
+    'tail_batches').split()
 
+# %% ../nbs/04_run.ipynb #bad-clock
 def bad_clock(clock, profile):
     "What is wrong with a record's clock before its times are looked at; '' if nothing"
     if clock.get('kind') != 'seconds': return f"the budget was one of {_told(clock.get('kind'))}"
     if clock.get('budgets') != 1: return f"{_told(clock.get('budgets'))} budgets were made"
     if clock.get('never_asked', True): return 'the clock was never asked'
     if lacking := [k for k in CLOCK if not is_number(clock.get(k)) or clock[k] < 0]:
-        return f'the record says nothing of its clock: {lacking[0]} is {_told(clock.get(lacking[0]))}'
+        said = _told(clock.get(lacking[0]))
+        return f'the record says nothing of its clock: {lacking[0]} is {said}'
     if clock['num_steps'] < 1 or clock['threads'] < 1: return 'the clock saw no step'
-    want = 'wall' if clock.get('device') else profile.clock
-    if clock.get('counts') != want: return f"the clock counted {_told(clock.get('counts'))}, not {want}"
-    return ''
+    want,counts = 'wall' if clock.get('device') else profile.clock, clock.get('counts')
+    return '' if counts == want else f'the clock counted {_told(counts)}, not {want}'
 
+# %% ../nbs/04_run.ipynb #charged
 def charged(clock, profile):
     "Seconds of training, reckoned from a clock's own times"
-    spent = clock['wall_seconds'] if clock['counts'] == 'wall' else clock['cpu_seconds']/clock['threads']
+    spent = clock['cpu_seconds']/clock['threads']
+    if clock['counts'] == 'wall': spent = clock['wall_seconds']
     return spent - min(clock['free_seconds'], profile.free_seconds)
 
 # %% ../nbs/04_run.ipynb #overtime-def
 def overtime(clock, profile):
     "Did training take more than the profile grants, in more than its last step? '' if not"
-    t,total = clock, charged(clock, profile)
-    over = f'training took {total:.1f} s of a budget of {profile.time_budget:g} s'
-    if t['budget'] != profile.time_budget: return f"{over}: the clock's own budget was {t['budget']:g} s"
-    timed = t['num_steps'] - profile.free_steps
-    fair = 2*profile.free_steps*(t['batches']-t['free_batches'])/timed + 8 if timed > 0 else math.inf # a loader draws ahead
-    if t['free_batches'] > fair: return f"the free steps drew {t['free_batches']} of {t['batches']} batches"
-    if total <= profile.time_budget: return ''
-    grain = max(1, .02*profile.time_budget)
-    if t['last_began'] >= profile.time_budget: return f"{over}: its last step began after {t['last_began']:.1f} s"
-    if t['num_steps'] == 1: return f'{over} in a single step, which no other can be compared with'
-    if t['last_batches'] > t['most_batches']: return f"{over}: its last step drew {t['last_batches']} batches, another at most {t['most_batches']}"
-    if t['tail_seconds'] > max(grain, t['longest_seconds']): return f"{over}, {t['tail_seconds']:.1f} s of it after its last step"
-    if t['tail_batches'] > max(1, t['most_batches']): return f"{over}: {t['tail_batches']} batches were drawn after its last step"
-    if t['last_cpu'] > max(grain*t['threads'], 2*t['longest_cpu']):
-        return f"{over}: its last step took {t['last_cpu']:.1f} CPU seconds, another at most {t['longest_cpu']:.1f}"
+    t,budget,total = SimpleNamespace(**clock), profile.time_budget, charged(clock, profile)
+    over = f'training took {total:.1f} s of a budget of {budget:g} s'
+    if t.budget != budget: return f"{over}: the clock's own budget was {t.budget:g} s"
+    timed,drawn = t.num_steps-profile.free_steps, t.batches-t.free_batches
+    fair = 2*profile.free_steps*drawn/timed + 8 if timed > 0 else math.inf # a loader draws ahead
+    if t.free_batches > fair: return f'the free steps drew {t.free_batches} of {t.batches} batches'
+    if total <= budget: return ''
+    grain,last = max(1, .02*budget), f'{over}: its last step'
+    if t.last_began >= budget: return f'{last} began after {t.last_began:.1f} s'
+    if t.num_steps == 1: return f'{over} in a single step, which no other can be compared with'
+    if t.last_batches > t.most_batches:
+        return f'{last} drew {t.last_batches} batches, another at most {t.most_batches}'
+    if t.tail_seconds > max(grain, t.longest_seconds):
+        return f'{over}, {t.tail_seconds:.1f} s of it after its last step'
+    if t.tail_batches > max(1, t.most_batches):
+        return f'{over}: {t.tail_batches} batches were drawn after its last step'
+    threads = 1 if clock.get('device') else t.threads
+    if t.last_cpu > max(grain*threads, 2*t.longest_cpu):
+        return f'{last} took {t.last_cpu:.1f} CPU seconds, another at most {t.longest_cpu:.1f}'
     return ''
 
 # %% ../nbs/04_run.ipynb #hidden-work
 def hidden_work(clock, load):
-    "Did the run's processes work more than its clock counted? Only where CPU seconds are counted; '' if not"
-    seen = (load or {}).get('cpu_seconds', 0.)
-    if clock['counts'] != 'cpu' or seen <= 1.25*clock['cpu_seconds'] + 4: return ''
-    return f"processes of the run used {seen:.1f} CPU seconds during training, of which its clock counted {clock['cpu_seconds']:.1f}"
+    "Did the run's processes work more than its clock of CPU seconds counted? '' if not"
+    seen,counted = (load or {}).get('cpu_seconds', 0.), clock['cpu_seconds']
+    if clock['counts'] != 'cpu' or seen <= 1.25*counted + 4: return ''
+    return (f'processes of the run used {seen:.1f} CPU seconds during training, of which its clock '
+        f'counted {counted:.1f}')
 
-# %% ../nbs/04_run.ipynb #failure
+# %% ../nbs/04_run.ipynb #objects
 def _objects(o, k):
     "The objects of the list under `k`, if there is one"
     v = o.get(k)
     return [i for i in v if isinstance(i, dict)] if isinstance(v, list) else []
 
+# %% ../nbs/04_run.ipynb #text
 def _text(v):
     "The text of a field that a notebook keeps whole or in lines"
     if isinstance(v, list): return ''.join(map(_text, v))
     return v if isinstance(v, str) else ''
 
+# %% ../nbs/04_run.ipynb #failure
 def failure(
     run_dir:str|Path # The run's folder
 )->dict: # cell, line, ename, evalue, frames (of the canvas) and a one-line text; {} if no cell raised
@@ -423,9 +493,10 @@ def failure(
         for o in _objects(c, 'outputs'):
             if o.get('output_type') != 'error': continue
             trace = o.get('traceback')
-            frames = cell_frames(nb, '\n'.join(map(_text, trace)) if isinstance(trace, list) else _text(trace))
+            lines = trace if isinstance(trace, list) else [trace]
+            frames = cell_frames(nb, '\n'.join(map(_text, lines)))
             cell,line = frames[-1][:2] if frames else (_text(c.get('id')) or 'without an id', 0)
-            ename,evalue = _text(o.get('ename')) or 'an exception without a name', _text(o.get('evalue'))
+            ename,evalue = _text(o.get('ename')) or 'an exception', _text(o.get('evalue'))
             said = (plain(f'{ename[:200]}: {evalue[:1000]}').strip().split('\n') or [''])[0][:160]
             text = said + f' (cell {cell}' + (f', line {line})' if line else ')')
             return dict(cell=cell, line=line, ename=ename, evalue=evalue, frames=frames, text=text)
@@ -437,7 +508,8 @@ def cell_frames(
     traceback:str # As IPython prints it
 )->list: # (cell id, line in it, its text), outermost first
     "The frames of a traceback that lie in the notebook's cells"
-    ids,res = {str(n): c for c in _objects(nb, 'cells') if isinstance(n := c.get('execution_count'), int)}, []
+    counted = [c for c in _objects(nb, 'cells') if isinstance(c.get('execution_count'), int)]
+    ids,res = {str(_told(c['execution_count'])): c for c in counted}, []
     for n,line in re.findall(r'Cell In\[(\d{1,9})\], line (\d{1,9})', plain(traceback)):
         if c := ids.get(n):
             src = _text(c.get('source')).split('\n')
@@ -446,9 +518,11 @@ def cell_frames(
     return res
 
 # %% ../nbs/04_run.ipynb #classify
-NO_MEMORY = (r'\b(CUDA|HIP|MPS backend)( error:)? out of memory|CUDA_ERROR_OUT_OF_MEMORY|CUBLAS_STATUS_ALLOC_FAILED'
+NO_MEMORY = (r'\b(CUDA|HIP|MPS backend)( error:)? out of memory|CUDA_ERROR_OUT_OF_MEMORY'
+    '|CUBLAS_STATUS_ALLOC_FAILED'
     r"|DefaultCPUAllocator: (can't allocate|not enough) memory|Errno 12\] Cannot allocate memory")
 
+# %% ../nbs/04_run.ipynb #read-log
 def read_log(
     run_dir:str|Path # The run's folder
 )->str: # Its first 64 KiB and its last MiB; '' if it can't be read
@@ -461,6 +535,7 @@ def read_log(
     except OSError: return ''
     return (head + (b'\n' if size > 2**16+2**20 else b'') + rest).decode('utf8', errors='replace')
 
+# %% ../nbs/04_run.ipynb #last-line
 def _last_line(log):
     "The last line of a log that is not empty, or the end of it where it is too long to read"
     line = plain((log.rstrip().rpartition('\n')[2] or '').rpartition('\r')[2]).strip()
@@ -474,25 +549,33 @@ def exit_name(code:int|None # Exit code; minus a signal's number for a signal
     try: return signal.Signals(-code).name if code < 0 else code
     except ValueError: return f'signal {-code}' if code > -10**6 else ''
 
+# %% ../nbs/04_run.ipynb #by-exception
 def _by_exception(err, run_dir, log):
     "Status of a run in which a cell raised"
-    if re.search('OutOfMemoryError|MemoryError', err['ename']) or re.search(NO_MEMORY, err['evalue']): return 'oom'
+    if 'MemoryError' in err['ename'] or re.search(NO_MEMORY, err['evalue']): return 'oom'
     failed = err['ename'] == 'FloatingPointError' and re.search(r'^FAIL\s*$', log, re.M)
     loss = read_json(f'{run_dir}/progress.json').get('loss')
     return 'nan' if failed or isinstance(loss, float) and not math.isfinite(loss) else 'error'
 
+# %% ../nbs/04_run.ipynb #meaning
 def _meaning(name):
     "A signal's name in words"
-    return f' ({signal.strsignal(signal.Signals[name])})' if name in signal.Signals.__members__ else ''
+    if name not in signal.Signals.__members__: return ''
+    return f' ({signal.strsignal(signal.Signals[name])})'
 
+# %% ../nbs/04_run.ipynb #by-exit
 def _by_exit(name, ended, load):
-    "Status and reason of a run whose kernel ended: `name` is its exit code or signal, `ended` what exit.json says"
-    if not isinstance(name, str): return 'error', f'the kernel ended by itself with exit code {name}'
+    "Status and reason of a run whose kernel ended by `name`, an exit code or a signal"
+    if not isinstance(name, str):
+        return 'error', f'the kernel ended by itself with exit code {name}'
     if name != 'SIGKILL': return 'error', f'the kernel was ended by {name}{_meaning(name)}'
-    memory = load.get('memory')
-    if is_number(n := ended.get('oom_kills')) and n > 0: return 'oom', 'the kernel was killed (SIGKILL) by the system, which was out of memory'
-    if is_number(memory) and memory > .95: return 'oom', f'the kernel was killed (SIGKILL) while {memory:.0%} of memory was in use'
-    return 'error', 'the kernel was killed (SIGKILL) from outside, or for want of memory'
+    memory,kills = load.get('memory'), ended.get('oom_kills')
+    killed = 'the kernel was killed (SIGKILL)'
+    if is_number(kills) and kills > 0:
+        return 'oom', f'{killed} by the system, which was out of memory'
+    if is_number(memory) and memory > .95:
+        return 'oom', f'{killed} while {memory:.0%} of memory was in use'
+    return 'error', f'{killed} from outside, or for want of memory'
 
 # %% ../nbs/04_run.ipynb #classify-def
 def classify(
@@ -506,16 +589,21 @@ def classify(
     load:dict|None=None # What the runner saw of the machine
 )->tuple: # status, reason, record
     "The outcome of a run that was not interrupted; never raises for what lies in its folder"
-    record,said,log = read_json(f'{run_dir}/record.json'), read_json(f'{run_dir}/exit.json'), read_log(run_dir)
+    record,said = (read_json(f'{run_dir}/{o}.json') for o in ('record', 'exit'))
+    log = read_log(run_dir)
     last,name = _last_line(log) or 'its log is empty or gone', exit_name(said.get('kernel'))
     if not ended: return 'timeout', f'killed after {profile.wall_limit:g} s', {}
     if code == INFRASTRUCTURE: return 'infrastructure', _told(said.get('failed') or last), {}
     if err := failure(run_dir): return _by_exception(err, run_dir, log), err['text'], {}
     if crash := re.search(r'^Fatal Python error: .*', log, re.M):
-        return 'error', crash[0][:160] + (f' ({name})' if isinstance(name, str) and name else ''), {}
-    if name not in ('', 0) or 'DeadKernelError' in log: return *_by_exit('SIGKILL' if name == '' else name, said, load or {}), {}
-    if isinstance(code, int) and code < 0: return *_by_exit(exit_name(code), said, load or {}), {}
-    if not record and os.path.lexists(f'{run_dir}/record.json'): return 'untrusted', 'record.json can not be read as a JSON object', {}
+        by = f' ({name})' if isinstance(name, str) and name else ''
+        return 'error', crash[0][:160] + by, {}
+    dead = isinstance(code, int) and code < 0 # the child itself was killed, and its kernel with it
+    if dead or name not in ('', 0) or 'DeadKernelError' in log:
+        if name == '': name = exit_name(code) if dead else 'SIGKILL'
+        return *_by_exit(name, said, load or {}), {}
+    if not record and os.path.lexists(f'{run_dir}/record.json'):
+        return 'untrusted', 'record.json can not be read as a JSON object', {}
     if not record: return ('error', last, {}) if code else ('no-metric', 'no record.json', {})
     if why := distrust(record, profile, nonce, contract, data, load): return 'untrusted', why, {}
     return ('error', last, {}) if code else ('ok', '', record)
@@ -542,17 +630,21 @@ def compile_packages(
         return sum(tqdm(pool.map(partial(compile_file, quiet=2), todo, chunksize=16), total=len(todo), disable=None, desc='bytecode', unit='file'))
 
 # %% ../nbs/04_run.ipynb #run-env
-PASSIVE = dict(OMP_WAIT_POLICY='passive', KMP_BLOCKTIME='0') # for GNU's OpenMP, and for Intel's and LLVM's
+PASSIVE = dict(OMP_WAIT_POLICY='passive', # of waiting threads: GNU's OpenMP
+    KMP_BLOCKTIME='0') # Intel's and LLVM's
 
 def _command(notebook, run_dir, profile, seed, code, nonce):
-    "Command line and environment of the child: `code` is its working folder, from which the kernel imports"
+    "Command line and environment of the child; from the folder `code` the kernel imports"
     folder = str(Path(run_dir).resolve())
-    args = [str(Path(notebook).resolve()), folder, json.dumps(dict(SEED=seed, PROFILE=profile.name, RUN_DIR=folder)), str(code)]
-    passive = {k: v for k,v in PASSIVE.items() if k not in os.environ} if profile.clock == 'cpu' else {}
+    given = json.dumps(dict(SEED=seed, PROFILE=profile.name, RUN_DIR=folder))
+    args = [str(Path(notebook).resolve()), folder, given, str(code)]
+    passive = PASSIVE if profile.clock == 'cpu' else {}
     return ([sys.executable, '-c', CHILD, str(package_folder().parent.resolve()), *args],
-        {**os.environ, **passive, 'PYTHONUNBUFFERED': '1', 'PYTHONDONTWRITEBYTECODE': '1',
-        'AUTORESEARCH_PROFILE': profile.name, 'AUTORESEARCH_NONCE': nonce, 'AUTORESEARCH_RUN_DIR': folder})
+        {**passive, **os.environ, 'PYTHONUNBUFFERED': '1', 'PYTHONDONTWRITEBYTECODE': '1',
+        'AUTORESEARCH_PROFILE': profile.name, 'AUTORESEARCH_NONCE': nonce,
+        'AUTORESEARCH_RUN_DIR': folder})
 
+# %% ../nbs/04_run.ipynb #die-with-parent
 def _die_with_parent(parent):
     "On Linux: if the runner is killed, so is this process, and its kernel notices within a second"
     if sys.platform != 'linux': return
@@ -563,8 +655,9 @@ def _die_with_parent(parent):
 def _start(run_dir, command, env, cwd):
     "The child process, with its output in run.log. Raises `OSError` if it can't be started."
     with open(run_dir/'run.log', 'ab') as log:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, cwd=cwd,
-            start_new_session=True, preexec_fn=lambda runner=os.getpid(): _die_with_parent(runner))
+        before = partial(_die_with_parent, os.getpid())
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env,
+            cwd=cwd, start_new_session=True, preexec_fn=before)
 
 # %% ../nbs/04_run.ipynb #run-experiment
 def run_experiment(
@@ -576,16 +669,17 @@ def run_experiment(
     code:str|Path='', # Folder the kernel works in and imports from; the profile's root when empty
     nonce:str='', # Word that the record must bear; a fresh one when empty
     contract:str='', # Hash that the record must bear; not compared when empty
-    data:dict|None=None # What the record must say of its data, as `data_facts` does; not compared when None
+    data:dict|None=None # What the record must say of its data; not compared when None
 )->Result: # Never raises for what the notebook does; `FileExistsError` if the folder holds a run, `KeyboardInterrupt` after cleaning up
     "Execute a notebook in a process of its own and judge what it left"
     run_dir = Path(run_dir)
     if (run_dir/'run.log').exists(): raise FileExistsError(f'{run_dir} holds a run already; name another folder')
-    code,nonce,t0 = Path(code or profile.root).resolve(), nonce or secrets.token_hex(8), time.perf_counter()
+    code,nonce = Path(code or profile.root).resolve(), nonce or secrets.token_hex(8)
+    t0 = time.perf_counter()
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         proc = _start(run_dir, *_command(notebook, run_dir, profile, seed, code, nonce), code)
-    except OSError as e: return Result('infrastructure', run_dir, time.perf_counter()-t0, reason=_told(e))
+    except OSError as e: return Result('infrastructure', run_dir, 0., reason=_told(e))
     watch = Watch(nonce)
     try: ended = _follow(proc, run_dir, profile.wall_limit, bar, watch)
     finally: kill_run(nonce)
@@ -620,70 +714,86 @@ def verdict(
     gain = round(best-result.value if direction == 'lower' else result.value-best, 6) # in the ledger's own digits
     return ('keep', f'better than {best:.6f} by {gain:.6f}') if gain > 0 else ('discard', f'not better than {best:.6f}, by {-gain:.6f}')
 
-# %% ../nbs/04_run.ipynb #rate-of
+# %% ../nbs/04_run.ipynb #number
 def _number(o, *keys):
     "The first of an object's `keys` that holds a number above 0, else 0.0"
     return next((float(o[k]) for k in keys if is_number(o.get(k)) and o[k] > 0), 0.)
 
+# %% ../nbs/04_run.ipynb #rate-of
 def rate_of(
     o:dict # A record, an experiment's notes, or a final block
-)->float: # Tokens per second of training, steps per second for a target without tokens; 0.0 if unknown
+)->float: # Tokens per second of training, steps where there are no tokens; 0.0 if unknown
     "How fast a run trained"
     if rate := _number(o, 'rate'): return rate
     block,clock = (o[k] if isinstance(o.get(k), dict) else {} for k in ('block', 'clock'))
     block = block or o
     steps,seconds = _number(block, 'num_steps'), _number(block, 'training_seconds')
     if not steps or not seconds: return 0.
-    timed = 1 - _number(clock, 'free_steps')/steps # a block alone does not say which steps were free
+    timed = 1 - _number(clock, 'free_steps')/steps # a block alone does not say which were free
     return (_number(block, 'total_tokens_M')*1e6 or steps)*timed/seconds
 
+# %% ../nbs/04_run.ipynb #block-of
+def _block(o): return b if isinstance(b := o.get('block'), dict) else o
+
+# %% ../nbs/04_run.ipynb #unit
+def _unit(o): return 'tokens/s' if 'total_tokens_M' in _block(o) else 'steps/s'
+
+# %% ../nbs/04_run.ipynb #steps
+def _steps(o): return int(_number(o, 'steps') or _number(_block(o), 'num_steps'))
+
+# %% ../nbs/04_run.ipynb #compared-pace
+def _pace(v):
+    "A rate in three digits"
+    return next(f'{v/n:.3g}{s}' for n,s in ((1e6, ' M'), (1e3, ' k'), (1, '')) if v >= n or n == 1)
+
 # %% ../nbs/04_run.ipynb #compared
-def _unit(o): return 'tokens/s' if 'total_tokens_M' in (o['block'] if isinstance(o.get('block'), dict) else o) else 'steps/s'
-
-def _pace(v): return next(f'{v/n:.3g}{s}' for n,s in ((1e6, ' M'), (1e3, ' k'), (1, '')) if v >= n or n == 1)
-
 def compared(
     notes:dict, # Of a run: its notes, record or final block
     best:dict|None=None # The same of the best so far
 )->str: # One line; '' where neither steps nor rate are known
     "Steps and rate of a run beside the best's, in words where they differ by more than 5 %"
-    one,other = ((int(_number(o, 'steps') or _number({**(b if isinstance(b := o.get('block'), dict) else o)}, 'num_steps')), rate_of(o))
-        for o in (notes, best or {}))
-    if not all(one): return ''
-    unit = _unit(notes)
-    if not all(other): return f'steps {one[0]}, {_pace(one[1])} {unit}'
-    steps,rate = one[0]/other[0]-1, one[1]/other[1]-1
-    line = f'steps {one[0]} (best {other[0]}), {_pace(one[1])} {unit} (best {_pace(other[1])}, {100*rate:+.1f} %)'
-    far = [f'{100*abs(d):.0f} % {less if d < 0 else more}' for d,less,more in
-        ((steps, 'fewer steps', 'more steps'), (rate, 'slower', 'faster')) if abs(d) > .05]
+    (n,rate),(n_best,best_rate) = ((_steps(o), rate_of(o)) for o in (notes, best or {}))
+    if not n or not rate: return ''
+    if not n_best or not best_rate: return f'steps {n}, {_pace(rate)} {_unit(notes)}'
+    more,faster = n/n_best-1, rate/best_rate-1
+    line = (f'steps {n} (best {n_best}), {_pace(rate)} {_unit(notes)} '
+        f'(best {_pace(best_rate)}, {100*faster:+.1f} %)')
+    words = (more, ('more steps', 'fewer steps')), (faster, ('faster', 'slower'))
+    far = [f'{100*abs(d):.0f} % {w[d < 0]}' for d,w in words if abs(d) > .05]
     return line + (f': {" and ".join(far)} than the best, so not by the idea alone' if far else '')
 
-# %% ../nbs/04_run.ipynb #disturbance
+# %% ../nbs/04_run.ipynb #lacked-cores
 def lacked_cores(
     load:dict # What the runner saw, as notes keep it
 )->bool: # False where nothing is known
     "Did others use so much of the machine that the run went short of cores?"
     cores,others,wanted,waited = (load.get(k) for k in ('cores', 'others', 'wanted', 'pressure'))
     if not all(map(is_number, (cores, others, wanted))): return False
-    return others + min(wanted, cores) > cores + .4 or others > .4 and is_number(waited) and waited > .3 and others + wanted > cores
+    lacking = others + min(wanted, cores) - cores
+    return lacking > .4 or lacking > 0 and others > .4 and is_number(waited) and waited > .3
 
+# %% ../nbs/04_run.ipynb #disturbance
 def disturbance(
-    notes:dict, # Of the run in question: code, rate, steps, load, counts
+    notes:dict, # Of the run in question, or its record: code, rate, steps, load, what was counted
     earlier:list, # Notes of the session's experiments before it
     best:dict|None=None # Notes of the best so far
 )->str: # Why it counts as disturbed; '' if it does not
     "Was a run slowed by something other than its canvas?"
-    rate,load = rate_of(notes), o if isinstance(o := notes.get('load'), dict) else {}
+    rate,load = rate_of(notes), v if isinstance(v := notes.get('load'), dict) else {}
     good = [(n.get('code'), r) for n in earlier if n.get('class') == 'ok' and (r := rate_of(n))]
     same = [r for code,r in good if code and code == notes.get('code')]
-    unit,short = _unit(notes), lacked_cores(load)
-    busy = f", beside other work on {load['others']:.1f} of {load['cores']:g} cores" if short else ''
-    if rate and same and rate < .9*max(same): return f'{_pace(rate)} {unit}, where the same code made {_pace(max(same))}{busy}'
+    short,said = lacked_cores(load), f'{_pace(rate)} {_unit(notes)}'
+    busy = ''
+    if short: busy = f", beside other work on {load['others']:.1f} of {load['cores']:g} cores"
+    if rate and same and rate < .9*max(same):
+        return f'{said}, where the same code made {_pace(max(same))}{busy}'
     if not short or not rate or same: return ''
-    if good and rate < .9*(usual := median(r for _,r in good)): return f'{_pace(rate)} {unit} of the usual {_pace(usual)}{busy}'
-    steps,most = (_number(o, 'steps') for o in (notes, best or {}))
-    if steps and most and steps < .9*most: return f'{steps:.0f} steps of the {most:.0f} of the best{busy}'
-    return f'{_pace(rate)} {unit}{busy}; there is no run to compare it with' if not good and notes.get('counts', 'wall') == 'wall' else ''
+    usual,steps,most = median([r for _,r in good] or [0.]), _steps(notes), _steps(best or {})
+    if rate < .9*usual: return f'{said} of the usual {_pace(usual)}{busy}'
+    if 0 < steps < .9*most: return f'{steps} steps of the {most} of the best{busy}'
+    clock = c if isinstance(c := notes.get('clock'), dict) else {}
+    if good or (notes.get('counts') or clock.get('counts') or 'wall') != 'wall': return ''
+    return f'{said}{busy}; there is no run to compare it with'
 
 # %% ../nbs/04_run.ipynb #next-run-dir
 def next_run_dir(
@@ -703,16 +813,17 @@ def write_notes(
 ):
     "Write `experiment.json` and the same into run.ipynb's metadata under `autoresearch`"
     record,clock = result.record, c if isinstance(c := result.record.get('clock'), dict) else {}
-    seen = dict(load=result.load, exit=result.exit, rate=rate_of(record), steps=result.block.get('num_steps', 0),
+    seen = dict(load=result.load, exit=result.exit, rate=rate_of(record), steps=_steps(record),
         counts=clock.get('counts', ''), overran=clock.get('overran', 0.))
-    notes = {**seen, **notes, 'class': result.status, 'seconds': result.seconds, 'block': result.block, 'contract': record.get('contract'),
-        'host': record.get('host'), 'time': time.time()}
+    notes = {**seen, **notes, 'class': result.status, 'seconds': result.seconds,
+        'block': result.block, 'contract': record.get('contract'), 'host': record.get('host'),
+        'time': time.time()}
     write_json(result.run_dir/'experiment.json', notes)
     nb = read_json(result.run_dir/'run.ipynb')
     if not nb or not isinstance(nb.setdefault('metadata', {}), dict): return
     nb['metadata']['autoresearch'] = notes
     try: write_json(result.run_dir/'run.ipynb', nb)
-    except (ValueError, RecursionError): pass # outputs that JSON reads and can't write stay as they are
+    except (ValueError, RecursionError): pass # JSON reads more than it writes
 
 # %% ../nbs/04_run.ipynb #pace
 def pace(

@@ -165,7 +165,8 @@ def choose_attention(device, force=''):
         try: attend,make_mask = ATTENTIONS[name](device)
         except Exception as e:
             why = str(e).strip() or type(e).__name__
-            if force: raise RuntimeError(f'AUTORESEARCH_ATTENTION={force} does not work here: {why}') from e
+            named = f'AUTORESEARCH_ATTENTION={force}'
+            if force: raise RuntimeError(f'{named} does not work here: {why}') from e
             passed.append(f'{name}: {why.splitlines()[0][:60]}')
         else: return SimpleNamespace(name=name, attend=attend, make_mask=make_mask, passed=passed)
 

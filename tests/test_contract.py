@@ -490,14 +490,14 @@ def test_children_are_counted_waited_for_or_alive():
     clock = c.CpuClock()
     before = clock()
     subprocess.run([sys.executable, '-c', BURN.format(s=.4)], check=True)
-    assert .4 <= clock()-before < 2, 'waited for'
+    assert .35 <= clock()-before < 2, 'waited for'
     before,p = clock(), subprocess.Popen([sys.executable, '-c', BURN.format(s=.4)+'print(flush=True); input()'], stdin=-1, stdout=-1)
     try:
         p.stdout.readline()
         alive = clock(sure=True)-before
-        assert .4 <= alive < 2
+        assert .35 <= alive < 2
     finally: p.communicate(b'\n')
-    assert abs(clock()-before-alive) < .3, 'and not counted twice when it has gone'
+    assert abs(clock()-before-alive) < .35, 'and not counted twice when it has gone'
 
 def test_a_cpu_clock_never_runs_backward():
     clock = c.CpuClock()
@@ -519,6 +519,7 @@ def test_a_quota_limits_what_may_be_used(monkeypatch):
         said = {}
         def __init__(self, p): self.p = p
         def exists(self): return self.p in self.said
+        def __truediv__(self, name): return Files(f'{self.p}/{name}')
         def read_text(self):
             if self.p not in self.said: raise FileNotFoundError(self.p)
             return self.said[self.p]

@@ -35,7 +35,8 @@ def clone(tmp_path_factory):
     settings(root, time_budget=2)
     run('git', 'add', '-A')
     run('git', '-c', 'user.name=t', '-c', 'user.email=t@example.org', 'commit', '-qm', 'as it is, 2 s')
-    assert ar(root, 'ar-setup', 'may1').returncode == 0
+    done = ar(root, 'ar-setup', 'may1')
+    assert done.returncode == 0, done.stderr
     return root
 
 def ar(root, command, *args):
@@ -63,6 +64,18 @@ def test_baseline(clone):
     assert json.loads((run_dir/'progress.json').read_text())['percent'] == 100
     r = ar(clone, 'ar-frontier')
     assert r.returncode == 0 and (clone/'progress.png').read_bytes()[:4] == b'\x89PNG' and r.stdout.strip().endswith('progress.png')
+
+def test_steps_of_a_tenth_of_the_budget_stand(tmp_path):
+    "TOTAL_BATCH_SIZE = 2**15: sixteen passes a step, longer than any fixed margin"
+    p = settings(tmp_path, time_budget=3, free_seconds=1)
+    text = (ROOT/'nbs/02_train.ipynb').read_text()
+    assert 'TOTAL_BATCH_SIZE = 2**11' in text
+    (tmp_path/'nb.ipynb').write_text(text.replace('TOTAL_BATCH_SIZE = 2**11', 'TOTAL_BATCH_SIZE = 2**15'))
+    res = run_experiment(tmp_path/'nb.ipynb', tmp_path/'run', p, bar=False)
+    assert res.ok, res
+    clock = res.record['clock']
+    assert clock['last_batches'] == 16 and clock['most_batches'] == 17 and clock['last_began'] < 3 <= clock['training_seconds']
+    assert clock['overran'] == pytest.approx(clock['training_seconds']-3) and clock['overran'] < 1.5*clock['longest_seconds'] + 1
 
 def test_papermill_alone_honours_parameters(clone, tmp_path):
     cmd = [BIN/'papermill', '-p', 'SEED', '7', '-p', 'RUN_DIR', str(tmp_path/'r'), 'nbs/02_train.ipynb', str(tmp_path/'out.ipynb'), '--no-progress-bar']
@@ -154,6 +167,13 @@ def test_who_runs_beside_a_run_is_seen(tmp_path):
     try: res = run_cells(tmp_path, reporting(during='import time\nwhile not b.done: b.progress; time.sleep(.01); b.step()'), time_budget=2, clock='wall')
     finally: [(p.kill(), p.wait()) for p in busy]
     assert res.ok and res.load['others'] > .5*min(2, res.load['cores']) and res.load['wanted'] == 1 and 0 < res.load['memory'] < 1, res
+
+def test_children_that_end_are_not_counted_twice(tmp_path):
+    "A canvas whose children work and are waited for: the runner sees what its clock counts"
+    work = 'import subprocess, sys\nfor _ in range(4): b.progress; subprocess.run([sys.executable, "-c", "import time\\nwhile time.process_time() < .8: pass"]); b.step()'
+    res = run_cells(tmp_path, reporting(during=work), time_budget=20)
+    clock = res.record['clock']
+    assert res.ok and clock["cpu_seconds"] > 3 and res.load['cpu_seconds'] < 1.1*clock['cpu_seconds'] + 1, res
 
 def test_work_in_hiding_is_seen(tmp_path):
     "A process that is nobody's child trains on; the clock of CPU seconds does not see it, the runner does"
@@ -339,11 +359,11 @@ def looked_at(folder, p, code, kw):
     return status
 
 def test_judging_is_total(tmp_path):
-    "A thousand folders, each with one thing wrong: every one ends in a status with a reason"
+    "Four hundred folders, each with one thing wrong: every one ends in a status with a reason"
     rng,p = random.Random(13), settings(tmp_path)
     files,failed = sound_run(tmp_path, p)
     folder,seen,log = tmp_path/'run', {}, 'Input notebook\nstep 1\n'
-    for i in range(1000):
+    for i in range(400):
         for name,o in files.items(): put(folder, name, o)
         put(folder, 'run.log', log)
         if i:
@@ -361,7 +381,7 @@ def test_judging_is_total(tmp_path):
         seen[status] = seen.get(status, 0)+1
         for name in [*files, 'run.log']:
             if (folder/name).is_dir(): (folder/name).rmdir()
-    assert {'ok', 'untrusted', 'error', 'no-metric'} <= set(seen) and seen['untrusted'] > 50, seen
+    assert {'ok', 'untrusted', 'error'} <= set(seen) and seen['untrusted'] > 20, seen
 
 @pytest.mark.parametrize('key, bad', [('peak_vram_mb', math.nan), ('num_steps', 'many'), ('total_tokens_M', []), ('mfu', math.inf), ('depth', 10**400), ('num_steps', 9.5)])
 def test_a_figure_that_is_no_number_is_named(tmp_path, key, bad):
@@ -378,7 +398,7 @@ def test_other_data_is_named(tmp_path):
     for other,why in [(dict(val_rows='ab'), 'val_rows is aa, not ab'), (dict(train_shards=dict(s0='0')), 'train_shards differ in s1, s2'),
         (dict(revision='main'), 'revision is None, not main'), (dict(train_shards=7), 'train_shards is')]:
         assert why in r.other_data(data, {**data, **other})
-    assert r.other_data(None, data) == 'the record does not say on which data it was measured' and r.other_data(data, None) == r.other_data(data, data) == ''
+    assert r.other_data(None, data) == 'the record does not say what data it was measured on' and r.other_data(data, None) == r.other_data(data, data) == ''
 
 def test_a_line_of_200_mb_leaves_a_reason(tmp_path):
     p = settings(tmp_path)
@@ -399,3 +419,21 @@ def test_a_notebook_of_100_mb_is_judged(tmp_path):
     failed['cells'][0]['outputs'].insert(0, dict(output_type='stream', name='stdout', text='x'*(100*2**20)))
     put(tmp_path/'run', 'run.ipynb', failed)
     assert classify(tmp_path/'run', p, True, 1)[:2] == ('error', 'E: why (cell loop, line 1)')
+
+@pytest.mark.parametrize('counted, want', [(dict(counts='wall'), True), (dict(counts='cpu'), False), (dict(clock=dict(counts='cpu')), False),
+    (dict(clock=dict(counts='wall')), True), ({}, True), (dict(clock=7), True)])
+def test_load_alone_disturbs_a_first_run_only_by_the_wall(counted, want):
+    seen = dict(code='a', rate=100., load=dict(cores=2, others=1.5, wanted=2, pressure=.9), **counted)
+    assert bool(r.disturbance(seen, [])) == want
+    assert r.disturbance(dict(seen, rate=89.), [dict({'class': 'ok'}, code='a', rate=100.)]), 'the same code was faster, whatever was counted'
+
+def test_rates_and_what_is_said_of_them():
+    block = dict(val_bpb=1.7, training_seconds=20., num_steps=210, total_tokens_M=.42)
+    record = dict(block=block, clock=dict(free_steps=10))
+    assert r.rate_of(block) == pytest.approx(21_000) and r.rate_of(record) == pytest.approx(20_000) and r.rate_of(dict(rate=5., block=block)) == 5
+    assert r.rate_of(dict(rmse=.1, training_seconds=2., num_steps=300)) == 150
+    assert r.rate_of({}) == r.rate_of(dict(block=7)) == r.rate_of(dict(training_seconds=0, num_steps=3)) == 0
+    told = dict(steps=942, rate=1.61e6, block=dict(total_tokens_M=1.))
+    assert r.compared(told, dict(told, steps=953, rate=1.63e6)) == 'steps 942 (best 953), 1.61 M tokens/s (best 1.63 M, -1.2 %)'
+    assert r.compared(told, dict(told, steps=1000)).endswith(': 6 % fewer steps than the best, so not by the idea alone')
+    assert r.compared(told) == 'steps 942, 1.61 M tokens/s' and r.compared({}, told) == ''

@@ -44,6 +44,14 @@ def test_causal():
         after = m(z, y, reduction='none').view(2, 32)
         assert torch.equal(before[:, :at], after[:, :at]) and (before[:, at:] != after[:, at:]).any()
 
+@pytest.mark.parametrize('said', ['', '\n', '  \nafter'])
+def test_a_choice_that_fails_without_text_gives_way_to_the_next(monkeypatch, said):
+    def broken(device): raise NotImplementedError(said)
+    monkeypatch.setattr(t, 'ATTENTIONS', dict(odd=broken, sdpa=t.sdpa))
+    chosen = t.choose_attention(CPU)
+    assert chosen.name == 'sdpa' and chosen.passed == [f'odd: {said.strip() or "NotImplementedError"}']
+    with pytest.raises(RuntimeError, match=f'AUTORESEARCH_ATTENTION=odd does not work here: {said.strip() or "NotImplementedError"}'): t.choose_attention(CPU, 'odd')
+
 @pytest.mark.parametrize('window', [1, 7, 16, 31, 32])
 @pytest.mark.parametrize('name', list(t.ATTENTIONS))
 def test_band_exact(name, window):
