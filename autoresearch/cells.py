@@ -51,6 +51,8 @@ def _load(notebook):
         validate_nb(doc.raw)
         for i,c in enumerate(doc.raw['cells'], 1):
             if not c.get('id'): raise ValueError(f'cell {i} has no id; nbdev-clean gives one')
+            if not isinstance(c['id'], str) or not isinstance(c['metadata'].get('tags', []), list):
+                raise ValueError(f'cell {i}: its id is no text, or its tags are no list')
     except OSError as e: raise CellsError(f'{doc.name}: {e.strerror}; --notebook takes the path of a notebook') from None
     except (ValueError, TypeError, AttributeError, RecursionError) as e: raise CellsError(f'{doc.name}: not a notebook: {e}') from None
     doc.cells = [NbCell(i, {k: c[k] for k in ('cell_type', 'id', 'metadata', 'source') if k in c}) for i,c in enumerate(doc.raw['cells'])]

@@ -185,6 +185,7 @@ def _replace(path, fd, lines):
         _sync_folder(path.parent)
     finally: tmp.unlink(missing_ok=True)
 
+# %% ../nbs/03_ledger.ipynb #sync-folder
 def _sync_folder(folder):
     "A new file's name is on the disk only once its folder is"
     fd = os.open(folder, os.O_RDONLY)
@@ -252,6 +253,7 @@ def read(self:Ledger,
 # %% ../nbs/03_ledger.ipynb #rebuild
 def _figures(r): return r.commit, r.value, r.memory_gb, r.status
 
+# %% ../nbs/03_ledger.ipynb #rebuild-rows
 @patch
 def rebuild(self:Ledger,
     rows:list # `Row`s, all that the ledger is to hold, in order
@@ -274,6 +276,7 @@ def _claim(n):
     try: return _figures(Row(n['commit'], n.get('value', math.nan), 0., n['status'], ''))
     except (LedgerError, KeyError, TypeError): return None
 
+# %% ../nbs/03_ledger.ipynb #vouch-rows
 def vouch(
     rows:list, # `Row`s in order
     notes:list # Of a session's experiments: dicts with commit, status and value
@@ -292,16 +295,25 @@ def _object(path):
     except (OSError, ValueError, RecursionError): return {}
     return res if isinstance(res, dict) else {}
 
+def _notes_in(run_dir):
+    "What a run's folder says of its experiment"
+    if not (n := _object(run_dir/'experiment.json')):
+        meta = _object(run_dir/'run.ipynb').get('metadata')
+        n = meta.get('autoresearch') if isinstance(meta, dict) else n
+    n = n if isinstance(n, dict) else {}
+    return n if isinstance(n.get('commit'), str) else {**n, 'commit': run_dir.name.partition('-')[2]}
+
+# %% ../nbs/03_ledger.ipynb #notes-of-all
 def session_notes(
     folder:str|Path # Of a session, runs/TAG
 )->list|None: # The notes of its experiments, as they are; None where nothing was ever run
     "What the runs say for themselves, to `vouch` for rows"
     dirs = sorted(d for d in Path(folder).glob('[0-9]*-*') if d.is_dir())
-    notes = {d.name: _object(d/'experiment.json') for d in dirs}
+    notes = {d.name: _notes_in(d) for d in dirs}
     journal = _object(Path(folder)/'journal.json')
     with suppress(LedgerError, KeyError, TypeError, AttributeError):
         r = parse_row(journal['row'])
-        if not notes.get(journal['run_dir']): notes[journal['run_dir']] = dict(commit=r.commit, value=r.value, status=r.status)
+        if 'status' not in notes.get(journal['run_dir'], {}): notes[journal['run_dir']] = dict(commit=r.commit, value=r.value, status=r.status)
     return list(notes.values()) if notes else None
 
 # %% ../nbs/03_ledger.ipynb #frontier-class
@@ -418,6 +430,7 @@ _COLUMNS = dict(commit='commit sha hash commit_hash commit_sha git_commit git_sh
     status='status decision verdict outcome kept accepted state', value='value metric score',
     description='description desc idea change hypothesis summary message what notes note comment experiment title')
 
+# %% ../nbs/03_ledger.ipynb #status-words
 def _plain(text, gap): return gap.join(re.findall('[a-z0-9]+', text.casefold()))
 
 def _status(text):
@@ -437,6 +450,7 @@ def _columns(names, metric):
     res['memory'] = next((i for i,o in enumerate(names) if re.search('memory|vram|(^|_)mem(_|$)', o) and i != res['value']), None)
     return res
 
+# %% ../nbs/03_ledger.ipynb #gigabytes
 def _gigabytes(name):
     "What turns a column's figures into GiB, by the unit at its name's end; GiB where there is none"
     unit = re.search(r'(?:_|\b)(k|m|g|)(i?b|bytes)$', _plain(name, '_'))
@@ -455,6 +469,7 @@ def _other_row(cells, at, scale):
     # a commit of seven low lines is none
     return Row(re.sub(r'\W', '', get('commit')).ljust(7, '_'), value, memory, status, get('description'))
 
+# %% ../nbs/03_ledger.ipynb #tables-of-lines
 def _tables(lines, sep):
     "The cells of a table, as CSV and line by line"
     limit = csv.field_size_limit(sum(map(len, lines)) + len(lines) + 1)
@@ -507,6 +522,7 @@ def any_ledger(
     other = f'{path}: the value is the column {name}, of which {direction} is taken for better (--direction)'
     return rows, name, said + [other]*(_plain(name, '_') != _plain(metric, '_'))
 
+# %% ../nbs/03_ledger.ipynb #ours
 def _ours(led, data):
     rows,damaged = _understood(led, data)
     return rows, led.metric, [_damage(led.path, n, reason) for n,_,reason in damaged]
@@ -681,6 +697,7 @@ def _session_of(p, path):
     tag = _object(runs/'current.json').get('tag')
     return runs/tag if path == (p.root/p.ledger).resolve() and isinstance(tag, str) and tag else None
 
+# %% ../nbs/03_ledger.ipynb #rows-that-ran
 def _ran(folder, path, rows):
     "For each row whether it was run, None where that is not known; and sentences on those that were not"
     notes = session_notes(folder) if folder else None
