@@ -310,7 +310,7 @@ def _targets(s):
     return [s.target] if isinstance(s, (ast.AnnAssign, ast.AugAssign)) and s.value else []
 
 def _settings(tree):
-    "(statements it stands in, itself) of every assignment to constants, outside of functions and classes"
+    "(statements it is among, itself) of what sets constants outside of functions and classes"
     blocks = [getattr(tree, k, None) for k in ('body', 'orelse', 'finalbody')]
     for body in [b for b in blocks if isinstance(b, list)]:
         for s in list(body):
@@ -586,7 +586,7 @@ def _edit(
 
 # %% ../nbs/05_cells.ipynb #verbs-write
 def _counted(diff, line):
-    "A whole cell's diff in one line; its name is in the first if it was removed, else in the second"
+    "A whole cell's diff in one line; line 0 has the name of one removed, 1 of one added"
     lines = diff.split('\n')
     return f'{lines[line]}, {len(lines)-3} line{"s"*(len(lines) != 4)}'
 

@@ -154,7 +154,7 @@ def _is_header(led, line):
 
 # %% ../nbs/03_ledger.ipynb #understood
 def _understood(led, data):
-    "Rows and damaged lines, as (line number, text, reason), of a ledger; line 0 is a missing header"
+    "Rows, and damaged lines as (line number, text, reason); line 0 is a missing header"
     rows,damaged,first = [],[],True
     for n,line in enumerate(data.decode('utf-8-sig', 'replace').split('\n'), 1):
         line = line.rstrip('\r')
@@ -266,9 +266,9 @@ def rebuild(self:Ledger,
         there,damaged = _understood(self, data)
         if lost := Counter(map(_figures, there)) - Counter(map(_figures, rows)):
             row = next(r for r in there if _figures(r) in lost)
-            raise LedgerError(f'{self.path}: holds {lost.total()} row{"s"*(lost.total() != 1)} that the new '
-                f'ledger would lose, the first is {row.line()!r}; nothing was written; move the file away, '
-                'or take the row in')
+            raise LedgerError(f'{self.path}: holds {lost.total()} row{"s"*(lost.total() != 1)} that the '
+                f'new ledger would lose, the first is {row.line()!r}; nothing was written; move the '
+                'file away, or take the row in')
         lines = [self.header, *(r.line() for r in rows)]
         strange = [n for n,text,_ in damaged if n and not any(l.startswith(text) for l in lines)]
         old = data.split(b'\n')

@@ -162,7 +162,8 @@ def session_profile_of(
             was = s.state.get('profile', '')
             if not was or was in read_settings(path) or name not in ('', was): continue
             if then := profile_then(s, was):
-                return Profile(was, {**{k: v for k,v in vars(then).items() if k != 'name'}, 'root': path.parent})
+                values = {k: v for k,v in vars(then).items() if k != 'name'}
+                return Profile(was, {**values, 'root': path.parent})
         raise
 
 # %% ../nbs/08_report.ipynb #find-session
@@ -171,7 +172,7 @@ def find_session(
     profile:str='', # The session's own; another one is refused
     root:str='' # Folder of settings.ini; looked for from the working folder when empty
 )->Session: # With the profile that it was begun under
-    "Raises `Refused` for a TAG that is not here, naming those that are, and outside of git; `SettingsError` for another profile"
+    "Raises `Refused` for a TAG that is not here and outside of git, `SettingsError` for another profile"
     path = (Path(root)/'settings.ini' if root else settings_path()).resolve()
     top,tag = path.parent, tag.removeprefix('autoresearch/')
     known = sorted(f.parent.name for runs in _runs(path) for f in (top/runs).glob('*/state.json'))
@@ -182,7 +183,8 @@ def find_session(
     try: branch = git('symbolic-ref', '--short', 'HEAD', cwd=top)
     except RuntimeError: branch = ''
     if not tag and not branch.startswith('autoresearch/'):
-        raise Refused(f'{f"the branch is {branch}" if branch else "HEAD is detached"}; name the session: ar-report TAG; {here}')
+        at = f'the branch is {branch}' if branch else 'HEAD is detached'
+        raise Refused(f'{at}; name the session: ar-report TAG; {here}')
     tag = tag or branch.removeprefix('autoresearch/')
     s = Session(session_profile_of(tag, profile, path), tag)
     if not s.state: raise Refused(f'no session {tag!r}: {s.dir}/state.json is missing or damaged; {here}')
@@ -221,10 +223,14 @@ def last_search(
     ended,waiting,res = told('ended'), told('waiting'), []
     at_work = current_tag(s.p) == s.tag and searching(s.p)
     name = Said(str(state.get('name', 'of no name')))
-    if waiting: res = [['search waits', f'since {utc(waiting.get("since"))}'], ['for', Said(str(waiting.get('reason', '')))]]
-    elif ended: res = [['search ended', f'{utc(ended.get("time"))}, exit code {Said(str(ended.get("code")))}'], ['because', Said(str(ended.get('why', '')))]]
+    if waiting:
+        res = [['search waits', f'since {utc(waiting.get("since"))}'], ['for', Said(waiting.get('reason'))]]
+    elif ended:
+        res = [['search ended', f'{utc(ended.get("time"))}, exit code {ended.get("code")}'],
+            ['because', Said(ended.get('why'))]]
     elif at_work: res = [['search', 'at work']]
-    elif state.get('open'): res = [['search ended', f'without a word: it was cut off; runs/{s.tag}/search.log has its last lines']]
+    elif state.get('open'):
+        res = [['search ended', f'without a word: it was cut off; runs/{s.tag}/search.log has its last lines']]
     return [['last search', name], *res]
 
 def rewinds(s:Session):
@@ -246,7 +252,9 @@ def paced(
     v:float # Tokens or steps per second
 )->str: # Three digits and a unit's letter
     "A rate in few letters"
-    return 'unknown' if not v else next(f'{v/n:.3g}{s}' for n,s in ((1e6, ' M'), (1e3, ' k'), (1, '')) if v >= n or n == 1)
+    if not v: return 'unknown'
+    n,letter = next(o for o in ((1e6, ' M'), (1e3, ' k'), (1, '')) if v >= o[0] or o[0] == 1)
+    return f'{v/n:.3g}{letter}'
 
 def against(
     v:float, # A run's
@@ -301,7 +309,7 @@ def touched(
 
 # %% ../nbs/08_report.ipynb #canvas-at
 def canvases(s:Session):
-    "A function from a commit to its canvas, parsed; None where git has no such commit or the canvas is no notebook"
+    "From a commit to its canvas, parsed; None where git has no such commit or it is no notebook"
     @lru_cache(None)
     def at(rev):
         if (data := s.file(rev, s.p.canvas)) is None: return None
@@ -337,7 +345,8 @@ def _with_notes(s, rows):
     ran = [True]*len(rows) if claims is None else vouch(rows, claims)
     own = iter(notes_of([r for r,ok in zip(rows, ran) if ok], notes))
     told = [next(own) if ok else {} for ok in ran]
-    return [replace(r, description=n.get('description') or r.description) for r,n in zip(rows, told)], told, ran, notes
+    rows = [replace(r, description=n.get('description') or r.description) for r,n in zip(rows, told)]
+    return rows, told, ran, notes
 
 def _unread(s, notes, at):
     "What of a session could not be read, and why"
@@ -353,13 +362,14 @@ def collect(s:Session)->Findings:
     "Read ledger, runs and git; writes nothing. Raises `LedgerError`."
     rows,damaged = ledger_of(s).read(warn=False)
     rows,told,ran,notes = _with_notes(s, rows)
-    f,at,res,sign = frontier(rows, s.p.direction, ran), canvases(s), [], 1 if s.p.direction == 'lower' else -1
+    f,at,res = frontier(rows, s.p.direction, ran), canvases(s), []
+    sign = 1 if s.p.direction == 'lower' else -1
     for i,(r,n,ok) in enumerate(zip(rows, told, ran)):
         best = f.running[i-1] if i and not math.isnan(f.running[i-1]) else r.value
         gain = math.nan if r.status == 'crash' or not ok else round((best-r.value)*sign, 6) + 0.
         pair = before_after(s, at, r.commit, n.get('parent', ''))
-        known = None not in pair
-        res.append(Experiment(i+1, r, n, gain, changed_lines(*pair) if known else None, touched(*pair) if known else (), ok))
+        cells,what = (None, ()) if None in pair else (changed_lines(*pair), touched(*pair))
+        res.append(Experiment(i+1, r, n, gain, cells, what, ok))
     return Findings(s, res, damaged, f, notes, _unread(s, notes, at), pace(notes), at)
 
 # %% ../nbs/08_report.ipynb #grouped
