@@ -51,8 +51,11 @@ def _load(notebook):
         validate_nb(doc.raw)
         for i,c in enumerate(doc.raw['cells'], 1):
             if not c.get('id'): raise ValueError(f'cell {i} has no id; nbdev-clean gives one')
+            if not isinstance(c['id'], str) or not isinstance(c['metadata'].get('tags', []), list):
+                raise ValueError(f'cell {i}: its id is no text, or its tags are no list')
     except OSError as e: raise CellsError(f'{doc.name}: {e.strerror}; --notebook takes the path of a notebook') from None
-    except (ValueError, TypeError, AttributeError, RecursionError) as e: raise CellsError(f'{doc.name}: not a notebook: {e}') from None
+    except (ValueError, TypeError, AttributeError, RecursionError) as e:
+        raise CellsError(f'{doc.name}: not a notebook: {e}') from None
     doc.cells = [NbCell(i, {k: c[k] for k in ('cell_type', 'id', 'metadata', 'source') if k in c}) for i,c in enumerate(doc.raw['cells'])]
     for c in doc.cells: c.source = c.get('source', '').replace('\r\n', '\n')
     doc.ends = '\r\n' if '\r\n' in doc.text and not re.search(r'(?<!\r)\n', doc.text) else '\n'
@@ -137,8 +140,10 @@ def show_code(
     code = [c for c in cells if c.cell_type == 'code' and c.source.strip()]
     shown = [c for c in code if re.search(r'^#\|\s*exporti?\b', c.source, re.M)] or code
     rest,prose = [c.id for c in code if c not in shown], sum(c.cell_type != 'code' for c in cells)
-    out = [f'code that is not exported ({", ".join(rest)})']*bool(rest) + [f'{prose} cells of prose']*bool(prose)
-    return '\n\n'.join([*(_shown(c, numbers) for c in shown), *[f'# left out: {" and ".join(out)}']*bool(out)])
+    out = [f'code that is not exported ({", ".join(rest)})'] if rest else []
+    if prose: out.append(f'{prose} cells of prose')
+    end = [f'# left out: {" and ".join(out)}'] if out else []
+    return '\n\n'.join([*(_shown(c, numbers) for c in shown), *end])
 
 # %% ../nbs/05_cells.ipynb #diff
 def _diff(old, new, after=''):
@@ -243,14 +248,17 @@ def _refuse_fault(cell, source, magics=False):
 
 # %% ../nbs/05_cells.ipynb #sources
 def _sources(notebook):
-    "(name or '', source) of every code cell, of whatever JSON is there. Raises `CellsError` where there is no list of cells."
+    "(name or '', source) of every code cell. Raises `CellsError` where there is no list of cells."
     name = 'notebook' if isinstance(notebook, dict) else str(notebook)
     try: raw = notebook if isinstance(notebook, dict) else json.loads(Path(notebook).read_bytes())
     except OSError as e: raise CellsError(f'{name}: {e.strerror}; name a notebook') from None
-    except (ValueError, RecursionError) as e: raise CellsError(f'{name}: not a notebook: {e}') from None
+    except (ValueError, RecursionError) as e:
+        raise CellsError(f'{name}: not a notebook: {e}') from None
     cells = raw.get('cells') if isinstance(raw, dict) else None
-    if not isinstance(cells, list): raise CellsError(f'{name}: not a notebook: it has no list of cells')
-    def text(v): return ''.join(str(o) for o in v) if isinstance(v, list) else v if isinstance(v, str) else ''
+    if not isinstance(cells, list): raise CellsError(f'{name}: not a notebook: no list of cells')
+    def text(v):
+        if isinstance(v, list): return ''.join(map(str, v))
+        return v if isinstance(v, str) else ''
     code = [o for o in cells if isinstance(o, dict) and o.get('cell_type') == 'code']
     return [(text(o.get('id')), text(o.get('source')).replace('\r\n', '\n')) for o in code]
 
@@ -263,9 +271,9 @@ def _tree(source):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         tree = ast.parse(source if not _fault(source) else _MAGIC.sub(r'\1pass', source))
-    for node in ast.walk(tree):
-        if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None: del node.body[0]
-        if isinstance(node, _DOCUMENTED[1:]) and not node.body: node.body.append(ast.Pass())
+    for node in [o for o in ast.walk(tree) if isinstance(o, _DOCUMENTED)]:
+        if ast.get_docstring(node, clean=False) is not None: del node.body[0]
+        if not node.body and node is not tree: node.body.append(ast.Pass())
     return tree
 
 def _written(tree, source):
@@ -278,13 +286,14 @@ def code_of(
     notebook:str|Path|dict # Path of a notebook, or its parsed JSON, with or without ids
 )->str: # The code of all code cells without comments, docstrings, blank lines and directives
     "What of a notebook runs, normalised. Raises `CellsError` for what has no list of cells."
-    cells = (_written(None if _fault(source) else _tree(source), source) for _,source in _sources(notebook))
-    return '\n'.join(filter(None, cells))
+    cells = [source for _,source in _sources(notebook)]
+    trees = [None if _fault(source) else _tree(source) for source in cells]
+    return '\n'.join(filter(None, map(_written, trees, cells)))
 
 def code_hash(
     notebook:str|Path|dict # As for `code_of`
 )->str: # 16 hexadecimal digits
-    "The same for two notebooks with the same code, whatever their prose, outputs and metadata. Raises `CellsError`."
+    "The same for two notebooks with the same code, whatever else they hold. Raises `CellsError`."
     return hashlib.sha256(code_of(notebook).encode('utf8', 'surrogatepass')).hexdigest()[:16]
 
 # %% ../nbs/05_cells.ipynb #settings
@@ -295,26 +304,36 @@ def _names(target):
     if isinstance(target, (ast.Tuple, ast.List)): return [n for o in target.elts for n in _names(o)]
     return [target.id] if isinstance(target, ast.Name) else ['']
 
+def _targets(s):
+    "What a statement assigns to; [] for any other and for an annotation alone"
+    if isinstance(s, ast.Assign): return s.targets
+    return [s.target] if isinstance(s, (ast.AnnAssign, ast.AugAssign)) and s.value else []
+
 def _settings(tree):
-    "(statements it stands in, itself) of every assignment to constants alone, outside of functions and classes"
-    for body in [b for k in ('body', 'orelse', 'finalbody') if isinstance(b := getattr(tree, k, None), list)]:
+    "(statements it is among, itself) of what sets constants outside of functions and classes"
+    blocks = [getattr(tree, k, None) for k in ('body', 'orelse', 'finalbody')]
+    for body in [b for b in blocks if isinstance(b, list)]:
         for s in list(body):
-            targets = getattr(s, 'targets', None) or [o for o in [getattr(s, 'target', None)] if getattr(s, 'value', None)]
-            if targets and all(_CAPITALS.fullmatch(n) for t in targets for n in _names(t)): yield body, s
+            names = [n for t in _targets(s) for n in _names(t)]
+            if names and all(map(_CAPITALS.fullmatch, names)): yield body, s
             elif not isinstance(s, _DOCUMENTED): yield from _settings(s)
 
 # %% ../nbs/05_cells.ipynb #constants
+def _pairs(s):
+    "The (target, value as text) of an assignment, taken apart where both sides are tuples"
+    for t in _targets(s):
+        if isinstance(s, ast.AugAssign): yield t, _written(s, '').split(' ', 1)[1]
+        elif all(isinstance(o, ast.Tuple) for o in (t, s.value)) and len(t.elts) == len(s.value.elts):
+            yield from ((o, _written(v, '')) for o,v in zip(t.elts, s.value.elts))
+        else: yield t, _written(s.value, '')
+
 def _constants(notebook):
     "Where constants are set: (cell, value) in order, by name"
     res = {}
     for cell,source in _sources(notebook):
-        for _,s in _settings(tree) if (tree := _tree(source)) else []:
-            for t in getattr(s, 'targets', None) or [s.target]:
-                same = isinstance(s.value, ast.Tuple) and isinstance(t, ast.Tuple) and len(s.value.elts) == len(t.elts)
-                for target,value in zip(t.elts, s.value.elts) if same else [(t, s.value)]:
-                    text = _written(value, '')
-                    if isinstance(s, ast.AugAssign): text = _written(s, '').split(' ', 1)[1]
-                    for name in _names(target): res.setdefault(name, []).append((cell, _short(text, 60)))
+        pairs = [p for _,s in _settings(_tree(source) or ast.Module([], [])) for p in _pairs(s)]
+        for name,text in [(name, text) for target,text in pairs for name in _names(target)]:
+            res.setdefault(name, []).append((cell, _short(text, 60)))
     return res
 
 # %% ../nbs/05_cells.ipynb #changed-constants
@@ -322,17 +341,18 @@ def changed_constants(
     old_nb:str|Path|dict, # The notebook before
     new_nb:str|Path|dict # The notebook after
 )->list: # Lines like `MATRIX_LR 0.04 -> 0.05`, in the notebook's order
-    "The constants that an edit changed, made or removed. Raises `CellsError` for what has no list of cells."
+    "The constants that an edit changed, made or removed. Raises `CellsError`."
     old,new,res = _constants(old_nb), _constants(new_nb), []
     for name in {**new, **old}:
         a,b = old.get(name, []), new.get(name, [])
         if [v for _,v in a] == [v for _,v in b]: continue
+        many = max(len(a), len(b)) > 1
         if len(a) != len(b): # those that stay in their cell pair up
             a,b = [o for o in a if o not in b], [o for o in b if o not in a]
-        many = len(old.get(name, [])) > 1 or len(new.get(name, [])) > 1
         for (cell,v),(at,w) in zip_longest(a, b, fillvalue=('', None)):
             where = f' ({at or cell})' if many and (at or cell) else ''
-            if v != w: res.append(f'{name}{where} ' + (f'{w} (new)' if v is None else f'{v} (gone)' if w is None else f'{v} -> {w}'))
+            change = f'{w} (new)' if v is None else f'{v} (gone)' if w is None else f'{v} -> {w}'
+            if v != w: res.append(f'{name}{where} {change}')
     return res
 
 # %% ../nbs/05_cells.ipynb #changed-cells
@@ -342,14 +362,19 @@ def _apart(source):
     for body,s in _settings(tree) if tree else []: body.remove(s)
     return _written(tree, source)
 
+def _named(notebook):
+    "(what to call it, id, code apart from constants) of every code cell"
+    return [(k or f'cell {i}', k, _apart(s)) for i,(k,s) in enumerate(_sources(notebook), 1)]
+
 def changed_cells(
     old_nb:str|Path|dict, # The notebook before
     new_nb:str|Path|dict # The notebook after
 )->list: # Their ids, or `cell 3`, counted among the code cells, where there is none
-    "Cells whose code changed, came, went or moved, constants apart. Raises `CellsError` for what has no list of cells."
-    old,new = ([(k or f'cell {i}', k, _apart(s)) for i,(k,s) in enumerate(_sources(nb), 1)] for nb in (old_nb, new_nb))
+    "Cells whose code changed, came, went or moved, constants apart. Raises `CellsError`."
+    old,new = _named(old_nb), _named(new_nb)
     steps = SequenceMatcher(None, [o[1:] for o in old], [o[1:] for o in new], False).get_opcodes()
-    return list(dict.fromkeys(o[0] for op,a,b,i,j in steps if op != 'equal' for o in [*new[i:j], *old[a:b]]))
+    far = [o[0] for op,a,b,i,j in steps if op != 'equal' for o in [*new[i:j], *old[a:b]]]
+    return list(dict.fromkeys(far))
 
 # %% ../nbs/05_cells.ipynb #spans
 def _spans(text):
@@ -369,8 +394,9 @@ def _spans(text):
 
 # %% ../nbs/05_cells.ipynb #cell-json
 def _cell_json(cell, ends='\n'):
-    "One cell as nbdev-clean writes it, at the place in a notebook where cells stand, with the file's line ends"
-    return nb2str({'cells': [cell]})[len('{\n "cells": [\n  '):-len('\n ]\n}\n')].replace('\n', ends)
+    "One cell as nbdev-clean writes it, where cells stand in a notebook, with the file's line ends"
+    text = nb2str({'cells': [cell]})[len('{\n "cells": [\n  '):-len('\n ]\n}\n')]
+    return text.replace('\n', ends)
 
 # %% ../nbs/05_cells.ipynb #lock
 @contextmanager
@@ -543,7 +569,8 @@ def _show(
     "Show cells' source"
     if bool(cells) + all + code != 1:
         raise CellsError('show: name the cells, or say --code or --all; `ar-cells` lists them')
-    return show_code(_path(notebook), numbers) if code else show_cells(_path(notebook), *cells, numbers=numbers)
+    if code: return show_code(_path(notebook), numbers)
+    return show_cells(_path(notebook), *cells, numbers=numbers)
 
 # %% ../nbs/05_cells.ipynb #verb-edit
 def _edit(
@@ -558,7 +585,8 @@ def _edit(
     return edit_cell(_path(notebook), cell, _either('old', old, old_file), _either('new', new, new_file)) or 'no change'
 
 # %% ../nbs/05_cells.ipynb #verbs-write
-def _counted(diff, line): # a whole cell's: its name is in the first line of those removed, the second of those added
+def _counted(diff, line):
+    "A whole cell's diff in one line; line 0 has the name of one removed, 1 of one added"
     lines = diff.split('\n')
     return f'{lines[line]}, {len(lines)-3} line{"s"*(len(lines) != 4)}'
 
@@ -583,7 +611,8 @@ def _delete(cell:_CELL, notebook:_NB=None):
 def _print(text):
     code = getattr(sys.stdout, 'encoding', None) or 'utf8'
     try: print(text.encode(code, 'backslashreplace').decode(code), flush=True)
-    except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()) # nor at the exit
+    except BrokenPipeError: # nothing more is said, nor at the exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 _VERBS = dict(list=_list, show=_show, edit=_edit, replace=_replace, insert=_insert, delete=_delete)
 

@@ -154,7 +154,7 @@ def _is_header(led, line):
 
 # %% ../nbs/03_ledger.ipynb #understood
 def _understood(led, data):
-    "The rows of a ledger's bytes, and its damaged lines as (line number, text, reason); line 0 is a missing header"
+    "Rows, and damaged lines as (line number, text, reason); line 0 is a missing header"
     rows,damaged,first = [],[],True
     for n,line in enumerate(data.decode('utf-8-sig', 'replace').split('\n'), 1):
         line = line.rstrip('\r')
@@ -165,7 +165,8 @@ def _understood(led, data):
         except LedgerError as e:
             damaged.append((n, line, f'not the header {led.header!r}' if was_first else str(e)))
             continue
-        if was_first: damaged.append((0, '', f'the header {led.header!r} is missing; the next append puts it there'))
+        why = f'the header {led.header!r} is missing; the next append puts it there'
+        if was_first: damaged.append((0, '', why))
     return rows, damaged
 
 # %% ../nbs/03_ledger.ipynb #replace-file
@@ -185,6 +186,7 @@ def _replace(path, fd, lines):
         _sync_folder(path.parent)
     finally: tmp.unlink(missing_ok=True)
 
+# %% ../nbs/03_ledger.ipynb #sync-folder
 def _sync_folder(folder):
     "A new file's name is on the disk only once its folder is"
     fd = os.open(folder, os.O_RDONLY)
@@ -193,15 +195,16 @@ def _sync_folder(folder):
 
 # %% ../nbs/03_ledger.ipynb #header-mend
 def _put_header(led, fd, text):
-    "Under the lock: the file with the header in front, all its lines, then `text`. Raises `LedgerError` for a file that is no ledger."
+    "The header, all lines, then `text`. Raises `LedgerError` for a file that is no ledger."
     data = _whole(fd).removeprefix(b'\xef\xbb\xbf')
     rows,damaged = _understood(led, data)
     worth = [t for _,t,_ in damaged if t.strip('\0 ') and not led.header.startswith(t.strip())]
     if worth and not rows:
         raise LedgerError(f'{led.path}: no line of it is a row of a ledger; nothing was written; '
             'move the file away, or bring back the ledger that was here')
-    lines = [l for l in data.split(b'\n') if l.strip(b'\0 \t\r') and not led.header.encode().startswith(l.strip())]
-    _replace(led.path, fd, [led.header.encode(), *lines, *text.encode().split(b'\n')[:-1]])
+    head = led.header.encode()
+    lines = [l for l in data.split(b'\n') if l.strip(b'\0 \t\r') and not head.startswith(l.strip())]
+    _replace(led.path, fd, [head, *lines, *text.encode().split(b'\n')[:-1]])
 
 # %% ../nbs/03_ledger.ipynb #append
 def _add(led, text):
@@ -252,21 +255,24 @@ def read(self:Ledger,
 # %% ../nbs/03_ledger.ipynb #rebuild
 def _figures(r): return r.commit, r.value, r.memory_gb, r.status
 
+# %% ../nbs/03_ledger.ipynb #rebuild-rows
 @patch
 def rebuild(self:Ledger,
     rows:list # `Row`s, all that the ledger is to hold, in order
 ):
-    "Write the whole ledger anew, in one step. Raises `LedgerError` for a row that is there but not in `rows`; then nothing changed."
+    "Write the ledger anew, in one step. Raises `LedgerError` for a row that `rows` lack."
     with _explained(self.path), _locked(self.path, os.O_RDWR|os.O_CREAT, self.timeout) as fd:
         data = _whole(fd)
         there,damaged = _understood(self, data)
         if lost := Counter(map(_figures, there)) - Counter(map(_figures, rows)):
             row = next(r for r in there if _figures(r) in lost)
-            raise LedgerError(f'{self.path}: holds {lost.total()} row{"s"*(lost.total() != 1)} that the new ledger would lose, the first is '
-                f'{row.line()!r}; nothing was written; move the file away, or take the row in')
+            raise LedgerError(f'{self.path}: holds {lost.total()} row{"s"*(lost.total() != 1)} that the '
+                f'new ledger would lose, the first is {row.line()!r}; nothing was written; move the '
+                'file away, or take the row in')
         lines = [self.header, *(r.line() for r in rows)]
-        strange = [data.split(b'\n')[n-1] for n,text,_ in damaged if n and not any(l.startswith(text) for l in lines)]
-        _replace(self.path, fd, [l.encode() for l in lines] + strange)
+        strange = [n for n,text,_ in damaged if n and not any(l.startswith(text) for l in lines)]
+        old = data.split(b'\n')
+        _replace(self.path, fd, [l.encode() for l in lines] + [old[n-1] for n in strange])
 
 # %% ../nbs/03_ledger.ipynb #vouch
 def _claim(n):
@@ -274,6 +280,7 @@ def _claim(n):
     try: return _figures(Row(n['commit'], n.get('value', math.nan), 0., n['status'], ''))
     except (LedgerError, KeyError, TypeError): return None
 
+# %% ../nbs/03_ledger.ipynb #vouch-rows
 def vouch(
     rows:list, # `Row`s in order
     notes:list # Of a session's experiments: dicts with commit, status and value
@@ -292,16 +299,27 @@ def _object(path):
     except (OSError, ValueError, RecursionError): return {}
     return res if isinstance(res, dict) else {}
 
+def _notes_in(run_dir):
+    "What a run's folder says of its experiment"
+    if not (n := _object(run_dir/'experiment.json')):
+        meta = _object(run_dir/'run.ipynb').get('metadata')
+        n = meta.get('autoresearch') if isinstance(meta, dict) else n
+    n = n if isinstance(n, dict) else {}
+    own = isinstance(n.get('commit'), str)
+    return n if own else {**n, 'commit': run_dir.name.partition('-')[2]}
+
+# %% ../nbs/03_ledger.ipynb #notes-of-all
 def session_notes(
     folder:str|Path # Of a session, runs/TAG
 )->list|None: # The notes of its experiments, as they are; None where nothing was ever run
     "What the runs say for themselves, to `vouch` for rows"
     dirs = sorted(d for d in Path(folder).glob('[0-9]*-*') if d.is_dir())
-    notes = {d.name: _object(d/'experiment.json') for d in dirs}
+    notes = {d.name: _notes_in(d) for d in dirs}
     journal = _object(Path(folder)/'journal.json')
     with suppress(LedgerError, KeyError, TypeError, AttributeError):
         r = parse_row(journal['row'])
-        if not notes.get(journal['run_dir']): notes[journal['run_dir']] = dict(commit=r.commit, value=r.value, status=r.status)
+        if 'status' not in notes.get(journal['run_dir'], {}):
+            notes[journal['run_dir']] = dict(commit=r.commit, value=r.value, status=r.status)
     return list(notes.values()) if notes else None
 
 # %% ../nbs/03_ledger.ipynb #frontier-class
@@ -335,12 +353,13 @@ def frontier(
     direction:str='lower', # Which value is better: lower or higher
     ran:list|None=None # For each row whether it was run, as `vouch` says; all were when None
 )->Frontier: # Baseline, running best, kept steps, counts
-    "Follow the running best; what was not run decides nothing. Raises `LedgerError` for another direction."
+    "Follow the running best; what was not run decides nothing. Raises `LedgerError`."
     if direction not in ('lower', 'higher'): raise LedgerError(f'direction is {direction!r}; accepted: lower, higher')
     ran = [True]*len(rows) if ran is None else ran
     kinds = [r.status if ok else 'unproven' for r,ok in zip(rows, ran, strict=True)]
     first = next((r for r,k in zip(rows, kinds) if k in ('keep', 'discard')), None)
-    res,last = Frontier(direction, {**dict.fromkeys(STATUSES, 0), **Counter(kinds)}, first, None, [], []), first
+    counts = {**dict.fromkeys(STATUSES, 0), **Counter(kinds)}
+    res,last = Frontier(direction, counts, first, None, [], []), first
     for n,(r,kind) in enumerate(zip(rows, kinds), 1):
         if kind == 'keep':
             res.steps.append(Step(n, r, _gain(direction, last, r)))
@@ -408,16 +427,20 @@ def _repr_markdown_(self:Ledger, last=8):
     return '\n'.join([repr(self), '', *table] + [cells([str(n), *r.line().split('\t')]) for n,r in list(enumerate(rows, 1))[-last:]])
 
 # %% ../nbs/03_ledger.ipynb #spellings
-_SPELLINGS = {word: status for status,words in dict(
-    keep='keep, kept, accept, accepted, baseline, improved, improvement, better, best, new best, merged, yes, true',
-    discard='discard, discarded, reject, rejected, revert, reverted, rolled back, rollback, drop, dropped, worse, no, '
-        'false, no gain, no improvement, not better, not improved, not kept',
-    crash='crash, crashed, fail, failed, failure, error, errored, exception, oom, out of memory, nan, inf, diverged, '
-        'timeout, timed out, killed, invalid, aborted, interrupted, untrusted, no metric').items() for word in words.split(', ')}
+_WORDS = dict(
+    keep='keep, kept, accept, accepted, baseline, improved, improvement, better, best, new best, merged, '
+        'yes, true',
+    discard='discard, discarded, reject, rejected, revert, reverted, rolled back, rollback, drop, worse, '
+        'dropped, no, false, no gain, no improvement, not better, not improved, not kept',
+    crash='crash, crashed, fail, failed, failure, error, errored, exception, oom, out of memory, nan, '
+        'inf, diverged, timeout, timed out, killed, invalid, aborted, interrupted, untrusted, no metric')
+_SPELLINGS = {word: status for status,words in _WORDS.items() for word in words.split(', ')}
 _COLUMNS = dict(commit='commit sha hash commit_hash commit_sha git_commit git_sha rev revision',
     status='status decision verdict outcome kept accepted state', value='value metric score',
-    description='description desc idea change hypothesis summary message what notes note comment experiment title')
+    description='description desc idea change hypothesis summary message what notes note comment '
+        'experiment title')
 
+# %% ../nbs/03_ledger.ipynb #status-words
 def _plain(text, gap): return gap.join(re.findall('[a-z0-9]+', text.casefold()))
 
 def _status(text):
@@ -428,15 +451,18 @@ def _status(text):
 
 # %% ../nbs/03_ledger.ipynb #columns
 def _columns(names, metric):
-    "Where in a table's header what stands: commit, status, value, memory, description; None where it is missing"
+    "Where commit, status, value, memory and description stand in a header; None for those missing"
     names = [_plain(o, '_') for o in names]
     def find(*accepted): return next((names.index(o) for o in accepted if o in names), None)
     res = {k: find(*words.split()) for k,words in _COLUMNS.items()}
+    ours = [*names[:1], *names[2:]] == ['commit', 'memory_gb', 'status', 'description']
     if (own := find(_plain(metric, '_'))) is not None: res['value'] = own
-    elif res['value'] is None and [*names[:1], *names[2:]] == ['commit', 'memory_gb', 'status', 'description']: res['value'] = 1
-    res['memory'] = next((i for i,o in enumerate(names) if re.search('memory|vram|(^|_)mem(_|$)', o) and i != res['value']), None)
+    elif res['value'] is None and ours: res['value'] = 1
+    sizes = (i for i,o in enumerate(names) if re.search('memory|vram|(^|_)mem(_|$)', o))
+    res['memory'] = next((i for i in sizes if i != res['value']), None)
     return res
 
+# %% ../nbs/03_ledger.ipynb #gigabytes
 def _gigabytes(name):
     "What turns a column's figures into GiB, by the unit at its name's end; GiB where there is none"
     unit = re.search(r'(?:_|\b)(k|m|g|)(i?b|bytes)$', _plain(name, '_'))
@@ -444,7 +470,7 @@ def _gigabytes(name):
 
 # %% ../nbs/03_ledger.ipynb #tables
 def _other_row(cells, at, scale):
-    "A row out of another's cells. Raises `LedgerError` with the one thing that can't be understood."
+    "A row out of another's cells. Raises `LedgerError` with what can't be understood."
     def get(k): return cells[at[k]].strip() if at[k] is not None and at[k] < len(cells) else ''
     if not (status := _status(get('status'))): raise LedgerError(f'status {get("status")!r}')
     value = 0. if status == 'crash' else get('value').replace(',', '.')
@@ -452,9 +478,10 @@ def _other_row(cells, at, scale):
     except LedgerError: raise LedgerError(f'value {get("value")!r}') from None
     try: memory = _number('memory', get('memory').replace(',', '.') or 0, least=0)/scale
     except LedgerError: memory = 0. # nothing is decided by it
-    # a commit of seven low lines is none
-    return Row(re.sub(r'\W', '', get('commit')).ljust(7, '_'), value, memory, status, get('description'))
+    commit = re.sub(r'\W', '', get('commit')).ljust(7, '_') # seven low lines where there is none
+    return Row(commit, value, memory, status, get('description'))
 
+# %% ../nbs/03_ledger.ipynb #tables-of-lines
 def _tables(lines, sep):
     "The cells of a table, as CSV and line by line"
     limit = csv.field_size_limit(sum(map(len, lines)) + len(lines) + 1)
@@ -465,23 +492,24 @@ def _tables(lines, sep):
 
 # %% ../nbs/03_ledger.ipynb #read-others
 def _read_others(path, text, metric):
-    "Rows, the value's name and what was not understood, of a table with some header. Raises `LedgerError`."
+    "Rows, the value's name and what was not understood of a table. Raises `LedgerError`."
     lines = [l for l in re.split('\r\n|\n|\r', text.replace('\0', ' ')) if l.strip()]
-    if not lines: raise LedgerError(f'{path}: the file is empty; name a table with a line of column names')
+    if not lines: raise LedgerError(f'{path}: the file is empty; name a table with column names')
     best = None
     for head,*table in (t for sep in '\t,;|' for t in _tables(lines, sep)):
         at = _columns(head, metric)
         if None in (at['status'], at['value']): continue
         rows,why = [],Counter()
         for cells in table:
-            if cells == head or not ''.join(cells).strip('-: '): continue # a rule under a table's head
-            if len(cells) > len(head): cells = [*cells[:len(head)-1], ', '.join(cells[len(head)-1:])]
+            if cells == head or not ''.join(cells).strip('-: '): continue # a rule under the head
+            last = len(head) - 1
+            if len(cells) > len(head): cells = [*cells[:last], ', '.join(cells[last:])]
             try: rows.append(_other_row(cells, at, _gigabytes(head[at['memory'] or 0])))
             except LedgerError as e: why[str(e)] += 1
         if best is None or len(rows) > len(best[0]): best = rows, head[at['value']].strip(), why
     if best: return best
-    raise LedgerError(f'{path}: no column for status and value in {lines[0][:200]!r}; accepted: {_COLUMNS["status"]} '
-        f'and {metric} {_COLUMNS["value"]}; --metric NAME says which is the value')
+    raise LedgerError(f'{path}: no column for status and value in {lines[0][:200]!r}; accepted: '
+        f'{_COLUMNS["status"]} and {metric} {_COLUMNS["value"]}; --metric NAME is the value\'s')
 
 # %% ../nbs/03_ledger.ipynb #any-ledger
 def any_ledger(
@@ -489,10 +517,11 @@ def any_ledger(
     metric:str='val_bpb', # Name of the value's column
     direction:str='lower' # Which value is better: lower or higher
 )->tuple: # `Row`s in order, the name of the value, and sentences on what was left out
-    "Read any ledger by the names of its columns. Raises `LedgerError` where nothing in it is understood."
+    "Read any ledger by its columns' names. Raises `LedgerError` where nothing in it is understood."
     with _explained(path): data = Path(path).read_bytes()
     wide = data[:2] in (b'\xff\xfe', b'\xfe\xff')
-    text,led = data.decode('utf-16' if wide else 'utf-8-sig', 'replace'), Ledger(path, metric, direction)
+    text = data.decode('utf-16' if wide else 'utf-8-sig', 'replace')
+    led = Ledger(path, metric, direction)
     first = next((l.rstrip('\r') for l in text.split('\n') if l.strip()), '')
     with suppress(LedgerError):
         if not wide and (first.rstrip() == led.header or parse_row(first)): return _ours(led, data)
@@ -501,12 +530,20 @@ def any_ledger(
         with suppress(LedgerError):
             if (found := _ours(led, data))[0]: return found
         raise
-    n,told = why.total(), ', '.join(f'{k} ({v})' for k,v in why.most_common(4)) + ', …'*(len(why) > 4)
-    if why and not rows: raise LedgerError(f'{path}: not one of {n} rows was understood: {told}')
-    said = [f'{path}: {n} of {n+len(rows)} rows were not understood and are left out: {told}'] if why else []
-    other = f'{path}: the value is the column {name}, of which {direction} is taken for better (--direction)'
-    return rows, name, said + [other]*(_plain(name, '_') != _plain(metric, '_'))
+    return rows, name, _not_understood(led, rows, name, why)
 
+# %% ../nbs/03_ledger.ipynb #not-understood
+def _not_understood(led, rows, name, why):
+    "Sentences on what was left out of another's table. Raises `LedgerError` if that was all."
+    n,told = why.total(), ', '.join(f'{k} ({v})' for k,v in why.most_common(4)) + ', …'*(len(why) > 4)
+    if n and not rows: raise LedgerError(f'{led.path}: not one of {n} rows was understood: {told}')
+    said = [f'{led.path}: {n} of {n+len(rows)} rows were not understood and are left out: {told}']
+    said = said if n else []
+    if _plain(name, '_') == _plain(led.metric, '_'): return said
+    return [*said, f'{led.path}: the value is the column {name}, of which {led.direction} is taken '
+        'for better (--direction)']
+
+# %% ../nbs/03_ledger.ipynb #ours
 def _ours(led, data):
     rows,damaged = _understood(led, data)
     return rows, led.metric, [_damage(led.path, n, reason) for n,_,reason in damaged]
@@ -600,10 +637,13 @@ def _labels(ax, f, steps, size=8, slant=30):
             arrowprops=dict(arrowstyle='-', lw=.5, alpha=.5) if abs(move) > 1 else None)
 
 # %% ../nbs/03_ledger.ipynb #draw-unproven
-def _draw_unproven(ax, points, lo, hi):
-    "Marks for rows without a run, from (number, value)"
+def _draw_unproven(ax, rows, ran, lo, hi):
+    "Marks for rows without a run"
+    points = [(n, r.value) for n,(r,ok) in enumerate(zip(rows, ran), 1) if not ok]
+    points = [(n, v) for n,v in points if rows[n-1].status != 'crash']
     xs,ys = [n for n,_ in points], [min(max(v, lo), hi) for _,v in points]
-    ax.scatter(xs, ys, s=48, facecolors='none', ec=COLORS['red'], lw=1.4, zorder=4, clip_on=False, label='not run by anybody')
+    ax.scatter(xs, ys, s=48, facecolors='none', ec=COLORS['red'], lw=1.4, zorder=4, clip_on=False,
+        label='not run by anybody')
 
 # %% ../nbs/03_ledger.ipynb #draw
 def _draw(ax, rows, f, ran, dark):
@@ -612,7 +652,8 @@ def _draw(ax, rows, f, ran, dark):
     ax.set(xlim=(0, 1.08*len(rows)+1), ylim=(lo, hi))
     ax.xaxis.get_major_locator().set_params(integer=True)
     proven = [(n, r) for n,(r,ok) in enumerate(zip(rows, ran), 1) if ok]
-    seen = lambda status: [(n, r.value) for n,r in proven if r.status == status and lo <= r.value <= hi]
+    inside = [(n, r) for n,r in proven if lo <= r.value <= hi]
+    seen = lambda status: [(n, r.value) for n,r in inside if r.status == status]
     dots,kept,line = seen('discard'), seen('keep'), COLORS['yellow' if dark else 'blue']
     out = f.counts['discard'] - len(dots)
     outside = f' ({out} outside the picture)' if out else ''
@@ -620,7 +661,7 @@ def _draw(ax, rows, f, ran, dark):
     ax.step(range(1, len(rows)+1), f.running, where='post', color=line, lw=1.4, alpha=.8, label='running best')
     points = zip(*kept) if kept else ([], [])
     ax.scatter(*points, s=42, color=COLORS['green'], ec=ax.get_facecolor(), lw=.8, zorder=3, label='kept')
-    if f.unproven: _draw_unproven(ax, [(n, r.value) for n,(r,ok) in enumerate(zip(rows, ran), 1) if not ok and r.status != 'crash'], lo, hi)
+    if f.unproven: _draw_unproven(ax, rows, ran, lo, hi)
     if steps := [s for s in f.steps if lo <= s.row.value <= hi]: _labels(ax, f, steps)
     # below the axes, the one place where no label can be
     ax.legend(loc='upper center', bbox_to_anchor=(.5, -.12), ncols=4, fontsize=9)
@@ -650,7 +691,8 @@ def plot_frontier(
     with style(dark):
         if ax is None: ax = figure(dark).add_subplot()
         if f.baseline: _draw(ax, rows, f, [True]*len(rows) if ran is None else ran, dark)
-        else: ax.text(.5, .5, _nothing(f), transform=ax.transAxes, ha='center', va='center', fontsize=14)
+        else: ax.text(.5, .5, _nothing(f), transform=ax.transAxes,
+            ha='center', va='center', size=14)
         ax.set_xlabel('experiment')
         ax.set_ylabel(f'{metric} ({direction} is better)', parse_math=False)
         words = dict(keep='kept', discard='discarded', crash='crashed', unproven='not run')
@@ -679,36 +721,40 @@ def _session_of(p, path):
     runs,path = (p.root/p.runs).resolve(), path.resolve()
     if path.parent.parent == runs: return path.parent
     tag = _object(runs/'current.json').get('tag')
-    return runs/tag if path == (p.root/p.ledger).resolve() and isinstance(tag, str) and tag else None
+    own = path == (p.root/p.ledger).resolve()
+    return runs/tag if own and isinstance(tag, str) and tag else None
 
+# %% ../nbs/03_ledger.ipynb #rows-that-ran
 def _ran(folder, path, rows):
-    "For each row whether it was run, None where that is not known; and sentences on those that were not"
+    "For each row whether it was run, None if nobody knows; and sentences on those that were not"
     notes = session_notes(folder) if folder else None
     if notes is None: return None, []
     ran = vouch(rows, notes)
     numbers = [str(n) for n,ok in enumerate(ran, 1) if not ok]
-    return ran, [f'{path}: row {", ".join(numbers[:20])}{", …"*(len(numbers) > 20)} decides nothing: '
+    told = ', '.join(numbers[:20]) + ', …'*(len(numbers) > 20)
+    return ran, [f'{path}: row {told} decides nothing: '
         f'no run in {os.path.relpath(folder)} agrees in commit, status and value']*bool(numbers)
 
 # %% ../nbs/03_ledger.ipynb #command-read
 def _read(led, folder, anybodys):
-    "Rows, the value's name and what is to be said of a ledger. Raises `LedgerError`, also where it is gone."
+    "Rows, the value's name and what is to be said of a ledger. Raises `LedgerError`."
+    if anybodys and led.path.exists(): return any_ledger(led.path, led.metric, led.direction)
     if not led.path.exists():
-        if runs := session_notes(folder) if folder else None: raise LedgerError(f'{led.path}: the ledger is gone; the notes of '
-            f'{len(runs)} runs in {os.path.relpath(folder)} say what stood in it: ar-status writes it anew')
+        if runs := session_notes(folder) if folder else None:
+            raise LedgerError(f'{led.path}: the ledger is gone; the notes of {len(runs)} runs in '
+                f'{os.path.relpath(folder)} say what stood in it: ar-status writes it anew')
         raise LedgerError(f'{led.path}: no ledger here yet; make an experiment first (ar-run)')
-    if anybodys: return any_ledger(led.path, led.metric, led.direction)
     rows,damaged = led.read(warn=False)
     return rows, led.metric, [_damage(led.path, n, reason) for n,_,reason in damaged]
 
 # %% ../nbs/03_ledger.ipynb #command
 @call_parse
 def ar_frontier(
-    ledger:str='', # Ledger to read, anybody's, by the names of its columns; the session's own when empty
+    ledger:str='', # Ledger to read, anybody's, by its columns' names; the session's own when empty
     out:str='', # Picture to write (png, svg or pdf); the profile's, beside settings.ini, when empty
     top:int=5, # How many hits to list
     dark:bool=False, # Light on dark?
-    metric:str='', # Name of the value's column in somebody else's ledger; the profile's metric when empty
+    metric:str='', # Name of the value's column in another's ledger; the profile's metric when empty
     direction:str='' # Which value is better there: lower or higher; as in the profile when empty
 ):
     "Draw the frontier of the ledger and print its figures"
@@ -722,7 +768,8 @@ def ar_frontier(
         ran,more = _ran(folder, path, rows)
         for o in said + more: print(o, file=sys.stderr)
         out = Path(out or p.root/p.picture)
-        _save(plot_frontier(rows, direction=led.direction, metric=name, dark=dark, ran=ran).figure, out)
+        ax = plot_frontier(rows, direction=led.direction, metric=name, dark=dark, ran=ran)
+        _save(ax.figure, out)
     except (LedgerError, SettingsError) as e: raise SystemExit(f'ar-frontier: {e}') from e
     print(frontier(rows, led.direction, ran).summary(top))
     print(os.fsencode(os.path.relpath(out)).decode(errors='backslashreplace'))

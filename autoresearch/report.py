@@ -4,25 +4,29 @@
 
 # %% auto #0
 __all__ = ['Said', 'literal', 'code_span', 'Part', 'joined', 'prose', 'table', 'many', 'cut', 'fenced', 'folded', 'quoted',
-           'picture', 'find_session', 'ledger_of', 'budgets', 'Experiment', 'touched', 'canvases', 'before_after',
-           'Findings', 'collect', 'grouped', 'diff', 'report_cells', 'execute_report', 'pages', 'read_summary',
-           'write_report', 'ar_report']
+           'picture', 'session_profile_of', 'find_session', 'ledger_of', 'budgets', 'utc', 'last_search', 'rewinds',
+           'speed', 'paced', 'against', 'Experiment', 'remarks', 'touched', 'canvases', 'before_after', 'Findings',
+           'collect', 'grouped', 'diff', 'report_cells', 'execute_report', 'pages', 'read_summary', 'write_report',
+           'ar_report']
 
 # %% ../nbs/08_report.ipynb #imports
-import base64, html, io, json, math, os, re, subprocess, sys, tempfile, textwrap
+import base64, html, io, json, math, os, re, subprocess, sys, tempfile, textwrap, time
 from collections import defaultdict
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 from fastcore.script import call_parse
+from types import SimpleNamespace
 import autoresearch
-from .contract import SettingsError, get_profile, replacing
-from .cells import _changes, cells_diff, changed_lines, diff_html
-from .ledger import COLORS, DARK, Frontier, Ledger, Row, frontier, one_line, save_figure
-from .ratchet import Refused, Session, answer, current_session, current_tag, profile_then, told
-from .run import _skip_grammar, failure, git, is_number, notes_of, pace, read_json
+from . import contract
+from .contract import Profile, SettingsError, read_settings, replacing, settings_path
+from .cells import _changes, cells_diff, changed_lines, diff_html, list_cells
+from .ledger import (COLORS, DARK, Frontier, Ledger, Row, _object, frontier, one_line, save_figure,
+    session_notes, vouch)
+from .ratchet import Refused, Session, answer, current_tag, profile_then, searching, told
+from .run import _skip_grammar, failure, git, is_number, notes_of, pace
 
 # %% ../nbs/08_report.ipynb #said
 class Said(str):
@@ -139,23 +143,52 @@ def picture(
     light = f'<img data-file="{name}.png" alt="{html.escape(alt)}" src="{data(False)}">'
     return Part(f'<picture>{dark}{light}</picture>', f'![{_markdown(alt)}]({name}.png)')
 
+# %% ../nbs/08_report.ipynb #session-profile
+def _runs(path):
+    "The folders of runs that the profiles of a `settings.ini` name"
+    cfg = read_settings(path)
+    return list(dict.fromkeys(cfg[k].get('runs', 'runs') for k in cfg.sections()))
+
+def session_profile_of(
+    tag:str, # Name of the session
+    name:str, # The profile that was asked for, '' if none
+    path:Path # `settings.ini`
+)->Profile: # The session's
+    "A session's profile, by its base commit's settings if today's lack it. Raises `SettingsError`."
+    try: return contract.session_profile(name, tag, path)
+    except SettingsError:
+        for runs in _runs(path):
+            s = Session(SimpleNamespace(root=path.parent, runs=runs), tag)
+            was = s.state.get('profile', '')
+            if not was or was in read_settings(path) or name not in ('', was): continue
+            if then := profile_then(s, was):
+                values = {k: v for k,v in vars(then).items() if k != 'name'}
+                return Profile(was, {**values, 'root': path.parent})
+        raise
+
 # %% ../nbs/08_report.ipynb #find-session
 def find_session(
     tag:str='', # Name of the session; that of the branch checked out when empty
-    profile:str='', # Section of settings.ini to find the runs by; the session's own is then used
+    profile:str='', # The session's own; another one is refused
     root:str='' # Folder of settings.ini; looked for from the working folder when empty
 )->Session: # With the profile that it was begun under
-    "Raises `Refused` for a TAG that is not here, naming those that are, and outside of git"
-    p = get_profile(profile, Path(root)/'settings.ini' if root else None)
-    try: git('rev-parse', '--git-dir', cwd=p.root)
-    except RuntimeError as e: raise Refused(f'no git repository here: {p.root}; go to the checkout that holds the session and ask again'
+    "Raises `Refused` for a TAG that is not here and outside of git, `SettingsError` for another profile"
+    path = (Path(root)/'settings.ini' if root else settings_path()).resolve()
+    top,tag = path.parent, tag.removeprefix('autoresearch/')
+    known = sorted(f.parent.name for runs in _runs(path) for f in (top/runs).glob('*/state.json'))
+    here = f'sessions here: {", ".join(known) or "none yet; ar-setup TAG begins one"}'
+    try: git('rev-parse', '--git-dir', cwd=top)
+    except RuntimeError as e: raise Refused(f'no git repository here: {top}; go to the checkout that holds the session and ask again'
         if 'not a git repository' in str(e) else str(e)) from None
-    s = Session(p, tag.removeprefix('autoresearch/')) if tag else None
-    known = ', '.join(sorted(f.parent.name for f in (p.root/p.runs).glob('*/state.json'))) or 'none yet; ar-setup TAG begins one'
-    if s and not s.state: raise Refused(f'no session {tag!r}: {s.dir}/state.json is missing or damaged; sessions here: {known}')
-    try: s = s or current_session(profile)
-    except Refused as e: raise Refused(f'{e}\nor name the session: ar-report TAG; sessions here: {known}') from None
-    return Session(get_profile(s.state['profile'], p.root/'settings.ini'), s.tag)
+    try: branch = git('symbolic-ref', '--short', 'HEAD', cwd=top)
+    except RuntimeError: branch = ''
+    if not tag and not branch.startswith('autoresearch/'):
+        at = f'the branch is {branch}' if branch else 'HEAD is detached'
+        raise Refused(f'{at}; name the session: ar-report TAG; {here}')
+    tag = tag or branch.removeprefix('autoresearch/')
+    s = Session(session_profile_of(tag, profile, path), tag)
+    if not s.state: raise Refused(f'no session {tag!r}: {s.dir}/state.json is missing or damaged; {here}')
+    return s
 
 def ledger_of(s:Session):
     "The session's own ledger, which need not exist"
@@ -166,12 +199,69 @@ def budgets(
     s:Session # Any, past or present
 )->str: # All that its runs had, or are to have; 'unknown' where neither a record nor git says
     "The budget of a session, in words"
-    clocks = [c for d in s.run_dirs() if isinstance(c := read_json(d/'record.json').get('clock'), dict)]
+    clocks = [c for d in s.run_dirs() if isinstance(c := _object(d/'record.json').get('clock'), dict)]
     found = {(c['budget'], 'steps' if c.get('kind') == 'steps' else 'seconds of training') for c in clocks if is_number(c.get('budget'))}
     if not found:
         with suppress(SettingsError): # an old commit's may lack what is asked for today
             if then := profile_then(s, s.p.name): found = {(then.time_budget, 'seconds of training')}
     return ' or '.join(f'{b:g} {unit}' for b,unit in sorted(found)) or 'unknown'
+
+# %% ../nbs/08_report.ipynb #last-search
+def utc(
+    t # Unix time, seconds
+)->str: # Date and time, 'unknown' for what is none
+    "A time in words"
+    try: return time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(t if is_number(t) else math.nan))
+    except (ValueError, OverflowError, OSError): return 'unknown'
+
+def last_search(
+    s:Session # Any
+)->list: # Rows of label and text, `Said` where a program wrote it; [] where no search was ever begun
+    "How the session's last search stands or ended, when and why"
+    def told(k): return o if isinstance(o := state.get(k), dict) else {}
+    if not (state := _object(s.dir/'search.json')): return []
+    ended,waiting,res = told('ended'), told('waiting'), []
+    at_work = current_tag(s.p) == s.tag and searching(s.p)
+    name = Said(str(state.get('name', 'of no name')))
+    if waiting:
+        res = [['search waits', f'since {utc(waiting.get("since"))}'], ['for', Said(waiting.get('reason'))]]
+    elif ended:
+        res = [['search ended', f'{utc(ended.get("time"))}, exit code {ended.get("code")}'],
+            ['because', Said(ended.get('why'))]]
+    elif at_work: res = [['search', 'at work']]
+    elif state.get('open'):
+        res = [['search ended', f'without a word: it was cut off; runs/{s.tag}/search.log has its last lines']]
+    return [['last search', name], *res]
+
+def rewinds(s:Session):
+    "How often the branch went to another keep"
+    return len(o) if isinstance(o := _object(s.dir/'rewinds.json').get('rewinds'), list) else 0
+
+# %% ../nbs/08_report.ipynb #speed
+def speed(
+    notes:dict # Of a run
+)->tuple: # Steps, and tokens/s of training (steps/s for a target without tokens); 0 where unknown
+    "How many steps a run made, and how fast"
+    def number(o, k): return o[k] if is_number(o.get(k)) and o[k] > 0 else 0
+    block = o if isinstance(o := notes.get('block'), dict) else {}
+    steps,seconds = number(notes, 'steps') or number(block, 'num_steps'), number(block, 'training_seconds')
+    rate = (number(block, 'total_tokens_M')*1e6 or steps)/seconds if seconds else 0
+    return int(steps), number(notes, 'rate') or rate
+
+def paced(
+    v:float # Tokens or steps per second
+)->str: # Three digits and a unit's letter
+    "A rate in few letters"
+    if not v: return 'unknown'
+    n,letter = next(o for o in ((1e6, ' M'), (1e3, ' k'), (1, '')) if v >= o[0] or o[0] == 1)
+    return f'{v/n:.3g}{letter}'
+
+def against(
+    v:float, # A run's
+    best:float # The best run's
+)->str: # The difference in percent; '' where one is unknown
+    "How far a figure is from the best's"
+    return f'{100*(v/best-1):+.1f} %'.replace('-', '−') if v and best else ''
 
 # %% ../nbs/08_report.ipynb #experiment
 @dataclass
@@ -180,17 +270,27 @@ class Experiment:
     n:int # Its number, from 1
     row:Row
     notes:dict # Of its run; {} if the folder is gone
-    gain:float # Over the best before it, positive when better; 0.0 for the baseline, nan for a crash
-    cells:dict|None # (added, removed) lines of code by cell; None where git lacks the commit
+    gain:float # Over the best before it, positive when better; 0.0 for the baseline, nan for a crash or what was not run
+    cells:dict|None # (added, removed) lines of code by cell; None where git has no such canvas
     touched:tuple # Constants and cells
+    ran:bool=True # Does a run vouch for it?
 
     @property
     def lines(self): return None if self.cells is None else tuple(map(sum, zip((0, 0), *self.cells.values())))
     @property
     def group(self):
-        if self.cells is None: return 'a commit that git no longer has'
+        if self.cells is None: return 'a commit whose canvas git no longer has, or nobody can read'
         names = next((o for o in (self.touched, tuple(self.cells)) if len(o) <= 3), None)
         return f'{len(self.cells)} cells' if names is None else ', '.join(names) or 'no code'
+
+# %% ../nbs/08_report.ipynb #remarks
+def remarks(e:Experiment)->list: # (kind, text) of what makes a value doubtful
+    "Was a run disturbed, was it over its budget, was there one at all?"
+    if not e.ran: return [('not run', 'nobody ran it: no notes agree in commit, status and value')]
+    res,over = [], e.notes.get('overran')
+    if why := e.notes.get('disturbed'): res.append(('disturbed', f'disturbed: {why}'))
+    if is_number(over) and over > 0: res.append(('overran', f'overran by {over:.1f} s'))
+    return res
 
 # %% ../nbs/08_report.ipynb #touched
 _SETS = re.compile(r'[+-]\s*([A-Z][A-Z0-9_]*)\s*=(?!=)')
@@ -209,11 +309,16 @@ def touched(
 
 # %% ../nbs/08_report.ipynb #canvas-at
 def canvases(s:Session):
-    "A function from a commit to its canvas, parsed; None where git has no such commit"
+    "From a commit to its canvas, parsed; None where git has no such commit or it is no notebook"
     @lru_cache(None)
     def at(rev):
-        data = s.file(rev, s.p.canvas)
-        return data and json.loads(data)
+        if (data := s.file(rev, s.p.canvas)) is None: return None
+        try:
+            nb = json.loads(data)
+            list_cells(nb)
+            return nb
+        except (ValueError, RecursionError) as e: at.bad[rev] = one_line(e)[:200]
+    at.bad = {}
     return at
 
 def before_after(s:Session, at, commit:str, parent:str=''):
@@ -229,21 +334,43 @@ class Findings:
     damaged:list # (line number, text, reason)
     frontier:Frontier
     notes:list # Of all runs, those without a row too
+    unread:list # (what, why) of what could not be read
     pace:dict
     at:object # From a commit to its canvas
 
+# %% ../nbs/08_report.ipynb #rows-and-notes
+def _with_notes(s, rows):
+    "Rows with their descriptions as last corrected, the notes of each, was each run, and all notes"
+    claims,notes = session_notes(s.dir), s.experiments()
+    ran = [True]*len(rows) if claims is None else vouch(rows, claims)
+    own = iter(notes_of([r for r,ok in zip(rows, ran) if ok], notes))
+    told = [next(own) if ok else {} for ok in ran]
+    rows = [replace(r, description=n.get('description') or r.description) for r,n in zip(rows, told)]
+    return rows, told, ran, notes
+
+def _unread(s, notes, at):
+    "What of a session could not be read, and why"
+    read,res = {n.get('dir') for n in notes}, []
+    for d in s.run_dirs():
+        for f in ('experiment.json', 'record.json'):
+            good = d.name in read if f == 'experiment.json' else _object(d/f)
+            if (d/f).exists() and not good: res.append((f'{d.name}/{f}', 'not what a run writes'))
+    return res + [(f'canvas of {rev[:7]}', why) for rev,why in at.bad.items()]
+
+# %% ../nbs/08_report.ipynb #collect-all
 def collect(s:Session)->Findings:
     "Read ledger, runs and git; writes nothing. Raises `LedgerError`."
     rows,damaged = ledger_of(s).read(warn=False)
-    notes,f,at = s.experiments(), frontier(rows, s.p.direction), canvases(s)
-    res,sign = [], 1 if s.p.direction == 'lower' else -1
-    for i,(r,n) in enumerate(zip(rows, notes_of(rows, notes))):
+    rows,told,ran,notes = _with_notes(s, rows)
+    f,at,res = frontier(rows, s.p.direction, ran), canvases(s), []
+    sign = 1 if s.p.direction == 'lower' else -1
+    for i,(r,n,ok) in enumerate(zip(rows, told, ran)):
         best = f.running[i-1] if i and not math.isnan(f.running[i-1]) else r.value
-        gain = math.nan if r.status == 'crash' else round((best-r.value)*sign, 6) + 0.
+        gain = math.nan if r.status == 'crash' or not ok else round((best-r.value)*sign, 6) + 0.
         pair = before_after(s, at, r.commit, n.get('parent', ''))
-        known = None not in pair
-        res.append(Experiment(i+1, r, n, gain, changed_lines(*pair) if known else None, touched(*pair) if known else ()))
-    return Findings(s, res, damaged, f, notes, pace(notes), at)
+        cells,what = (None, ()) if None in pair else (changed_lines(*pair), touched(*pair))
+        res.append(Experiment(i+1, r, n, gain, cells, what, ok))
+    return Findings(s, res, damaged, f, notes, _unread(s, notes, at), pace(notes), at)
 
 # %% ../nbs/08_report.ipynb #grouped
 def grouped(
@@ -282,7 +409,7 @@ def execute_report(s:Session, summary:str=''):
         nbformat.write(report_cells(), f'{tmp}/report.ipynb')
         call = 'import sys; from autoresearch.run import _execute; _execute(*sys.argv[1:])'
         r = subprocess.run([sys.executable, '-c', call, f'{tmp}/report.ipynb', tmp, parameters, tmp], cwd=tmp, capture_output=True,
-            text=True, env={**os.environ, 'PYTHONPATH': str(Path(autoresearch.__file__).resolve().parent.parent)})
+            text=True, errors='replace', env={**os.environ, 'PYTHONPATH': str(Path(autoresearch.__file__).resolve().parent.parent)})
         if r.returncode: raise Refused(f'the report failed: {failure(tmp).get("text") or r.stderr.strip()[-400:]}')
         return nbformat.read(f'{tmp}/run.ipynb', as_version=4)
 
@@ -357,7 +484,7 @@ def ar_report(
     tag:Annotated[str, 'Name of the session; that of the branch checked out when left out', dict(nargs='?', opt=False)]='',
     summary:str='', # Text file with the agent's own summary; it is shown to the letter and marked as such
     out:str='', # Folder to write to; runs/TAG/report when empty
-    profile:str='' # Section of settings.ini; default: AUTORESEARCH_PROFILE, else climbmix with a GPU, tiny without
+    profile:str='' # The session's own, which is taken anyway; another one is refused
 ):
     "Write the report of a session: report.html, report.md and its pictures"
     with told():

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from fastcore.nbio import mk_cell, mk_stream, nb2str, new_nb, write_nb
 from nbdev.clean import nbdev_clean
-from autoresearch.cells import (CellsError, ar_cells, canvas_path, cells_diff, changed_cells, changed_constants, code_hash, code_of, delete_cell, edit_cell,
+from autoresearch.cells import (CellsError, ar_cells, canvas_path, cells_diff, changed_cells, changed_constants, changed_lines, code_hash, code_of, delete_cell, diff_html, edit_cell,
     insert_cell, list_cells, parse_cells, replace_cell, show_cells, show_code, _locked)
 
 ROOT = Path(__file__).parent.parent
@@ -434,6 +434,20 @@ ODD = [dict(cells=[]), dict(cells=[None, 5, [], 'x', {}, dict(cell_type=[]), dic
 def test_code_of_odd_notebooks(odd):
     assert code_hash(odd) == code_hash(odd) and changed_cells(odd, odd) == changed_constants(odd, odd) == []
     assert isinstance(changed_cells(odd, code('x = 1')), list) and changed_constants(odd, code('X = 1')) == ['X 1 (new)']
+
+@pytest.mark.parametrize('value', [None, 5, 'x', [], {}, [1], dict(tags=5), dict(tags=[5]), True, ['a', None], 'gone'], ids=str)
+@pytest.mark.parametrize('key', ['cell_type', 'id', 'metadata', 'source', 'outputs', 'execution_count', 'cells', 'nbformat'])
+def test_a_notebook_of_any_kind(key, value):
+    "Whatever stands in one place of a notebook: it is read, or refused in one sentence"
+    good = dict(cell_type='code', id='a', metadata={}, source='x = 1', outputs=[], execution_count=None)
+    odd = {**good, **({} if value == 'gone' else {key: value})}
+    if value == 'gone': odd.pop(key, None)
+    nb = dict(cells=[odd, {**good, 'id': 'b'}], metadata={}, nbformat=4)
+    if key in ('cells', 'nbformat'): nb = dict(cells=[good], metadata={}, nbformat=4, **{}) | ({} if value == 'gone' else {key: value})
+    old = dict(cells=[good], metadata={}, nbformat=4)
+    for f in (lambda n: repr(list_cells(n)), show_cells, show_code, parse_cells, lambda n: cells_diff(n, old), lambda n: cells_diff(old, n), lambda n: changed_lines(old, n), lambda n: diff_html(n, old), code_hash):
+        try: f(nb)
+        except CellsError as e: assert str(e).startswith('notebook: not a notebook: ')
 
 @pytest.mark.parametrize('data, says', [(b'{}', 'no list of cells'), (b'[]', 'no list of cells'), (b'{"cells": {}}', 'no list of cells'), (b'{', 'not a notebook'), (b'\xff', 'not a notebook'), (b'[' * 100_000, 'not a notebook'), (None, 'No such file')])
 def test_code_of_no_notebook(tmp_path, data, says):

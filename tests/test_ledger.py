@@ -217,7 +217,13 @@ def test_session_notes(tmp_path):
         d = tmp_path/f'{i+1:03}-000000{i+1}'
         d.mkdir()
         if text is not None: (d/'experiment.json').write_bytes(text.encode(errors='surrogateescape'))
-    assert session_notes(tmp_path) == [{}, {}, said(3), {}, {}, {}]
+    assert session_notes(tmp_path) == [said(3) if i == 3 else dict(commit=f'{i:07x}') for i in range(1, 7)]
+    for odd in ('{"metadata": []}', '{"metadata": {"autoresearch": 5}}', '['*100_000): # the executed notebook holds the same notes
+        (tmp_path/'006-0000006/run.ipynb').write_text(odd)
+        assert vouch([row(6)], session_notes(tmp_path)) == [False]
+    (tmp_path/'006-0000006/run.ipynb').write_text(json.dumps(dict(metadata=dict(autoresearch=said(6, commit=None)))))
+    assert vouch([row(3), row(6)], session_notes(tmp_path)) == [True, True]
+    (tmp_path/'006-0000006/run.ipynb').unlink()
     assert vouch([row(3), row(6)], session_notes(tmp_path)) == [True, False]
     journal = tmp_path/'journal.json'
     for odd in ('[]', '{"row": 5, "run_dir": "006-0000006"}', '{"row": "x"}', '{"row": "%s", "run_dir": []}' % row(6).line().replace('\t', '\\t')):

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from fastcore.nbio import mk_cell, new_nb
 from autoresearch.cells import cells_diff, changed_lines, diff_html
-from autoresearch.ledger import Row, one_line
+from autoresearch.ledger import Row, one_line, parse_row
 from autoresearch.ratchet import Refused
-from autoresearch.report import (Said, budgets, code_span, collect, cut, fenced, find_session, many, read_summary, report_cells, table,
-    touched)
+from autoresearch.report import (Said, against, budgets, code_span, collect, cut, fenced, find_session, last_search, many, paced, read_summary, report_cells,
+    speed, table, touched, utc)
 from autoresearch.run import pace, project, read_json, read_notes
 from lab import TAG, ROOT, ar, commit, edit, example, git, rows, run, setup, sh, until
 
@@ -81,6 +81,19 @@ def put(root, **settings):
     f = root/'settings.ini'
     for k,v in settings.items(): f.write_text(re.sub(rf'^{k} = .*$', f'{k} = {v}', f.read_text(), flags=re.M))
     commit(root, 'other settings')
+
+def ran(root, *rows):
+    "Rows with a run for each, as it would have left them"
+    with open(root/'results.tsv', 'a') as f: f.writelines(r.line() + '\n' for r in rows)
+    first = 1 + max(int(d.name.split('-')[0]) for d in (root/'runs'/TAG).glob('[0-9]*-*'))
+    for i,r in enumerate(rows, first):
+        (d := root/'runs'/TAG/f'{i:03}-{r.commit}').mkdir()
+        (d/'experiment.json').write_text(json.dumps(dict(dir=d.name, commit=r.commit, status=r.status, value=r.value)))
+
+def change_notes(root, commit, **more):
+    "Other notes for the run of a commit"
+    f = next((root/'runs'/TAG).glob(f'*-{commit}'))/'experiment.json'
+    f.write_text(json.dumps({**read_json(f), **more}))
 
 def notes(root): return [read_json(d/'experiment.json') for d in sorted((root/'runs'/TAG).glob('[0-9]*-*'))]
 
@@ -162,6 +175,9 @@ def known_numbers(root):
     middle = (starts[(len(starts)-1)//2] + starts[len(starts)//2])/2
     figures = [*spent, *(n['seconds'] for n in runs), middle, (ran-train)/len(good), *(3600*n/span for n in (len(led), len(kept)))]
     res |= {f'{v:.1f}' for v in figures} | {f'{100*v/span:.1f}' for v in spent} | {f'{100*(kept[0]-min(kept))/kept[0]:.2f}'}
+    rate = lambda n: (n['block']['num_steps'], n.get('rate') or n['block']['num_steps']/n['block']['training_seconds'])
+    best = rate(min(good, key=lambda n: (n['value'], n['time'])))
+    res |= {f'{100*abs(a/b-1):.1f}' for n in good for a,b in zip(rate(n), best)} | {f'{rate(n)[1]/u:.3g}' for n in good for u in (1e6, 1e3, 1)} | {str(rate(n)[0]) for n in good}
     clock = [*(t for n in runs for t in (n['started'], n['time'])), time.time(), time.time()-60]
     res |= {p for t in clock for p in re.findall(r'\d+', time.strftime('%Y-%m-%d %H:%M', time.gmtime(t)))}
     return res | {f'{int(span+.5)//60%60:02d}', f'{int(span+.5)%60:02d}', '0', *(f"{c['clock']['budget']:g}" for c in records(root)), *(str(n['seed']) for n in runs), *re.findall(r'\d+', TAG)}
@@ -178,16 +194,18 @@ def test_code_spans_are_in_the_data(first, made):
     spans = [c for t in md_tables(made[0]) for r in t for c in r if c.startswith('`')]
     for c in spans:
         text = re.sub(r'^`+ ?| ?`+$', '', c).replace('\\|', '|').replace('\\ ', '\\')
-        assert any(t.startswith(text.rstrip('…')) for t in told) or re.fullmatch(r'[0-9a-f]{16}|(DEGREE|RATE|STEPS|loop)(, \w+)*', text), c
+        assert any(t.startswith(text.rstrip('…')) for t in told) or re.fullmatch(r'[0-9a-f]{16}|(DEGREE|RATE|STEPS|loop)(, \w+)*|more than 5 % apart.*|disturbed: .*|overran by .*', text), c
 
 def test_another_ledger_another_report(copy, made):
     "Change one kept value: it, its gains, the title and the nearest misses follow"
     f = copy/'results.tsv'
     old = next(r for r in rows(copy) if r[4] == 'a cubic')
     f.write_text(f.read_text().replace(old[1], '0.123456'))
+    assert [e.ran for e in collect(find_session(TAG, 'polynomial', str(copy))).experiments].count(False) == 1, 'no run came to that'
+    change_notes(copy, old[0], value=.123456)
     md,page = texts(copy)
     assert old[1] in made[0] and old[1] not in md + page
-    keeps = {r[1]: r for r in md_table(md, 'n', 'commit', 'rmse')[1:]}
+    keeps = {r[1]: r for r in md_table(md, 'n', 'commit', 'rmse', 'gain')[1:]}
     base,after = rows(copy)[0], rows(copy)[2]
     assert keeps[old[0]][2:4] == ['0.123456', str(Decimal(base[1])-Decimal('0.123456'))]
     assert keeps[after[0]][3] == str(Decimal('0.123456')-Decimal(after[1]))
@@ -210,7 +228,7 @@ def test_past_and_empty_sessions(copy, made):
     assert '0 keep, 0 discard, 0 crash' in md and 'no value yet in 0 experiments' in md and 'Nothing was kept' in md
     base = git(copy, 'rev-parse', 'HEAD')
     left = re.sub(r'^(`{3,})\w*\n.*?^\1$|`[^`]*`|\d+-\d+-\d+ \d+:\d+ UTC', '', md, flags=re.M|re.S).replace(base, '')
-    assert set(re.findall(r'\d+(?:\.\d+)?', left)) <= {'0', '0.000000', '0.3', '2'}, 'a number that no row holds' # 2 is of nov2
+    assert set(re.findall(r'\d+(?:\.\d+)?', left)) <= {'0', '0.000000', '0.3', '2', '5'}, 'a number that no row holds' # 2 is of nov2, 5 the percent that are said
     again = texts(copy, f'autoresearch/{TAG}')
     assert md_tables(again[0])[1:] == md_tables(made[0])[1:] and md_title(again[0]) == md_title(made[0])
     (copy/'runs'/TAG/'results.tsv').unlink()
@@ -219,16 +237,21 @@ def test_past_and_empty_sessions(copy, made):
     assert held[0] == [] and [e.row.description for e in held[1]] == ['of another session']
 
 def test_pieces_missing(copy):
-    dirs = sorted((copy/'runs'/TAG).glob('[0-9]*-*'))
+    dirs,before = sorted((copy/'runs'/TAG).glob('[0-9]*-*')), rows(copy)
     for d in dirs[1:4]: shutil.rmtree(d)
+    (dirs[4]/'experiment.json').write_text('{"half')
     (dirs[5]/'experiment.json').write_text('{"half')
-    with open(copy/'results.tsv', 'a') as f: f.write('torn | <b>row</b>\nabcdef0\t0.030000\t0.0\tkeep\tin no git\nabcdef1\t0.030000\t0.0\tdiscard\tin none either\n')
+    ran(copy, Row('abcdef0', .03, 0., 'keep', 'in no git'), Row('abcdef1', .03, 0., 'discard', 'in none either'))
+    with open(copy/'results.tsv', 'a') as f: f.write('torn | <b>row</b>\n')
     md,page = texts(copy)
     n = len(rows(copy))
-    assert md_table(md, 'line')[1][0] == str(n-1) and 'accepted: 5, separated by tabs' in md and f'in {n-1} experiments' in md_title(md)
-    keep = {r[1]: r for r in md_table(md, 'n', 'commit', 'rmse')[1:]}
-    assert keep['abcdef0'][4:7] == ['unknown']*3 and keep[rows(copy)[1][0]][6] == 'unknown' and keep[rows(copy)[1][0]][4] == '+1'
-    assert 'a commit that git no longer has' in md and 'Git no longer has' in md and 'its notes are gone' in md
+    assert md_table(md, 'line')[1][0] == str(n+1) and 'accepted: 5, separated by tabs' in md and f'in {n-1} experiments' in md_title(md)
+    keep = {r[1]: r for r in md_table(md, 'n', 'commit', 'rmse', 'gain')[1:]}
+    assert keep['abcdef0'][4:7] == ['unknown']*3 and keep[before[0][0]][4] == '+0'
+    assert [r[:2] for r in next(t for t in md_tables(md) if t[0][-1] == 'what it says')[1:]] == [[str(i), before[i-1][0]] for i in (2, 3, 4)]
+    assert [r[0] for r in md_table(md, 'could not be read')[1:]] == [f'`{dirs[i].name}/experiment.json`' for i in (4, 5)]
+    assert 'a commit whose canvas git no longer has' in md and 'Git no longer has' in md
+    assert before[4][3] != 'crash' or 'its notes are gone' in md, 'the executed notebook vouches for it, and its reason is unknown'
 
 def test_the_budget_is_the_sessions(copy):
     "Settings that changed since are no session's of before; several records are all told; without one the base commit's count"
@@ -263,7 +286,7 @@ def test_damaged_notes(copy):
     (copy/'runs'/TAG/'rewinds.json').write_text('{"rewinds": 3}')
     md,page = texts(copy)
     assert 'in 12 experiments' in md_title(md) and 'rm -rf' not in md + page and 'rewinds' not in md
-    assert md_table(md, 'n', 'commit', 'rmse')[1][6] == 'unknown', 'the first lost its commit, and so its seconds'
+    assert md_table(md, 'n', 'commit', 'rmse', 'gain')[1][6] == 'unknown', 'the first lost its commit, and so its seconds'
 
 @pytest.mark.parametrize('key', ['class', 'status', 'commit', 'parent', 'reason', 'started', 'time', 'seconds', 'block', 'host', 'seed', 'by', 'contract'])
 @pytest.mark.parametrize('value', [None, 5, 'x', [1], {}, True, float('nan')], ids=str)
@@ -281,14 +304,14 @@ def test_notes_of_any_kind(tmp_path, key, value):
 def test_a_best_that_git_lacks(copy):
     "Only what git lacks is named, no command stands on it, and a sum says that it is not all"
     (copy/'summary.md').unlink()
-    with open(copy/'results.tsv', 'a') as f: f.write('12345aa\t0.000001\t0.0\tkeep\tin no git\n')
+    ran(copy, Row('12345aa', .000001, 0., 'keep', 'in no git'))
     md,_ = texts(copy)
     assert 'Git no longer has 12345aa, so' in md and 'git switch' not in md and 'that of 12345aa, which git no longer has' in md
-    assert all(re.fullmatch(rf'at least [{sign}][1-9]\d*', c) for sign,c in zip('+−', md_table(md, 'n', 'commit', 'rmse')[-1][4:6]))
+    assert all(re.fullmatch(rf'at least [{sign}][1-9]\d*', c) for sign,c in zip('+−', md_table(md, 'n', 'commit', 'rmse', 'gain')[-1][4:6]))
     f = copy/'results.tsv'
     f.write_text(''.join(l for l in f.read_text().splitlines(True) if l.startswith(('commit', '12345aa'))))
     md,_ = texts(copy)
-    assert 'Git no longer has 12345aa, so' in md and md_table(md, 'n', 'commit', 'rmse')[-1][4:6] == ['unknown']*2
+    assert 'Git no longer has 12345aa, so' in md and md_table(md, 'n', 'commit', 'rmse', 'gain')[-1][4:6] == ['unknown']*2
     assert 'in 1 experiment\n' in md
 
 def test_a_discard_that_is_better(copy):
@@ -296,6 +319,7 @@ def test_a_discard_that_is_better(copy):
     lost = next(r for r in rows(copy) if r[3] == 'discard')
     f = copy/'results.tsv'
     f.write_text(f.read_text().replace(f'{lost[0]}\t{lost[1]}', f'{lost[0]}\t0.000001'))
+    change_notes(copy, lost[0], value=.000001)
     md,page = texts(copy)
     assert [r[2] for t in md_tables(md) if t[0][:3] == ['n', 'commit', 'missed by'] for r in t[1:] if r[1] == lost[0]] == ['better, yet discarded']
     assert 'better, yet discarded' in [r[4] for r in md_table(md, 'touched')] and not re.search(r'\| -\d', md)
@@ -321,6 +345,113 @@ def test_while_an_experiment_runs(copy, made):
     ar(copy, 'ar-wait')
     assert rows(copy)[-1][3] in ('keep', 'discard') and not list((copy/'runs'/TAG/'report').glob('*.tmp'))
 
+# what makes a value doubtful
+
+def test_a_row_that_nobody_ran(copy, made):
+    "It is shown, and moves neither title nor gains nor what was tried in vain"
+    (copy/'summary.md').unlink()
+    lost = next(r for r in rows(copy) if r[3] == 'discard')
+    with open(copy/'results.tsv', 'a') as f: f.write(f'abcdef0\t0.000001\t0.0\tkeep\tby | hand\n' + '\t'.join(lost) + '\n')
+    md,page = texts(copy)
+    n = len(rows(copy))
+    assert md_title(md) == md_title(made[0]).replace(f'{n-2} experiments', f'{n} experiments') and ' crash, 2 unproven' in facts(md)['experiments']
+    assert 'Nobody ran 2 rows of the ledger, and nothing here is decided by it' in md
+    assert [r[:2] for r in next(t for t in md_tables(md) if t[0][-1] == 'what it says')[1:]] == [[str(n-1), 'abcdef0'], [str(n), lost[0]]]
+    assert md_table(md, 'n', 'commit', 'rmse', 'gain') == md_table(made[0], 'n', 'commit', 'rmse', 'gain')
+    for columns in (('touched', 'tries'), ('reason', 'crashes')): assert md_table(md, *columns) == md_table(made[0], *columns)
+    with open(copy/'results.tsv', 'w') as f: f.write('commit\trmse\tmemory_gb\tstatus\tdescription\nabcdef0\t0.000001\t0.0\tkeep\tby hand\n')
+    assert md_title(texts(copy)[0]).endswith('no row that anybody ran in 1 experiment')
+
+def test_a_corrected_description(copy, made):
+    (copy/'summary.md').unlink()
+    change_notes(copy, rows(copy)[1][0], description='of degree\tthree')
+    md,page = texts(copy)
+    assert '`a cubic`' in made[0] and 'a cubic' not in md + page and md_table(md, 'n', 'commit', 'rmse', 'gain')[2][-1] == '`of degree three`'
+    change_notes(copy, rows(copy)[1][0], description=5)
+    assert collect(find_session(TAG, 'polynomial', str(copy))).experiments[1].row.description == 'a cubic', 'the row says it too'
+
+def test_disturbed_and_overran_are_said(copy):
+    (copy/'summary.md').unlink()
+    led = rows(copy)
+    lost = next(r for r in led if r[3] == 'discard')
+    change_notes(copy, led[1][0], disturbed='two others | at work', overran=0)
+    change_notes(copy, lost[0], overran=3.25, disturbed='')
+    md,page = texts(copy)
+    keeps = md_table(md, 'n', 'commit', 'rmse', 'gain')
+    assert keeps[0][-2:] == ['doubt', 'what it tried'] and keeps[2][-2] == '`disturbed: two others \\| at work`' and keeps[1][-2] == keeps[-1][-2] == '' and len({len(r) for r in keeps}) == 1
+    assert [r[-2] for t in md_tables(md) if t[0][:3] == ['n', 'commit', 'missed by'] for r in t[1:] if r[1] == lost[0]] == ['`overran by 3.2 s`']
+    n = 1 + led.index(lost)
+    assert f'disturbed: 2; over the budget: {n}.' in md
+    said = {r[1]: r[-1] for r in md_table(md, 'n', 'commit', 'rmse', 'steps')[1:]}
+    assert 'disturbed: two others' in said[led[1][0]] and 'overran by 3.2 s' in said[lost[0]]
+    odd = (dict(disturbed=5, overran='x'), dict(disturbed=[1], overran=None), dict(steps='x', rate=[]), dict(steps=-1, rate=float('nan'), overran=float('inf')), dict(disturbed={'a': 1}, rate=True))
+    for r,more in zip(led, odd): change_notes(copy, r[0], **more)
+    assert md_title(texts(copy)[0]) == md_title(md), 'a page comes out'
+
+def test_speed():
+    block = dict(num_steps=953, training_seconds=300.1, total_tokens_M=499.6)
+    assert speed(dict(block=block)) == (953, 499.6e6/300.1) and speed(dict(block=block, steps=950, rate=1.6e6)) == (950, 1.6e6)
+    assert speed(dict(block=dict(num_steps=300, training_seconds=.5))) == (300, 600.) and speed(dict(block=dict(num_steps=3))) == (3, 0)
+    for odd in ({}, dict(block=[]), dict(block=dict(num_steps='x', training_seconds=0)), dict(steps=True, rate='1')): assert speed(odd) == (0, 0)
+    assert [paced(v) for v in (0, 5.25, 999, 22_400, 1.66e6)] == ['unknown', '5.25', '999', '22.4 k', '1.66 M']
+    assert [against(*o) for o in ((95, 100), (100, 95), (0, 1), (1, 0))] == ['−5.0 %', '+5.3 %', '', '']
+
+def test_how_the_last_search_ended(copy):
+    s = find_session(TAG, 'polynomial', str(copy))
+    f = s.dir/'search.json'
+    assert last_search(s) == []
+    end = dict(time=1e9, code=3, why='README.md | was changed')
+    for more,says in [(dict(open=True, ended=end), [['search ended', '2001-09-09 01:46 UTC, exit code 3'], ['because', end['why']]]),
+            (dict(open=True, waiting=dict(reason='the tree | is dirty', since=1e9), ended=None), [['search waits', 'since 2001-09-09 01:46 UTC'], ['for', 'the tree | is dirty']]),
+            (dict(open=False), []), (dict(open=True, waiting=None, ended=None), [['search ended', f'without a word: it was cut off; runs/{TAG}/search.log has its last lines']]),
+            (dict(ended=[1], waiting='x'), []), (dict(ended=dict(time='x', code=[], why=None)), [['search ended', 'unknown, exit code []'], ['because', 'None']])]:
+        f.write_text(json.dumps(dict(name='tpe', **more)))
+        assert last_search(s) == [['last search', 'tpe'], *says]
+    f.write_text(json.dumps(dict(name='<b>', ended=end)))
+    md,page = texts(copy)
+    assert facts(md)['because'] == '`README.md \\| was changed`' and facts(md)['last search'] == '`<b>`' and '<b>' not in Page(page).tags
+    assert [utc(t) for t in (0, None, 'x', 1e300, float('nan'))] == ['1970-01-01 00:00 UTC'] + ['unknown']*4
+
+# whatever stands in a session, a page comes out
+
+DEEP = '['*100_000
+
+def test_canvases_that_are_no_notebooks(copy, made):
+    "A commit may hold anything under the canvas' name: it is named, and the rest is as it was"
+    (copy/'summary.md').unlink()
+    shas = []
+    for text in ('junk', '[]', DEEP, '{"cells": [{"cell_type": []}], "metadata": {}, "nbformat": 4}', '{"cells": [{"cell_type": "code", "metadata": {}, "source": "x", "outputs": [], "execution_count": null, "id": 5}], "metadata": {}, "nbformat": 4}'):
+        (copy/'canvas.ipynb').write_text(text)
+        commit(copy, 'odd')
+        shas.append(git(copy, 'rev-parse', '--short=7', 'HEAD'))
+    ran(copy, *(Row(c, .00001 if i == 2 else .5, 0., 'keep' if i == 2 else 'discard', f'odd {i}') for i,c in enumerate(shas)))
+    md,page = texts(copy)
+    assert {r[0] for r in md_table(md, 'could not be read')[1:]} == {f'`canvas of {c}`' for c in shas} and 'a commit whose canvas git no longer has, or nobody can read' in md
+    assert f'The canvas is no notebook in {shas[2]}, so there is no difference to show' in md
+
+def test_files_that_hold_nonsense(copy, made):
+    (copy/'summary.md').unlink()
+    dirs = sorted((copy/'runs'/TAG).glob('[0-9]*-*'))
+    for d,text in zip(dirs, (DEEP, '[]', 'NaN', '{"clock": 5}', '{"clock": {"budget": NaN, "kind": []}}', '\0', '')): (d/'record.json').write_text(text)
+    for d in dirs[7:9]: (d/'run.log').unlink()
+    for name in ('rewinds.json', 'search.json'): (copy/'runs'/TAG/name).write_text(DEEP)
+    with open(copy/'results.tsv', 'ab') as f: f.write(b'm\xfcll\n' + b'\0'*50)
+    change_notes(copy, dirs[1].name[4:], host={'a': [1], 'b': {'c': None}}, started=-1e200, contract='x'*5000)
+    change_notes(copy, dirs[2].name[4:], time=1e200, seed=1e300)
+    md,page = texts(copy)
+    assert md_title(md) == md_title(made[0]) and {r[0] for r in md_table(md, 'could not be read')[1:]} >= {f'`{d.name}/record.json`' for d in [*dirs[:3], *dirs[5:7]]}
+
+def test_a_profile_that_the_settings_lost(copy, made):
+    "The base commit's settings still have it; another profile is refused with both names"
+    (copy/'summary.md').unlink()
+    f = copy/'settings.ini'
+    f.write_text(f.read_text().replace('[polynomial]', '[sine]').replace('metric = rmse', 'metric = mae'))
+    md,_ = texts(copy)
+    assert md_title(md) == md_title(made[0]) and facts(md)['budget'].endswith('profile polynomial')
+    assert (p := find_session(TAG, 'polynomial', str(copy)).p).root == copy and (p.name, p.metric) == ('polynomial', 'rmse')
+    r = report(copy, TAG, '--profile', 'sine', ok=False)
+    assert r.returncode == 1 and 'sine' in r.stderr and 'polynomial' in r.stderr and 'Traceback' not in r.stderr
+
 # requests that can't be met
 
 def test_refused(first, tmp_path):
@@ -332,13 +463,14 @@ def test_refused(first, tmp_path):
     r = report(first, '--out', 'results.tsv', ok=False)
     assert r.returncode == 1 and 'results.tsv: is a file' in r.stderr
 
-def test_a_damaged_state_is_named(copy):
+def test_a_damaged_state_is_named(copy, made):
+    "Or, where the session's state is kept elsewhere too, the report is what it was"
+    (copy/'summary.md').unlink()
     for state in ('{"tag": "nov1"}', '{"base": 5, "profile": "polynomial"}', '[]', '{'):
         (copy/'runs'/TAG/'state.json').write_text(state)
         r = report(copy, TAG, ok=False)
-        assert r.returncode == 1 and f'runs/{TAG}/state.json is missing or damaged' in r.stderr and 'Traceback' not in r.stderr, r.stderr
-        r = ar(copy, 'ar-run', '-m', 'x', ok=False)
-        assert r.returncode == 1 and 'state.json is missing or damaged' in r.stderr and 'Traceback' not in r.stderr, r.stderr
+        if r.returncode == 0: assert md_title((copy/'runs'/TAG/'report/report.md').read_text()) == md_title(made[0])
+        else: assert r.returncode == 1 and f'runs/{TAG}/state.json is missing or damaged' in r.stderr and 'Traceback' not in r.stderr, r.stderr
 
 def test_without_git(copy):
     (copy/'summary.md').unlink()
@@ -366,10 +498,8 @@ def test_a_failure_leaves_the_report_that_was_there(copy, made):
 def test_hundreds(copy):
     "Five hundred experiments with long and hostile descriptions: a page below 5 MB, a Markdown that GitHub takes"
     (copy/'summary.md').write_text('word '*1900)
-    with open(copy/'results.tsv', 'a') as f:
-        for i in range(500):
-            status = ('discard', 'keep', 'crash', 'discard')[i%4]
-            f.write(Row(f'{i+0xabcdef0:07x}', .04-i/1e5 if status == 'keep' else .3, 1., status, f'{i} ' + '|<&`@'*60).line() + '\n')
+    def made(i, status): return Row(f'{i+0xabcdef0:07x}', .04-i/1e5 if status == 'keep' else .3, 1., status, f'{i} ' + '|<&`@'*60)
+    ran(copy, *(made(i, ('discard', 'keep', 'crash', 'discard')[i%4]) for i in range(500)))
     md,page = texts(copy, '--summary', 'summary.md')
     assert len(page.encode()) < 5e6 and len(md) <= 65_536
     assert page.count('|&lt;&amp;`@') > 500 and 'more rows in `report.html`' in md and all(len({len(r) for r in t}) == 1 for t in md_tables(md))
