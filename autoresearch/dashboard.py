@@ -4,32 +4,33 @@
 
 # %% auto #0
 __all__ = ['MOST', 'TEXTS', 'NUMBERS', 'AXES', 'CSS', 'PULSE', 'TABLE', 'COLUMNS', 'NUMBERS_OF', 'SHOW', 'BOX', 'TRACES', 'MARKS',
-           'FORESEEN', 'NONE_YET', 'PAGE', 'TEMPLATE', 'POLICY', 'QUIET', 'needs', 'session_profile', 'read_safely',
-           'current', 'tags', 'measured_by', 'sound', 'matched', 'ran_of', 'frontier_of', 'Feed', 'row_of',
-           'references', 'some_of', 'axis', 'in_browser', 'speed_of', 'compared', 'clipped', 'utf8', 'odd', 'records',
-           'view', 'look', 'picture', 'frontier_picture', 'as_text', 'hover', 'labels', 'loss_picture', 'curve',
-           'show_loss', 'morning', 'ago', 'is_fresh', 'tiles', 'under_way', 'now_html', 'when', 'at_work',
-           'search_said', 'diff_of', 'facts', 'ending', 'log_of', 'block_of', 'scratch', 'sweep_short_runs', 'ShortRun',
-           'knob', 'Tinker', 'Dashboard', 'described', 'legend', 'notebook_link', 'top_html', 'page_notebook',
-           'lay_files', 'executed', 'server', 'free_port', 'chosen_profile', 'serving', 'ar_dashboard']
+           'FORESEEN', 'NONE_YET', 'PAGE', 'TEMPLATE', 'POLICY', 'QUIET', 'needs', 'read_safely', 'current', 'tags',
+           'measured_by', 'sound', 'matched', 'Feed', 'row_of', 'references', 'some_of', 'axis', 'in_browser',
+           'steps_of', 'clipped', 'utf8', 'odd', 'records', 'view', 'look', 'picture', 'frontier_picture', 'as_text',
+           'hover', 'labels', 'loss_picture', 'curve', 'show_loss', 'morning', 'ago', 'is_fresh', 'tiles', 'under_way',
+           'now_html', 'when', 'at_work', 'search_said', 'diff_of', 'facts', 'ending', 'unreadable', 'log_of',
+           'block_of', 'scratch', 'sweep_short_runs', 'ShortRun', 'knob', 'Tinker', 'constants_of', 'Dashboard',
+           'described', 'legend', 'notebook_link', 'top_html', 'page_notebook', 'lay_files', 'executed', 'server',
+           'free_port', 'chosen_profile', 'serving', 'ar_dashboard']
 
 # %% ../nbs/09_dashboard.ipynb #imports
 import html, json, math, os, re, secrets, shutil, socket, stat, tempfile, threading, time, traceback
 from collections import Counter, defaultdict, deque
 from datetime import datetime, timedelta
-from functools import lru_cache, partial
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 import autoresearch
 from fastcore.basics import patch
 from fastcore.script import call_parse
-from .contract import Profile, SettingsError, _short, final_block, get_profile, read_settings
+from .contract import (Profile, SettingsError, _short, final_block, get_profile,
+    read_settings, session_profile)
 from .cells import CellsError, diff_html
-from .ledger import (COLORS, DARK, STATUSES, Ledger, LedgerError, Row, Step, _chosen,
-    _limits, _spread, efforts, frontier)
+from .ledger import (COLORS, DARK, STATUSES, Ledger, LedgerError, Row, _chosen, _limits,
+    _spread, efforts, frontier, parse_row, vouch)
 from .ratchet import Refused, Session, experiment_runs, log_lines, profile_then, told
-from .run import (OUTCOMES, _is_commit, is_number, kill_run, notes_of, pace, plain,
-    project, read_json, read_notes, run_experiment)
+from .run import (OUTCOMES, _is_commit, compared, is_number, kill_run, notes_of, pace,
+    plain, project, rate_of, read_json, read_notes, run_experiment)
 from autoresearch.search import (SearchError, apply, meaning, read_constants, values_after,
     violation, written)
 
@@ -41,18 +42,6 @@ def needs(
     if missing := [n for n in names if find_spec(n) is None]:
         raise Refused(f"{', '.join(missing)} not installed here: pip install -e '.[dashboard]' in {Path(autoresearch.__file__).parent.parent}")
 
-# %% ../nbs/09_dashboard.ipynb #session-profile-shim
-def session_profile(name='', tag='', path=None): # goes when contract.session_profile comes
-    from autoresearch.contract import settings_path
-    root = Path(path).parent if path else settings_path().parent
-    own = get_profile(name, path)
-    tag = tag or read_json(root/own.runs/'current.json').get('tag', '')
-    then = read_json(root/own.runs/tag/'state.json').get('profile') if tag else None
-    if then is None: return own
-    if (asked := name or os.environ.get('AUTORESEARCH_PROFILE')) and asked != then:
-        raise SettingsError(f'the session {tag} is of profile {then}, not of {asked}')
-    return get_profile(then, path)
-
 # %% ../nbs/09_dashboard.ipynb #read-safely
 MOST = 2**25 # bytes of a JSON file that the page reads; a run's own have some kilobytes
 
@@ -60,11 +49,13 @@ def read_safely(
     path:Path # JSON that any process may have written
 )->dict: # Its object; {} where there is none to be read
     "Read what a run may have left, whatever it is"
+    return read_json(path) if path.exists() and _readable(path) else {}
+
+def _readable(path):
+    "Is there nothing, or a file of a size that can be read? A pipe, for one, would keep us waiting"
     try: info = path.stat()
-    except (OSError, ValueError): return {}
-    if not stat.S_ISREG(info.st_mode) or info.st_size > MOST: return {}
-    try: return read_json(path)
-    except RecursionError: return {}
+    except OSError: return True
+    return stat.S_ISREG(info.st_mode) and info.st_size <= MOST
 
 # %% ../nbs/09_dashboard.ipynb #tags
 def current(p):
@@ -130,36 +121,6 @@ def matched(
         if id(n) not in used: spare[n['commit'][:7]].append(n)
     return [n or (spare[r.commit].popleft() if spare[r.commit] else {}) for r,n in zip(rows, res)]
 
-# %% ../nbs/09_dashboard.ipynb #ran
-def ran_of(
-    rows:list, # Of the ledger
-    notes:list # Of the session's experiments
-)->list: # For each row: was it run?
-    "Each note vouches for one row with its commit, status and value"
-    left = Counter((n['commit'][:7], n.get('status'), f"{n['value']:.6f}") for n in notes
-        if is_number(n.get('value')))
-    res = []
-    for r in rows:
-        key = r.commit, r.status, f'{r.value:.6f}'
-        res.append(left[key] > 0)
-        left[key] -= 1
-    return res
-
-# %% ../nbs/09_dashboard.ipynb #frontier-of
-def frontier_of(
-    rows:list, # Of the ledger
-    direction:str, # Which value is better: lower or higher
-    ran:list|None # For each row: was it run? None where nobody can say, and all count
-): # `Frontier` with `unproven`, the number of rows that were not run
-    "The frontier of what was run, numbered as the rows are"
-    at = [n for n in range(len(rows)) if ran is None or ran[n]]
-    f,best = frontier([rows[n] for n in at], direction), math.nan
-    known = dict(zip(at, f.running))
-    f.steps = [Step(at[s.n-1]+1, s.row, s.gain) for s in f.steps]
-    f.running = [best := known.get(n, best) for n in range(len(rows))]
-    f.unproven = len(rows)-len(at)
-    return f
-
 # %% ../nbs/09_dashboard.ipynb #feed
 class Feed:
     "One session: rows of the ledger, each with the notes of its run"
@@ -168,12 +129,12 @@ class Feed:
         tag:str='' # Of the session; '' for a ledger without one
     ):
         self.p,self.tag,self.dir,self.doubts = p, tag, p.root/p.runs/tag, []
-        try: self.session = Session(p, tag)
-        except (RuntimeError, OSError, RecursionError): self.session = None # no git, no repository
+        try: self.session = Session(p, tag) if _readable(self.dir/'state.json') else None
+        except (RuntimeError, OSError): self.session = None # no git, no repository
         try: self.p = measured_by(p, tag, self.session)
         except SettingsError as e: self.doubts.append(f'shown by the settings of profile {p.name},'
             f' for those of the session can not be read: {e}')
-        self.f,self.seen,self.said,self.mark = frontier_of([], self.p.direction, None), {}, [], None
+        self.f,self.seen,self.said,self.mark = frontier([], self.p.direction), {}, [], None
         self.rows,self.damaged,self.runs,self.notes,self.ran = [], [], [], [], []
 
     @property
@@ -201,25 +162,29 @@ def new_notes(self:Feed,
         known = sound(raw, d)
         strict = read_notes(f) if raw else {}
         strict = strict if all(known.get(k) == strict[k] for k in NUMBERS if k in strict) else {}
-        self.seen[d] = dict(stamp=stamp, notes=strict and {**strict, 'dir': d}, known=known)
+        claim = {k: raw.get(k) for k in ('commit', 'status', 'value')}
+        self.seen[d] = dict(stamp=stamp, notes=strict and {**strict, 'dir': d}, known=known, claim=claim)
     for d in set(self.seen)-set(names): del self.seen[d]
     return self.seen != was
 
 # %% ../nbs/09_dashboard.ipynb #poll
+def _stamp(path):
+    try: st = path.stat()
+    except OSError: return None
+    return st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns
+
 @patch
 def poll(self:Feed)->bool: # Has anything changed?
     "Look again; what can't be read is in `said`"
     led,before = self.ledger, (self.rows, self.damaged, self.said)
-    try:
-        st = led.path.stat()
-        mark = (led.path, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns)
-    except OSError: mark = None
+    states = self.dir/'state.json', self.p.root/self.p.runs/'current.json'
+    mark = led.path, _stamp(led.path), *map(_stamp, states)
     fresh = self.new_notes(again=mark != self.mark)
-    if mark and mark == self.mark and not fresh: return False
+    if mark == self.mark and not fresh: return False
     order = sorted(self.seen, key=lambda d: int(d.split('-')[0]))
     self.runs = [n for d in order if (n := self.seen[d]['notes'])]
     fault = self.read_rows(led)
-    self.mark = None if fault else mark
+    self.mark = None if fault else mark # a fault may go without a trace in the files
     self.said = [*self.doubts, *([fault] if fault else []), *self.lost(led, order)]
     changed = fresh or (self.rows, self.damaged, self.said) != before
     if changed: self.reckon(order)
@@ -254,11 +219,14 @@ def reckon(self:Feed,
 ):
     "From rows and notes: what belongs together, what was run, the frontier"
     self.notes = matched(self.rows, [self.seen[d]['known'] for d in order])
-    self.ran = ran_of(self.rows, self.runs) if self.tag or order else None
-    commit = read_safely(self.dir/'journal.json').get('commit')
-    if self.ran and isinstance(commit, str) and self.rows[-1].commit == commit[:7]:
-        self.ran[-1] = True # its notes are about to be written
-    self.f = frontier_of(self.rows, self.p.direction, self.ran)
+    claims,j = {d: self.seen[d]['claim'] for d in order}, read_safely(self.dir/'journal.json')
+    if isinstance(text := j.get('row'), str): # of a run whose notes are about to be written
+        try: row = parse_row(text)
+        except LedgerError: row = None
+        if row and not self.seen.get(str(j.get('run_dir')), {}).get('notes'):
+            claims[str(j.get('run_dir'))] = vars(row)
+    self.ran = vouch(self.rows, list(claims.values())) if claims else None
+    self.f = frontier(self.rows, self.p.direction, self.ran)
 
 # %% ../nbs/09_dashboard.ipynb #lost
 def references(session):
@@ -423,36 +391,19 @@ def in_browser(
 
 # %% ../nbs/09_dashboard.ipynb #columns
 COLUMNS = dict(n='number of the experiment', status='keep, discard or crash', value='the metric',
-    gain='over the previous keep', steps='of training', speed='tokens a second, or steps',
+    gain='over the previous keep', steps='of training', rate='tokens a second, or steps',
     effort='experiments for each percent gained so far', memory='peak memory in GiB',
     seconds='wall clock', outcome='class of outcome, and what is odd about it', commit='of git',
     description='what was tried')
-NUMBERS_OF = {'n', 'value', 'gain', 'steps', 'speed', 'effort', 'memory', 'seconds'}
-SHOW = dict(n='d', value='.6f', gain='.6f', steps=',.0f', speed=',.0f', effort='.3g', memory='.1f',
+NUMBERS_OF = {'n', 'value', 'gain', 'steps', 'rate', 'effort', 'memory', 'seconds'}
+SHOW = dict(n='d', value='.6f', gain='.6f', steps=',.0f', rate=',.0f', effort='.3g', memory='.1f',
     seconds='.0f')
 
 # %% ../nbs/09_dashboard.ipynb #compared
-def speed_of(o):
-    "Steps, and tokens a second (steps, where a target has no tokens), as notes say; None if unknown"
-    block = {k: v for k,v in o.get('block', {}).items() if is_number(v) and v >= 0}
-    steps,seconds = o.get('steps', block.get('num_steps')), block.get('training_seconds')
-    done = 1e6*block['total_tokens_M'] if 'total_tokens_M' in block else steps
-    return steps, o.get('rate', done/seconds if seconds and done is not None else None)
-
-def compared(
-    o:dict, # Notes of an experiment
-    best:dict # Notes of the best; {} where there is none
-)->str: # Like 'steps 942 (best 953), 1.61 M/s (best 1.63 M/s, -1.2 %)'; '' where nothing is known
-    "Steps and speed beside the best's"
-    res,odd = [], []
-    for name,v,b in zip(('steps', 'speed'), speed_of(o), speed_of(best)):
-        if v is None: continue
-        def show(x): return f'{x:,.0f}' if name == 'steps' else f'{_short(float(x))}/s'
-        diff = 100*(v-b)/b if b else None
-        more = f' (best {show(b)}, {diff:+.1f} %)' if diff is not None and o is not best else ''
-        res.append(f'{name} {show(v)}{more}')
-        if more and abs(diff) > 5: odd.append(f'{abs(diff):.0f} % {"more" if diff > 0 else "less"} {name}')
-    return ', '.join(res) + (f': {" and ".join(odd)} than the best had' if odd else '')
+def steps_of(o):
+    "Steps of training, as notes or their block say; None where they don't"
+    steps = o.get('block', {}).get('num_steps')
+    return o.get('steps', steps if is_number(steps) and 0 <= steps < 1e15 else None)
 
 # %% ../nbs/09_dashboard.ipynb #clipped
 def clipped(s, most): return s if len(s) <= most else s[:most-1].rstrip() + '…'
@@ -475,9 +426,9 @@ def records(feed):
     gains,effort = {s.n: s.gain for s in feed.f.steps}, efforts(feed.f)
     ran,res = feed.ran or [True]*len(feed.rows), []
     for n,(r,o,ok) in enumerate(zip(feed.rows, feed.notes, ran), 1):
-        crash,(steps,speed) = r.status == 'crash', speed_of(o)
+        crash,rate = r.status == 'crash', rate_of(o)
         d = dict(n=n, status=r.status, value=None if crash else r.value, gain=gains.get(n),
-            steps=steps, speed=speed, effort=effort.get(n), memory=None if crash else r.memory_gb,
+            steps=steps_of(o), rate=rate or None, effort=effort.get(n), memory=None if crash else r.memory_gb,
             seconds=o.get('seconds'), commit=r.commit, description=r.description, ran=ok,
             kind=o.get('class', ''), reason=o.get('reason', ''))
         # a reason begins with its class
@@ -552,7 +503,7 @@ def hover(d, metric):
     if d['value'] is not None: facts.append(f"{metric} {d['value']:.6f}")
     if d['gain']: facts.append(f"gain {d['gain']:.6f}")
     if d['steps'] is not None: facts.append(f"{d['steps']:,.0f} steps")
-    if d['speed'] is not None: facts.append(f"{_short(float(d['speed']))}/s")
+    if d['rate'] is not None: facts.append(f"{_short(float(d['rate']))}/s")
     if d['seconds'] is not None: facts.append(f"{d['seconds']:.0f} s")
     if d['memory'] is not None: facts.append(f"{d['memory']:.1f} GiB")
     return f"<b>#{d['n']}  {as_text(d['description'], 90)}</b><br>{as_text(', '.join(facts))}"
@@ -639,7 +590,7 @@ def tiles(feed, speed, run, fresh=False):
     if f.best and f.baseline.value: share = f' ({100*f.gain/abs(f.baseline.value):.2f} %)'
     ahead = project(speed, run['seconds'] if run else None, morning(speed['now']))
     counted = f"{c['keep']} kept, {c['discard']} discarded, {c['crash']} crashed"
-    if f.unproven: counted += f', {f.unproven} that no run vouches for'
+    if n := c.get('unproven'): counted += f', {n} that no run vouches for'
     cells = [(f'{f.best.value:.6f}' if f.best else '–', f'best {feed.p.metric}'),
         (f'{f.gain:.6f}{share}' if f.best else '–', 'gained on the baseline'),
         (len(feed.rows), counted), (f"{speed['per_hour']:.1f}", 'experiments per hour'),
@@ -755,18 +706,23 @@ def ending(path, room=2**16, lines=30, wide=200):
         text = plain(f.read().decode('utf8', 'replace').replace('\r', '\n'))
     return [clipped(l.rstrip(), wide) for l in text.split('\n') if l.strip()][-lines:]
 
+def unreadable(f, most=MOST//8):
+    "Why a file is not read whole at every look; '' if it is"
+    if not f.exists(): return ''
+    if not f.is_file(): return f'{f.name} is no file'
+    size = f.stat().st_size
+    return f'{f.name} is of {size/2**20:.0f} MiB' if size > most else ''
+
 def log_of(run_dir):
     "The curated log of a run as HTML"
     log,nb = run_dir/'run.log', run_dir/'run.ipynb'
     if not log.is_file(): return '<p class="ar-soft">This run left no log here.</p>'
-    head = f'output of {run_dir.name}, not instructions:'
     try:
-        large = [f for f in (log, nb) if f.is_file() and f.stat().st_size > MOST//8]
-        if large: why = f'{large[0].name} is of {large[0].stat().st_size/2**20:.0f} MiB'
-        else: return f'<pre>{html.escape(chr(10).join(log_lines(run_dir)))}</pre>'
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError): why = 'run.ipynb is damaged'
-    except OSError as e: return f'<p class="ar-soft">The log can not be read: {html.escape(str(e))}</p>'
-    lines = [head, f'({why}; this is the end of run.log)', *ending(log)]
+        if not (why := unreadable(log) or unreadable(nb)): lines = log_lines(run_dir)
+        else: lines = [f'output of {run_dir.name}, not instructions:',
+            f'({why}; this is the end of run.log)', *ending(log)]
+    except OSError as e:
+        return f'<p class="ar-soft">The log can not be read: {html.escape(str(e))}</p>'
     return f'<pre>{html.escape(chr(10).join(lines))}</pre>'
 
 # %% ../nbs/09_dashboard.ipynb #block-of
@@ -878,6 +834,13 @@ class Tinker:
     def say(self, text): self.said.value = f'<div style="max-width:430px" class="ar-said">{html.escape(text)}</div>'
 
 # %% ../nbs/09_dashboard.ipynb #tinker-read
+def constants_of(p):
+    "The canvas' constants by name. Raises `SearchError`."
+    try: return read_constants(p.root/p.canvas, p)
+    except (OSError, TypeError, KeyError, AttributeError, RecursionError) as e:
+        raise SearchError(f'{p.canvas} is no notebook ({type(e).__name__}: {clipped(str(e), 80)}):'
+            " ar-drop brings back the last commit's") from None
+
 @patch
 def read(self:Tinker):
     "Make the sliders from the canvas, if it is new; those that were moved stay where they are"
@@ -885,11 +848,8 @@ def read(self:Tinker):
     mark = path.stat().st_mtime_ns if path.exists() else 0
     if mark == self.mark or (self.run and not self.run.done): return
     self.mark = mark
-    try: constants = {k: c for k,c in read_constants(path, self.p).items() if c.searched}
-    except SearchError as e: return self.say(f'{self.p.canvas} can not be read: {e}')
-    except (OSError, TypeError, KeyError, AttributeError, RecursionError) as e:
-        return self.say(f'{self.p.canvas} is no notebook that can be read ({type(e).__name__}: {e}):'
-            " ar-drop brings back the last commit's")
+    try: constants = {k: c for k,c in constants_of(self.p).items() if c.searched}
+    except FORESEEN as e: return self.say(f'{self.p.canvas} can not be read: {e}')
     old,self.knobs = {k: self.knobs[k].value for k in self.moved}, {k: knob(c) for k,c in constants.items()}
     self.first,self.moved = {k: o.value for k,o in self.knobs.items()}, set()
     for k,o in self.knobs.items():
@@ -906,7 +866,7 @@ def start(self:Tinker):
     try:
         self.busy = experiment_runs(self.p)
         if self.busy: raise Refused('an experiment is running, and a second run would slow it down: wait for its end, or ar-stop it')
-        constants = read_constants(self.p.root/self.p.canvas, self.p)
+        constants = constants_of(self.p)
         self.read()
         moved = {k: self.knobs[k].value for k in self.knobs if k in self.moved}
         if gone := [k for k in moved if k not in constants]: raise Refused(f'{gone[0]} is no longer in the canvas: reload the page')
@@ -1179,7 +1139,7 @@ def show_one(self:Dashboard):
     "Fill the card of the selected experiment"
     if not (n := self.number()): return self.part('one', lambda: NONE_YET)
     d,o,folder,best = self.data[n-1], self.feed.notes[n-1], self.run_dir(n), self.best_number()
-    speed = compared(o, self.feed.notes[best-1] if best else {})
+    speed = compared(o, self.feed.notes[best-1] if best not in (0, n) else None)
     self.part('one', lambda: facts(d, o, self.feed.p.metric, speed) + block_of(o))
     self.part('diff', lambda: '<h2>The change, by cell</h2>' + diff_of(self.feed.session,
         self.feed.p.canvas, o.get('commit', d['commit']), o.get('parent')))
