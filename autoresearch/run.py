@@ -7,8 +7,8 @@ __all__ = ['OUTCOMES', 'INFRASTRUCTURE', 'PATHS', 'KERNEL', 'CHILD', 'MOST_BYTES
            'Result', 'oom_kills', 'processes_of', 'kill_run', 'read_json', 'read_notes', 'notes_of', 'progress_bar',
            'Watch', 'plain', 'shallow', 'bad_figure', 'other_data', 'distrust', 'bad_clock', 'charged', 'overtime',
            'hidden_work', 'failure', 'cell_frames', 'read_log', 'exit_name', 'classify', 'compile_packages',
-           'run_experiment', 'git', 'verdict', 'rate_of', 'compared', 'lacked_cores', 'disturbance', 'next_run_dir',
-           'write_notes', 'pace', 'project', 'link_log']
+           'run_experiment', 'GitError', 'git', 'verdict', 'rate_of', 'compared', 'lacked_cores', 'disturbance',
+           'next_run_dir', 'write_notes', 'pace', 'project', 'link_log']
 
 # %% ../nbs/04_run.ipynb #imports
 import asyncio, ctypes, errno, importlib.util, json, math, os, re, secrets, signal, subprocess, sys, time
@@ -20,7 +20,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, median
-from .contract import Profile, final_block, get_profile, write_json
+from .contract import Profile, final_block, get_profile, package_folder, write_json
 from .ledger import Row
 
 # %% ../nbs/04_run.ipynb #outcomes
@@ -63,10 +63,13 @@ given = [os.path.abspath(p) for p in os.environ.get('PYTHONPATH', '').split(os.p
 rest = [p for p in sys.path if p and p not in given]
 sys.path[:] = rest + given
 """
-KERNEL = PATHS + """from ipykernel import kernelapp # as ipykernel_launcher does, out of reach of the working folder
+KERNEL = PATHS + """code = sys.argv.pop(1)
+from ipykernel.kernelapp import IPKernelApp # as ipykernel_launcher does, out of reach of the folder
+app = IPKernelApp.instance()
+app.initialize(['--InteractiveShellApp.ignore_cwd=True', *sys.argv[1:]])
 first = next((i for i,p in enumerate(rest) if p.endswith(('site-packages', 'dist-packages'))), len(rest))
-sys.path[:] = rest[:first] + [sys.argv.pop(1)] + given + rest[first:]
-kernelapp.launch_new_instance()
+sys.path[:] = rest[:first] + [code] + given + rest[first:]
+app.start()
 """
 CHILD = PATHS + """package = sys.argv.pop(1)
 sys.path.insert(0, package)
@@ -145,7 +148,7 @@ def processes_of(
     import psutil
     def bears(p):
         try: return p.environ().get('AUTORESEARCH_NONCE') == nonce
-        except (psutil.Error, OSError): return False
+        except (psutil.Error, OSError, ValueError, SystemError): return False # not ours to read, or half gone
     return [p for p in psutil.process_iter() if p.pid != os.getpid() and bears(p)] if nonce else []
 
 # %% ../nbs/04_run.ipynb #kill-processes
@@ -159,7 +162,7 @@ def kill_run(
         if not (procs := processes_of(nonce)): return # looked up again, for one may have started another meanwhile
         for p in procs:
             try: p.send_signal(sig)
-            except psutil.NoSuchProcess: pass
+            except (psutil.Error, OSError): pass # gone, or not ours
         psutil.wait_procs(procs, grace)
 
 # %% ../nbs/04_run.ipynb #read-json
@@ -478,10 +481,14 @@ def _by_exception(err, run_dir, log):
     loss = read_json(f'{run_dir}/progress.json').get('loss')
     return 'nan' if failed or isinstance(loss, float) and not math.isfinite(loss) else 'error'
 
+def _meaning(name):
+    "A signal's name in words"
+    return f' ({signal.strsignal(signal.Signals[name])})' if name in signal.Signals.__members__ else ''
+
 def _by_exit(name, ended, load):
     "Status and reason of a run whose kernel ended: `name` is its exit code or signal, `ended` what exit.json says"
     if not isinstance(name, str): return 'error', f'the kernel ended by itself with exit code {name}'
-    if name != 'SIGKILL': return 'error', f'the kernel was ended by {name}'
+    if name != 'SIGKILL': return 'error', f'the kernel was ended by {name}{_meaning(name)}'
     memory = load.get('memory')
     if is_number(n := ended.get('oom_kills')) and n > 0: return 'oom', 'the kernel was killed (SIGKILL) by the system, which was out of memory'
     if is_number(memory) and memory > .95: return 'oom', f'the kernel was killed (SIGKILL) while {memory:.0%} of memory was in use'
@@ -542,7 +549,7 @@ def _command(notebook, run_dir, profile, seed, code, nonce):
     folder = str(Path(run_dir).resolve())
     args = [str(Path(notebook).resolve()), folder, json.dumps(dict(SEED=seed, PROFILE=profile.name, RUN_DIR=folder)), str(code)]
     passive = {k: v for k,v in PASSIVE.items() if k not in os.environ} if profile.clock == 'cpu' else {}
-    return ([sys.executable, '-c', CHILD, str(Path(__file__).resolve().parent.parent), *args],
+    return ([sys.executable, '-c', CHILD, str(package_folder().parent.resolve()), *args],
         {**os.environ, **passive, 'PYTHONUNBUFFERED': '1', 'PYTHONDONTWRITEBYTECODE': '1',
         'AUTORESEARCH_PROFILE': profile.name, 'AUTORESEARCH_NONCE': nonce, 'AUTORESEARCH_RUN_DIR': folder})
 
@@ -589,11 +596,15 @@ def run_experiment(
     return Result(status, run_dir, time.perf_counter()-t0, record, reason, load, end)
 
 # %% ../nbs/04_run.ipynb #git
+class GitError(RuntimeError):
+    "What git says of a command that failed"
+
 def git(*args, cwd='.'):
-    "Output of a git command. Raises `RuntimeError` with git's own words."
-    r = subprocess.run(['git', *args], cwd=cwd, capture_output=True, text=True)
-    if r.returncode: raise RuntimeError(f'git {" ".join(args)}: {r.stderr.strip() or r.stdout.strip()}')
-    return r.stdout.strip()
+    "Output of a git command, names of files as the system has them. Raises `GitError` with git's own words."
+    r = subprocess.run(['git', *args], cwd=cwd, capture_output=True)
+    out,err = os.fsdecode(r.stdout).strip('\n'), os.fsdecode(r.stderr).strip()
+    if r.returncode: raise GitError(f'git {" ".join(args)}: {err or out}')
+    return out
 
 # %% ../nbs/04_run.ipynb #verdict
 def verdict(
@@ -677,10 +688,12 @@ def disturbance(
 # %% ../nbs/04_run.ipynb #next-run-dir
 def next_run_dir(
     folder:Path, # runs/TAG
-    commit:str # 7 characters
+    commit:str, # 7 characters
+    used:list=() # Numbers that are taken although their folders may be gone
 )->Path: # runs/TAG/NNN-commit, not yet there
     "The next experiment's folder, numbered on from the last"
-    taken = [int(m[1]) for p in folder.glob('*') if (m := re.match(r'(\d{3,})-', p.name))]
+    named = (re.match(r'(\d{3,})-', p.name) for p in folder.glob('*'))
+    taken = [*used, *(int(m[1]) for m in named if m)]
     return folder/f'{max(taken, default=0)+1:03d}-{commit}'
 
 # %% ../nbs/04_run.ipynb #write-notes
