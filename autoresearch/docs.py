@@ -94,7 +94,7 @@ def process(
     root = (root or repo_root()).resolve()
     shutil.copytree(root/'nbs', to/'nbs', symlinks=True)
     for f in root.iterdir(): # settings as they are, for nbdev works where it finds them
-        if f.is_file(): shutil.copy(f, to)
+        if f.suffix in ('.toml', '.ini', '.yml', '.md'): shutil.copy(f, to)
     (to/'autoresearch').symlink_to(root/'autoresearch') # nbdev looks for the package
     names = sorted(f.name for f in (root/'nbs').glob('*.ipynb'))
     path = os.pathsep.join(filter(None, [str(root), os.environ.get('PYTHONPATH')]))
@@ -276,6 +276,7 @@ VARIABLES = dict(AUTORESEARCH_PROFILE='the profile, where no command names one',
     AUTORESEARCH_ATTENTION='the one implementation of attention to use, or to fail: see `ATTENTIONS` in the canvas',
     AUTORESEARCH_NONCE='set by the runner for its own kernel; leave it alone',
     AUTORESEARCH_RUN_DIR="set by the runner: the run's folder; leave it alone",
+    AUTORESEARCH_SEARCH='set by `ar-search --background` for the search itself; leave it alone',
     AUTORESEARCH_PAGE='set by `ar-dashboard` for its own kernels; leave it alone')
 
 # %% ../nbs/11_docs.ipynb #variables-table
