@@ -51,22 +51,25 @@ def read_safely(
     "Read what a run may have left, whatever it is"
     return read_json(path) if path.exists() and _readable(path) else {}
 
+# %% ../nbs/09_dashboard.ipynb #readable
 def _readable(path):
     "Is there nothing, or a file of a size that can be read? A pipe, for one, would keep us waiting"
     try: info = path.stat()
     except OSError: return True
     return stat.S_ISREG(info.st_mode) and info.st_size <= MOST
 
-# %% ../nbs/09_dashboard.ipynb #tags
+# %% ../nbs/09_dashboard.ipynb #current
 def current(p):
     "TAG of the current session; '' where there is none"
     tag = read_safely(p.root/p.runs/'current.json').get('tag')
     return tag if isinstance(tag, str) and re.fullmatch(r'[\w.-]+(/[\w.-]+)*', tag) else ''
 
+# %% ../nbs/09_dashboard.ipynb #is-session
 def _is_session(d):
     if (d/'state.json').exists() or (d/'search.json').exists(): return True
     return d.is_dir() and any(re.fullmatch(r'\d+-\w{7,}', o) for o in os.listdir(d))
 
+# %% ../nbs/09_dashboard.ipynb #tags
 def tags(
     p:Profile # The profile
 )->list: # TAGs, the current one first; [''] where `ar-setup` was never called
@@ -167,12 +170,13 @@ def new_notes(self:Feed,
     for d in set(self.seen)-set(names): del self.seen[d]
     return self.seen != was
 
-# %% ../nbs/09_dashboard.ipynb #poll
+# %% ../nbs/09_dashboard.ipynb #stamp
 def _stamp(path):
     try: st = path.stat()
     except OSError: return None
     return st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns
 
+# %% ../nbs/09_dashboard.ipynb #poll
 @patch
 def poll(self:Feed)->bool: # Has anything changed?
     "Look again; what can't be read is in `said`"
@@ -190,7 +194,7 @@ def poll(self:Feed)->bool: # Has anything changed?
     if changed: self.reckon(order)
     return changed
 
-# %% ../nbs/09_dashboard.ipynb #read-rows
+# %% ../nbs/09_dashboard.ipynb #row-of
 def row_of(n):
     "The row that an experiment's notes would have made, None where they say too little"
     if n.get('status') not in STATUSES: return None
@@ -198,6 +202,7 @@ def row_of(n):
     try: return Row(n['commit'], value, memory, n['status'], n.get('description') or '')
     except LedgerError: return None
 
+# %% ../nbs/09_dashboard.ipynb #read-rows
 @patch
 def read_rows(self:Feed, led):
     "Read the ledger, or, where it is gone, what the notes say; returns what is wrong with it"
@@ -228,14 +233,16 @@ def reckon(self:Feed,
     self.ran = vouch(self.rows, list(claims.values())) if claims else None
     self.f = frontier(self.rows, self.p.direction, self.ran)
 
-# %% ../nbs/09_dashboard.ipynb #lost
+# %% ../nbs/09_dashboard.ipynb #references
 def references(session):
     "How many experiments git still has, by TAG"
     if session is None: return {}
     try: names = session.git('for-each-ref', '--format=%(refname)', 'refs/autoresearch/')
     except (RuntimeError, OSError): return {}
-    return Counter(n.split('/', 2)[2].rpartition('/')[0] for n in names.splitlines())
+    found = re.findall(r'^refs/autoresearch/(.+)/\d+$', names, re.M)
+    return Counter(t for t in found if not t.endswith('/notes'))
 
+# %% ../nbs/09_dashboard.ipynb #lost
 @patch
 def lost(self:Feed, led, order):
     "What of the session is gone or damaged, and the way out, a line each"
@@ -253,10 +260,11 @@ def lost(self:Feed, led, order):
         f' {some_of(rowless)}: ar-status adds it from the notes, or says why not')
     return res + self.noteless(order)
 
-# %% ../nbs/09_dashboard.ipynb #noteless
+# %% ../nbs/09_dashboard.ipynb #some-of
 def some_of(names):
     return ', '.join(names[:3]) + (f' and {len(names)-3} more' if len(names) > 3 else '')
 
+# %% ../nbs/09_dashboard.ipynb #rowless
 @patch
 def rowless(self:Feed):
     "Folders of runs whose row the ledger has lost"
@@ -267,6 +275,7 @@ def rowless(self:Feed):
         rows[key] -= 1
     return res
 
+# %% ../nbs/09_dashboard.ipynb #noteless
 @patch
 def noteless(self:Feed, order):
     "Runs that ended and whose notes can't be read, a line"
@@ -408,11 +417,12 @@ def steps_of(o):
 # %% ../nbs/09_dashboard.ipynb #clipped
 def clipped(s, most): return s if len(s) <= most else s[:most-1].rstrip() + '…'
 
+# %% ../nbs/09_dashboard.ipynb #utf8
 def utf8(s):
     "Text that can be sent: what is no character of UTF-8 becomes a question mark"
     return str(s).encode('utf8', 'replace').decode()
 
-# %% ../nbs/09_dashboard.ipynb #records
+# %% ../nbs/09_dashboard.ipynb #odd
 def odd(d, o):
     "What is odd about an experiment, in words, most telling first"
     said = ['no run vouches for it']*(not d['ran'])
@@ -421,6 +431,7 @@ def odd(d, o):
     if o.get('overran'): said.append(f"overran by {o['overran']:.1f} s")
     return said
 
+# %% ../nbs/09_dashboard.ipynb #records
 def records(feed):
     "One dict of the table's columns for each row, and the best's notes; None where it is not known"
     gains,effort = {s.n: s.gain for s in feed.f.steps}, efforts(feed.f)
@@ -578,12 +589,13 @@ def ago(s):
     "Seconds as a person says them"
     return '–' if s is None else f'{s:.0f} s' if s < 100 else f'{s/60:.0f} min' if s < 6000 else f'{s/3600:.1f} h' if s < 172800 else f'{s/86400:.0f} days'
 
-# %% ../nbs/09_dashboard.ipynb #tiles
+# %% ../nbs/09_dashboard.ipynb #is-fresh
 def is_fresh(runs, speed):
     "Did the last run end so lately that the session goes on? An agent that thinks longer than it runs is given ten minutes"
     ends = [n['time'] for n in runs if 'time' in n]
     return bool(ends) and speed['now']-ends[-1] < max(600., 2*(speed['each'] or 0.))
 
+# %% ../nbs/09_dashboard.ipynb #tiles
 def tiles(feed, speed, run, fresh=False):
     "The line of figures at the top; `run` as `under_way` gives it, `fresh` while the session goes on"
     f,c,share = feed.f, feed.f.counts, ''
@@ -632,6 +644,7 @@ def when(t):
     "Unix time as a date and a time of day; '' for what is no time"
     return time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(t)) if is_number(t) and 0 < t < 2e11 else ''
 
+# %% ../nbs/09_dashboard.ipynb #at-work
 def at_work(path):
     "Process that wrote itself into a lock file and still lives, 0 if there is none; takes no lock"
     import psutil
@@ -706,6 +719,7 @@ def ending(path, room=2**16, lines=30, wide=200):
         text = plain(f.read().decode('utf8', 'replace').replace('\r', '\n'))
     return [clipped(l.rstrip(), wide) for l in text.split('\n') if l.strip()][-lines:]
 
+# %% ../nbs/09_dashboard.ipynb #unreadable
 def unreadable(f, most=MOST//8):
     "Why a file is not read whole at every look; '' if it is"
     if not f.exists(): return ''
@@ -713,6 +727,7 @@ def unreadable(f, most=MOST//8):
     size = f.stat().st_size
     return f'{f.name} is of {size/2**20:.0f} MiB' if size > most else ''
 
+# %% ../nbs/09_dashboard.ipynb #log-of
 def log_of(run_dir):
     "The curated log of a run as HTML"
     log,nb = run_dir/'run.log', run_dir/'run.ipynb'
@@ -841,6 +856,7 @@ def constants_of(p):
         raise SearchError(f'{p.canvas} is no notebook ({type(e).__name__}: {clipped(str(e), 80)}):'
             " ar-drop brings back the last commit's") from None
 
+# %% ../nbs/09_dashboard.ipynb #read
 @patch
 def read(self:Tinker):
     "Make the sliders from the canvas, if it is new; those that were moved stay where they are"
@@ -924,7 +940,7 @@ class Dashboard:
         from IPython.display import display
         display(self.box)
 
-# %% ../nbs/09_dashboard.ipynb #part
+# %% ../nbs/09_dashboard.ipynb #described
 def described(e):
     "An error as HTML: one line if it was foreseen, else with its traceback"
     if isinstance(e, FORESEEN): return f'<div class="ar-error">{html.escape(utf8(e))}</div>'
@@ -933,6 +949,7 @@ def described(e):
     return (f'<div class="ar-error">a fault of this page that nobody foresaw, {head}'
         f'<details><summary>traceback</summary><pre>{trace}</pre></details></div>')
 
+# %% ../nbs/09_dashboard.ipynb #part
 @patch
 def part(self:Dashboard, name, draw):
     "Draw one part of the page; what stops it is said, and the rest goes on"
@@ -987,7 +1004,7 @@ def legend(on, discards, edges, unknown, hidden=()):
     said = "; ".join(["click one to see it in full", *more])
     return ' &emsp; '.join([*shown, f'<span class="ar-soft">{said}</span>'])
 
-# %% ../nbs/09_dashboard.ipynb #draw
+# %% ../nbs/09_dashboard.ipynb #placed
 @patch
 def placed(self:Dashboard, a, b):
     "Rows `a` to `b` that the filters let pass, by trace"
@@ -998,6 +1015,7 @@ def placed(self:Dashboard, a, b):
         on[rows[i].status if ran[i] else 'unproven'].append(i)
     return on
 
+# %% ../nbs/09_dashboard.ipynb #draw
 @patch
 def draw(self:Dashboard):
     "Put rows into the frontier, filtered"
@@ -1091,13 +1109,14 @@ def ring(self:Dashboard):
             at = ([trace.x[k]], [trace.y[k]])
     self.fig.data[-1].update(x=at[0], y=at[1])
 
-# %% ../nbs/09_dashboard.ipynb #best-curve
+# %% ../nbs/09_dashboard.ipynb #best-number
 @patch
 def best_number(self:Dashboard):
     "Number of the best experiment, 0 where there is none"
     f = self.feed.f
     return next((s.n for s in f.steps if s.row is f.best), 0)
 
+# %% ../nbs/09_dashboard.ipynb #best-curve
 @patch
 def best_curve(self:Dashboard): return curve(self.run_dir(self.best_number()))
 
@@ -1148,6 +1167,7 @@ def show_one(self:Dashboard):
     self.part('link', lambda: self.show_link(folder))
     self.part('curve', lambda: show_loss(self.one_fig, curve(folder), self.best_curve(), f'#{n}'))
 
+# %% ../nbs/09_dashboard.ipynb #show-link
 @patch
 def show_link(self:Dashboard, folder):
     there = folder and (folder/'run.ipynb').is_file()
@@ -1236,7 +1256,7 @@ def stretch(self:Dashboard, was):
     self.range.value = (min(a, n), n if b >= max(1, was) else min(b, n))
     self.quiet = False
 
-# %% ../nbs/09_dashboard.ipynb #show-now
+# %% ../nbs/09_dashboard.ipynb #heading
 @patch
 def heading(self:Dashboard):
     "Name of the session and what it is measured by"
@@ -1245,6 +1265,7 @@ def heading(self:Dashboard):
         f' {p.time_budget:g} s of training an experiment')
     return f'<h1>{html.escape(name)}</h1><span class="ar-soft">{html.escape(about)}</span>'
 
+# %% ../nbs/09_dashboard.ipynb #show-now
 @patch
 def show_now(self:Dashboard):
     "What changes between two rows"
@@ -1278,6 +1299,7 @@ def beat(self:Dashboard, m):
     except Exception as e: self.fault(e)
     finally: self.pulse.send({})
 
+# %% ../nbs/09_dashboard.ipynb #fault
 @patch
 def fault(self:Dashboard, e): self.error.value = described(e)
 
