@@ -166,7 +166,8 @@ def new_notes(self:Feed,
         strict = read_notes(f) if raw else {}
         strict = strict if all(known.get(k) == strict[k] for k in NUMBERS if k in strict) else {}
         claim = {k: raw.get(k) for k in ('commit', 'status', 'value')}
-        self.seen[d] = dict(stamp=stamp, notes=strict and {**strict, 'dir': d}, known=known, claim=claim)
+        notes = strict and {**strict, 'dir': d}
+        self.seen[d] = dict(stamp=stamp, notes=notes, known=known, claim=claim)
     for d in set(self.seen)-set(names): del self.seen[d]
     return self.seen != was
 
@@ -215,7 +216,7 @@ def read_rows(self:Feed, led):
         return ''
     self.rows = [r for n in self.runs if (r := row_of(n))]
     return (f'{led.path.name} is gone or empty: the rows below are what the notes of'
-        f' {len(self.runs)} runs say. ar-status puts it back from them, or says what it lacks')
+        f' {len(self.runs)} runs say. ar-status puts it back from them')
 
 # %% ../nbs/09_dashboard.ipynb #reckon
 @patch
@@ -250,14 +251,14 @@ def lost(self:Feed, led, order):
     if not order and (git := references(self.session)) and (not tag or tag in git):
         some = ', '.join(f'{n} of {t}' for t,n in git.items() if tag in ('', t))
         res.append(f'{runs} is gone or empty, with notes, logs and notebooks. Git still has the'
-            f' commits ({some}; git for-each-ref refs/autoresearch/): put the folder back from a'
-            ' copy, or let ar-status say what it can rebuild')
+            f' commits ({some}; git for-each-ref refs/autoresearch/): ar-status brings the notes'
+            ' back from it; logs and notebooks only a copy of the folder has')
     if tag and order and not read_safely(self.dir/'state.json').get('base'):
-        res.append(f'{runs}/state.json is gone or damaged: ar-status rebuilds it or says how')
+        res.append(f'{runs}/state.json is gone or damaged: ar-status rebuilds it')
     if order and not current(self.p):
         res.append(f'{self.p.runs}/current.json is gone or damaged: ar-status rebuilds it')
     if rowless := self.rowless(): res.append(f'{led.path.name} lacks the row of'
-        f' {some_of(rowless)}: ar-status adds it from the notes, or says why not')
+        f' {some_of(rowless)}: ar-status adds it from the notes')
     return res + self.noteless(order)
 
 # %% ../nbs/09_dashboard.ipynb #some-of
@@ -341,7 +342,11 @@ function render({model, el}) {
       drawn = page.querySelectorAll('.js-plotly-plot > .plot-container').length;
       page.classList.toggle('ar-dark', dark);
       const now = performance.now(), due = !asked || now - asked > 30000;
-      if (due && !document.hidden) { asked = now; model.send({dark, drawn, first, width: page.clientWidth}); first = false; }
+      if (due && !document.hidden) {
+        asked = now;
+        model.send({dark, drawn, first, width: page.clientWidth});
+        first = false;
+      }
     }
     timer = setTimeout(beat, drawn >= pictures ? 1000*model.get('every') : 300);
   };
@@ -439,7 +444,8 @@ def records(feed):
     for n,(r,o,ok) in enumerate(zip(feed.rows, feed.notes, ran), 1):
         crash,rate = r.status == 'crash', rate_of(o)
         d = dict(n=n, status=r.status, value=None if crash else r.value, gain=gains.get(n),
-            steps=steps_of(o), rate=rate or None, effort=effort.get(n), memory=None if crash else r.memory_gb,
+            steps=steps_of(o), rate=rate or None, effort=effort.get(n),
+            memory=None if crash else r.memory_gb,
             seconds=o.get('seconds'), commit=r.commit, description=r.description, ran=ok,
             kind=o.get('class', ''), reason=o.get('reason', ''))
         # a reason begins with its class
@@ -642,7 +648,8 @@ def now_html(run, tag=''):
 # %% ../nbs/09_dashboard.ipynb #when
 def when(t):
     "Unix time as a date and a time of day; '' for what is no time"
-    return time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(t)) if is_number(t) and 0 < t < 2e11 else ''
+    if not is_number(t) or not 0 < t < 2e11: return ''
+    return time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(t))
 
 # %% ../nbs/09_dashboard.ipynb #at-work
 def at_work(path):
@@ -651,8 +658,9 @@ def at_work(path):
     who = read_safely(path)
     pid,since = who.get('pid'), who.get('since')
     if not (is_number(pid) and is_number(since) and 0 < pid < 2**31): return 0
-    try: return pid if psutil.Process(int(pid)).create_time() <= since+1 else 0 # else another's number
+    try: began = psutil.Process(int(pid)).create_time()
     except psutil.Error: return 0
+    return pid if began <= since+1 else 0 # else another process bears its number
 
 # %% ../nbs/09_dashboard.ipynb #search-said
 def search_said(
@@ -672,7 +680,7 @@ def search_said(
         f' (code {end.get("code")})')
     if not s.get('open'): return f'{head} is over'
     if 'ended' not in s: return f'{head} is unfinished; the same ar-search goes on from there'
-    return f'{head} died without a word: search.log beside it may say why; the same ar-search goes on'
+    return f'{head} died without a word, search.log may say why; the same ar-search goes on'
 
 # %% ../nbs/09_dashboard.ipynb #diff-of
 @lru_cache(64)
@@ -692,7 +700,7 @@ def diff_of(session, canvas, commit, parent):
 
 # %% ../nbs/09_dashboard.ipynb #facts
 def facts(d, o, metric, speed=''):
-    "One experiment's head: its row `d` of `records`, its notes `o`, its `speed` beside the best's. A bad end's reason comes first"
+    "Head of an experiment: row `d` of `records`, notes `o`, `speed`; a bad end's reason is first"
     value = f"{d['value']:.6f}" if d['value'] is not None else 'none'
     why = o.get('reason') or OUTCOMES.get(d['kind'])
     doubt = 'no run of this session ended with this commit, status and value: it decides nothing'
@@ -709,7 +717,8 @@ def facts(d, o, metric, speed=''):
     rows = ''.join(f'<span>{k}</span><div>{html.escape(str(v))}</div>'
         for k,v in [*odd[:1], *pairs[:1], *odd[1:], *pairs[1:]] if v not in (None, ''))
     mark = f'<span class="ar-status ar-{d["status"]}">{d["status"]}</span>'
-    return f'<h2>#{d["n"]} {html.escape(d["description"])} {mark}</h2><div class="ar-facts">{rows}</div>'
+    head = f'<h2>#{d["n"]} {html.escape(d["description"])} {mark}</h2>'
+    return f'{head}<div class="ar-facts">{rows}</div>'
 
 # %% ../nbs/09_dashboard.ipynb #outcome
 def ending(path, room=2**16, lines=30, wide=200):
@@ -746,7 +755,8 @@ def block_of(o):
     if not (block := o.get('block')): return ''
     try: text = final_block(block)
     except (ValueError, TypeError, OverflowError):
-        show = {k: v if isinstance(v, (int, float, str)) else type(v).__name__ for k,v in block.items()}
+        show = {k: v if isinstance(v, (int, float, str)) else type(v).__name__
+            for k,v in block.items()}
         text = '\n'.join(f'{k+":":<18}{clipped(str(v), 80)}' for k,v in show.items())
     return f'<pre>{html.escape(text)}</pre>'
 
@@ -1023,7 +1033,8 @@ def draw(self:Dashboard):
     self.xs,(a,b) = axis(self.axis.value, self.feed.notes), self.range.value
     self.on,(lo,hi) = self.placed(a, b), self.edges(a, b)
     bad = hi if self.feed.p.direction == 'lower' else lo
-    known = [i for i in range(a, min(b, n)+1) if self.xs[i-1] is not None and is_number(f.running[i-1])]
+    known = [i for i in range(a, min(b, n)+1)
+        if self.xs[i-1] is not None and is_number(f.running[i-1])]
     ends = {*known[:1], *known[-1:], *({s.n for s in f.steps} & {*known})}
     line = [(self.xs[i-1], f.running[i-1]) for i in sorted(ends)]
     self.legend.value = legend(self.on, [rows[i] for i in self.on['discard']], (lo, hi),
@@ -1048,7 +1059,8 @@ def edges(self:Dashboard, a, b):
     "Lower and upper end of the y-axis for experiments `a` to `b`: from what was best before them to what is best among them"
     before = [s.row for s in self.feed.f.steps if s.n < a][-1:]
     ran = self.feed.ran or [True]*len(self.feed.rows)
-    f = frontier(before + [r for r,ok in zip(self.feed.rows[a-1:b], ran[a-1:b]) if ok], self.feed.p.direction)
+    among = [r for r,ok in zip(self.feed.rows[a-1:b], ran[a-1:b]) if ok]
+    f = frontier(before + among, self.feed.p.direction)
     lo,hi = _limits(f) if f.baseline else (0, 1)
     return (lo, hi) if is_number(lo) and is_number(hi) and lo < hi else (-1e300, 1e300)
 
@@ -1339,7 +1351,8 @@ def page_notebook(
     source = Path(autoresearch.__file__).parent.parent/'nbs'/'09_dashboard.ipynb'
     nb = read_json(source)
     cells = [c for c in nb.get('cells', []) if 'page' in c['metadata'].get('tags', [])]
-    start = f'import os, numpy\nfor k in {lent!r}: os.environ.pop(k, None)\nos.chdir({str(p.root)!r})'
+    start = (f'import os, numpy\nfor k in {lent!r}: os.environ.pop(k, None)\n'
+        f'os.chdir({str(p.root)!r})')
     if not cells: raise Refused(f'{source} is not there or has no cell tagged page: install the package from a checkout, pip install -e .')
     first = dict(cell_type='code', id='where', metadata={}, execution_count=None, outputs=[],
         source=start)
@@ -1368,7 +1381,7 @@ POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:;
 
 # %% ../nbs/09_dashboard.ipynb #executed
 def executed(p, tag, run):
-    "A run's notebook as HTML. Raises `FileNotFoundError` for anything that is no run's, `Refused` for what can't be shown."
+    "A run's notebook as HTML. Raises `FileNotFoundError`, and `Refused` for what can't be shown."
     root = (p.root/p.runs).resolve()
     path = (root/tag/run/'run.ipynb').resolve()
     ours = re.fullmatch(r'\d+-\w{7,}', run) and path.is_file() and path.parent.parent.parent == root
@@ -1417,7 +1430,7 @@ def free_port(port):
 
 # %% ../nbs/09_dashboard.ipynb #chosen
 def chosen_profile():
-    "Profile of the checkout's session; without one that which `ar-dashboard` was asked for. Raises `SettingsError`."
+    "The session's profile, else the one `ar-dashboard` was asked for. Raises `SettingsError`."
     try: return session_profile(os.environ.get(PAGE, ''))
     except SettingsError:
         if not os.environ.get(PAGE): raise
@@ -1445,7 +1458,7 @@ def serving(p, tmp, port, browser):
 def ar_dashboard(
     port:int=8866, # Of this machine's loopback address
     browser:bool=False, # Open a browser here, too
-    profile:str='' # Section of settings.ini; the session's own, and no other, where there is a session
+    profile:str='' # Section of settings.ini; where there is a session, its own and no other
 ):
     "Serve the dashboard as a web page on this machine, until Ctrl-C"
     with tempfile.TemporaryDirectory(prefix='autoresearch-page-') as tmp:

@@ -454,6 +454,18 @@ def test_what_is_gone_is_said_and_is_no_beginning(copy, what):
         assert len(page.feed.rows) == (2 if what == 'row' else 4), 'the rest is shown'
         assert 'a cubic' in str(page.table.view) and 'no experiments yet' not in str(page.fig.layout.annotations)
 
+@pytest.mark.parametrize('what', ['ledger', 'emptied', 'row', 'state', 'current', 'session', 'runs'])
+def test_the_way_out_leads_out(copy, what):
+    "Where the page says that ar-status puts it back, it does, and the page has nothing more to say"
+    path,damage,_ = GONE[what]
+    before = (copy/'results.tsv').read_text()
+    damage(next(copy.glob(path)))
+    d = Dashboard(profile(copy))
+    assert 'ar-status' in d.error.value
+    lab.ar(copy, 'ar-status')
+    d.beat(dict(BEAT, first=True))
+    assert not d.error.value and (copy/'results.tsv').read_text() == before and d.feed.ran == [True]*4
+
 def test_the_ledger_comes_back(copy):
     d,text = dashboard(copy), (copy/'results.tsv').read_text()
     (copy/'results.tsv').unlink()
