@@ -687,3 +687,9 @@ def test_a_short_run_has_its_threads(repo):
     code = where + "\nprint(os.environ.get('OMP_NUM_THREADS'), 'libopenblas' in open('/proc/self/maps').read())"
     r = lab.sh(repo, sys.executable, '-c', code, OMP_NUM_THREADS='1')
     assert r.stdout.split()[0] == 'None'
+
+def test_the_notebook_opens_clean():
+    "No output is a widget of a kernel that is gone: JupyterLab would show an error in its place"
+    nb = json.loads((lab.ROOT/'nbs/09_dashboard.ipynb').read_text())
+    kept = [c['id'] for c in nb['cells'] for o in c.get('outputs', []) if any('widget' in k for k in o.get('data', {}))]
+    assert not kept and 'widgets' not in nb['metadata']
