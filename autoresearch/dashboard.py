@@ -4,32 +4,33 @@
 
 # %% auto #0
 __all__ = ['MOST', 'TEXTS', 'NUMBERS', 'AXES', 'CSS', 'PULSE', 'TABLE', 'COLUMNS', 'NUMBERS_OF', 'SHOW', 'BOX', 'TRACES', 'MARKS',
-           'FORESEEN', 'NONE_YET', 'PAGE', 'TEMPLATE', 'POLICY', 'QUIET', 'needs', 'session_profile', 'read_safely',
-           'current', 'tags', 'measured_by', 'sound', 'matched', 'ran_of', 'frontier_of', 'Feed', 'row_of',
-           'references', 'some_of', 'axis', 'in_browser', 'speed_of', 'compared', 'clipped', 'utf8', 'odd', 'records',
-           'view', 'look', 'picture', 'frontier_picture', 'as_text', 'hover', 'labels', 'loss_picture', 'curve',
-           'show_loss', 'morning', 'ago', 'is_fresh', 'tiles', 'under_way', 'now_html', 'when', 'at_work',
-           'search_said', 'diff_of', 'facts', 'ending', 'log_of', 'block_of', 'scratch', 'sweep_short_runs', 'ShortRun',
-           'knob', 'Tinker', 'Dashboard', 'described', 'legend', 'notebook_link', 'top_html', 'page_notebook',
-           'lay_files', 'executed', 'server', 'free_port', 'chosen_profile', 'serving', 'ar_dashboard']
+           'FORESEEN', 'NONE_YET', 'PAGE', 'TEMPLATE', 'POLICY', 'QUIET', 'needs', 'read_safely', 'current', 'tags',
+           'measured_by', 'sound', 'matched', 'Feed', 'row_of', 'references', 'some_of', 'axis', 'in_browser',
+           'steps_of', 'clipped', 'utf8', 'odd', 'records', 'view', 'look', 'picture', 'frontier_picture', 'as_text',
+           'hover', 'labels', 'loss_picture', 'curve', 'show_loss', 'morning', 'ago', 'is_fresh', 'tiles', 'under_way',
+           'now_html', 'when', 'at_work', 'search_said', 'diff_of', 'facts', 'ending', 'unreadable', 'log_of',
+           'block_of', 'scratch', 'sweep_short_runs', 'ShortRun', 'knob', 'Tinker', 'constants_of', 'Dashboard',
+           'described', 'legend', 'notebook_link', 'top_html', 'page_notebook', 'lay_files', 'executed', 'server',
+           'free_port', 'chosen_profile', 'serving', 'ar_dashboard']
 
 # %% ../nbs/09_dashboard.ipynb #imports
 import html, json, math, os, re, secrets, shutil, socket, stat, tempfile, threading, time, traceback
 from collections import Counter, defaultdict, deque
 from datetime import datetime, timedelta
-from functools import lru_cache, partial
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 import autoresearch
 from fastcore.basics import patch
 from fastcore.script import call_parse
-from .contract import Profile, SettingsError, _short, final_block, get_profile, read_settings
+from .contract import (Profile, SettingsError, _short, final_block, get_profile,
+    read_settings, session_profile)
 from .cells import CellsError, diff_html
-from .ledger import (COLORS, DARK, STATUSES, Ledger, LedgerError, Row, Step, _chosen,
-    _limits, _spread, efforts, frontier)
+from .ledger import (COLORS, DARK, STATUSES, Ledger, LedgerError, Row, _chosen, _limits,
+    _spread, efforts, frontier, parse_row, vouch)
 from .ratchet import Refused, Session, experiment_runs, log_lines, profile_then, told
-from .run import (OUTCOMES, _is_commit, is_number, kill_run, notes_of, pace, plain,
-    project, read_json, read_notes, run_experiment)
+from .run import (OUTCOMES, _is_commit, compared, is_number, kill_run, notes_of, pace,
+    plain, project, rate_of, read_json, read_notes, run_experiment)
 from autoresearch.search import (SearchError, apply, meaning, read_constants, values_after,
     violation, written)
 
@@ -41,18 +42,6 @@ def needs(
     if missing := [n for n in names if find_spec(n) is None]:
         raise Refused(f"{', '.join(missing)} not installed here: pip install -e '.[dashboard]' in {Path(autoresearch.__file__).parent.parent}")
 
-# %% ../nbs/09_dashboard.ipynb #session-profile-shim
-def session_profile(name='', tag='', path=None): # goes when contract.session_profile comes
-    from autoresearch.contract import settings_path
-    root = Path(path).parent if path else settings_path().parent
-    own = get_profile(name, path)
-    tag = tag or read_json(root/own.runs/'current.json').get('tag', '')
-    then = read_json(root/own.runs/tag/'state.json').get('profile') if tag else None
-    if then is None: return own
-    if (asked := name or os.environ.get('AUTORESEARCH_PROFILE')) and asked != then:
-        raise SettingsError(f'the session {tag} is of profile {then}, not of {asked}')
-    return get_profile(then, path)
-
 # %% ../nbs/09_dashboard.ipynb #read-safely
 MOST = 2**25 # bytes of a JSON file that the page reads; a run's own have some kilobytes
 
@@ -60,22 +49,27 @@ def read_safely(
     path:Path # JSON that any process may have written
 )->dict: # Its object; {} where there is none to be read
     "Read what a run may have left, whatever it is"
-    try: info = path.stat()
-    except (OSError, ValueError): return {}
-    if not stat.S_ISREG(info.st_mode) or info.st_size > MOST: return {}
-    try: return read_json(path)
-    except RecursionError: return {}
+    return read_json(path) if path.exists() and _readable(path) else {}
 
-# %% ../nbs/09_dashboard.ipynb #tags
+# %% ../nbs/09_dashboard.ipynb #readable
+def _readable(path):
+    "Is there nothing, or a file of a size that can be read? A pipe, for one, would keep us waiting"
+    try: info = path.stat()
+    except OSError: return True
+    return stat.S_ISREG(info.st_mode) and info.st_size <= MOST
+
+# %% ../nbs/09_dashboard.ipynb #current
 def current(p):
     "TAG of the current session; '' where there is none"
     tag = read_safely(p.root/p.runs/'current.json').get('tag')
     return tag if isinstance(tag, str) and re.fullmatch(r'[\w.-]+(/[\w.-]+)*', tag) else ''
 
+# %% ../nbs/09_dashboard.ipynb #is-session
 def _is_session(d):
     if (d/'state.json').exists() or (d/'search.json').exists(): return True
     return d.is_dir() and any(re.fullmatch(r'\d+-\w{7,}', o) for o in os.listdir(d))
 
+# %% ../nbs/09_dashboard.ipynb #tags
 def tags(
     p:Profile # The profile
 )->list: # TAGs, the current one first; [''] where `ar-setup` was never called
@@ -130,36 +124,6 @@ def matched(
         if id(n) not in used: spare[n['commit'][:7]].append(n)
     return [n or (spare[r.commit].popleft() if spare[r.commit] else {}) for r,n in zip(rows, res)]
 
-# %% ../nbs/09_dashboard.ipynb #ran
-def ran_of(
-    rows:list, # Of the ledger
-    notes:list # Of the session's experiments
-)->list: # For each row: was it run?
-    "Each note vouches for one row with its commit, status and value"
-    left = Counter((n['commit'][:7], n.get('status'), f"{n['value']:.6f}") for n in notes
-        if is_number(n.get('value')))
-    res = []
-    for r in rows:
-        key = r.commit, r.status, f'{r.value:.6f}'
-        res.append(left[key] > 0)
-        left[key] -= 1
-    return res
-
-# %% ../nbs/09_dashboard.ipynb #frontier-of
-def frontier_of(
-    rows:list, # Of the ledger
-    direction:str, # Which value is better: lower or higher
-    ran:list|None # For each row: was it run? None where nobody can say, and all count
-): # `Frontier` with `unproven`, the number of rows that were not run
-    "The frontier of what was run, numbered as the rows are"
-    at = [n for n in range(len(rows)) if ran is None or ran[n]]
-    f,best = frontier([rows[n] for n in at], direction), math.nan
-    known = dict(zip(at, f.running))
-    f.steps = [Step(at[s.n-1]+1, s.row, s.gain) for s in f.steps]
-    f.running = [best := known.get(n, best) for n in range(len(rows))]
-    f.unproven = len(rows)-len(at)
-    return f
-
 # %% ../nbs/09_dashboard.ipynb #feed
 class Feed:
     "One session: rows of the ledger, each with the notes of its run"
@@ -168,12 +132,12 @@ class Feed:
         tag:str='' # Of the session; '' for a ledger without one
     ):
         self.p,self.tag,self.dir,self.doubts = p, tag, p.root/p.runs/tag, []
-        try: self.session = Session(p, tag)
-        except (RuntimeError, OSError, RecursionError): self.session = None # no git, no repository
+        try: self.session = Session(p, tag) if _readable(self.dir/'state.json') else None
+        except (RuntimeError, OSError): self.session = None # no git, no repository
         try: self.p = measured_by(p, tag, self.session)
         except SettingsError as e: self.doubts.append(f'shown by the settings of profile {p.name},'
             f' for those of the session can not be read: {e}')
-        self.f,self.seen,self.said,self.mark = frontier_of([], self.p.direction, None), {}, [], None
+        self.f,self.seen,self.said,self.mark = frontier([], self.p.direction), {}, [], None
         self.rows,self.damaged,self.runs,self.notes,self.ran = [], [], [], [], []
 
     @property
@@ -201,31 +165,37 @@ def new_notes(self:Feed,
         known = sound(raw, d)
         strict = read_notes(f) if raw else {}
         strict = strict if all(known.get(k) == strict[k] for k in NUMBERS if k in strict) else {}
-        self.seen[d] = dict(stamp=stamp, notes=strict and {**strict, 'dir': d}, known=known)
+        claim = {k: raw.get(k) for k in ('commit', 'status', 'value')}
+        notes = strict and {**strict, 'dir': d}
+        self.seen[d] = dict(stamp=stamp, notes=notes, known=known, claim=claim)
     for d in set(self.seen)-set(names): del self.seen[d]
     return self.seen != was
+
+# %% ../nbs/09_dashboard.ipynb #stamp
+def _stamp(path):
+    try: st = path.stat()
+    except OSError: return None
+    return st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns
 
 # %% ../nbs/09_dashboard.ipynb #poll
 @patch
 def poll(self:Feed)->bool: # Has anything changed?
     "Look again; what can't be read is in `said`"
     led,before = self.ledger, (self.rows, self.damaged, self.said)
-    try:
-        st = led.path.stat()
-        mark = (led.path, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns)
-    except OSError: mark = None
+    states = self.dir/'state.json', self.p.root/self.p.runs/'current.json'
+    mark = led.path, _stamp(led.path), *map(_stamp, states)
     fresh = self.new_notes(again=mark != self.mark)
-    if mark and mark == self.mark and not fresh: return False
+    if mark == self.mark and not fresh: return False
     order = sorted(self.seen, key=lambda d: int(d.split('-')[0]))
     self.runs = [n for d in order if (n := self.seen[d]['notes'])]
     fault = self.read_rows(led)
-    self.mark = None if fault else mark
+    self.mark = None if fault else mark # a fault may go without a trace in the files
     self.said = [*self.doubts, *([fault] if fault else []), *self.lost(led, order)]
     changed = fresh or (self.rows, self.damaged, self.said) != before
     if changed: self.reckon(order)
     return changed
 
-# %% ../nbs/09_dashboard.ipynb #read-rows
+# %% ../nbs/09_dashboard.ipynb #row-of
 def row_of(n):
     "The row that an experiment's notes would have made, None where they say too little"
     if n.get('status') not in STATUSES: return None
@@ -233,6 +203,7 @@ def row_of(n):
     try: return Row(n['commit'], value, memory, n['status'], n.get('description') or '')
     except LedgerError: return None
 
+# %% ../nbs/09_dashboard.ipynb #read-rows
 @patch
 def read_rows(self:Feed, led):
     "Read the ledger, or, where it is gone, what the notes say; returns what is wrong with it"
@@ -245,7 +216,7 @@ def read_rows(self:Feed, led):
         return ''
     self.rows = [r for n in self.runs if (r := row_of(n))]
     return (f'{led.path.name} is gone or empty: the rows below are what the notes of'
-        f' {len(self.runs)} runs say. ar-status puts it back from them, or says what it lacks')
+        f' {len(self.runs)} runs say. ar-status puts it back from them')
 
 # %% ../nbs/09_dashboard.ipynb #reckon
 @patch
@@ -254,20 +225,25 @@ def reckon(self:Feed,
 ):
     "From rows and notes: what belongs together, what was run, the frontier"
     self.notes = matched(self.rows, [self.seen[d]['known'] for d in order])
-    self.ran = ran_of(self.rows, self.runs) if self.tag or order else None
-    commit = read_safely(self.dir/'journal.json').get('commit')
-    if self.ran and isinstance(commit, str) and self.rows[-1].commit == commit[:7]:
-        self.ran[-1] = True # its notes are about to be written
-    self.f = frontier_of(self.rows, self.p.direction, self.ran)
+    claims,j = {d: self.seen[d]['claim'] for d in order}, read_safely(self.dir/'journal.json')
+    if isinstance(text := j.get('row'), str): # of a run whose notes are about to be written
+        try: row = parse_row(text)
+        except LedgerError: row = None
+        if row and not self.seen.get(str(j.get('run_dir')), {}).get('notes'):
+            claims[str(j.get('run_dir'))] = vars(row)
+    self.ran = vouch(self.rows, list(claims.values())) if claims else None
+    self.f = frontier(self.rows, self.p.direction, self.ran)
 
-# %% ../nbs/09_dashboard.ipynb #lost
+# %% ../nbs/09_dashboard.ipynb #references
 def references(session):
     "How many experiments git still has, by TAG"
     if session is None: return {}
     try: names = session.git('for-each-ref', '--format=%(refname)', 'refs/autoresearch/')
     except (RuntimeError, OSError): return {}
-    return Counter(n.split('/', 2)[2].rpartition('/')[0] for n in names.splitlines())
+    found = re.findall(r'^refs/autoresearch/(.+)/\d+$', names, re.M)
+    return Counter(t for t in found if not t.endswith('/notes'))
 
+# %% ../nbs/09_dashboard.ipynb #lost
 @patch
 def lost(self:Feed, led, order):
     "What of the session is gone or damaged, and the way out, a line each"
@@ -275,20 +251,21 @@ def lost(self:Feed, led, order):
     if not order and (git := references(self.session)) and (not tag or tag in git):
         some = ', '.join(f'{n} of {t}' for t,n in git.items() if tag in ('', t))
         res.append(f'{runs} is gone or empty, with notes, logs and notebooks. Git still has the'
-            f' commits ({some}; git for-each-ref refs/autoresearch/): put the folder back from a'
-            ' copy, or let ar-status say what it can rebuild')
+            f' commits ({some}; git for-each-ref refs/autoresearch/): ar-status brings the notes'
+            ' back from it; logs and notebooks only a copy of the folder has')
     if tag and order and not read_safely(self.dir/'state.json').get('base'):
-        res.append(f'{runs}/state.json is gone or damaged: ar-status rebuilds it or says how')
+        res.append(f'{runs}/state.json is gone or damaged: ar-status rebuilds it')
     if order and not current(self.p):
         res.append(f'{self.p.runs}/current.json is gone or damaged: ar-status rebuilds it')
     if rowless := self.rowless(): res.append(f'{led.path.name} lacks the row of'
-        f' {some_of(rowless)}: ar-status adds it from the notes, or says why not')
+        f' {some_of(rowless)}: ar-status adds it from the notes')
     return res + self.noteless(order)
 
-# %% ../nbs/09_dashboard.ipynb #noteless
+# %% ../nbs/09_dashboard.ipynb #some-of
 def some_of(names):
     return ', '.join(names[:3]) + (f' and {len(names)-3} more' if len(names) > 3 else '')
 
+# %% ../nbs/09_dashboard.ipynb #rowless
 @patch
 def rowless(self:Feed):
     "Folders of runs whose row the ledger has lost"
@@ -299,6 +276,7 @@ def rowless(self:Feed):
         rows[key] -= 1
     return res
 
+# %% ../nbs/09_dashboard.ipynb #noteless
 @patch
 def noteless(self:Feed, order):
     "Runs that ended and whose notes can't be read, a line"
@@ -364,7 +342,11 @@ function render({model, el}) {
       drawn = page.querySelectorAll('.js-plotly-plot > .plot-container').length;
       page.classList.toggle('ar-dark', dark);
       const now = performance.now(), due = !asked || now - asked > 30000;
-      if (due && !document.hidden) { asked = now; model.send({dark, drawn, first, width: page.clientWidth}); first = false; }
+      if (due && !document.hidden) {
+        asked = now;
+        model.send({dark, drawn, first, width: page.clientWidth});
+        first = false;
+      }
     }
     timer = setTimeout(beat, drawn >= pictures ? 1000*model.get('every') : 300);
   };
@@ -423,45 +405,29 @@ def in_browser(
 
 # %% ../nbs/09_dashboard.ipynb #columns
 COLUMNS = dict(n='number of the experiment', status='keep, discard or crash', value='the metric',
-    gain='over the previous keep', steps='of training', speed='tokens a second, or steps',
+    gain='over the previous keep', steps='of training', rate='tokens a second, or steps',
     effort='experiments for each percent gained so far', memory='peak memory in GiB',
     seconds='wall clock', outcome='class of outcome, and what is odd about it', commit='of git',
     description='what was tried')
-NUMBERS_OF = {'n', 'value', 'gain', 'steps', 'speed', 'effort', 'memory', 'seconds'}
-SHOW = dict(n='d', value='.6f', gain='.6f', steps=',.0f', speed=',.0f', effort='.3g', memory='.1f',
+NUMBERS_OF = {'n', 'value', 'gain', 'steps', 'rate', 'effort', 'memory', 'seconds'}
+SHOW = dict(n='d', value='.6f', gain='.6f', steps=',.0f', rate=',.0f', effort='.3g', memory='.1f',
     seconds='.0f')
 
 # %% ../nbs/09_dashboard.ipynb #compared
-def speed_of(o):
-    "Steps, and tokens a second (steps, where a target has no tokens), as notes say; None if unknown"
-    block = {k: v for k,v in o.get('block', {}).items() if is_number(v) and v >= 0}
-    steps,seconds = o.get('steps', block.get('num_steps')), block.get('training_seconds')
-    done = 1e6*block['total_tokens_M'] if 'total_tokens_M' in block else steps
-    return steps, o.get('rate', done/seconds if seconds and done is not None else None)
-
-def compared(
-    o:dict, # Notes of an experiment
-    best:dict # Notes of the best; {} where there is none
-)->str: # Like 'steps 942 (best 953), 1.61 M/s (best 1.63 M/s, -1.2 %)'; '' where nothing is known
-    "Steps and speed beside the best's"
-    res,odd = [], []
-    for name,v,b in zip(('steps', 'speed'), speed_of(o), speed_of(best)):
-        if v is None: continue
-        def show(x): return f'{x:,.0f}' if name == 'steps' else f'{_short(float(x))}/s'
-        diff = 100*(v-b)/b if b else None
-        more = f' (best {show(b)}, {diff:+.1f} %)' if diff is not None and o is not best else ''
-        res.append(f'{name} {show(v)}{more}')
-        if more and abs(diff) > 5: odd.append(f'{abs(diff):.0f} % {"more" if diff > 0 else "less"} {name}')
-    return ', '.join(res) + (f': {" and ".join(odd)} than the best had' if odd else '')
+def steps_of(o):
+    "Steps of training, as notes or their block say; None where they don't"
+    steps = o.get('block', {}).get('num_steps')
+    return o.get('steps', steps if is_number(steps) and 0 <= steps < 1e15 else None)
 
 # %% ../nbs/09_dashboard.ipynb #clipped
 def clipped(s, most): return s if len(s) <= most else s[:most-1].rstrip() + '…'
 
+# %% ../nbs/09_dashboard.ipynb #utf8
 def utf8(s):
     "Text that can be sent: what is no character of UTF-8 becomes a question mark"
     return str(s).encode('utf8', 'replace').decode()
 
-# %% ../nbs/09_dashboard.ipynb #records
+# %% ../nbs/09_dashboard.ipynb #odd
 def odd(d, o):
     "What is odd about an experiment, in words, most telling first"
     said = ['no run vouches for it']*(not d['ran'])
@@ -470,14 +436,16 @@ def odd(d, o):
     if o.get('overran'): said.append(f"overran by {o['overran']:.1f} s")
     return said
 
+# %% ../nbs/09_dashboard.ipynb #records
 def records(feed):
     "One dict of the table's columns for each row, and the best's notes; None where it is not known"
     gains,effort = {s.n: s.gain for s in feed.f.steps}, efforts(feed.f)
     ran,res = feed.ran or [True]*len(feed.rows), []
     for n,(r,o,ok) in enumerate(zip(feed.rows, feed.notes, ran), 1):
-        crash,(steps,speed) = r.status == 'crash', speed_of(o)
+        crash,rate = r.status == 'crash', rate_of(o)
         d = dict(n=n, status=r.status, value=None if crash else r.value, gain=gains.get(n),
-            steps=steps, speed=speed, effort=effort.get(n), memory=None if crash else r.memory_gb,
+            steps=steps_of(o), rate=rate or None, effort=effort.get(n),
+            memory=None if crash else r.memory_gb,
             seconds=o.get('seconds'), commit=r.commit, description=r.description, ran=ok,
             kind=o.get('class', ''), reason=o.get('reason', ''))
         # a reason begins with its class
@@ -552,7 +520,7 @@ def hover(d, metric):
     if d['value'] is not None: facts.append(f"{metric} {d['value']:.6f}")
     if d['gain']: facts.append(f"gain {d['gain']:.6f}")
     if d['steps'] is not None: facts.append(f"{d['steps']:,.0f} steps")
-    if d['speed'] is not None: facts.append(f"{_short(float(d['speed']))}/s")
+    if d['rate'] is not None: facts.append(f"{_short(float(d['rate']))}/s")
     if d['seconds'] is not None: facts.append(f"{d['seconds']:.0f} s")
     if d['memory'] is not None: facts.append(f"{d['memory']:.1f} GiB")
     return f"<b>#{d['n']}  {as_text(d['description'], 90)}</b><br>{as_text(', '.join(facts))}"
@@ -627,19 +595,20 @@ def ago(s):
     "Seconds as a person says them"
     return '–' if s is None else f'{s:.0f} s' if s < 100 else f'{s/60:.0f} min' if s < 6000 else f'{s/3600:.1f} h' if s < 172800 else f'{s/86400:.0f} days'
 
-# %% ../nbs/09_dashboard.ipynb #tiles
+# %% ../nbs/09_dashboard.ipynb #is-fresh
 def is_fresh(runs, speed):
     "Did the last run end so lately that the session goes on? An agent that thinks longer than it runs is given ten minutes"
     ends = [n['time'] for n in runs if 'time' in n]
     return bool(ends) and speed['now']-ends[-1] < max(600., 2*(speed['each'] or 0.))
 
+# %% ../nbs/09_dashboard.ipynb #tiles
 def tiles(feed, speed, run, fresh=False):
     "The line of figures at the top; `run` as `under_way` gives it, `fresh` while the session goes on"
     f,c,share = feed.f, feed.f.counts, ''
     if f.best and f.baseline.value: share = f' ({100*f.gain/abs(f.baseline.value):.2f} %)'
     ahead = project(speed, run['seconds'] if run else None, morning(speed['now']))
     counted = f"{c['keep']} kept, {c['discard']} discarded, {c['crash']} crashed"
-    if f.unproven: counted += f', {f.unproven} that no run vouches for'
+    if n := c.get('unproven'): counted += f', {n} that no run vouches for'
     cells = [(f'{f.best.value:.6f}' if f.best else '–', f'best {feed.p.metric}'),
         (f'{f.gain:.6f}{share}' if f.best else '–', 'gained on the baseline'),
         (len(feed.rows), counted), (f"{speed['per_hour']:.1f}", 'experiments per hour'),
@@ -679,16 +648,19 @@ def now_html(run, tag=''):
 # %% ../nbs/09_dashboard.ipynb #when
 def when(t):
     "Unix time as a date and a time of day; '' for what is no time"
-    return time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(t)) if is_number(t) and 0 < t < 2e11 else ''
+    if not is_number(t) or not 0 < t < 2e11: return ''
+    return time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(t))
 
+# %% ../nbs/09_dashboard.ipynb #at-work
 def at_work(path):
     "Process that wrote itself into a lock file and still lives, 0 if there is none; takes no lock"
     import psutil
     who = read_safely(path)
     pid,since = who.get('pid'), who.get('since')
     if not (is_number(pid) and is_number(since) and 0 < pid < 2**31): return 0
-    try: return pid if psutil.Process(int(pid)).create_time() <= since+1 else 0 # else another's number
+    try: began = psutil.Process(int(pid)).create_time()
     except psutil.Error: return 0
+    return pid if began <= since+1 else 0 # else another process bears its number
 
 # %% ../nbs/09_dashboard.ipynb #search-said
 def search_said(
@@ -708,7 +680,7 @@ def search_said(
         f' (code {end.get("code")})')
     if not s.get('open'): return f'{head} is over'
     if 'ended' not in s: return f'{head} is unfinished; the same ar-search goes on from there'
-    return f'{head} died without a word: search.log beside it may say why; the same ar-search goes on'
+    return f'{head} died without a word, search.log may say why; the same ar-search goes on'
 
 # %% ../nbs/09_dashboard.ipynb #diff-of
 @lru_cache(64)
@@ -728,7 +700,7 @@ def diff_of(session, canvas, commit, parent):
 
 # %% ../nbs/09_dashboard.ipynb #facts
 def facts(d, o, metric, speed=''):
-    "One experiment's head: its row `d` of `records`, its notes `o`, its `speed` beside the best's. A bad end's reason comes first"
+    "Head of an experiment: row `d` of `records`, notes `o`, `speed`; a bad end's reason is first"
     value = f"{d['value']:.6f}" if d['value'] is not None else 'none'
     why = o.get('reason') or OUTCOMES.get(d['kind'])
     doubt = 'no run of this session ended with this commit, status and value: it decides nothing'
@@ -745,7 +717,8 @@ def facts(d, o, metric, speed=''):
     rows = ''.join(f'<span>{k}</span><div>{html.escape(str(v))}</div>'
         for k,v in [*odd[:1], *pairs[:1], *odd[1:], *pairs[1:]] if v not in (None, ''))
     mark = f'<span class="ar-status ar-{d["status"]}">{d["status"]}</span>'
-    return f'<h2>#{d["n"]} {html.escape(d["description"])} {mark}</h2><div class="ar-facts">{rows}</div>'
+    head = f'<h2>#{d["n"]} {html.escape(d["description"])} {mark}</h2>'
+    return f'{head}<div class="ar-facts">{rows}</div>'
 
 # %% ../nbs/09_dashboard.ipynb #outcome
 def ending(path, room=2**16, lines=30, wide=200):
@@ -755,18 +728,25 @@ def ending(path, room=2**16, lines=30, wide=200):
         text = plain(f.read().decode('utf8', 'replace').replace('\r', '\n'))
     return [clipped(l.rstrip(), wide) for l in text.split('\n') if l.strip()][-lines:]
 
+# %% ../nbs/09_dashboard.ipynb #unreadable
+def unreadable(f, most=MOST//8):
+    "Why a file is not read whole at every look; '' if it is"
+    if not f.exists(): return ''
+    if not f.is_file(): return f'{f.name} is no file'
+    size = f.stat().st_size
+    return f'{f.name} is of {size/2**20:.0f} MiB' if size > most else ''
+
+# %% ../nbs/09_dashboard.ipynb #log-of
 def log_of(run_dir):
     "The curated log of a run as HTML"
     log,nb = run_dir/'run.log', run_dir/'run.ipynb'
     if not log.is_file(): return '<p class="ar-soft">This run left no log here.</p>'
-    head = f'output of {run_dir.name}, not instructions:'
     try:
-        large = [f for f in (log, nb) if f.is_file() and f.stat().st_size > MOST//8]
-        if large: why = f'{large[0].name} is of {large[0].stat().st_size/2**20:.0f} MiB'
-        else: return f'<pre>{html.escape(chr(10).join(log_lines(run_dir)))}</pre>'
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError): why = 'run.ipynb is damaged'
-    except OSError as e: return f'<p class="ar-soft">The log can not be read: {html.escape(str(e))}</p>'
-    lines = [head, f'({why}; this is the end of run.log)', *ending(log)]
+        if not (why := unreadable(log) or unreadable(nb)): lines = log_lines(run_dir)
+        else: lines = [f'output of {run_dir.name}, not instructions:',
+            f'({why}; this is the end of run.log)', *ending(log)]
+    except OSError as e:
+        return f'<p class="ar-soft">The log can not be read: {html.escape(str(e))}</p>'
     return f'<pre>{html.escape(chr(10).join(lines))}</pre>'
 
 # %% ../nbs/09_dashboard.ipynb #block-of
@@ -775,7 +755,8 @@ def block_of(o):
     if not (block := o.get('block')): return ''
     try: text = final_block(block)
     except (ValueError, TypeError, OverflowError):
-        show = {k: v if isinstance(v, (int, float, str)) else type(v).__name__ for k,v in block.items()}
+        show = {k: v if isinstance(v, (int, float, str)) else type(v).__name__
+            for k,v in block.items()}
         text = '\n'.join(f'{k+":":<18}{clipped(str(v), 80)}' for k,v in show.items())
     return f'<pre>{html.escape(text)}</pre>'
 
@@ -878,6 +859,14 @@ class Tinker:
     def say(self, text): self.said.value = f'<div style="max-width:430px" class="ar-said">{html.escape(text)}</div>'
 
 # %% ../nbs/09_dashboard.ipynb #tinker-read
+def constants_of(p):
+    "The canvas' constants by name. Raises `SearchError`."
+    try: return read_constants(p.root/p.canvas, p)
+    except (OSError, TypeError, KeyError, AttributeError, RecursionError) as e:
+        raise SearchError(f'{p.canvas} is no notebook ({type(e).__name__}: {clipped(str(e), 80)}):'
+            " ar-drop brings back the last commit's") from None
+
+# %% ../nbs/09_dashboard.ipynb #read
 @patch
 def read(self:Tinker):
     "Make the sliders from the canvas, if it is new; those that were moved stay where they are"
@@ -885,11 +874,8 @@ def read(self:Tinker):
     mark = path.stat().st_mtime_ns if path.exists() else 0
     if mark == self.mark or (self.run and not self.run.done): return
     self.mark = mark
-    try: constants = {k: c for k,c in read_constants(path, self.p).items() if c.searched}
-    except SearchError as e: return self.say(f'{self.p.canvas} can not be read: {e}')
-    except (OSError, TypeError, KeyError, AttributeError, RecursionError) as e:
-        return self.say(f'{self.p.canvas} is no notebook that can be read ({type(e).__name__}: {e}):'
-            " ar-drop brings back the last commit's")
+    try: constants = {k: c for k,c in constants_of(self.p).items() if c.searched}
+    except FORESEEN as e: return self.say(f'{self.p.canvas} can not be read: {e}')
     old,self.knobs = {k: self.knobs[k].value for k in self.moved}, {k: knob(c) for k,c in constants.items()}
     self.first,self.moved = {k: o.value for k,o in self.knobs.items()}, set()
     for k,o in self.knobs.items():
@@ -906,7 +892,7 @@ def start(self:Tinker):
     try:
         self.busy = experiment_runs(self.p)
         if self.busy: raise Refused('an experiment is running, and a second run would slow it down: wait for its end, or ar-stop it')
-        constants = read_constants(self.p.root/self.p.canvas, self.p)
+        constants = constants_of(self.p)
         self.read()
         moved = {k: self.knobs[k].value for k in self.knobs if k in self.moved}
         if gone := [k for k in moved if k not in constants]: raise Refused(f'{gone[0]} is no longer in the canvas: reload the page')
@@ -964,7 +950,7 @@ class Dashboard:
         from IPython.display import display
         display(self.box)
 
-# %% ../nbs/09_dashboard.ipynb #part
+# %% ../nbs/09_dashboard.ipynb #described
 def described(e):
     "An error as HTML: one line if it was foreseen, else with its traceback"
     if isinstance(e, FORESEEN): return f'<div class="ar-error">{html.escape(utf8(e))}</div>'
@@ -973,6 +959,7 @@ def described(e):
     return (f'<div class="ar-error">a fault of this page that nobody foresaw, {head}'
         f'<details><summary>traceback</summary><pre>{trace}</pre></details></div>')
 
+# %% ../nbs/09_dashboard.ipynb #part
 @patch
 def part(self:Dashboard, name, draw):
     "Draw one part of the page; what stops it is said, and the rest goes on"
@@ -1027,7 +1014,7 @@ def legend(on, discards, edges, unknown, hidden=()):
     said = "; ".join(["click one to see it in full", *more])
     return ' &emsp; '.join([*shown, f'<span class="ar-soft">{said}</span>'])
 
-# %% ../nbs/09_dashboard.ipynb #draw
+# %% ../nbs/09_dashboard.ipynb #placed
 @patch
 def placed(self:Dashboard, a, b):
     "Rows `a` to `b` that the filters let pass, by trace"
@@ -1038,6 +1025,7 @@ def placed(self:Dashboard, a, b):
         on[rows[i].status if ran[i] else 'unproven'].append(i)
     return on
 
+# %% ../nbs/09_dashboard.ipynb #draw
 @patch
 def draw(self:Dashboard):
     "Put rows into the frontier, filtered"
@@ -1045,7 +1033,8 @@ def draw(self:Dashboard):
     self.xs,(a,b) = axis(self.axis.value, self.feed.notes), self.range.value
     self.on,(lo,hi) = self.placed(a, b), self.edges(a, b)
     bad = hi if self.feed.p.direction == 'lower' else lo
-    known = [i for i in range(a, min(b, n)+1) if self.xs[i-1] is not None and is_number(f.running[i-1])]
+    known = [i for i in range(a, min(b, n)+1)
+        if self.xs[i-1] is not None and is_number(f.running[i-1])]
     ends = {*known[:1], *known[-1:], *({s.n for s in f.steps} & {*known})}
     line = [(self.xs[i-1], f.running[i-1]) for i in sorted(ends)]
     self.legend.value = legend(self.on, [rows[i] for i in self.on['discard']], (lo, hi),
@@ -1070,7 +1059,8 @@ def edges(self:Dashboard, a, b):
     "Lower and upper end of the y-axis for experiments `a` to `b`: from what was best before them to what is best among them"
     before = [s.row for s in self.feed.f.steps if s.n < a][-1:]
     ran = self.feed.ran or [True]*len(self.feed.rows)
-    f = frontier(before + [r for r,ok in zip(self.feed.rows[a-1:b], ran[a-1:b]) if ok], self.feed.p.direction)
+    among = [r for r,ok in zip(self.feed.rows[a-1:b], ran[a-1:b]) if ok]
+    f = frontier(before + among, self.feed.p.direction)
     lo,hi = _limits(f) if f.baseline else (0, 1)
     return (lo, hi) if is_number(lo) and is_number(hi) and lo < hi else (-1e300, 1e300)
 
@@ -1131,13 +1121,14 @@ def ring(self:Dashboard):
             at = ([trace.x[k]], [trace.y[k]])
     self.fig.data[-1].update(x=at[0], y=at[1])
 
-# %% ../nbs/09_dashboard.ipynb #best-curve
+# %% ../nbs/09_dashboard.ipynb #best-number
 @patch
 def best_number(self:Dashboard):
     "Number of the best experiment, 0 where there is none"
     f = self.feed.f
     return next((s.n for s in f.steps if s.row is f.best), 0)
 
+# %% ../nbs/09_dashboard.ipynb #best-curve
 @patch
 def best_curve(self:Dashboard): return curve(self.run_dir(self.best_number()))
 
@@ -1179,7 +1170,7 @@ def show_one(self:Dashboard):
     "Fill the card of the selected experiment"
     if not (n := self.number()): return self.part('one', lambda: NONE_YET)
     d,o,folder,best = self.data[n-1], self.feed.notes[n-1], self.run_dir(n), self.best_number()
-    speed = compared(o, self.feed.notes[best-1] if best else {})
+    speed = compared(o, self.feed.notes[best-1] if best not in (0, n) else None)
     self.part('one', lambda: facts(d, o, self.feed.p.metric, speed) + block_of(o))
     self.part('diff', lambda: '<h2>The change, by cell</h2>' + diff_of(self.feed.session,
         self.feed.p.canvas, o.get('commit', d['commit']), o.get('parent')))
@@ -1188,6 +1179,7 @@ def show_one(self:Dashboard):
     self.part('link', lambda: self.show_link(folder))
     self.part('curve', lambda: show_loss(self.one_fig, curve(folder), self.best_curve(), f'#{n}'))
 
+# %% ../nbs/09_dashboard.ipynb #show-link
 @patch
 def show_link(self:Dashboard, folder):
     there = folder and (folder/'run.ipynb').is_file()
@@ -1276,7 +1268,7 @@ def stretch(self:Dashboard, was):
     self.range.value = (min(a, n), n if b >= max(1, was) else min(b, n))
     self.quiet = False
 
-# %% ../nbs/09_dashboard.ipynb #show-now
+# %% ../nbs/09_dashboard.ipynb #heading
 @patch
 def heading(self:Dashboard):
     "Name of the session and what it is measured by"
@@ -1285,6 +1277,7 @@ def heading(self:Dashboard):
         f' {p.time_budget:g} s of training an experiment')
     return f'<h1>{html.escape(name)}</h1><span class="ar-soft">{html.escape(about)}</span>'
 
+# %% ../nbs/09_dashboard.ipynb #show-now
 @patch
 def show_now(self:Dashboard):
     "What changes between two rows"
@@ -1318,6 +1311,7 @@ def beat(self:Dashboard, m):
     except Exception as e: self.fault(e)
     finally: self.pulse.send({})
 
+# %% ../nbs/09_dashboard.ipynb #fault
 @patch
 def fault(self:Dashboard, e): self.error.value = described(e)
 
@@ -1357,7 +1351,8 @@ def page_notebook(
     source = Path(autoresearch.__file__).parent.parent/'nbs'/'09_dashboard.ipynb'
     nb = read_json(source)
     cells = [c for c in nb.get('cells', []) if 'page' in c['metadata'].get('tags', [])]
-    start = f'import os, numpy\nfor k in {lent!r}: os.environ.pop(k, None)\nos.chdir({str(p.root)!r})'
+    start = (f'import os, numpy\nfor k in {lent!r}: os.environ.pop(k, None)\n'
+        f'os.chdir({str(p.root)!r})')
     if not cells: raise Refused(f'{source} is not there or has no cell tagged page: install the package from a checkout, pip install -e .')
     first = dict(cell_type='code', id='where', metadata={}, execution_count=None, outputs=[],
         source=start)
@@ -1386,7 +1381,7 @@ POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:;
 
 # %% ../nbs/09_dashboard.ipynb #executed
 def executed(p, tag, run):
-    "A run's notebook as HTML. Raises `FileNotFoundError` for anything that is no run's, `Refused` for what can't be shown."
+    "A run's notebook as HTML. Raises `FileNotFoundError`, and `Refused` for what can't be shown."
     root = (p.root/p.runs).resolve()
     path = (root/tag/run/'run.ipynb').resolve()
     ours = re.fullmatch(r'\d+-\w{7,}', run) and path.is_file() and path.parent.parent.parent == root
@@ -1435,7 +1430,7 @@ def free_port(port):
 
 # %% ../nbs/09_dashboard.ipynb #chosen
 def chosen_profile():
-    "Profile of the checkout's session; without one that which `ar-dashboard` was asked for. Raises `SettingsError`."
+    "The session's profile, else the one `ar-dashboard` was asked for. Raises `SettingsError`."
     try: return session_profile(os.environ.get(PAGE, ''))
     except SettingsError:
         if not os.environ.get(PAGE): raise
@@ -1463,7 +1458,7 @@ def serving(p, tmp, port, browser):
 def ar_dashboard(
     port:int=8866, # Of this machine's loopback address
     browser:bool=False, # Open a browser here, too
-    profile:str='' # Section of settings.ini; the session's own, and no other, where there is a session
+    profile:str='' # Section of settings.ini; where there is a session, its own and no other
 ):
     "Serve the dashboard as a web page on this machine, until Ctrl-C"
     with tempfile.TemporaryDirectory(prefix='autoresearch-page-') as tmp:

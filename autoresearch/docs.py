@@ -9,7 +9,7 @@ __all__ = ['HOMES', 'VARIABLES', 'GET_QUARTO', 'DocsError', 'repo_root', 'sideba
            'ar_docs']
 
 # %% ../nbs/11_docs.ipynb #imports
-import importlib, json, os, re, shutil, subprocess, sys
+import importlib, json, os, re, shutil, subprocess, sys, tempfile
 from pathlib import Path
 from fastcore.script import anno_parser, call_parse
 from nbdev.config import tomllib
@@ -27,15 +27,18 @@ def repo_root(): return settings_path().parent
 def sidebar(
     root:Path|None=None # Of the checkout; the nearest one when None
 )->list: # (section, file name in nbs) in reading order
-    "The pages as the sidebar of `_quarto.yml` orders them"
+    "The pages as the sidebar of `_quarto.yml` orders them. Raises `DocsError`."
     import yaml
-    site = yaml.safe_load(((root or repo_root())/'_quarto.yml').read_text())['website']
+    path = (root or repo_root())/'_quarto.yml'
     def walk(items, section=''):
         for o in items:
             if isinstance(o, str): yield section, o
             elif 'contents' in o: yield from walk(o['contents'], o.get('section', section))
             else: yield section, o['href']
-    return list(walk(site['sidebar']['contents']))
+    try: return list(walk(yaml.safe_load(path.read_text())['website']['sidebar']['contents']))
+    except (OSError, yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as e:
+        why = ' '.join(f'{type(e).__name__}: {e}'.split())
+        raise DocsError(f'{path}: website, sidebar, contents can not be read from it: {why}') from None
 
 # %% ../nbs/11_docs.ipynb #cells-of
 def cells_of(page): return json.loads(Path(page).read_text(encoding='utf8'))['cells']
@@ -83,17 +86,24 @@ from nbdev.serve import proc_nbs
 for n,name in enumerate(sys.argv[1:]):
     print(name, flush=True)
     proc_nbs('nbs', n_workers=0, force=n == 0, file_glob=name)'''
-
 def process(
+    to:Path, # An empty folder
     root:Path|None=None # Of the checkout; the nearest one when None
-)->Path: # Folder of the processed pages
+)->Path: # Folder of the processed pages, in `to`
     "Run nbdev's processing over every page. Raises `DocsError` naming the page that stopped it."
-    root = root or repo_root()
+    root = (root or repo_root()).resolve()
+    shutil.copytree(root/'nbs', to/'nbs', symlinks=True)
+    for f in root.iterdir(): # settings as they are, for nbdev works where it finds them
+        if f.suffix in ('.toml', '.ini', '.yml', '.md'): shutil.copy(f, to)
+    (to/'autoresearch').symlink_to(root/'autoresearch') # nbdev looks for the package
     names = sorted(f.name for f in (root/'nbs').glob('*.ipynb'))
-    r = subprocess.run([sys.executable, '-c', _PROCESS, *names], cwd=root, capture_output=True, text=True)
+    path = os.pathsep.join(filter(None, [str(root), os.environ.get('PYTHONPATH')]))
+    r = subprocess.run([sys.executable, '-c', _PROCESS, *names], cwd=to, capture_output=True,
+        text=True, env={**os.environ, 'PYTHONPATH': path, 'PYTHONDONTWRITEBYTECODE': '1'})
     if r.returncode:
-        raise DocsError(f'nbs/{(r.stdout.split() or ["?"])[-1]}: nbdev could not process it: {(r.stderr.strip().splitlines() or ["no message"])[-1]}')
-    return root/'_proc'
+        page,said = (r.stdout.split() or ['?'])[-1], r.stderr.strip().splitlines() or ['no message']
+        raise DocsError(f'nbs/{page}: nbdev could not process it: {said[-1]}')
+    return to/'_proc'
 
 # %% ../nbs/11_docs.ipynb #texts
 def texts(file):
@@ -184,11 +194,14 @@ def site_faults(
 )->list: # One line for each fault; empty if all is well
     "All that is checked. Raises `DocsError` if nbdev can't process a page."
     root = root or repo_root()
-    made = process(root)
     sources = [f for p in ('*.md', 'nbs/*.ipynb', 'bench/**/*.md', 'examples/**/*.md') for f in sorted(root.glob(p))]
-    pages = sorted(made.glob('*.ipynb'))
-    return list(dict.fromkeys([*sidebar_faults(root), *[o for f in sources for o in link_faults(f)],
-        *[o for f in pages for o in link_faults(f, made)], *[o for f in pages for o in picture_faults(f)]]))
+    with tempfile.TemporaryDirectory(prefix='autoresearch-docs-') as tmp:
+        made = process(Path(tmp), root)
+        pages = sorted(made.glob('*.ipynb'))
+        faults = [*sidebar_faults(root), *[o for f in sources for o in link_faults(f)],
+            *[o for f in pages for o in link_faults(f, made)],
+            *[o for f in pages for o in picture_faults(f)]]
+    return list(dict.fromkeys(faults))
 
 # %% ../nbs/11_docs.ipynb #options
 def options(
@@ -261,7 +274,10 @@ def settings(
 # %% ../nbs/11_docs.ipynb #variables
 VARIABLES = dict(AUTORESEARCH_PROFILE='the profile, where no command names one', AUTORESEARCH_CACHE='the folder of data and tokenizers, in place of `~/.cache`',
     AUTORESEARCH_ATTENTION='the one implementation of attention to use, or to fail: see `ATTENTIONS` in the canvas',
-    AUTORESEARCH_NONCE='set by the runner for its own kernel; leave it alone', AUTORESEARCH_PAGE='set by `ar-dashboard` for its own kernels; leave it alone')
+    AUTORESEARCH_NONCE='set by the runner for its own kernel; leave it alone',
+    AUTORESEARCH_RUN_DIR="set by the runner: the run's folder; leave it alone",
+    AUTORESEARCH_SEARCH='set by `ar-search --background` for the search itself; leave it alone',
+    AUTORESEARCH_PAGE='set by `ar-dashboard` for its own kernels; leave it alone')
 
 # %% ../nbs/11_docs.ipynb #variables-table
 def variables(
@@ -305,5 +321,9 @@ def ar_docs(
     except (DocsError, SettingsError) as e: sys.exit(f'ar-docs: {e}')
     if faults: sys.exit('\n'.join(['ar-docs: the pages have faults', *faults]))
     if check: return print(f'{len(sidebar(root))} pages, no fault')
-    if code := subprocess.run([sys.executable, '-c', 'from nbdev.quarto import nbdev_docs; nbdev_docs.__wrapped__()'], cwd=root).returncode: sys.exit(code)
+    was = (root/'_proc').exists()
+    build = 'from nbdev.quarto import nbdev_docs; nbdev_docs.__wrapped__()'
+    code = subprocess.run([sys.executable, '-c', build], cwd=root).returncode
+    if not was: shutil.rmtree(root/'_proc', ignore_errors=True) # what nbdev made on the way
+    if code: sys.exit(code)
     print(os.path.relpath(root/'_docs/index.html'))

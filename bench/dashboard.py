@@ -1,13 +1,15 @@
-"""How long a refresh of the dashboard takes when the ledger has changed, at 100, 1,000 and 10,000 experiments."""
+"""How long a refresh of the dashboard takes when the ledger has changed, at 100, 1,000 and 10,000 experiments, and what
+an open page costs beside a run: CPU seconds of its kernel in a minute."""
 import json, random, shutil, statistics, sys, tempfile, time
 from contextlib import contextmanager
 from pathlib import Path
 import comm
 from comm.base_comm import BaseComm
 from jupyter_client.session import Session
-from autoresearch.contract import get_profile
+from autoresearch.contract import get_profile, write_json
 from autoresearch.dashboard import Dashboard
-from autoresearch.ledger import Ledger, Row, one_line
+from autoresearch.ledger import Ledger, Row
+from autoresearch.ratchet import locked
 
 ROOT = Path(__file__).resolve().parent.parent
 SENT = dict(bytes=0)
@@ -24,7 +26,7 @@ def experiment(rng, n, best):
     value = best + rng.gauss(.0015, .001)
     status = 'keep' if n == 1 or value < best else 'crash' if rng.random() < 1/12 else 'discard'
     row = Row(f'{rng.getrandbits(28):07x}', value if n > 1 else best, 44., status, f'idea {n}: ' + ' '.join(rng.choices(['rate', 'width', 'Muon', 'window', 'halve', '<b>', 'decay'], k=8)))
-    return row, dict(dir=f'{n:03d}-{row.commit}', commit=row.commit*5+'aaaaa', parent='b'*40, status=status, description=row.description, started=1.7e9+400*n,
+    return row, dict(dir=f'{n:03d}-{row.commit}', commit=row.commit*5+'aaaaa', parent='b'*40, status=status, value=row.value, description=row.description, started=1.7e9+400*n,
         time=1.7e9+400*n+340, seconds=340., block=dict(val_bpb=value, training_seconds=300.), reason='invented', seed=42, **{'class': 'ok' if status != 'crash' else 'error'})
 
 def add(led, runs, rng, n, best):
@@ -45,6 +47,7 @@ def session(n, folder):
     runs,rng,best,led = folder/p.runs/'bench', random.Random(0), 1., Ledger(folder/p.ledger, p.metric, p.direction)
     runs.mkdir(parents=True)
     (folder/p.runs/'current.json').write_text('{"tag": "bench"}')
+    (runs/'state.json').write_text(json.dumps(dict(tag='bench', base='b'*40, profile='tiny')))
     rows = []
     for i in range(1, n+1):
         row,best = add(led, runs, rng, i, best)
@@ -55,8 +58,32 @@ def session(n, folder):
         led.append(row)
     yield p, one_more
 
+@contextmanager
+def under_way(p):
+    "A run under way, as its supervisor has it: the lock is held, the journal names the folder, progress is written"
+    runs = p.root/p.runs/'bench'
+    folder = runs/'999999-abcdef0'
+    folder.mkdir()
+    write_json(runs/'journal.json', dict(run_dir=folder.name, description='under way', started=time.time()))
+    def progress(i):
+        curve = [[k, k, 3+9/(k+1)] for k in range(i)]
+        write_json(folder/'progress.json', dict(percent=i/3, loss=3., time=time.time(), curve=curve))
+    with locked(p, what='the bench', token='bench'): yield progress
+
+def minute(d, p):
+    "CPU seconds of a page's kernel in a minute beside a run: a beat every three seconds, progress each time anew"
+    spent = 0.
+    with under_way(p) as progress:
+        for i in range(20):
+            progress(15*i+1)
+            t0 = time.process_time()
+            d.beat(dict(first=False, drawn=4, dark=False, width=1280))
+            spent += time.process_time()-t0
+        assert 'under way' in d.now.value, d.now.value
+    return spent
+
 def measure(n, rounds=7):
-    "Seconds to open; of a beat after a row was appended median, longest, and median of the CPU's; of one where nothing changed; kilobytes sent"
+    "Seconds to open; of a beat after a row was appended median, longest, and median of the CPU's; of one where nothing changed; kilobytes sent; CPU seconds in a minute beside a run"
     with tempfile.TemporaryDirectory() as tmp, session(n, Path(tmp)) as (p, one_more):
         def beat(first=False):
             t0,c0 = time.perf_counter(), time.process_time()
@@ -75,13 +102,15 @@ def measure(n, rounds=7):
             changed.append(beat())
             sent.append(SENT['bytes'])
             assert len(d.feed.rows) == n+i and d.fig.data[0].x is not None
-        return opened, statistics.median(changed), max(changed), statistics.median(cpu), statistics.median(beat() for _ in range(rounds)), statistics.median(sent)/1024
+        idle = statistics.median(beat() for _ in range(rounds))
+        return (opened, statistics.median(changed), max(changed), statistics.median(cpu), idle,
+            statistics.median(sent)/1024, minute(d, p))
 
 def main():
     comm.create_comm = Wire
-    print('| experiments | opening, s | refresh after a new row, s: median | longest | CPU | refresh, nothing new, s | sent with a new row, KiB |\n| ---: | ---: | ---: | ---: | ---: | ---: | ---: |')
+    print('| experiments | opening, s | refresh after a new row, s: median | longest | CPU | refresh, nothing new, s | sent with a new row, KiB | CPU s a minute beside a run |\n|' + ' ---: |'*8)
     for n in map(int, sys.argv[1:] or (100, 1000, 10000)):
-        o,c,worst,cpu,idle,kb = measure(n)
-        print(f'| {n:,} | {o:.2f} | {c:.3f} | {worst:.3f} | {cpu:.3f} | {idle:.4f} | {kb:,.0f} |', flush=True)
+        o,c,worst,cpu,idle,kb,spent = measure(n)
+        print(f'| {n:,} | {o:.2f} | {c:.3f} | {worst:.3f} | {cpu:.3f} | {idle:.4f} | {kb:,.0f} | {spent:.2f} |', flush=True)
 
 if __name__ == '__main__': main()

@@ -50,9 +50,17 @@ def change(root, **constants):
         assert n == 1
     f.write_text(text)
 
+def ran(root, row):
+    "A row and the notes that vouch for it"
+    runs = root/'runs'/lab.TAG
+    n = 1 + max(int(d.name.split('-')[0]) for d in runs.glob('[0-9]*-*'))
+    (runs/f'{n:03d}-{row.commit}').mkdir()
+    (runs/f'{n:03d}-{row.commit}/experiment.json').write_text(json.dumps(dict(commit=row.commit, status=row.status, value=row.value)))
+    Ledger(root/'results.tsv', 'rmse').append(row)
+
 @pytest.fixture(scope='module')
 def root(tmp_path_factory):
-    "A dozen real experiments, and then a few hundred rows of a ledger from elsewhere"
+    "A dozen real experiments, and then a few hundred that are made up, notes and rows"
     root = lab.example(tmp_path_factory.mktemp('browser')/'repo')
     lab.edit(root, 'Progress(RUN_DIR)', 'Progress(RUN_DIR, every=.01)')
     lab.commit(root, 'a finer curve')
@@ -71,7 +79,7 @@ def root(tmp_path_factory):
         status = rng.choices(['discard', 'crash', 'keep'], [80, 8, 6])[0]
         value = best*(1+abs(rng.gauss(.5, .6))) if status == 'discard' else best*rng.uniform(.93, .999)
         if status == 'keep': best = value
-        led.append(Row(f'{rng.getrandbits(28):07x}', value, rng.uniform(1, 9), status, f'from elsewhere {i}: {EVIL if i%7 == 0 else "an idea of some length, as agents have"}'))
+        ran(root, Row(f'{rng.getrandbits(28):07x}', value, rng.uniform(1, 9), status, f'made up {i}: {EVIL if i%7 == 0 else "an idea of some length, as agents have"}'))
     return root
 
 @pytest.fixture(scope='module')
@@ -209,10 +217,22 @@ def test_dashboard(browser, root, server):
     until(lambda: page.points('discard') == n['discard'])
 
     # a row appended meanwhile appears
-    led.append(Row('c0ffee0', led.frontier().best.value*.9, 1., 'keep', f'appended {EVIL}'))
+    # none while the page stands behind another tab, then it is there at once
+    page.js('Object.defineProperty(document, "hidden", {value: true, configurable: true})')
+    time.sleep(4)
+    ran(root, Row('c0ffee0', led.frontier().best.value*.9, 1., 'keep', f'appended {EVIL}'))
+    time.sleep(7)
+    assert page.points('keep') == n['keep'], 'a hidden page asks for nothing'
+    page.js('delete document.hidden')
     until(lambda: page.points('keep') == n['keep']+1)
     until(lambda: page.rows()[0][-1] == f'appended {EVIL}')
     assert page.text('.ar-one h2').startswith(f'#{kept[1]} a cubic'), 'a selection stays'
+
+    # one that nobody ran is marked, and is not the best
+    best = led.frontier().best.value
+    led.append(Row('abcdef0', best/2, 1., 'keep', 'by hand'))
+    until(lambda: 'that no run vouches for (1)' in page.text('.ar-frontier'))
+    assert page.text('.ar-tiles').startswith(f'{best:.6f}') and page.points('keep') == n['keep']+1
 
     # the table: search, the top hits, a row selects
     page.one('.ar-tools input').send_keys('half the')

@@ -6,9 +6,9 @@ import psutil, pytest
 from jupyter_client.session import Session as Wire
 import lab
 from autoresearch.contract import SettingsError, get_profile, write_json
-from autoresearch.dashboard import (AXES, POLICY, QUIET, TRACES, Dashboard, block_of, compared, curve,
-    executed, free_port, page_notebook, search_said, sweep_short_runs, tags)
-from autoresearch.ledger import Ledger, Row
+from autoresearch.dashboard import (AXES, POLICY, QUIET, TRACES, Dashboard, block_of, curve, executed,
+    free_port, page_notebook, search_said, sweep_short_runs, tags)
+from autoresearch.ledger import Ledger, Row, session_notes, vouch
 from autoresearch.ratchet import Refused, Session
 from autoresearch.run import processes_of
 from autoresearch.search import sole
@@ -221,12 +221,13 @@ def test_damaged_notes_cost_what_is_damaged(copy):
         assert f'gone or damaged in {names}: what else the folder holds is shown' in d.error.value, bad
         assert 'nobody foresaw' not in d.error.value, d.error.value
         for kind in AXES: d.axis.value = kind
-        assert len(d.feed.rows) == 4 and d.feed.ran == [True, False, False, True], bad
-        assert d.feed.f.best.commit == whole[files[0]]['parent'][:7], bad
+        told = not {'commit', 'status'} & {*bad}
+        assert len(d.feed.rows) == 4 and d.feed.ran == [True, told, told, True], bad
+        assert told or d.feed.f.best.commit == whole[files[0]]['parent'][:7], bad
         d.select(2)
-        assert 'a cubic' in d.one.value and 'no run of this session' in d.one.value
+        assert 'a cubic' in d.one.value and ('no run of this session' in d.one.value) != told
         assert 'rmse' in d.log.value and d.one_fig.data[1].y and d.link.outputs, bad
-        assert ('better than' in d.one.value) and ('seconds' in d.one.value) == ('seconds' not in bad)
+        assert 'better than' in d.one.value and ('<span>seconds</span>' in d.one.value) == ('seconds' not in bad)
     assert 'report.html' in lab.ar(copy, 'ar-report').stdout
 
 def test_a_fault_at_the_start_is_said_and_recovered_from(copy):
@@ -397,9 +398,9 @@ def test_a_row_that_nobody_ran_is_marked_and_decides_nothing(copy):
     led.append(row) # one note vouches for one row
     led.append(Row('abcdef1', 0, 0, 'crash', 'a crash by hand'))
     d = dashboard(copy)
-    assert d.feed.ran == [True]*4 + [False]*4 and d.feed.f.unproven == 4
+    assert d.feed.ran == [True]*4 + [False]*4 and d.feed.f.counts.get('unproven') == 4
     f,was = d.feed.f, before.feed.f
-    assert (f.best, f.baseline, f.counts, f.steps) == (was.best, was.baseline, was.counts, was.steps)
+    assert (f.best, f.baseline, f.steps) == (was.best, was.baseline, was.steps)
     assert list(trace(d, 'unproven').x) == [5, 6, 7, 8] and len(trace(d, 'keep').x) == 2
     assert max(d.fig.data[2].y) <= was.baseline.value and min(d.fig.data[2].y) == was.best.value
     low,high = d.fig.layout.yaxis.range
@@ -415,12 +416,17 @@ def test_a_row_that_nobody_ran_is_marked_and_decides_nothing(copy):
     d.shown['keep'].value = False
     assert list(trace(d, 'unproven').x) == [8], 'the filters hold for them, too'
 
-def test_a_fresh_session_has_no_row_by_hand(tmp_path):
-    root = lab.example(tmp_path/'repo')
-    lab.setup(root)
-    Ledger(root/'results.tsv', 'rmse').append(Row('abcdef0', .001, 0, 'keep', 'by hand'))
-    d = dashboard(root)
-    assert d.feed.ran == [False] and d.feed.f.baseline is None and 'by hand' in d.one.value
+def test_page_and_terminal_agree_on_what_was_run(copy):
+    led = Ledger(copy/'results.tsv', 'rmse')
+    led.append(Row('abcdef0', .001, 0, 'keep', 'by hand'))
+    f = next((copy/'runs'/lab.TAG).glob('001-*/experiment.json'))
+    f.write_text(json.dumps({**json.loads(f.read_text()), 'time': 'noon'}))
+    d = Dashboard(profile(copy))
+    assert d.feed.ran == vouch(d.feed.rows, session_notes(f.parent.parent)) == [True]*4 + [False]
+    write_json(f.parent.parent/'journal.json', dict(run_dir='005-abcdef0', row=d.feed.rows[4].line(), commit='abcdef0'))
+    (f.parent.parent/'005-abcdef0').mkdir() # appended, its notes about to be written
+    d.beat(dict(BEAT, first=True))
+    assert d.feed.ran == vouch(d.feed.rows, session_notes(f.parent.parent)) == [True]*5
 
 def drop(path): shutil.rmtree(path) if path.is_dir() else path.unlink()
 GONE = dict(ledger=('results.tsv', drop, 'results.tsv is gone or empty: the rows below are what the notes of 4 runs say'),
@@ -442,10 +448,23 @@ def test_what_is_gone_is_said_and_is_no_beginning(copy, what):
     d = dashboard(copy)
     damage(next(copy.glob(path)))
     for page in (d, Dashboard(profile(copy))): # one that was open, and one that is opened then
+        if what == 'notes' and page is d: continue # it has read them
         page.beat(dict(BEAT, first=page is not d))
         assert said in page.error.value and 'nobody foresaw' not in page.error.value, page.error.value
         assert len(page.feed.rows) == (2 if what == 'row' else 4), 'the rest is shown'
         assert 'a cubic' in str(page.table.view) and 'no experiments yet' not in str(page.fig.layout.annotations)
+
+@pytest.mark.parametrize('what', ['ledger', 'emptied', 'row', 'state', 'current', 'session', 'runs'])
+def test_the_way_out_leads_out(copy, what):
+    "Where the page says that ar-status puts it back, it does, and the page has nothing more to say"
+    path,damage,_ = GONE[what]
+    before = (copy/'results.tsv').read_text()
+    damage(next(copy.glob(path)))
+    d = Dashboard(profile(copy))
+    assert 'ar-status' in d.error.value
+    lab.ar(copy, 'ar-status')
+    d.beat(dict(BEAT, first=True))
+    assert not d.error.value and (copy/'results.tsv').read_text() == before and d.feed.ran == [True]*4
 
 def test_the_ledger_comes_back(copy):
     d,text = dashboard(copy), (copy/'results.tsv').read_text()
@@ -477,15 +496,16 @@ def test_speed_and_what_was_odd(copy):
     vouched(copy, Row('abcdef2', .02, 0, 'discard', 'like it'), steps=942, rate=1.61e6)
     d = dashboard(copy)
     d.select(6)
-    assert 'steps 760 (best 953, -20.3 %)' in d.one.value and '20 % less steps and 20 % less speed than the best had' in d.one.value
+    assert 'steps 760 (best 953)' in d.one.value and '20 % fewer steps and 20 % slower than the best' in d.one.value
     assert '<span>disturbed</span><div>two processes beside it' in d.one.value and '<span>overran</span><div>3.2 s' in d.one.value
     cells = next(r['cells'] for r in d.table.view['rows'] if r['n'] == 6)
     assert '760' in cells and '1,300,000' in cells and 'ok: disturbed: two processes beside it; overran by 3.2 s' in cells
     d.select(7)
-    assert '(best 953, -1.2 %)' in d.one.value and 'than the best had' not in d.one.value
+    assert 'steps 942 (best 953)' in d.one.value and '-1.2 %' in d.one.value and 'than the best' not in d.one.value
     d.select(1)
-    assert 'steps 300 (best 953' in d.one.value, 'older notes: from the block'
-    assert compared({}, {}) == '' and fast.exists()
+    assert 'steps 300 (best 953' in d.one.value, 'notes without them: from the block'
+    d.select(5)
+    assert 'steps 953,' in d.one.value and fast.exists(), 'the best beside nobody'
 
 def test_the_search_is_told(copy):
     s,f = Session(profile(copy), lab.TAG), copy/'runs'/lab.TAG/'search.json'
@@ -559,15 +579,15 @@ def spoil(rng, root):
         done.append((str(f.relative_to(root)), way))
     return done
 
-@pytest.mark.parametrize('seed', range(6))
+@pytest.mark.parametrize('seed', range(4))
 def test_the_page_is_total(repo, tmp_path, seed):
     "Whatever the files of a session hold, no part of the page fails, every row is there, and all of it can be sent"
     rng,wire = random.Random(seed), Wire(key=b'test')
-    for i in range(15):
+    for i in range(8):
         root = Path(shutil.copytree(repo, tmp_path/f'{seed}-{i}', symlinks=True))
         what = spoil(rng, root)
         d = Dashboard(profile(root))
-        d.beat(dict(BEAT, first=True))
+        d.beat(dict(BEAT, first=i == 0)) # pictures for a browser are slow to make
         rows = len(d.feed.rows)
         for n in range(1, rows+1):
             d.select(n)
@@ -578,8 +598,9 @@ def test_the_page_is_total(repo, tmp_path, seed):
         ledger = any(f == 'results.tsv' for f,_ in what)
         assert rows == 4 or ledger and (rows >= 1 and (rows > 2 or d.error.value)), (what, rows)
         assert len(d.table.view['rows']) == rows, what
-        for o in (d.head, d.error, d.tiles, d.now, d.legend, d.one, d.diff, d.log, d.top, d.table, d.fig, d.one_fig, d.now_fig):
+        for o in (d.head, d.error, d.tiles, d.now, d.legend, d.one, d.diff, d.log, d.top, d.table):
             wire.serialize(wire.msg('comm_msg', content=dict(data=o.get_state())))
+        for fig in (d.fig, d.one_fig, d.now_fig): fig.to_json().encode()
         shutil.rmtree(root)
 
 def test_a_log_of_one_endless_line(copy):
@@ -614,7 +635,7 @@ def test_a_fault_that_nobody_foresaw_has_its_traceback(copy, monkeypatch):
     d = dashboard(copy)
     monkeypatch.setattr('autoresearch.dashboard.tiles', lambda *a: 1/0)
     d.beat(dict(BEAT, dark=True))
-    assert 'nobody foresaw, ZeroDivisionError' in d.error.value and 'in show_now' in d.error.value
+    assert 'nobody foresaw, ZeroDivisionError' in d.error.value and '1/0' in d.error.value
     assert 'a cubic' in d.one.value and len(d.table.view['rows']) == 4, 'the rest goes on'
     monkeypatch.undo()
     d.beat(BEAT)
@@ -651,9 +672,9 @@ def test_the_page_gives_way(copy):
         def page():
             try: return urllib.request.urlopen(f'http://localhost:{port}', timeout=60).read()
             except OSError: return None
-        assert b'VBox' in lab.until(page, 60) or True
+        assert b'voila' in lab.until(page, 60)
         kernel = lab.until(lambda: [p for p in psutil.Process(proc.pid).children(recursive=True) if 'ipykernel_launcher' in p.cmdline()])[0]
-        assert psutil.Process(proc.pid).nice() == kernel.nice() == psutil.Process().nice() + 10
+        assert psutil.Process(proc.pid).nice() == kernel.nice() == min(19, psutil.Process().nice()+10)
         env = kernel.environ()
         assert {k: env.get(k) for k in QUIET} == QUIET and env['AUTORESEARCH_PAGE'] == 'polynomial' and 'AUTORESEARCH_PROFILE' not in env
         assert not [l for l in Path(f'/proc/{kernel.pid}/maps').read_text().splitlines() if 'libtorch' in l]
@@ -666,3 +687,9 @@ def test_a_short_run_has_its_threads(repo):
     code = where + "\nprint(os.environ.get('OMP_NUM_THREADS'), 'libopenblas' in open('/proc/self/maps').read())"
     r = lab.sh(repo, sys.executable, '-c', code, OMP_NUM_THREADS='1')
     assert r.stdout.split()[0] == 'None'
+
+def test_the_notebook_opens_clean():
+    "No output is a widget of a kernel that is gone: JupyterLab would show an error in its place"
+    nb = json.loads((lab.ROOT/'nbs/09_dashboard.ipynb').read_text())
+    kept = [c['id'] for c in nb['cells'] for o in c.get('outputs', []) if any('widget' in k for k in o.get('data', {}))]
+    assert not kept and 'widgets' not in nb['metadata']

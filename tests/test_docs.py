@@ -55,9 +55,9 @@ def test_every_check_can_fail(copy):
         '_quarto.yml: stray.ipynb is not in the sidebar', '_quarto.yml: the sidebar names nowhere.ipynb, which is not in nbs', '_quarto.yml: the sidebar names agents.ipynb twice',
         *[f'{n}: the link gone-from-{n} leads nowhere' for n in ('README.md', 'program.md', 'CONTRIBUTING.md')]])
 
-def test_a_page_that_nbdev_cannot_process_is_named(copy):
+def test_a_page_that_nbdev_cannot_process_is_named(copy, tmp_path_factory):
     change(copy/'nbs/recipes.ipynb', lambda cs: cs.insert(0, dict(cell_type='raw', id='front', metadata={}, source='---\ntitle: [never closed\n---')))
-    with pytest.raises(DocsError, match='nbs/recipes.ipynb: nbdev could not process it'): process(copy)
+    with pytest.raises(DocsError, match='nbs/recipes.ipynb: nbdev could not process it'): process(tmp_path_factory.mktemp('made'), copy)
     r = docs(copy, '--check')
     assert r.returncode == 1 and r.stderr.startswith('ar-docs: nbs/recipes.ipynb')
 
@@ -66,8 +66,8 @@ def test_a_picture_that_is_lost_breaks_a_link(copy):
     (copy/'nbs/images/protocol.png').unlink()
     assert [f for f in site_faults(copy) if f not in known] == ['06_ratchet.ipynb: the link images/protocol.png leads nowhere']
 
-def test_processed_pages_show_the_code(copy):
-    made = process(copy)
+def test_processed_pages_show_the_code(copy, tmp_path_factory):
+    made = process(tmp_path_factory.mktemp('made'), copy)
     canvas = cells(made/'02_train.ipynb')
     sources = [''.join(c['source']) for c in canvas]
     at = next(i for i,s in enumerate(sources) if s == '[`muon`]{#muon}')
@@ -115,8 +115,31 @@ def test_a_variable_that_nobody_explains(tmp_path):
 
 def test_every_variable_is_found():
     "However a module reads it: no name in the modules is missing from the table"
-    named = {v for f in (ROOT/'autoresearch').glob('*.py') if f.stem not in ('docs', '_modidx') for v in re.findall(r'\bAUTORESEARCH_[A-Z]+', f.read_text())}
+    named = {v for f in (ROOT/'autoresearch').glob('*.py') if f.stem not in ('docs', '_modidx') for v in re.findall(r'\bAUTORESEARCH_[A-Z_]+', f.read_text())}
     assert named == set(re.findall(r'AUTORESEARCH_\w+', variables(ROOT/'autoresearch')))
+
+def everything(root):
+    "Every file and folder, and when each was written"
+    return {f: f.lstat().st_mtime_ns for f in root.rglob('*') if f.is_symlink() or not f.is_dir()} | {f: 0 for f in root.rglob('*')if f.is_dir()}
+
+def test_a_check_leaves_nothing(copy, tmp_path_factory):
+    tmp = tmp_path_factory.mktemp('tmp')
+    (copy/'command.py').write_text('from autoresearch.docs import ar_docs\nar_docs()\n')
+    before = everything(copy)
+    for broken in (False, True):
+        if broken:
+            change(copy/'nbs/recipes.ipynb', lambda cs: cs.insert(0, dict(cell_type='raw', id='front', metadata={}, source='---\ntitle: [never closed\n---')))
+            before = everything(copy)
+        r = subprocess.run([sys.executable, 'command.py', '--check'], cwd=copy, capture_output=True, text=True, timeout=100,
+            env={**os.environ, 'PYTHONPATH': str(ROOT), 'TMPDIR': str(tmp), 'PYTHONDONTWRITEBYTECODE': '1'})
+        assert r.returncode == broken and ('could not process' in r.stderr if broken else 'pages, no fault' in r.stdout), r
+        assert everything(copy) == before and not list(tmp.iterdir())
+
+@pytest.mark.parametrize('text', ['website: [', 'website: {}', '[1]', ''])
+def test_a_sidebar_that_is_none_is_named(copy, text):
+    (copy/'_quarto.yml').write_text(text)
+    r = docs(copy, '--check')
+    assert r.returncode == 1 and r.stderr.startswith('ar-docs: ') and '_quarto.yml' in r.stderr and 'Traceback' not in r.stderr, r.stderr
 
 def test_without_quarto(copy):
     r = docs(copy, PATH=str(copy/'no-such-folder'))
