@@ -594,6 +594,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'autoresearch.search.Tried': ('search.html#tried', 'autoresearch/search.py'),
                                      'autoresearch.search._comments': ('search.html#_comments', 'autoresearch/search.py'),
                                      'autoresearch.search._optuna': ('search.html#_optuna', 'autoresearch/search.py'),
+                                     'autoresearch.search._searcher': ('search.html#_searcher', 'autoresearch/search.py'),
                                      'autoresearch.search.apply': ('search.html#apply', 'autoresearch/search.py'),
                                      'autoresearch.search.ar_search': ('search.html#ar_search', 'autoresearch/search.py'),
                                      'autoresearch.search.at_clock': ('search.html#at_clock', 'autoresearch/search.py'),

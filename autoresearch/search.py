@@ -9,8 +9,8 @@ __all__ = ['SearchError', 'evaluate', 'parse', 'meaning', 'Constant', 'parse_ran
            'rows_of', 'made_by', 'counted', 'read_state', 'save', 'opened', 'here', 'foreign', 'not_ours', 'take_back',
            'prepare_trial', 'search_bar', 'fitting', 'trial_line', 'lasting', 'remaining', 'finished', 'sole',
            'foreseen', 'reason_of', 'waits', 'goes_on', 'out_of_time', 'clear', 'hindered', 'tell', 'run_trial', 'turn',
-           'search', 'summary', 'stop_experiment', 'close', 'ready', 'detach', 'going_on', 'HungUp', 'catch_signals',
-           'searched', 'ar_search', 'at_clock', 'search_state']
+           'search', 'summary', 'stop_experiment', 'close', 'ready', 'going_on', 'HungUp', 'catch_signals', 'searched',
+           'detach', 'ar_search', 'at_clock', 'search_state']
 
 # %% ../nbs/07_search.ipynb #imports
 import ast, fcntl, io, json, math, os, random, re, shutil, signal, subprocess, sys, time, tokenize, traceback
@@ -23,6 +23,7 @@ from pathlib import Path
 from secrets import token_hex
 from types import SimpleNamespace
 from fastcore.script import call_parse
+import autoresearch
 from .contract import Profile, SettingsError, get_profile, write_json
 from .cells import edit_cell
 from .ledger import STATUSES, LedgerError, one_line
@@ -534,7 +535,7 @@ def sole(s):
 def foreseen(e):
     "Is it a refusal that can be lifted, not a fault of this program?"
     if isinstance(e, (Refused, SearchError, SettingsError, LedgerError, OSError)): return True
-    return type(e) is RuntimeError and str(e).startswith('git ')
+    return isinstance(e, RuntimeError) and str(e).startswith('git ')
 
 def reason_of(e):
     "A refusal in one line, without the command that says it and without seconds that tick; a fault with its name"
@@ -694,7 +695,7 @@ def close(
     said = [f'ended: {why}', *said, *summary(s, state)]
     return said if over else [*said, 'the same command goes on from here; --anew begins another search']
 
-# %% ../nbs/07_search.ipynb #detach
+# %% ../nbs/07_search.ipynb #ready
 def ready(s):
     "Raises `Refused` for what is in the way when the command is given: whoever gives it is there to lift it"
     if experiment_runs(s.p): return # an agent's; the search awaits its end
@@ -702,18 +703,6 @@ def ready(s):
         here(s)
         if foreign(s, read_state(s)): raise not_ours(s)
         guard(s)
-
-def detach(s, asked, anew):
-    "The same command in the background; returns what to say"
-    log = s.dir/'search.log'
-    args = [f'--{k}={v}' for k,v in asked.items()] + [f'--profile={s.p.name}'] + ['--anew']*anew
-    with open(log, 'ab') as f: # sys.argv[0] is the command itself
-        proc = subprocess.Popen([sys.executable, os.path.abspath(sys.argv[0]), *args], cwd=s.p.root,
-            stdin=subprocess.DEVNULL, stdout=f, stderr=f, start_new_session=True,
-            env={**os.environ, 'AUTORESEARCH_SEARCH': s.tag})
-    where = f'{os.path.relpath(log)} gets a line for each trial'
-    return [f'searching in the background (process {proc.pid}): {where}', *going_on(s, read_state(s), asked, anew),
-        'ar-status shows where it stands, ar-stop ends it']
 
 # %% ../nbs/07_search.ipynb #session-of
 def going_on(s, state, asked, anew):
@@ -754,6 +743,26 @@ def searched(s, asked, anew, sure):
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP): signal.signal(number, signal.SIG_IGN)
     return code, close(s, state, code, why, over, leave) if state else [f'ended: {why}']
 
+# %% ../nbs/07_search.ipynb #detach-search
+def _searcher(profile, tag, asked, anew):
+    "Main of the search in the background: what could be in the way was looked at just before"
+    s = Session(get_profile(profile), tag)
+    with told(), sole(s) as sure: answer(*searched(s, json.loads(asked), anew == 'anew', sure))
+
+def detach(s, asked, anew):
+    "A search in the background; returns what to say"
+    log,home = s.dir/'search.log', str(Path(autoresearch.__file__).parent.parent)
+    main = '; '.join(['import sys', "sys.argv[0] = 'ar-search'", 'sys.path[:] = filter(None, sys.path)',
+        'from autoresearch.search import _searcher', '_searcher(*sys.argv[1:])'])
+    path = os.pathsep.join([home, *filter(None, [os.environ.get('PYTHONPATH')])])
+    with open(log, 'ab') as f: # nothing in the root is imported: a file there may have any name
+        proc = subprocess.Popen([sys.executable, '-c', main, s.p.name, s.tag, json.dumps(asked),
+            'anew' if anew else ''], cwd=s.p.root, stdin=subprocess.DEVNULL, stdout=f, stderr=f,
+            start_new_session=True, env={**os.environ, 'PYTHONPATH': path})
+    where = f'{os.path.relpath(log)} gets a line for each trial'
+    return [f'searching in the background (process {proc.pid}): {where}',
+        *going_on(s, read_state(s), asked, anew), 'ar-status shows where it stands, ar-stop ends it']
+
 # %% ../nbs/07_search.ipynb #ar-search
 @call_parse
 def ar_search(
@@ -772,12 +781,10 @@ def ar_search(
         if sampler not in ('tpe', 'random'): raise Refused(f'--sampler {sampler}: accepted: tpe, random')
         _optuna()
         asked = dict(trials=trials, hours=hours, sampler=sampler, seed=seed)
-        detached = os.environ.pop('AUTORESEARCH_SEARCH', '') # the TAG; all was looked at just before
-        s = Session(get_profile(profile), detached) if detached else current_session(profile)
-        if not detached:
-            searchable(s.p.root/s.p.canvas, s.p)
-            with sole(s): pass
-            ready(s)
+        s = current_session(profile)
+        searchable(s.p.root/s.p.canvas, s.p)
+        with sole(s): pass
+        ready(s)
         if background: answer(0, detach(s, asked, anew))
         with sole(s) as sure: result = searched(s, asked, anew, sure)
         answer(*result)
