@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['STATUSES', 'Step', 'COLORS', 'STYLE', 'DARK', 'LedgerError', 'one_line', 'Row', 'parse_row', 'Ledger', 'get_ledger',
-           'Frontier', 'frontier', 'efforts', 'style', 'save_figure', 'figure', 'plot_frontier', 'ar_frontier']
+           'vouch', 'session_notes', 'Frontier', 'frontier', 'efforts', 'any_ledger', 'style', 'save_figure', 'figure',
+           'plot_frontier', 'ar_frontier']
 
 # %% ../nbs/03_ledger.ipynb #imports
-import errno, fcntl, html, io, math, os, re, sys, tempfile, time, warnings
-from collections import namedtuple
+import csv, errno, fcntl, html, io, json, math, os, re, sys, tempfile, time, warnings
+from collections import Counter, namedtuple
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from fastcore.basics import patch
 from fastcore.script import call_parse
+from . import contract
 from .contract import Profile, SettingsError, get_profile
 
 # %% ../nbs/03_ledger.ipynb #error
@@ -35,7 +37,7 @@ def one_line(
 def _number(name, v, least=-math.inf):
     "`v` as a finite number, or a `LedgerError` that names the column"
     try: res = float(v)
-    except (TypeError, ValueError): res = math.nan
+    except (TypeError, ValueError, OverflowError): res = math.nan
     if not (math.isfinite(res) and res >= least):
         raise LedgerError(f'{name} is {v!r}; accepted: a finite number' + ' of at least 0'*(least == 0))
     return res
@@ -142,28 +144,76 @@ def _write(fd, data, size):
 
 # %% ../nbs/03_ledger.ipynb #header
 def _is_header(led, line):
-    "Is `line`, the first one, the ledger's header? Raises `LedgerError` if it is another metric's."
+    "Is `line` the ledger's header? Raises `LedgerError` if it is another metric's."
     cols = [c.strip() for c in line.split('\t')]
-    if len(cols) > 1 and cols[0] == 'commit' and cols[1] != led.metric:
-        raise LedgerError(f'{led.path}: column 2 is {cols[1]}, but the metric is {led.metric}; move the file away, or choose its profile')
+    torn = led.header.startswith(line.strip())
+    if len(cols) > 1 and cols[0] == 'commit' and cols[1] != led.metric and not torn:
+        raise LedgerError(f'{led.path}: column 2 is {cols[1]}, but the metric is {led.metric}; '
+            'move the file away, or choose its profile')
     return cols == led.header.split('\t')
 
-# %% ../nbs/03_ledger.ipynb #append
-def _add(led, text):
-    "Under the lock: the header if there is none, a newline if the last line has none, then `text`, in one write"
-    with _explained(led.path), _locked(led.path, os.O_RDWR|os.O_CREAT|os.O_APPEND, led.timeout) as fd:
-        size = os.fstat(fd).st_size
-        if size: _is_header(led, os.pread(fd, 4096, 0).decode('utf-8-sig', 'replace').split('\n')[0])
-        start = led.header + '\n' if size == 0 else '' if not text or os.pread(fd, 1, size-1) == b'\n' else '\n'
-        if not (start or text): return
-        _write(fd, (start+text).encode(), size)
-        if size == 0: _sync_folder(led.path.parent)
+# %% ../nbs/03_ledger.ipynb #understood
+def _understood(led, data):
+    "The rows of a ledger's bytes, and its damaged lines as (line number, text, reason); line 0 is a missing header"
+    rows,damaged,first = [],[],True
+    for n,line in enumerate(data.decode('utf-8-sig', 'replace').split('\n'), 1):
+        line = line.rstrip('\r')
+        if not line.strip(): continue
+        was_first,first = first,False
+        if _is_header(led, line) if was_first else line.strip() == led.header: continue
+        try: rows.append(parse_row(line))
+        except LedgerError as e:
+            damaged.append((n, line, f'not the header {led.header!r}' if was_first else str(e)))
+            continue
+        if was_first: damaged.append((0, '', f'the header {led.header!r} is missing; the next append puts it there'))
+    return rows, damaged
+
+# %% ../nbs/03_ledger.ipynb #replace-file
+def _whole(fd): return os.pread(fd, os.fstat(fd).st_size, 0)
+
+def _replace(path, fd, lines):
+    "Under the lock of `fd`: `path` becomes these lines, in one step, with the mode it had"
+    path = Path(os.path.realpath(path))
+    tmp = path.with_name(f'.{path.name}.tmp')
+    try:
+        with open(tmp, 'wb') as f:
+            f.write(b''.join(l + b'\n' for l in lines))
+            f.flush()
+            os.fchmod(f.fileno(), os.fstat(fd).st_mode & 0o7777)
+            os.fsync(f.fileno())
+        os.replace(tmp, path)
+        _sync_folder(path.parent)
+    finally: tmp.unlink(missing_ok=True)
 
 def _sync_folder(folder):
     "A new file's name is on the disk only once its folder is"
     fd = os.open(folder, os.O_RDONLY)
     try: os.fsync(fd)
     finally: os.close(fd)
+
+# %% ../nbs/03_ledger.ipynb #header-mend
+def _put_header(led, fd, text):
+    "Under the lock: the file with the header in front, all its lines, then `text`. Raises `LedgerError` for a file that is no ledger."
+    data = _whole(fd).removeprefix(b'\xef\xbb\xbf')
+    rows,damaged = _understood(led, data)
+    worth = [t for _,t,_ in damaged if t.strip('\0 ') and not led.header.startswith(t.strip())]
+    if worth and not rows:
+        raise LedgerError(f'{led.path}: no line of it is a row of a ledger; nothing was written; '
+            'move the file away, or bring back the ledger that was here')
+    lines = [l for l in data.split(b'\n') if l.strip(b'\0 \t\r') and not led.header.encode().startswith(l.strip())]
+    _replace(led.path, fd, [led.header.encode(), *lines, *text.encode().split(b'\n')[:-1]])
+
+# %% ../nbs/03_ledger.ipynb #append
+def _add(led, text):
+    "Under the lock: the header if there is none, a newline if the last line has none, then `text`, in one write"
+    with _explained(led.path), _locked(led.path, os.O_RDWR|os.O_CREAT|os.O_APPEND, led.timeout) as fd:
+        size = os.fstat(fd).st_size
+        first = os.pread(fd, 4096, 0).decode('utf-8-sig', 'replace').split('\n')[0]
+        if size and not _is_header(led, first.rstrip('\r')): return _put_header(led, fd, text)
+        start = led.header + '\n' if size == 0 else '' if not text or os.pread(fd, 1, size-1) == b'\n' else '\n'
+        if not (start or text): return
+        _write(fd, (start+text).encode(), size)
+        if size == 0: _sync_folder(led.path.parent)
 
 # %% ../nbs/03_ledger.ipynb #append-methods
 @patch
@@ -180,6 +230,10 @@ def append(self:Ledger,
     _add(self, row.line() + '\n')
 
 # %% ../nbs/03_ledger.ipynb #read
+def _damage(path, n, reason):
+    "What a warning says of a damaged line; line 0 is a header that is missing"
+    return f'{path}, line {n} is damaged and skipped: {reason}' if n else f'{path}: {reason}'
+
 @patch
 def read(self:Ledger,
     warn:bool=True # Issue a warning for each damaged line?
@@ -190,18 +244,65 @@ def read(self:Ledger,
     except LedgerError:
         if self.path.parent.is_dir() and not os.path.lexists(self.path): return [], []
         raise
-    rows,damaged = [],[]
-    for n,line in enumerate(data.decode('utf-8-sig', 'replace').split('\n'), 1):
-        line = line.rstrip('\r')
-        try:
-            if n == 1 and line and not _is_header(self, line): damaged.append((n, line, f'not the header {self.header!r}'))
-            elif n > 1 and line.strip(): rows.append(parse_row(line))
-        except LedgerError as e:
-            if n == 1: raise
-            damaged.append((n, line, str(e)))
+    rows,damaged = _understood(self, data)
     if warn:
-        for n,_,reason in damaged: warnings.warn(f'{self.path}, line {n} is damaged and skipped: {reason}', stacklevel=2)
+        for n,_,reason in damaged: warnings.warn(_damage(self.path, n, reason), stacklevel=2)
     return rows, damaged
+
+# %% ../nbs/03_ledger.ipynb #rebuild
+def _figures(r): return r.commit, r.value, r.memory_gb, r.status
+
+@patch
+def rebuild(self:Ledger,
+    rows:list # `Row`s, all that the ledger is to hold, in order
+):
+    "Write the whole ledger anew, in one step. Raises `LedgerError` for a row that is there but not in `rows`; then nothing changed."
+    with _explained(self.path), _locked(self.path, os.O_RDWR|os.O_CREAT, self.timeout) as fd:
+        data = _whole(fd)
+        there,damaged = _understood(self, data)
+        if lost := Counter(map(_figures, there)) - Counter(map(_figures, rows)):
+            row = next(r for r in there if _figures(r) in lost)
+            raise LedgerError(f'{self.path}: holds {lost.total()} row{"s"*(lost.total() != 1)} that the new ledger would lose, the first is '
+                f'{row.line()!r}; nothing was written; move the file away, or take the row in')
+        lines = [self.header, *(r.line() for r in rows)]
+        strange = [data.split(b'\n')[n-1] for n,text,_ in damaged if n and not any(l.startswith(text) for l in lines)]
+        _replace(self.path, fd, [l.encode() for l in lines] + strange)
+
+# %% ../nbs/03_ledger.ipynb #vouch
+def _claim(n):
+    "The figures of an experiment's row as its notes have them; None where they hold none"
+    try: return _figures(Row(n['commit'], n.get('value', math.nan), 0., n['status'], ''))
+    except (LedgerError, KeyError, TypeError): return None
+
+def vouch(
+    rows:list, # `Row`s in order
+    notes:list # Of a session's experiments: dicts with commit, status and value
+)->list: # For each row: was it run? True where notes agree in commit, status and value
+    "Which rows have a run behind them; the notes of one experiment vouch for one row"
+    left,res = Counter(map(_claim, notes)),[]
+    for commit,value,_,status in map(_figures, rows):
+        res.append(left[key := (commit, value, 0., status)] > 0)
+        left[key] -= res[-1]
+    return res
+
+# %% ../nbs/03_ledger.ipynb #session-notes
+def _object(path):
+    "The object in a JSON file; {} where it is absent, damaged or something else"
+    try: res = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError, RecursionError): return {}
+    return res if isinstance(res, dict) else {}
+
+def session_notes(
+    folder:str|Path # Of a session, runs/TAG
+)->list|None: # The notes of its experiments, as they are; None where nothing was ever run
+    "What the runs say for themselves, to `vouch` for rows"
+    dirs = sorted(d for d in Path(folder).glob('[0-9]*-*') if d.is_dir())
+    notes = {d.name: _object(d/'experiment.json') for d in dirs}
+    journal = _object(Path(folder)/'journal.json')
+    with suppress(LedgerError, KeyError, TypeError, AttributeError):
+        r = parse_row(journal['row'])
+        if not notes.get(journal['run_dir']): notes[journal['run_dir']] = dict(commit=r.commit, value=r.value, status=r.status)
+    return list(notes.values()) if notes else None
 
 # %% ../nbs/03_ledger.ipynb #frontier-class
 Step = namedtuple('Step', 'n row gain')
@@ -210,14 +311,18 @@ Step = namedtuple('Step', 'n row gain')
 class Frontier:
     "What a list of rows amounts to; experiments are numbered from 1"
     direction:str # Which value is better: lower or higher
-    counts:dict # Rows of each status
+    counts:dict # Rows of each status; `unproven` too where there are rows that were not run
     baseline:Row|None # First row that is no crash
     best:Row|None # Best kept row, the first of equals
     running:list # Best kept value after each experiment; nan before the first keep
     steps:list # Kept rows as (n, row, gain over the previous keep, positive when better)
 
     @property
-    def keep_rate(self): return self.counts['keep']/max(1, self.counts['keep'] + self.counts['discard'])
+    def keep_rate(self): # without the baseline, which is no gain
+        kept = self.counts['keep'] - bool(self.baseline and self.baseline.status == 'keep')
+        return kept/max(1, self.counts['keep'] + self.counts['discard'] - bool(self.baseline))
+    @property
+    def unproven(self): return self.counts.get('unproven', 0)
     @property
     def gain(self): return _gain(self.direction, self.baseline, self.best) if self.best else 0.
     def hits(self, top=5): return sorted((s for s in self.steps if s.gain > 0), key=lambda s: -s.gain)[:top]
@@ -227,15 +332,17 @@ def _gain(direction, old, new): return round((old.value - new.value)*(1 if direc
 
 def frontier(
     rows:list, # `Row`s in order
-    direction:str='lower' # Which value is better: lower or higher
+    direction:str='lower', # Which value is better: lower or higher
+    ran:list|None=None # For each row whether it was run, as `vouch` says; all were when None
 )->Frontier: # Baseline, running best, kept steps, counts
-    "Follow the running best. Raises `LedgerError` for another direction."
+    "Follow the running best; what was not run decides nothing. Raises `LedgerError` for another direction."
     if direction not in ('lower', 'higher'): raise LedgerError(f'direction is {direction!r}; accepted: lower, higher')
-    res = Frontier(direction, dict.fromkeys(STATUSES, 0), next((r for r in rows if r.status != 'crash'), None), None, [], [])
-    last = res.baseline
-    for n,r in enumerate(rows, 1):
-        res.counts[r.status] += 1
-        if r.status == 'keep':
+    ran = [True]*len(rows) if ran is None else ran
+    kinds = [r.status if ok else 'unproven' for r,ok in zip(rows, ran, strict=True)]
+    first = next((r for r,k in zip(rows, kinds) if k in ('keep', 'discard')), None)
+    res,last = Frontier(direction, {**dict.fromkeys(STATUSES, 0), **Counter(kinds)}, first, None, [], []), first
+    for n,(r,kind) in enumerate(zip(rows, kinds), 1):
+        if kind == 'keep':
             res.steps.append(Step(n, r, _gain(direction, last, r)))
             last = r
             if res.best is None or _gain(direction, res.best, r) > 0: res.best = r
@@ -262,16 +369,18 @@ def summary(self:Frontier,
     show = lambda r: f'{r.value:.6f}  {r.commit}  {r.description}' if r else 'none yet'
     n,share = sum(self.counts.values()), 100*self.gain/abs(self.baseline.value) if self.baseline and self.baseline.value else 0.
     res = [f'experiments  {n}: ' + ', '.join(f'{v} {k}' for k,v in self.counts.items()),
-        f'keep rate    {100*self.keep_rate:.1f} % of those that did not crash',
+        f'keep rate    {100*self.keep_rate:.1f} % of those after the baseline that did not crash',
         f'baseline     {show(self.baseline)}', f'best         {show(self.best)}', f'total gain   {self.gain:.6f} ({share:.2f} %)']
     if hits := self.hits(top): res.append('top hits by gain over the previous keep:')
     return '\n'.join(res + [f'  {s.gain:.6f}  #{s.n:<5} {show(s.row)}' for s in hits])
 
 # %% ../nbs/03_ledger.ipynb #df
 @patch
-def frontier(self:Ledger)->Frontier: # Of all readable rows
+def frontier(self:Ledger,
+    ran:list|None=None # For each row whether it was run; all were when None
+)->Frontier: # Of all readable rows
     "The ledger's frontier, in its own direction"
-    return frontier(self.read()[0], self.direction)
+    return frontier(self.read()[0], self.direction, ran)
 
 @patch
 def df(self:Ledger): # pandas DataFrame: n, commit, the metric, memory_gb, status, description, best
@@ -297,6 +406,110 @@ def _repr_markdown_(self:Ledger, last=8):
     cells = lambda cols: '| ' + ' | '.join(html.escape(c, quote=False).replace('|', '\\|') for c in cols) + ' |'
     table = [cells(['n', *self.header.split('\t')]), '| ---: | --- | ---: | ---: | --- | --- |']
     return '\n'.join([repr(self), '', *table] + [cells([str(n), *r.line().split('\t')]) for n,r in list(enumerate(rows, 1))[-last:]])
+
+# %% ../nbs/03_ledger.ipynb #spellings
+_SPELLINGS = {word: status for status,words in dict(
+    keep='keep, kept, accept, accepted, baseline, improved, improvement, better, best, new best, merged, yes, true',
+    discard='discard, discarded, reject, rejected, revert, reverted, rolled back, rollback, drop, dropped, worse, no, '
+        'false, no gain, no improvement, not better, not improved, not kept',
+    crash='crash, crashed, fail, failed, failure, error, errored, exception, oom, out of memory, nan, inf, diverged, '
+        'timeout, timed out, killed, invalid, aborted, interrupted, untrusted, no metric').items() for word in words.split(', ')}
+_COLUMNS = dict(commit='commit sha hash commit_hash commit_sha git_commit git_sha rev revision',
+    status='status decision verdict outcome kept accepted state', value='value metric score',
+    description='description desc idea change hypothesis summary message what notes note comment experiment title')
+
+def _plain(text, gap): return gap.join(re.findall('[a-z0-9]+', text.casefold()))
+
+def _status(text):
+    "What another's word for the outcome means here; None for one that is not known"
+    text = _plain(text, ' ')
+    first = text.partition(' ')[0]
+    return _SPELLINGS.get(text) or (None if first == 'no' else _SPELLINGS.get(first))
+
+# %% ../nbs/03_ledger.ipynb #columns
+def _columns(names, metric):
+    "Where in a table's header what stands: commit, status, value, memory, description; None where it is missing"
+    names = [_plain(o, '_') for o in names]
+    def find(*accepted): return next((names.index(o) for o in accepted if o in names), None)
+    res = {k: find(*words.split()) for k,words in _COLUMNS.items()}
+    if (own := find(_plain(metric, '_'))) is not None: res['value'] = own
+    elif res['value'] is None and [*names[:1], *names[2:]] == ['commit', 'memory_gb', 'status', 'description']: res['value'] = 1
+    res['memory'] = next((i for i,o in enumerate(names) if re.search('memory|vram|(^|_)mem(_|$)', o) and i != res['value']), None)
+    return res
+
+def _gigabytes(name):
+    "What turns a column's figures into GiB, by the unit at its name's end; GiB where there is none"
+    unit = re.search(r'(?:_|\b)(k|m|g|)(i?b|bytes)$', _plain(name, '_'))
+    return {'k': 2**20, 'm': 2**10, 'g': 1, '': 2**30}[unit[1]] if unit else 1
+
+# %% ../nbs/03_ledger.ipynb #tables
+def _other_row(cells, at, scale):
+    "A row out of another's cells. Raises `LedgerError` with the one thing that can't be understood."
+    def get(k): return cells[at[k]].strip() if at[k] is not None and at[k] < len(cells) else ''
+    if not (status := _status(get('status'))): raise LedgerError(f'status {get("status")!r}')
+    value = 0. if status == 'crash' else get('value').replace(',', '.')
+    try: value = _number('value', value)
+    except LedgerError: raise LedgerError(f'value {get("value")!r}') from None
+    try: memory = _number('memory', get('memory').replace(',', '.') or 0, least=0)/scale
+    except LedgerError: memory = 0. # nothing is decided by it
+    # a commit of seven low lines is none
+    return Row(re.sub(r'\W', '', get('commit')).ljust(7, '_'), value, memory, status, get('description'))
+
+def _tables(lines, sep):
+    "The cells of a table, as CSV and line by line"
+    limit = csv.field_size_limit(sum(map(len, lines)) + len(lines) + 1)
+    try: yield list(csv.reader((l + '\n' for l in lines), delimiter=sep))
+    finally: csv.field_size_limit(limit)
+    def unquoted(c): return c[1:-1].replace('""', '"') if len(c) > 1 and c[0] == c[-1] == '"' else c
+    yield [[unquoted(c.strip()) for c in l.split(sep)] for l in lines]
+
+# %% ../nbs/03_ledger.ipynb #read-others
+def _read_others(path, text, metric):
+    "Rows, the value's name and what was not understood, of a table with some header. Raises `LedgerError`."
+    lines = [l for l in re.split('\r\n|\n|\r', text.replace('\0', ' ')) if l.strip()]
+    if not lines: raise LedgerError(f'{path}: the file is empty; name a table with a line of column names')
+    best = None
+    for head,*table in (t for sep in '\t,;|' for t in _tables(lines, sep)):
+        at = _columns(head, metric)
+        if None in (at['status'], at['value']): continue
+        rows,why = [],Counter()
+        for cells in table:
+            if cells == head or not ''.join(cells).strip('-: '): continue # a rule under a table's head
+            if len(cells) > len(head): cells = [*cells[:len(head)-1], ', '.join(cells[len(head)-1:])]
+            try: rows.append(_other_row(cells, at, _gigabytes(head[at['memory'] or 0])))
+            except LedgerError as e: why[str(e)] += 1
+        if best is None or len(rows) > len(best[0]): best = rows, head[at['value']].strip(), why
+    if best: return best
+    raise LedgerError(f'{path}: no column for status and value in {lines[0][:200]!r}; accepted: {_COLUMNS["status"]} '
+        f'and {metric} {_COLUMNS["value"]}; --metric NAME says which is the value')
+
+# %% ../nbs/03_ledger.ipynb #any-ledger
+def any_ledger(
+    path:str|Path, # Ours or somebody else's table
+    metric:str='val_bpb', # Name of the value's column
+    direction:str='lower' # Which value is better: lower or higher
+)->tuple: # `Row`s in order, the name of the value, and sentences on what was left out
+    "Read any ledger by the names of its columns. Raises `LedgerError` where nothing in it is understood."
+    with _explained(path): data = Path(path).read_bytes()
+    wide = data[:2] in (b'\xff\xfe', b'\xfe\xff')
+    text,led = data.decode('utf-16' if wide else 'utf-8-sig', 'replace'), Ledger(path, metric, direction)
+    first = next((l.rstrip('\r') for l in text.split('\n') if l.strip()), '')
+    with suppress(LedgerError):
+        if not wide and (first.rstrip() == led.header or parse_row(first)): return _ours(led, data)
+    try: rows,name,why = _read_others(path, text, metric)
+    except LedgerError: # our own with a damaged header, it may be
+        with suppress(LedgerError):
+            if (found := _ours(led, data))[0]: return found
+        raise
+    n,told = why.total(), ', '.join(f'{k} ({v})' for k,v in why.most_common(4)) + ', …'*(len(why) > 4)
+    if why and not rows: raise LedgerError(f'{path}: not one of {n} rows was understood: {told}')
+    said = [f'{path}: {n} of {n+len(rows)} rows were not understood and are left out: {told}'] if why else []
+    other = f'{path}: the value is the column {name}, of which {direction} is taken for better (--direction)'
+    return rows, name, said + [other]*(_plain(name, '_') != _plain(metric, '_'))
+
+def _ours(led, data):
+    rows,damaged = _understood(led, data)
+    return rows, led.metric, [_damage(led.path, n, reason) for n,_,reason in damaged]
 
 # %% ../nbs/03_ledger.ipynb #style
 COLORS = dict(black='#000000', orange='#E69F00', sky='#56B4E9', green='#009E73', yellow='#F0E442', blue='#0072B2', red='#D55E00',
@@ -386,13 +599,20 @@ def _labels(ax, f, steps, size=8, slant=30):
             va='bottom' if up == 1 else 'top', fontsize=size, parse_math=False,
             arrowprops=dict(arrowstyle='-', lw=.5, alpha=.5) if abs(move) > 1 else None)
 
+# %% ../nbs/03_ledger.ipynb #draw-unproven
+def _draw_unproven(ax, points, lo, hi):
+    "Marks for rows without a run, from (number, value)"
+    xs,ys = [n for n,_ in points], [min(max(v, lo), hi) for _,v in points]
+    ax.scatter(xs, ys, s=48, facecolors='none', ec=COLORS['red'], lw=1.4, zorder=4, clip_on=False, label='not run by anybody')
+
 # %% ../nbs/03_ledger.ipynb #draw
-def _draw(ax, rows, f, dark):
+def _draw(ax, rows, f, ran, dark):
     "The staircase itself, onto `ax`"
     lo,hi = _limits(f)
     ax.set(xlim=(0, 1.08*len(rows)+1), ylim=(lo, hi))
     ax.xaxis.get_major_locator().set_params(integer=True)
-    seen = lambda status: [(n, r.value) for n,r in enumerate(rows, 1) if r.status == status and lo <= r.value <= hi]
+    proven = [(n, r) for n,(r,ok) in enumerate(zip(rows, ran), 1) if ok]
+    seen = lambda status: [(n, r.value) for n,r in proven if r.status == status and lo <= r.value <= hi]
     dots,kept,line = seen('discard'), seen('keep'), COLORS['yellow' if dark else 'blue']
     out = f.counts['discard'] - len(dots)
     outside = f' ({out} outside the picture)' if out else ''
@@ -400,30 +620,41 @@ def _draw(ax, rows, f, dark):
     ax.step(range(1, len(rows)+1), f.running, where='post', color=line, lw=1.4, alpha=.8, label='running best')
     points = zip(*kept) if kept else ([], [])
     ax.scatter(*points, s=42, color=COLORS['green'], ec=ax.get_facecolor(), lw=.8, zorder=3, label='kept')
+    if f.unproven: _draw_unproven(ax, [(n, r.value) for n,(r,ok) in enumerate(zip(rows, ran), 1) if not ok and r.status != 'crash'], lo, hi)
     if steps := [s for s in f.steps if lo <= s.row.value <= hi]: _labels(ax, f, steps)
     # below the axes, the one place where no label can be
-    ax.legend(loc='upper center', bbox_to_anchor=(.5, -.12), ncols=3, fontsize=9)
+    ax.legend(loc='upper center', bbox_to_anchor=(.5, -.12), ncols=4, fontsize=9)
+
+# %% ../nbs/03_ledger.ipynb #nothing
+def _nothing(f):
+    "Why there is no staircase"
+    if f.unproven: return 'no row with a value was run by anybody'
+    return 'nothing but crashes so far' if f.counts['crash'] else 'no experiments yet'
 
 # %% ../nbs/03_ledger.ipynb #plot
 def plot_frontier(
-    ledger, # `Ledger`, or a list of `Row`s
+    ledger, # `Ledger`, a list of `Row`s, or the path of any ledger that `any_ledger` reads
     ax=None, # matplotlib Axes; those of a new `figure` when None
-    direction:str='lower', # Which value is better, for a list; a `Ledger` knows
-    metric:str='val_bpb', # Name of the value, for a list; a `Ledger` knows
-    dark:bool=False # Light on dark?
+    direction:str='lower', # Which value is better, for a list or a path; a `Ledger` knows
+    metric:str='val_bpb', # Name of the value, for a list or a path; a `Ledger` knows
+    dark:bool=False, # Light on dark?
+    ran:list|None=None # For each row whether it was run, as `vouch` says; all were when None
 ): # matplotlib Axes; its `.figure` shows itself in a notebook
     "Draw the staircase: discards faint, keeps prominent and labelled, the running best as a line, crashes in the title"
     rows = ledger
     if isinstance(ledger, Ledger): rows,direction,metric = ledger.read()[0], ledger.direction, ledger.metric
-    f = frontier(rows, direction)
+    if isinstance(ledger, (str, Path)):
+        rows,metric,said = any_ledger(ledger, metric, direction)
+        for o in said: warnings.warn(o, stacklevel=2)
+    f = frontier(rows, direction, ran)
     with style(dark):
         if ax is None: ax = figure(dark).add_subplot()
-        text = '' if f.baseline else 'nothing but crashes so far' if rows else 'no experiments yet'
-        if f.baseline: _draw(ax, rows, f, dark)
-        else: ax.text(.5, .5, text, transform=ax.transAxes, ha='center', va='center', fontsize=14)
+        if f.baseline: _draw(ax, rows, f, [True]*len(rows) if ran is None else ran, dark)
+        else: ax.text(.5, .5, _nothing(f), transform=ax.transAxes, ha='center', va='center', fontsize=14)
         ax.set_xlabel('experiment')
         ax.set_ylabel(f'{metric} ({direction} is better)', parse_math=False)
-        counts = ', '.join(f'{f.counts[k]} {v}' for k,v in dict(keep='kept', discard='discarded', crash='crashed').items())
+        words = dict(keep='kept', discard='discarded', crash='crashed', unproven='not run')
+        counts = ', '.join(f'{f.counts[k]} {v}' for k,v in words.items() if k in f.counts)
         ax.set_title(f'{len(rows)} experiment{"s"*(len(rows) != 1)}: {counts}', pad=14)
     return ax
 
@@ -442,23 +673,56 @@ def _save(fig, out):
             os.replace(tmp, out)
         finally: Path(tmp).unlink(missing_ok=True)
 
+# %% ../nbs/03_ledger.ipynb #session-folder
+def _session_of(p, path):
+    "The folder of the session that a ledger belongs to: runs/TAG; None for a file of elsewhere"
+    runs,path = (p.root/p.runs).resolve(), path.resolve()
+    if path.parent.parent == runs: return path.parent
+    tag = _object(runs/'current.json').get('tag')
+    return runs/tag if path == (p.root/p.ledger).resolve() and isinstance(tag, str) and tag else None
+
+def _ran(folder, path, rows):
+    "For each row whether it was run, None where that is not known; and sentences on those that were not"
+    notes = session_notes(folder) if folder else None
+    if notes is None: return None, []
+    ran = vouch(rows, notes)
+    numbers = [str(n) for n,ok in enumerate(ran, 1) if not ok]
+    return ran, [f'{path}: row {", ".join(numbers[:20])}{", …"*(len(numbers) > 20)} decides nothing: '
+        f'no run in {os.path.relpath(folder)} agrees in commit, status and value']*bool(numbers)
+
+# %% ../nbs/03_ledger.ipynb #command-read
+def _read(led, folder, anybodys):
+    "Rows, the value's name and what is to be said of a ledger. Raises `LedgerError`, also where it is gone."
+    if not led.path.exists():
+        if runs := session_notes(folder) if folder else None: raise LedgerError(f'{led.path}: the ledger is gone; the notes of '
+            f'{len(runs)} runs in {os.path.relpath(folder)} say what stood in it: ar-status writes it anew')
+        raise LedgerError(f'{led.path}: no ledger here yet; make an experiment first (ar-run)')
+    if anybodys: return any_ledger(led.path, led.metric, led.direction)
+    rows,damaged = led.read(warn=False)
+    return rows, led.metric, [_damage(led.path, n, reason) for n,_,reason in damaged]
+
 # %% ../nbs/03_ledger.ipynb #command
 @call_parse
 def ar_frontier(
-    ledger:str='', # Ledger to read; the profile's, beside settings.ini, when empty
+    ledger:str='', # Ledger to read, anybody's, by the names of its columns; the session's own when empty
     out:str='', # Picture to write (png, svg or pdf); the profile's, beside settings.ini, when empty
     top:int=5, # How many hits to list
-    dark:bool=False # Light on dark?
+    dark:bool=False, # Light on dark?
+    metric:str='', # Name of the value's column in somebody else's ledger; the profile's metric when empty
+    direction:str='' # Which value is better there: lower or higher; as in the profile when empty
 ):
     "Draw the frontier of the ledger and print its figures"
     try:
-        p = get_profile()
-        led = Ledger(ledger or p.root/p.ledger, p.metric, p.direction)
-        if not led.path.exists(): raise LedgerError(f'{led.path}: no ledger here yet; make an experiment first (ar-run)')
-        rows,damaged = led.read(warn=False)
-        for n,_,reason in damaged: print(f'{led.path}, line {n} is damaged and skipped: {reason}', file=sys.stderr)
+        p = contract.session_profile()
+        path = Path(ledger or p.root/p.ledger)
+        folder = _session_of(p, path)
+        if ledger and folder: p = contract.session_profile(tag=folder.name)
+        led = Ledger(path, metric or p.metric, direction or p.direction)
+        rows,name,said = _read(led, folder, bool(ledger))
+        ran,more = _ran(folder, path, rows)
+        for o in said + more: print(o, file=sys.stderr)
         out = Path(out or p.root/p.picture)
-        _save(plot_frontier(rows, direction=led.direction, metric=led.metric, dark=dark).figure, out)
+        _save(plot_frontier(rows, direction=led.direction, metric=name, dark=dark, ran=ran).figure, out)
     except (LedgerError, SettingsError) as e: raise SystemExit(f'ar-frontier: {e}') from e
-    print(frontier(rows, led.direction).summary(top))
-    print(os.path.relpath(out))
+    print(frontier(rows, led.direction, ran).summary(top))
+    print(os.fsencode(os.path.relpath(out)).decode(errors='backslashreplace'))

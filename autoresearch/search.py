@@ -598,7 +598,7 @@ def run_trial(s, state, bar, now, what, by):
     "One experiment by a supervisor. Raises `Refused` with its words if it has no verdict, `Busy` if others came between"
     now.seconds = lambda: time.monotonic()-now.since if now.since else 0
     bar.at.begun = lambda: goes_on(s, state, bar, now.seconds())
-    proc,token = start(s.p, s.p.name, what or 'baseline', 42, by, f"{s.tag} {state['edit']}")
+    proc,token = start(s.p, what or 'baseline', by, f"{s.tag} {state['edit']}")
     code,lines,stopped = attend(s.p, proc, token, bar.watch)
     tell(s, state, bar, now)
     if stopped: raise KeyboardInterrupt

@@ -22,7 +22,8 @@ from types import SimpleNamespace
 import torch, torch.nn as nn, torch.nn.functional as F
 from torch._functorch import config as functorch
 from torch._library.custom_ops import OPDEFS
-from .contract import Budget, Progress, get_profile, peak_flops, report
+from autoresearch.contract import (Budget, Progress, get_profile, peak_flops, peak_memory_mb,
+    report)
 from .prepare import cache_dir, evaluate_bpb, get_tokenizer, make_dataloader
 from . import kernels
 
@@ -163,8 +164,9 @@ def choose_attention(device, force=''):
     for name in [force] if force else ATTENTIONS:
         try: attend,make_mask = ATTENTIONS[name](device)
         except Exception as e:
-            if force: raise RuntimeError(f'AUTORESEARCH_ATTENTION={force} does not work here: {e}') from e
-            passed.append(f'{name}: {str(e).splitlines()[0][:60]}')
+            why = str(e).strip() or type(e).__name__
+            if force: raise RuntimeError(f'AUTORESEARCH_ATTENTION={force} does not work here: {why}') from e
+            passed.append(f'{name}: {why.splitlines()[0][:60]}')
         else: return SimpleNamespace(name=name, attend=attend, make_mask=make_mask, passed=passed)
 
 # %% ../nbs/02_train.ipynb #config
@@ -438,6 +440,7 @@ def build(seed=SEED):
     torch.manual_seed(seed)
     torch.set_float32_matmul_precision('high')
     device = pick_device()
+    if device.type == 'cpu': torch.set_num_threads(min(8, torch.get_num_threads()))
     if device.type == 'cpu' and profile.source == 'hub':
         raise RuntimeError(f'profile {profile.name} needs a GPU and torch sees none: install a torch build that suits the driver, or set AUTORESEARCH_PROFILE=tiny')
     keep_compiled(cache_dir(profile)/'compiled')
@@ -519,7 +522,8 @@ def train(budget:Budget, seed=SEED, run_dir=RUN_DIR):
         loss_now = smooth/(1-0.9**(step-1))
         run.history.append((budget.seconds, value, rate))
         show(last=budget.done, step=step, percent=100*budget.progress, loss=loss_now, tokens_per_second=rate, epoch=batch[2],
-            mfu=100*rate*run.flops/peak if peak else 0., seconds=budget.seconds, seconds_left=max(0., budget.total-budget.seconds))
+            mfu=100*rate*run.flops/peak if peak else 0., seconds=budget.seconds,
+            seconds_left=budget.seconds_left)
     gc.enable()
     gc.unfreeze()
     return run

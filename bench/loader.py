@@ -77,14 +77,16 @@ def main(
     flat,ends = np.concatenate(ids), np.cumsum([len(i) for i in ids]).tolist()
     def stream():
         for epoch in itertools.count(1):
-            for a,b in zip([0, *ends], ends): yield flat[a:b], epoch
+            for i in range(0, len(ends), 128):
+                cuts = [ends[i-1] if i else 0, *ends[i:i+128]]
+                yield [flat[a:b] for a,b in zip(cuts, cuts[1:])], epoch
     print(f'{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, device {device}; profile {p.name}, {batch} rows of {T} tokens; '
           f'{len(docs):,} documents of {len(flat)/len(docs):,.0f} tokens on average')
     packer,rows = Packer(stream()), np.empty((batch, T+1), dtype=np.uint16)
     def pack():
         for row in rows: packer.pack(row)
     fast = rate(pack, batch*T, seconds)
-    loader = Loader(stream(), batch, T, device)
+    loader = Loader(Packer(stream()), batch, T, device)
     ahead = rate(lambda: next(loader)[0], batch*T, seconds)
     loader.close()
     naive = Naive(tok, docs)

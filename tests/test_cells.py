@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from fastcore.nbio import mk_cell, mk_stream, nb2str, new_nb, write_nb
 from nbdev.clean import nbdev_clean
-from autoresearch.cells import (CellsError, ar_cells, canvas_path, cells_diff, delete_cell, edit_cell, insert_cell, list_cells,
-    parse_cells, replace_cell, show_cells, _locked)
+from autoresearch.cells import (CellsError, ar_cells, canvas_path, cells_diff, changed_cells, changed_constants, code_hash, code_of, delete_cell, edit_cell,
+    insert_cell, list_cells, parse_cells, replace_cell, show_cells, show_code, _locked)
 
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, '-c', 'from autoresearch.cells import ar_cells; ar_cells()']
@@ -77,9 +77,10 @@ def test_foreign_formatting_stays(tmp_path):
     path = tmp_path/'foreign.ipynb'
     path.write_bytes(FOREIGN.replace('\n', '\r\n').encode())
     edit_cell(path, 'b', 'c =', 'd =')
-    head,_,tail = path.read_bytes().decode().partition(' {\n   "cell_type": "code",\n   "execution_count": null,\n   "id": "b"')
+    head,_,tail = path.read_bytes().decode().partition(' {\r\n   "cell_type": "code",\r\n   "execution_count": null,\r\n   "id": "b"')
     assert tail and FOREIGN.replace('\n', '\r\n').startswith(head) and tail.endswith('\r\n  ,\r\n    {"id":"c","cell_type":"markdown","metadata":{},"source":["# h"]}]  }\r\n')
     insert_cell(path, 'c', 'd', 'e = 1')
+    assert b'\n' not in path.read_bytes().replace(b'\r\n', b''), 'one kind of line end'
     delete_cell(path, 'b')
     assert path.read_bytes().decode().startswith(FOREIGN[:FOREIGN.index('    {"source"')].rstrip(',\n').replace('\n', '\r\n'))
     assert [c['id'] for c in json.loads(path.read_text())['cells']] == ['a', 'c', 'd']
@@ -173,7 +174,8 @@ def test_lock_is_waited_for(small):
 # refusals
 
 REFUSED = [
-    (['show', 'xyy'], "no cell 'xyy'; did you mean xyz"), (['show'], 'name the cells, or say --all'), (['show', 'xyz', '--all'], 'name the cells'),
+    (['show', 'xyy'], "no cell 'xyy'; did you mean xyz"), (['show'], 'name the cells, or say --code or --all'), (['show', 'xyz', '--all'], 'name the cells'),
+    (['show', '--code', '--all'], 'name the cells'), (['show', 'xyz', '--code'], 'name the cells'),
     (['edit', 'nothing-like-it', '--old', 'x', '--new', 'y'], "no cell 'nothing-like-it' `ar-cells` lists all"),
     (['edit', 'xyz', '--old', 'print', '--new', 'y'], 'xyz: the old text occurs 0 times; it is in show-x'),
     (['edit', 'xyz', '--old', 'y =2', '--new', 'y'], 'xyz: the old text occurs 0 times; nearest is line 2: y = 2'),
@@ -277,6 +279,73 @@ def test_list(small, capsys):
     ar_cells(['--notebook', str(small)])
     assert capsys.readouterr().out == '# Small  (title)\n  parameters code   1  [parameters] SEED = 1\n  xyz        code   3  x = 1\n  show-x     code   1  print(x)\n'
 
+def test_show_code(canvas, small, capsys):
+    "Every exported cell to the letter, nothing else, and the rest by name"
+    cells = json.loads(canvas.read_text())['cells']
+    ar_cells(['show', '--code', '--notebook', str(canvas)])
+    *shown,last = capsys.readouterr().out.rstrip('\n').split('\n\n# ')
+    want = [c for c in cells if c['cell_type'] == 'code' and '#| export\n' in c['source']]
+    assert '\n\n# '.join(shown) == show_cells(canvas, *(c['id'] for c in want)) and 'parameters' in [c['id'] for c in want]
+    rest = [c['id'] for c in cells if c['cell_type'] == 'code' and c not in want]
+    assert last == f"left out: code that is not exported ({', '.join(rest)}) and {sum(c['cell_type'] == 'markdown' for c in cells)} cells of prose" and 'curves' in rest
+    assert len(show_code(canvas)) < .7*len(show_cells(canvas))
+    ar_cells(['show', '--code', '--numbers', '--notebook', str(small)])
+    assert capsys.readouterr().out == '# %% parameters #parameters\n  1  SEED = 1\n\n# %% xyz\n  1  x = 1\n  2  y = 2\n  3  z = 3\n\n# %% show-x\n  1  print(x)\n\n# left out: 1 cells of prose\n'
+    assert show_code(code_with_ids('x = 1')) == '# %% c0\nx = 1' and show_code(dict(new_nb([]))) == ''
+
+def code_with_ids(*sources): return new_nb([mk_cell(s, id=f'c{i}') for i,s in enumerate(sources)])
+
+def test_list_code(canvas, capsys):
+    ar_cells(['list', '--code', '--notebook', str(canvas)])
+    out = capsys.readouterr().out
+    assert [c.id for c in list_cells(canvas, code=True) if c.kind == 'code'] == [c.id for c in list_cells(canvas) if c.kind == 'code']
+    assert ' md ' not in out and '## Hyperparameters  (hparams-h)' in out and len(out) < .7*len(repr(list_cells(canvas)))
+
+def test_a_cell_that_was_handed_in_is_not_printed_back(small, capsys, monkeypatch):
+    monkeypatch.setattr('sys.stdin', io.StringIO('a = 1\nb = 2\n'))
+    ar_cells(['insert', '--after', 'xyz', '--id', 'two', '-', '--notebook', str(small)])
+    ar_cells(['delete', 'two', '--notebook', str(small)])
+    ar_cells(['delete', 'show-x', '--notebook', str(small)])
+    assert capsys.readouterr().out == '+++ two (after xyz), 2 lines\n--- two, 2 lines\n--- show-x, 1 line\n'
+
+# line ends, and what no terminal shows
+
+@pytest.mark.parametrize('how', ['edit', 'replace', 'insert', 'delete'])
+def test_a_canvas_with_crlf(canvas, how):
+    "The file keeps its line ends and is otherwise what the same step makes of the canvas with the usual ones"
+    crlf = canvas.with_name('crlf.ipynb')
+    crlf.write_bytes(canvas.read_bytes().replace(b'\n', b'\r\n'))
+    for path in (canvas, crlf):
+        if how == 'edit': diff = edit_cell(path, 'hparams', 'MATRIX_LR = 0.04', 'MATRIX_LR = 0.05')
+        if how == 'replace': diff = replace_cell(path, 'norm', '#| export\r\ndef norm(x):\r\n    return x\r\n')
+        if how == 'insert': diff = insert_cell(path, 'norm', 'norm-two', 'x = 1\r\ny = 2')
+        if how == 'delete': diff = delete_cell(path, 'norm')
+        assert '\r' not in diff
+    assert crlf.read_bytes() == canvas.read_bytes().replace(b'\n', b'\r\n') and b'\\r' not in crlf.read_bytes()
+
+def test_sources_with_crlf(tmp_path):
+    "A source in which an editor left CRLF is found by its lines, changed in those meant, and is the same code"
+    path = tmp_path/'crlf.ipynb'
+    write_nb(new_nb([mk_cell('#| export\r\nx = 1\r\n\r\ny = 2', id='xy'), mk_cell('z = 1', id='z')]), path)
+    old = json.loads(path.read_text())
+    assert show_cells(path, 'xy') == '# %% xy\n#| export\nx = 1\n\ny = 2' and parse_cells(path) == [] and cells_diff(old, path) == ''
+    assert edit_cell(path, 'xy', '\r\ny = 2', '\ny = 3').splitlines()[3:] == [' #| export', ' x = 1', ' ', '-y = 2', '+y = 3']
+    assert source(path, 'xy') == '#| export\nx = 1\n\ny = 3' and changed_cells(old, path) == ['xy']
+
+def test_what_no_terminal_shows(tmp_path):
+    path = tmp_path/os.fsdecode(b'm\xfc.ipynb')
+    path.write_text('{"cells": [{"cell_type": "code", "id": "odd", "source": ["x = \'\\udcff \u65e5\'"], "outputs": [], "execution_count": null, "metadata": {}}], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+    for coding,shown in (('utf8', "x = '\\udcff \u65e5'"), ('ascii', "x = '\\udcff \\u65e5'")):
+        p = subprocess.run([*COMMAND, 'show', 'odd', '--notebook', path], capture_output=True, env={**os.environ, 'PYTHONIOENCODING': coding}, timeout=60)
+        assert (p.returncode, p.stdout.decode(coding)) == (0, f'# %% odd\n{shown}\n'), p.stderr
+    p = subprocess.run([*COMMAND, 'show', 'none', '--notebook', path], capture_output=True, timeout=60)
+    assert p.returncode == 1 and b"no cell 'none'" in p.stderr and b'Traceback' not in p.stderr
+
+def test_whoever_reads_goes_away(canvas):
+    p = subprocess.Popen([*COMMAND, 'show', '--all', '--notebook', str(canvas)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    p.stdout.close()
+    assert p.stderr.read() == '' and p.wait(60) == 0
+
 def test_list_of_the_canvas():
     cells = list_cells(ROOT/'nbs/02_train.ipynb')
     lines = repr(cells).splitlines()
@@ -325,3 +394,78 @@ def test_cells_diff_of_kinds_tags_and_moves(small):
     new['cells'][2]['metadata'] = {}
     new['cells'][3]['outputs'] = []
     assert cells_diff(old, new).splitlines() == ['--- show-x', '+++ show-x (after nothing)', '--- parameters #parameters', '+++ parameters']
+
+# the code alone
+
+def code(*sources, **more): return dict(cells=[dict(cell_type='code', source=s, **more) for s in sources])
+
+SAME = [('x = 1', '#| export\n\nx  =  1 # why\n'), ('x = 1\ny = 2', 'x = 1\r\n\r\ny = 2\r\n'), ("s = 'a'", 's = "a"'), ('f(a, b)', 'f(\n    a,\n    b)'),
+    ('def f(x): return x', 'def f(x):\n    "What"\n    return x'), ('def f(x): pass', 'def f(x):\n    """What"""'), ('class A:\n    x = 1', 'class A:\n    "What"\n\n    x = 1'),
+    ('x = 1', '"""A cell"""\nx = 1'), ('await f()', 'await f() # top'), ('LR = 0.04', 'LR = 4e-2'), ('', '# nothing but\n#| hide'), ('x = 1', ['x = ', '1']), ('x = (1)', 'x = 1;')]
+OTHER = [('x = 1', 'x = 2'), ('s = "# 1"', 's = "# 2"'), ('x = 1\ny = 2', 'y = 2\nx = 1'), ('if a: f()\ng()', 'if a:\n    f()\n    g()'), ('x = "a"', 'x = "a" # "b"\ny = 1'),
+    ('def f(x): return "What"', 'def f(x):\n    "What"'), ('%time x = 1', '%time x = 2'), ('x = = 1', 'x = = 2'), ('!ls', '!pwd'), ('x = "\x00"', 'x = "a"'), ('x = "\udcff"', 'x = "\udcfe"')]
+
+@pytest.mark.parametrize('a, b', SAME, ids=lambda s: repr(s)[:20].encode('ascii', 'replace').decode())
+def test_the_same_code(a, b):
+    assert code_of(code(a)) == code_of(code(b)) and code_hash(code(a)) == code_hash(code(b)) and changed_cells(code(a), code(b)) == changed_constants(code(a), code(b)) == []
+
+@pytest.mark.parametrize('a, b', OTHER, ids=lambda s: repr(s)[:20].encode('ascii', 'replace').decode())
+def test_other_code(a, b): assert code_hash(code(a)) != code_hash(code(b)) and changed_cells(code(a), code(b)) == ['cell 1']
+
+def test_code_hash_of_the_canvas(canvas):
+    "What JupyterLab and people do to a canvas without changing what runs keeps its hash; any line of code that goes changes it"
+    old = json.loads(canvas.read_text())
+    new = json.loads(canvas.read_text())
+    new['metadata'] = dict(language_info=dict(name='python', version='3.12'))
+    for i,c in enumerate(new['cells']):
+        c.update(id=f'other-{i}', metadata=dict(collapsed=True), source=''.join(c['source']) + '\n# a comment' if c['cell_type'] == 'code' else 'prose')
+        if c['cell_type'] == 'code': c.update(outputs=[dict(output_type='stream', name='stdout', text='1')], execution_count=i)
+    new['cells'] = [c for c in new['cells'] if c['cell_type'] == 'code']
+    assert code_hash(new) == code_hash(canvas) == code_hash(old)
+    for i,(c,l) in enumerate([(c, l) for c in old['cells'] if c['cell_type'] == 'code' for l in c['source'] if l.strip() and not l.lstrip().startswith(('#', '"'))][::25]):
+        was,c['source'] = c['source'], [o for o in c['source'] if o is not l]
+        assert code_hash(old) != code_hash(canvas), l
+        c['source'] = was
+
+ODD = [dict(cells=[]), dict(cells=[None, 5, [], 'x', {}, dict(cell_type=[]), dict(cell_type='code'), dict(cell_type='code', source=None), dict(cell_type='code', source={}), dict(cell_type='code', source=[1, None])]),
+    dict(cells=[dict(cell_type='code', source='x = 1', id=['a'])]), dict(cells=[dict(cell_type='code', source='('*5000 + ')'*5000)]), dict(cells=[dict(cell_type='code', source='+'.join(['1']*20_000))])]
+
+@pytest.mark.parametrize('odd', ODD, ids=range(len(ODD)))
+def test_code_of_odd_notebooks(odd):
+    assert code_hash(odd) == code_hash(odd) and changed_cells(odd, odd) == changed_constants(odd, odd) == []
+    assert isinstance(changed_cells(odd, code('x = 1')), list) and changed_constants(odd, code('X = 1')) == ['X 1 (new)']
+
+@pytest.mark.parametrize('data, says', [(b'{}', 'no list of cells'), (b'[]', 'no list of cells'), (b'{"cells": {}}', 'no list of cells'), (b'{', 'not a notebook'), (b'\xff', 'not a notebook'), (b'[' * 100_000, 'not a notebook'), (None, 'No such file')])
+def test_code_of_no_notebook(tmp_path, data, says):
+    path = tmp_path/'odd.ipynb'
+    if data is not None: path.write_bytes(data)
+    for f in (code_of, code_hash, lambda p: changed_cells(p, p), lambda p: changed_constants(p, p), show_cells, list_cells, parse_cells):
+        with pytest.raises(CellsError, match='odd.ipynb: '): f(path)
+    with pytest.raises(CellsError, match=says): code_of(path)
+
+def test_changed_constants(canvas):
+    old = json.loads(canvas.read_text())
+    edit_cell(canvas, 'hparams', 'MATRIX_LR = 0.04 ', 'MATRIX_LR = 0.05 ')
+    assert (changed_constants(old, canvas), changed_cells(old, canvas)) == (['MATRIX_LR 0.04 -> 0.05'], [])
+    edit_cell(canvas, 'hparams-tiny', 'DEPTH = 2 ', 'DEPTH = 3 ')
+    edit_cell(canvas, 'norm', 'F.rms_norm', '2*F.rms_norm')
+    edit_cell(canvas, 'hparams', 'DEPTH = 8 ', 'DEPTH = 8    ')
+    assert (changed_constants(old, canvas), changed_cells(old, canvas)) == (['DEPTH (hparams-tiny) 2 -> 3', 'MATRIX_LR 0.04 -> 0.05'], ['norm'])
+    insert_cell(canvas, 'norm', 'norm-two', 'GAIN = 2\ndef norm2(x): return GAIN*norm(x)')
+    delete_cell(canvas, 'curves')
+    assert changed_constants(old, canvas)[-1] == 'GAIN 2 (new)' and changed_cells(old, canvas) == ['norm', 'norm-two', 'curves']
+    assert changed_constants(canvas, old)[-1] == 'GAIN 2 (gone)'
+
+@pytest.mark.parametrize('a, b, says', [('A, B = 1, 2', 'A, B = 1, 3', ['B 2 -> 3']), ('A = B = 1', 'A = B = 2', ['A 1 -> 2', 'B 1 -> 2']), ('A: int = 1', 'A: int = 2', ['A 1 -> 2']), ('A = 1', 'A += 1', ['A 1 -> += 1']),
+    ('A = 1\nA += 1', 'A = 1\nA += 2', ['A += 1 -> += 2']), ('if x:\n    A = 1\nelse:\n    A = 2', 'if x:\n    A = 1\nelse:\n    A = 3', ['A 2 -> 3']), ('A = f(1)', 'A = f(1, 2)', ['A f(1) -> f(1, 2)']),
+    ('A = 1', 'A = %r' % ('x'*99), ["A 1 -> '" + 'x'*58 + '…']), ('%time\nA = 1', '%time\nA = 2', ['A 1 -> 2']), ('def f():\n    A = 1', 'def f():\n    A = 2', []), ('A, *B = f()', 'A, *B = g()', []), ('A: int', 'A: str', [])])
+def test_constants(a, b, says): assert changed_constants(code(a), code(b)) == says
+
+def test_changed_cells():
+    names = lambda *cells: dict(cells=[dict(cell_type='code', id=k, source=s) for k,s in cells])
+    old = names(('a', 'x = 1'), ('b', 'A = 1\nB = 2'), ('c', 'def f(): return A'))
+    for new,cells in [(names(('a', 'x = 2'), ('b', 'A = 3\nB = 2'), ('c', 'def f(): return A')), ['a']), (names(('b', 'A = 1\nB = 2'), ('c', 'def f(): return A')), ['a']),
+            (names(('c', 'def f(): return A'), ('a', 'x = 1'), ('b', 'A = 1\nB = 2')), ['c']), (names(('a', 'x = 1'), ('b', 'A = 1\ny = 2'), ('c', 'def f(): return A')), ['b']),
+            (names(('a', 'x = 1'), ('new', 'x = 1'), ('b', 'A = 1\nB = 2'), ('c', 'def f(): return A')), ['new'])]:
+        assert changed_cells(old, new) == cells
+    assert changed_cells(code('x = 1', 'y = 1'), code('x = 1', 'y = 2')) == ['cell 2']

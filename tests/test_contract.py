@@ -4,7 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 import pytest
 from autoresearch import contract as c
-from autoresearch.run import overtime
+from autoresearch.run import CLOCK, bad_clock, charged, overtime
 
 ROOT = Path(__file__).parent.parent
 INI = (ROOT/'settings.ini').read_text(encoding='utf8')
@@ -23,6 +23,7 @@ time_budget = 5
 wall_limit = 20
 free_steps = 0
 free_seconds = 1
+clock = wall
 source = none
 [{name}]
 """
@@ -156,6 +157,76 @@ def test_a_profile_is_read_only():
         with pytest.raises(AttributeError, match=f'profile tiny is frozen: {k}'): setattr(p, k, 600)
     assert p.time_budget == c.get_profile('tiny').time_budget and '| time_budget | `' in p._repr_markdown_()
 
+# a session's profile
+
+@pytest.fixture
+def session(ini, monkeypatch):
+    "A session of tiny under this repository's settings; gives the settings"
+    monkeypatch.delenv('AUTORESEARCH_PROFILE', raising=False)
+    path = ini(INI)
+    c.write_json(path.parent/'runs/may1/state.json', dict(profile='tiny'))
+    c.write_json(path.parent/'runs/current.json', dict(tag='may1'))
+    return path
+
+def test_a_session_has_one_profile(session, monkeypatch):
+    machine(monkeypatch, True)
+    assert c.session_profile(path=session).name == c.session_profile('tiny', path=session).name == c.session_profile('', 'may1', session).name == 'tiny'
+    for ask in (lambda: monkeypatch.setenv('AUTORESEARCH_PROFILE', 'climbmix60') or c.session_profile(path=session), lambda: c.session_profile('climbmix60', path=session)):
+        with pytest.raises(c.SettingsError, match='session may1 is of profile tiny, not climbmix60.*AUTORESEARCH_PROFILE=climbmix60 ar-setup NEWTAG'): ask()
+    assert c.session_profile('tiny', path=session).name == 'tiny', 'the argument beats the environment'
+
+def test_without_a_session_the_machine_suggests(ini, monkeypatch):
+    machine(monkeypatch, True)
+    monkeypatch.delenv('AUTORESEARCH_PROFILE', raising=False)
+    path = ini(INI)
+    assert c.session_profile(path=path).name == c.session_profile(tag='none', path=path).name == 'climbmix'
+    for text in ('', '{"tag": 5}', '[', '{"tag": "gone"}', '['*9999):
+        (path.parent/'runs').mkdir(exist_ok=True)
+        (path.parent/'runs/current.json').write_text(text)
+        assert c.session_profile(path=path).name == 'climbmix', text
+
+def test_a_lost_state_is_made_up_for_by_the_notes(session):
+    runs = session.parent/'runs/may1'
+    for i,profile in enumerate(['tiny', 'climbmix60', None]): c.write_json(runs/f'00{i}-aaaaaaa/experiment.json', dict(profile=profile))
+    for damage in (lambda: (runs/'state.json').write_text('{'), lambda: (runs/'state.json').write_text('{"profile": 5}'), lambda: (runs/'state.json').unlink()):
+        damage()
+        assert c.session_profile(path=session).name == 'climbmix60', 'the latest that says it'
+
+def test_a_session_that_says_nothing_asks(session):
+    (session.parent/'runs/may1/state.json').unlink()
+    with pytest.raises(c.SettingsError, match='may1/state.json names no profile.*AUTORESEARCH_PROFILE=climbmix or climbmix60 or tiny'): c.session_profile(path=session)
+    assert c.session_profile('tiny', path=session).name == 'tiny', 'and what it asks for works'
+
+def test_what_a_machine_lacks(monkeypatch):
+    machine(monkeypatch, False)
+    assert all(o in c.machine_lacks(c.get_profile('climbmix')) for o in ('climbmix', 'tiny', 'GPU')) and not c.machine_lacks(c.get_profile('tiny'))
+    machine(monkeypatch, True)
+    assert not c.machine_lacks(c.get_profile('climbmix'))
+
+def test_settings_as_a_record_keeps_them():
+    p = c.get_profile('tiny')
+    said = json.loads(json.dumps(c.settings_of(p)))
+    assert set(said) == {*c.TARGET_KEYS, *c.TEXT_KEYS} and said['frozen'] == list(p.frozen) and said['clock'] == 'cpu'
+
+HIDDEN = """import sys
+from importlib.util import spec_from_file_location
+class Editable: # as an editable install finds a package: after the path, by name, submodules too
+    def find_spec(name, path=None, target=None):
+        if name.startswith('autoresearch.'): return spec_from_file_location(name, {root!r} + '/' + name.replace('.', '/') + '.py')
+sys.path[:] = [{folder!r}, *[p for p in sys.path if p and p != {root!r}]]
+sys.meta_path.append(Editable)
+from autoresearch import contract as c
+try: c.settings_path()
+except c.SettingsError as e: print(e)
+"""
+
+def test_a_folder_that_hides_the_package_is_named(tmp_path):
+    (tmp_path/'parent/autoresearch').mkdir(parents=True)
+    (tmp_path/'elsewhere').mkdir()
+    code = HIDDEN.format(root=str(ROOT), folder=str(tmp_path/'parent'))
+    said = subprocess.run([sys.executable, '-c', code], cwd=tmp_path/'elsewhere', capture_output=True, text=True)
+    assert f'{tmp_path}/parent/autoresearch hides the package' in said.stdout and f'take {tmp_path}/parent off' in said.stdout, said
+
 # the clock
 
 class Hand:
@@ -259,7 +330,7 @@ def test_training_after_an_evaluation_is_charged(host):
 
 def test_training_before_the_budget_is_charged():
     c.note_batch()
-    c.RUN.t_batch -= 50 # handed out 50 s ago
+    c.RUN.t_batch = c.RUN.t_batch[0]-50, c.RUN.t_batch[1] # handed out 50 s ago
     c.note_batch()
     b = c.Budget(limits(free_steps=1, free_seconds=20.))
     b.step()
@@ -279,13 +350,186 @@ def test_a_budget_of_steps(host):
     assert seen == [0, .25, .5, .75] and b.num_steps == 4
     assert facts['kind'] == 'steps' and facts['budget'] == 4 and not facts['never_asked']
 
-@pytest.mark.parametrize('time_budget, last, over', [(10., .9, False), (10., 1.1, True), (300., 5.9, False), (300., 6.1, True)])
-def test_over_budget_means_2_percent_and_at_least_a_second(host, time_budget, last, over):
-    b = budget(hand := Hand(), time_budget=time_budget)
-    b.progress
-    turn(b, hand, 1, 1, time_budget, last)
+def facts(*steps, tail=(0., 0), clock='wall', threads=1, **kw):
+    """The facts of a clock after steps of (seconds, batches) or of (seconds, batches, CPU seconds), and what came after them"""
+    hand,cpu = Hand(), Hand(7.)
+    vars(c.RUN).update(t_batch=None, batches=0, budget=None, budgets=0)
+    def spend(seconds, batches, work=None):
+        for _ in range(batches): c.note_batch()
+        hand.t += seconds
+        cpu.t += seconds*threads if work is None else work
+    p = limits(**kw)
+    p.clock = clock
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(c, 'num_threads', lambda cpus=0: threads)
+        return _facts(p, hand, cpu, spend, steps, tail)
+
+def _facts(p, hand, cpu, spend, steps, tail):
+    b = c.Budget(p, now=hand, cpu=cpu)
+    for o in steps:
+        b.progress
+        spend(*o)
+        b.step()
+    spend(*tail)
     b.close()
-    assert bool(overtime(c.clock_facts(b), limits(time_budget=time_budget))) == over
+    return c.clock_facts(b), p
+
+def verdict_of(*steps, **kw):
+    told,p = facts(*steps, **kw)
+    return bad_clock(told, p) or overtime(told, p)
+
+FREE,STEP = [(1., 2), (1., 1)], (1., 1)
+HONEST = dict(
+    to_the_second=[*FREE, *[STEP]*10],
+    a_last_step_of_any_length=[*FREE, *[STEP]*9, (.9, 1), (40., 1, 1.)],
+    none_but_one=[(3., 1)],
+    steps_longer_than_the_budget=[(17., 2), (30., 1)],
+    as_many_as_the_free=[(16., 2), (16., 1)],
+    one_more_than_the_free=[(8., 2), (8., 1), (15., 1)],
+    free_steps_beyond_free_seconds=[(8., 2), (9., 1), (9., 1)],
+    accumulated=[(1., 17), (1., 16), *[(2., 16)]*4, (2.9, 16)],
+    drawn_ahead_by_a_thread=[(1., 6), (1., 0), *[(1., 2), (.9, 0)]*5, (1.5, 2)],
+    stopped_early=[*FREE, STEP],
+    batches_that_grow=[*FREE, *[(1., 1)]*3, *[(2., 2)]*4],
+    nothing_drawn=[(1., 0), (1., 0), *[(1., 0)]*9, (1.4, 0)])
+
+@pytest.mark.parametrize('name', HONEST)
+def test_an_honest_loop_stands(host, name):
+    told,p = facts(*HONEST[name])
+    assert verdict_of(*HONEST[name]) == '' and told['overran'] == pytest.approx(max(0., told['training_seconds']-10))
+
+@pytest.mark.parametrize('tail', [(.9, 1), (0., 1), (1., 0)])
+def test_a_moment_after_the_last_step_stands(host, tail): assert verdict_of(*FREE, *[STEP]*10, tail=tail) == ''
+
+CHEATS = dict(
+    goes_on=([*FREE, *[STEP]*12], 'its last step began after 11.0 s'),
+    one_too_many=([*FREE, *[STEP]*11], 'its last step began after 10.0 s'),
+    many_batches_at_last=([*FREE, *[STEP]*9, (20., 20)], 'its last step drew 20 batches, another at most 2'),
+    batches_drawn_before=([*FREE, STEP, (1., 30), *[STEP]*7, (20., 0)], 'its last step took 20.0 CPU seconds, another at most 1.0'),
+    trains_in_the_last_step=([*FREE, *[STEP]*9, (20., 1)], 'its last step took 20.0 CPU seconds, another at most 1.0'),
+    a_single_step=([(40., 100)], 'in a single step'),
+    trains_while_free=([(1., 30), (1., 30), *[STEP]*10], 'the free steps drew 60 of 70 batches'),
+    trains_while_free_and_a_few_steps=([(1., 100), (1., 100), (4., 10), (5., 10)], 'the free steps drew 200 of 220 batches'))
+
+@pytest.mark.parametrize('name', CHEATS)
+def test_a_loop_that_takes_more_does_not(host, name):
+    steps,why = CHEATS[name]
+    assert why in verdict_of(*steps)
+
+@pytest.mark.parametrize('tail, why', [((5., 0), '5.0 s of it after its last step'), ((5., 0, 0.), '5.0 s of it after its last step'),
+    ((.5, 9), '9 batches were drawn after its last step')])
+def test_what_comes_after_the_last_step_is_bounded(host, tail, why): assert why in verdict_of(*FREE, *[STEP]*10, tail=tail)
+
+def test_a_longer_last_step_is_the_machines_where_the_process_did_not_work(host):
+    assert verdict_of(*FREE, *[STEP]*9, (60., 1, 1.9)) == '' and 'CPU seconds' in verdict_of(*FREE, *[STEP]*9, (60., 1, 2.1))
+
+def test_another_budget_is_none_of_the_profiles(host):
+    told,p = facts(*FREE, STEP)
+    assert "the clock's own budget was 99 s" in overtime({**told, 'budget': 99.}, p)
+
+@pytest.mark.parametrize('key', CLOCK)
+@pytest.mark.parametrize('bad', [None, 'soon', math.nan, math.inf, -1., [], True, 10**400])
+def test_a_clock_that_tells_no_numbers(host, key, bad):
+    told,p = facts(*FREE, STEP)
+    assert f'the record says nothing of its clock: {key} is ' in bad_clock({**told, key: bad}, p)
+
+# CPU seconds
+
+def test_cpu_seconds_over_threads_are_charged(host):
+    told,p = facts((9., 1, 2.), (9., 1, 2.), (9., 1, 6.), (9., 1, 2.), clock='cpu', threads=2)
+    assert told['training_seconds'] == charged(told, p) == 4 and told['free_seconds'] == 2 and told['counts'] == 'cpu'
+    assert told['cpu_seconds'] == 12 and told['wall_seconds'] == 36 and told['threads'] == told['threads_began'] == told['threads_end'] == 2
+
+def test_waiting_is_free_and_work_is_not_where_cpu_seconds_count(host):
+    assert verdict_of(*[(1., 1, 1.)]*12, tail=(90., 0, 0.), clock='cpu') == ''
+    assert '5.0 s of it after its last step' in verdict_of(*[(1., 1, 1.)]*12, tail=(90., 0, 5.), clock='cpu')
+
+def test_a_device_makes_the_wall_count(monkeypatch):
+    dev = Device(hand := Hand())
+    monkeypatch.setitem(sys.modules, 'torch', dev.torch)
+    p = limits()
+    p.clock = 'cpu'
+    b = c.Budget(p, now=hand, cpu=Hand(0.))
+    b.progress
+    assert turn(b, hand, 1, 1, 3) == 3
+    b.close()
+    told = c.clock_facts(b)
+    assert (told['counts'], told['device']) == ('wall', 'cuda') and bad_clock(told, p) == ''
+    assert 'counted wall, not cpu' in bad_clock({**told, 'device': ''}, p), 'only a device makes it so'
+    assert 'counted cpu, not wall' in bad_clock({**told, 'counts': 'cpu'}, p)
+
+class Threads:
+    "torch, as far as threads go"
+    def __init__(self, n): self.n = n
+    def get_num_threads(self): return self.n
+
+def test_the_fewest_threads_ever_seen_divide(monkeypatch):
+    torch = Threads(4)
+    monkeypatch.setitem(sys.modules, 'torch', torch)
+    monkeypatch.setattr(c, 'usable_cpus', lambda: 8)
+    p = limits(free_steps=0)
+    p.clock = 'cpu'
+    for changes,want in [((4, 4, 4), 3.), ((4, 2, 4), 6.), ((4, 8, 8), 3.), ((1, 1, 1), 12.)]:
+        torch.n,cpu = 4, Hand(0.)
+        b = c.Budget(p, now=Hand(), cpu=cpu)
+        for n in changes:
+            torch.n = n
+            cpu.t += 4
+            b.step()
+        told = c.clock_facts(b)
+        assert b.seconds == want and (told['threads_began'], told['threads_end']) == (4, changes[-1])
+        assert charged(told, p) == pytest.approx(want)
+
+def test_threads_beyond_the_processors_do_not_count(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'torch', Threads(10**6))
+    assert c.num_threads() == c.usable_cpus() <= os.cpu_count() and c.num_threads(2) == 2
+
+BURN = 'import time\nwhile time.process_time() < {s}: pass\n'
+
+def test_children_are_counted_waited_for_or_alive():
+    clock = c.CpuClock()
+    before = clock()
+    subprocess.run([sys.executable, '-c', BURN.format(s=.4)], check=True)
+    assert .4 <= clock()-before < 2, 'waited for'
+    before,p = clock(), subprocess.Popen([sys.executable, '-c', BURN.format(s=.4)+'print(flush=True); input()'], stdin=-1, stdout=-1)
+    try:
+        p.stdout.readline()
+        alive = clock(sure=True)-before
+        assert .4 <= alive < 2
+    finally: p.communicate(b'\n')
+    assert abs(clock()-before-alive) < .3, 'and not counted twice when it has gone'
+
+def test_a_cpu_clock_never_runs_backward():
+    clock = c.CpuClock()
+    seen = [clock(sure=bool(i % 2)) for i in range(50)]
+    assert seen == sorted(seen)
+
+def test_seconds_left_are_the_walls(host):
+    p = limits(free_steps=0)
+    p.clock = 'cpu'
+    b = c.Budget(p, now=(hand := Hand()), cpu=(cpu := Hand(0.)))
+    assert b.seconds_left == 10
+    hand.t,cpu.t = hand.t+6, 2.
+    b.step()
+    assert b.seconds == 2 and b.seconds_left == pytest.approx(24)
+
+def test_a_quota_limits_what_may_be_used(monkeypatch):
+    class Files:
+        "Stands for pathlib's: the files of a container"
+        said = {}
+        def __init__(self, p): self.p = p
+        def exists(self): return self.p in self.said
+        def read_text(self):
+            if self.p not in self.said: raise FileNotFoundError(self.p)
+            return self.said[self.p]
+    free = c.usable_cpus()
+    monkeypatch.setattr(c, 'Path', Files)
+    v1 = '/sys/fs/cgroup/cpu/cpu.cfs_{}_us'.format
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda _: set(range(8)))
+    for said,want in [({}, 8), ({'/sys/fs/cgroup/cpu.max': 'max 100000'}, 8), ({'/sys/fs/cgroup/cpu.max': '150000 100000'}, 2),
+        ({v1('quota'): '-1', v1('period'): '100000'}, 8), ({v1('quota'): '300000', v1('period'): '100000'}, 3), ({'/sys/fs/cgroup/cpu.max': 'what'}, 8)]:
+        Files.said = said
+        assert c.usable_cpus() == want, said
 
 def test_a_clock_that_nobody_asked(host):
     b = budget(hand := Hand())
@@ -348,7 +592,15 @@ def test_the_record_holds_what_is_printed(tmp_path, capsys):
     assert record == res and list(record['block']) == ['val_bpb', *KEYS] and c.final_block(record['block'])+'\n' == block
     assert record['block']['val_bpb'] == record['evaluation']['value'] == 1.6543219 and record['evaluation']['details'] == dict(rows=768)
     assert (record['profile'], record['seed'], record['direction'], record['info']) == ('tiny', 7, 'lower', dict(why='a test'))
+    assert record['settings'] == c.settings_of(p) and record['data'] is None
     assert record['clock']['kind'] == 'steps' and record['block']['num_steps'] == 1 and record['contract'] and record['host']['cpus'] == os.cpu_count()
+
+def test_the_record_says_on_which_data(tmp_path, capsys):
+    p,data = c.get_profile('tiny'), dict(val_rows='aa', train_shards={'a.parquet': 'bb'})
+    one_step(p)
+    c.end_evaluation('val_bpb', 1.5, p.evaluator, rows=7, data=data)
+    record = c.report(p, tmp_path, **FIGURES)
+    assert record['data'] == data and record['evaluation']['details'] == dict(rows=7)
 
 def test_time_and_steps_are_the_clocks(capsys):
     p = c.get_profile('tiny')
@@ -408,6 +660,19 @@ def test_progress_prints_at_most_one_line_a_second(tmp_path, capsys):
     show(last=True, step=300, seconds=.6, loss=1.)
     now = json.loads((tmp_path/'progress.json').read_text())
     assert now['step'] == 300 and now['columns'] == ['step', 'seconds', 'loss'] and now['curve'][-1] == [300, .6, 1.] and len(now['curve']) == len(lines)+1
+
+def test_progress_does_not_wait_for_the_disk(tmp_path, capsys, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, 'fsync', synced.append)
+    c.Progress(tmp_path)(step=1)
+    assert not synced and json.loads((tmp_path/'progress.json').read_text())['step'] == 1
+    c.write_json(tmp_path/'record.json', {})
+    assert len(synced) == 1
+
+def test_peak_memory_is_this_process_own():
+    code = 'from autoresearch.contract import peak_memory_mb; a = peak_memory_mb(); b = bytearray(2**27); b[::4096] = b"x"*len(b[::4096]); print(a, peak_memory_mb())'
+    a,b = map(float, subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())
+    assert 10 < a < 500 and 100 < b-a < 160
 
 def test_progress_without_a_folder_writes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -469,4 +734,13 @@ def test_ar_help_lists_every_command(capsys):
     scripts = re.findall(r'^(ar-[\w-]+) = "', (ROOT/'pyproject.toml').read_text(), re.M)
     listed = {l.split()[0]: l.split(None, 1)[1] for l in lines if l.startswith('ar-')}
     assert {'ar-help', 'ar-prepare', 'ar-run', 'ar-frontier'} <= set(scripts) <= set(listed) and all(len(o) > 20 for o in listed.values())
-    assert list(listed) == sorted(listed)
+    order = 'help prepare setup status cells run wait stop drop log search frontier report dashboard docs'.split()
+    assert [l for l in listed if l[3:] in order] == [f'ar-{o}' for o in order], 'as the loop goes'
+    assert list(listed)[len(order):] == sorted(list(listed)[len(order):]), 'what it does not know comes last'
+
+def test_ar_help_into_a_pipe_that_closes():
+    code = 'from autoresearch.contract import ar_help; import sys; sys.stdin.readline(); ar_help()'
+    p = subprocess.Popen([sys.executable, '-c', code], cwd=ROOT, stdin=-1, stdout=-1, stderr=-1)
+    p.stdout.close()
+    err = p.stderr.read() if p.stdin.write(b'\n') and not p.stdin.close() else b''
+    assert p.wait() == 0 and not err

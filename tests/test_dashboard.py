@@ -1,13 +1,17 @@
 """The dashboard without a browser: what it reads, what it survives, what it never touches."""
-import json, os, random, shutil, socket, subprocess, sys, tempfile, time
+import copy as copies
+import json, os, random, re, shutil, signal, socket, subprocess, sys, tempfile, time, urllib.request
 from pathlib import Path
-import pytest
+import psutil, pytest
+from jupyter_client.session import Session as Wire
 import lab
-from autoresearch.contract import get_profile
-from autoresearch.dashboard import AXES, POLICY, Dashboard, block_of, curve, executed, free_port, page_notebook, sweep_short_runs, tags
+from autoresearch.contract import SettingsError, get_profile, write_json
+from autoresearch.dashboard import (AXES, POLICY, QUIET, TRACES, Dashboard, block_of, compared, curve,
+    executed, free_port, page_notebook, search_said, sweep_short_runs, tags)
 from autoresearch.ledger import Ledger, Row
-from autoresearch.ratchet import Refused
+from autoresearch.ratchet import Refused, Session
 from autoresearch.run import processes_of
+from autoresearch.search import sole
 
 BEAT = dict(first=False, drawn=4, dark=False, width=1280)
 
@@ -41,6 +45,17 @@ def bare(tmp_path, *rows):
     led = Ledger(tmp_path/'results.tsv', 'rmse').create()
     for r in rows: led.append(r)
     return tmp_path
+def vouched(root, row, **notes):
+    "A row, and the notes of a run that ended so"
+    runs = root/'runs'/lab.TAG
+    n = 1 + max(int(d.name.split('-')[0]) for d in runs.glob('[0-9]*-*'))
+    folder = runs/f'{n:03d}-{row.commit}'
+    write_json(folder/'experiment.json', dict(dir=folder.name, commit=row.commit, status=row.status,
+        value=row.value, **{'class': 'ok'}, block=dict(rmse=row.value, training_seconds=.3),
+        started=time.time()-1, time=time.time(), seconds=1., reason='invented', **notes))
+    Ledger(root/'results.tsv', 'rmse').append(row)
+    return folder
+def trace(d, name): return d.fig.data[TRACES.index(name)]
 def state(root):
     "All that a look must not change: every file but git's own caches, and where the branches are"
     files = {f: (f.read_bytes(), f.stat().st_mtime_ns) for f in root.rglob('*') if f.is_file() and '.git' not in f.relative_to(root).parts}
@@ -70,7 +85,7 @@ def test_filters_and_clicks(repo):
     assert list(d.fig.data[3].x) == [2] and [a.text for a in d.fig.layout.annotations] == ['a cubic &lt;b&gt;']
     class Points: point_inds = [0]
     d.clicked(d.fig.data[0], Points, None)
-    assert d.chosen == 3 and 'fewer steps' in d.one.value and list(d.fig.data[4].x) == [3]
+    assert d.chosen == 3 and 'fewer steps' in d.one.value and list(d.fig.data[-1].x) == [3]
     d.asked(dict(query='cubic'))
     assert [r['n'] for r in d.table.view['rows']] == [2]
     d.asked(dict(query='', sort='value', down=False))
@@ -80,7 +95,7 @@ def test_zoom_stays(copy):
     d = dashboard(copy)
     d.fig.layout.xaxis.range = (1.5, 2.5)
     assert len(d.fig.layout.annotations) == 1
-    Ledger(copy/'results.tsv', 'rmse').append(Row('abcdef0', .01, 0, 'keep', 'from elsewhere'))
+    vouched(copy, Row('abcdef0', .01, 0, 'keep', 'from elsewhere'))
     d.beat(BEAT)
     assert tuple(d.fig.layout.xaxis.range) == (1.5, 2.5) and len(d.fig.data[3].x) == 3
     d.axis.value = 'gpu'
@@ -184,7 +199,7 @@ def test_now(copy):
     d.beat(BEAT)
     assert d.now_box.layout.display == 'none' and 'runs by 08:00' not in d.tiles.value
 
-@pytest.mark.parametrize('text', ['{"curve": [[1, 2]]}', '{"curve": null}', '{"curve": "abc"}', '{"curve": [null, [1, 2, "x"], [1, NaN, 2]]}', '{"curve": [[1, 2, 1' + '0'*400 + ']]}', '[]'])
+@pytest.mark.parametrize('text', ['{"curve":' + '['*5000, '{"curve": [[1, 2]]}', '{"curve": null}', '{"curve": "abc"}', '{"curve": [null, [1, 2, "x"], [1, NaN, 2]]}', '{"curve": [[1, 2, 1' + '0'*400 + ']]}', '[]'])
 def test_odd_curves(copy, text):
     for f in (copy/'runs').rglob('progress.json'): f.write_text(text)
     d = dashboard(copy)
@@ -192,15 +207,26 @@ def test_odd_curves(copy, text):
     f.write_text('{"curve": [[1, 2], [0, 0.5, 3.0]]}')
     assert curve(f.parent) == [[.5], [3.]]
 
-def test_damaged_notes_are_no_notes(copy):
-    whole = {f: json.loads(f.read_text()) for f in sorted((copy/'runs').rglob('experiment.json'))[1:3]}
-    for bad in [dict(commit=None), dict(commit=5), dict(seconds=None), dict(time='noon'), dict(started=[]), dict(block=None), dict(dir=7), dict(parent={})]:
-        for f,n in whole.items(): f.write_text(json.dumps({k: v for k,v in {**n, **bad}.items() if v is not None or k in ('seconds', 'block')}))
-        d = dashboard(copy)
+def test_damaged_notes_cost_what_is_damaged(copy):
+    "What is sound is shown, the folder is found by its name, and nothing is decided by such notes"
+    files = sorted((copy/'runs').rglob('experiment.json'))[1:3]
+    whole = {f: json.loads(f.read_text()) for f in files}
+    for bad in [dict(commit=None), dict(commit=5), dict(seconds=None), dict(time='noon'),
+            dict(started=[]), dict(block=None), dict(parent={}), dict(seed='x'), dict(status=4)]:
+        for f,n in whole.items():
+            f.write_text(json.dumps({k: v for k,v in {**n, **bad}.items() if v is not None or k in ('seconds', 'block')}))
+        d = Dashboard(profile(copy))
+        d.beat(dict(BEAT, first=True))
+        names = ', '.join(f.parent.name for f in files)
+        assert f'gone or damaged in {names}: what else the folder holds is shown' in d.error.value, bad
+        assert 'nobody foresaw' not in d.error.value, d.error.value
         for kind in AXES: d.axis.value = kind
-        assert [bool(n) for n in d.feed.notes] == [True, False, False, True] and len(d.feed.rows) == 4, bad
+        assert len(d.feed.rows) == 4 and d.feed.ran == [True, False, False, True], bad
+        assert d.feed.f.best.commit == whole[files[0]]['parent'][:7], bad
         d.select(2)
-        assert 'No folder' in d.log.value, bad
+        assert 'a cubic' in d.one.value and 'no run of this session' in d.one.value
+        assert 'rmse' in d.log.value and d.one_fig.data[1].y and d.link.outputs, bad
+        assert ('better than' in d.one.value) and ('seconds' in d.one.value) == ('seconds' not in bad)
     assert 'report.html' in lab.ar(copy, 'ar-report').stdout
 
 def test_a_fault_at_the_start_is_said_and_recovered_from(copy):
@@ -247,7 +273,7 @@ def test_the_whole_picture_is_ours_again(copy):
     d.fig.layout.xaxis.range = (1.5, 2.5)
     d.fig.layout.xaxis.autorange = True # what a double-click sends
     assert tuple(d.fig.layout.xaxis.range) == want and not d.fig.layout.xaxis.autorange
-    Ledger(copy/'results.tsv', 'rmse').append(Row('abcdef0', .01, 0, 'keep', 'from elsewhere'))
+    vouched(copy, Row('abcdef0', .01, 0, 'keep', 'from elsewhere'))
     d.beat(BEAT)
     assert d.fig.layout.xaxis.range[1] > want[1], 'and goes on with the session'
     assert d.fig._config['doubleClick'] == 'autosize' and 'resetScale2d' in d.fig._config['modeBarButtonsToRemove']
@@ -361,3 +387,282 @@ def test_import_needs_no_extra():
 def test_page_is_the_last_cells(repo):
     nb = page_notebook(profile(repo))
     assert [c['id'] for c in nb['cells']] == ['where', 'page-imports', 'page'] and str(repo) in nb['cells'][0]['source']
+
+def test_a_row_that_nobody_ran_is_marked_and_decides_nothing(copy):
+    before = dashboard(copy)
+    row = before.feed.rows[1]
+    led = Ledger(copy/'results.tsv', 'rmse')
+    led.append(Row('abcdef0', .001, 0, 'keep', 'by hand'))
+    led.append(Row(row.commit, .001, 0, 'keep', 'a commit that ran, with another value'))
+    led.append(row) # one note vouches for one row
+    led.append(Row('abcdef1', 0, 0, 'crash', 'a crash by hand'))
+    d = dashboard(copy)
+    assert d.feed.ran == [True]*4 + [False]*4 and d.feed.f.unproven == 4
+    f,was = d.feed.f, before.feed.f
+    assert (f.best, f.baseline, f.counts, f.steps) == (was.best, was.baseline, was.counts, was.steps)
+    assert list(trace(d, 'unproven').x) == [5, 6, 7, 8] and len(trace(d, 'keep').x) == 2
+    assert max(d.fig.data[2].y) <= was.baseline.value and min(d.fig.data[2].y) == was.best.value
+    low,high = d.fig.layout.yaxis.range
+    assert all(low <= y <= high for y in trace(d, 'unproven').y), 'seen, wherever it would lie'
+    assert 'that no run vouches for (4)' in d.legend.value and '4 that no run vouches for' in d.tiles.value
+    d.select(5)
+    assert 'no run of this session ended with this commit' in d.one.value
+    cells = next(r['cells'] for r in d.table.view['rows'] if r['n'] == 5)
+    assert 'no run vouches for it' in cells and 'by hand' in cells
+    class Points: point_inds = [1]
+    d.clicked(trace(d, 'unproven'), Points, None)
+    assert d.chosen == 6
+    d.shown['keep'].value = False
+    assert list(trace(d, 'unproven').x) == [8], 'the filters hold for them, too'
+
+def test_a_fresh_session_has_no_row_by_hand(tmp_path):
+    root = lab.example(tmp_path/'repo')
+    lab.setup(root)
+    Ledger(root/'results.tsv', 'rmse').append(Row('abcdef0', .001, 0, 'keep', 'by hand'))
+    d = dashboard(root)
+    assert d.feed.ran == [False] and d.feed.f.baseline is None and 'by hand' in d.one.value
+
+def drop(path): shutil.rmtree(path) if path.is_dir() else path.unlink()
+GONE = dict(ledger=('results.tsv', drop, 'results.tsv is gone or empty: the rows below are what the notes of 4 runs say'),
+    emptied=('results.tsv', lambda f: f.write_text(''), 'results.tsv is gone or empty'),
+    header=('results.tsv', lambda f: f.write_text(f.read_text().split('\n')[0] + '\n'), 'results.tsv is gone or empty'),
+    row=('results.tsv', lambda f: f.write_text(''.join(f.read_text().splitlines(True)[:-2])), 'results.tsv lacks the row of 003-'),
+    folder=('results.tsv', lambda f: (f.unlink(), f.mkdir()), 'Is a directory'),
+    state=(f'runs/{lab.TAG}/state.json', drop, 'state.json is gone or damaged'),
+    torn=(f'runs/{lab.TAG}/state.json', lambda f: f.write_text('{"tag": '), 'state.json is gone or damaged'),
+    current=('runs/current.json', drop, 'current.json is gone or damaged'),
+    deep=('runs/current.json', lambda f: f.write_text('{"tag":'*5000), 'current.json is gone or damaged'),
+    session=(f'runs/{lab.TAG}', drop, f'runs/{lab.TAG} is gone or empty'),
+    runs=('runs', drop, f'runs is gone or empty, with notes, logs and notebooks. Git still has the commits (4 of {lab.TAG};'),
+    notes=(f'runs/{lab.TAG}/001-*/experiment.json', drop, 'experiment.json is gone or damaged in 001-'))
+
+@pytest.mark.parametrize('what', GONE)
+def test_what_is_gone_is_said_and_is_no_beginning(copy, what):
+    path,damage,said = GONE[what]
+    d = dashboard(copy)
+    damage(next(copy.glob(path)))
+    for page in (d, Dashboard(profile(copy))): # one that was open, and one that is opened then
+        page.beat(dict(BEAT, first=page is not d))
+        assert said in page.error.value and 'nobody foresaw' not in page.error.value, page.error.value
+        assert len(page.feed.rows) == (2 if what == 'row' else 4), 'the rest is shown'
+        assert 'a cubic' in str(page.table.view) and 'no experiments yet' not in str(page.fig.layout.annotations)
+
+def test_the_ledger_comes_back(copy):
+    d,text = dashboard(copy), (copy/'results.tsv').read_text()
+    (copy/'results.tsv').unlink()
+    d.beat(BEAT)
+    assert 'gone or empty' in d.error.value and d.feed.f.best.value == float(text.split('\n')[2].split('\t')[1])
+    (copy/'results.tsv').write_text(text)
+    d.beat(BEAT)
+    assert not d.error.value and len(d.feed.rows) == 4
+
+def test_the_reason_comes_first(copy):
+    d = dashboard(copy)
+    d.select(4)
+    first = re.search(r'<div class="ar-facts"><span>(.+?)</span><div>(.+?)</div>', d.one.value)
+    assert first[1] == 'why' and 'AttributeError' in first[2]
+    cells = next(r['cells'] for r in d.table.view['rows'] if r['n'] == 4)
+    assert any(c.startswith('error: AttributeError') for c in cells) and 'AttributeError' in trace(d, 'crash').hovertext[0]
+    f = next((copy/'runs'/lab.TAG).glob('004-*/experiment.json'))
+    n = json.loads(f.read_text())
+    f.write_text(json.dumps({**n, 'class': 'untrusted', 'reason': 'untrusted: training took 33.9 s of a budget of 20 s', 'exit': 'SIGSEGV'}))
+    d = dashboard(copy)
+    d.select(4)
+    assert re.search(r'<div class="ar-facts"><span>why</span><div>untrusted: training took 33.9 s', d.one.value)
+    assert '<span>exit</span><div>SIGSEGV</div>' in d.one.value
+
+def test_speed_and_what_was_odd(copy):
+    fast = vouched(copy, Row('abcdef0', .01, 0, 'keep', 'fast'), steps=953, rate=1.63e6)
+    vouched(copy, Row('abcdef1', .02, 0, 'discard', 'slow'), steps=760, rate=1.3e6, overran=3.25, disturbed='two processes beside it')
+    vouched(copy, Row('abcdef2', .02, 0, 'discard', 'like it'), steps=942, rate=1.61e6)
+    d = dashboard(copy)
+    d.select(6)
+    assert 'steps 760 (best 953, -20.3 %)' in d.one.value and '20 % less steps and 20 % less speed than the best had' in d.one.value
+    assert '<span>disturbed</span><div>two processes beside it' in d.one.value and '<span>overran</span><div>3.2 s' in d.one.value
+    cells = next(r['cells'] for r in d.table.view['rows'] if r['n'] == 6)
+    assert '760' in cells and '1,300,000' in cells and 'ok: disturbed: two processes beside it; overran by 3.2 s' in cells
+    d.select(7)
+    assert '(best 953, -1.2 %)' in d.one.value and 'than the best had' not in d.one.value
+    d.select(1)
+    assert 'steps 300 (best 953' in d.one.value, 'older notes: from the block'
+    assert compared({}, {}) == '' and fast.exists()
+
+def test_the_search_is_told(copy):
+    s,f = Session(profile(copy), lab.TAG), copy/'runs'/lab.TAG/'search.json'
+    asked = dict(trials=16, hours=0.)
+    def said(**more):
+        write_json(f, dict(name='search-0c0ffe', asked=asked, **more))
+        d = dashboard(copy)
+        assert search_said(f.parent).replace("'", '&#x27;') in d.now.value
+        return search_said(f.parent)
+    with sole(s):
+        assert said(open=True, ended=None) == f'search search-0c0ffe (trials 16) is at work (process {os.getpid()}); ar-stop ends it'
+        at = time.mktime((2026, 11, 25, 4, 12, 0, 0, 0, -1))
+        wait = said(open=True, ended=None, waiting=dict(reason='README.md was changed', since=at))
+        assert wait == 'search search-0c0ffe (trials 16) waits since 2026-11-25 04:12:00: README.md was changed'
+    assert 'ended at 2026-11-25 04:12:00: the disk is full (code 1)' in said(open=True, ended=dict(time=at, code=1, why='the disk is full'))
+    assert 'is unfinished' in said(open=True) and 'is over' in said(open=False)
+    code = 'import sys, time, autoresearch.search as a, autoresearch.ratchet as r\nwith a.sole(r.Session(a.get_profile(), sys.argv[1])): print(1, flush=True); time.sleep(60)'
+    proc = subprocess.Popen([sys.executable, '-c', code, lab.TAG], cwd=copy, env=lab.environ(), stdout=subprocess.PIPE)
+    proc.stdout.readline()
+    assert f'is at work (process {proc.pid})' in said(open=True, ended=None)
+    proc.kill()
+    proc.wait()
+    assert 'died without a word' in said(open=True, ended=None)
+    lock = json.loads((f.parent/'search.lock').read_text())
+    (f.parent/'search.lock').write_text(json.dumps({**lock, 'pid': os.getpid(), 'since': 1e9}))
+    assert 'died without a word' in said(open=True, ended=None), 'a number that another process bears since'
+    for odd in ('[]', '{"name": 5, "asked": 7, "waiting": "x", "ended": [1]}', '{"a":'*5000):
+        f.write_text(odd)
+        assert not dashboard(copy).error.value
+
+ODD = [float('nan'), float('inf'), -1, 0, 10**400, 1e299, 'text', '', None, True, [], {}, [None], {'a': float('nan')}, '\ud800', '<script>', 'x'*100_000]
+def deep(n=3000): return '['*n + ']'*n
+
+def spots(o, path=()):
+    "Every place in a JSON object"
+    items = o.items() if isinstance(o, dict) else enumerate(o) if isinstance(o, list) else ()
+    for k,v in items:
+        yield (*path, k)
+        yield from spots(v, (*path, k))
+
+def mangled(rng, text):
+    "A JSON text with one fault in it"
+    how = rng.choice(['value']*6 + ['key', 'cut', 'empty', 'bytes', 'deep', 'within'])
+    if how == 'cut': return text[:rng.randrange(len(text))].encode()
+    if how in ('empty', 'bytes'): return b'' if how == 'empty' else rng.randbytes(50)
+    if how == 'deep': return (deep() if rng.random() < .5 else '{"a":'*3000).encode()
+    obj = json.loads(text)
+    at = rng.choice(list(spots(obj)))
+    last = obj
+    for k in at[:-1]: last = last[k]
+    if how == 'key' and isinstance(last, dict): del last[at[-1]]
+    elif how == 'within': return json.dumps(obj).replace(json.dumps(last[at[-1]]), deep(), 1).encode()
+    else: last[at[-1]] = copies.deepcopy(rng.choice(ODD))
+    return json.dumps(obj).encode()
+
+def spoil(rng, root):
+    "Damage one to three things that a run, a hand or a disk may damage; returns what"
+    runs,done = root/'runs'/lab.TAG, []
+    files = [f for f in (root/'runs').rglob('*') if f.is_file() and f.suffix in ('.json', '.ipynb', '.log') and 'base' not in f.parts]
+    for f in rng.sample([*files, root/'results.tsv', runs/'search.json', runs/'journal.json'], rng.randint(1, 3)):
+        way = rng.choice(['gone', 'folder', 'fifo'] + ['inside']*9)
+        data = f.read_bytes() if f.is_file() else b'{"name": "search-0c0ffe", "open": true, "asked": {"trials": 4}, "run_dir": "001-aaaaaaa", "commit": "abcdef0"}'
+        f.unlink(missing_ok=True)
+        if way == 'folder': f.mkdir()
+        elif way == 'fifo' and f.suffix != '.tsv': os.mkfifo(f)
+        elif way == 'inside' and f.suffix in ('.json', '.ipynb'): f.write_bytes(mangled(rng, data.decode()))
+        elif way == 'inside':
+            lines = data.split(b'\n')
+            lines[rng.randrange(len(lines))] = rng.choice([b'', rng.randbytes(30), b'x'*10**6, b'abcdef0\t1e308\t0\tkeep\tx', b'abcdef0\tnan\t-1\tkept\tx', lines[0]])
+            f.write_bytes(b'\n'.join(lines))
+        done.append((str(f.relative_to(root)), way))
+    return done
+
+@pytest.mark.parametrize('seed', range(6))
+def test_the_page_is_total(repo, tmp_path, seed):
+    "Whatever the files of a session hold, no part of the page fails, every row is there, and all of it can be sent"
+    rng,wire = random.Random(seed), Wire(key=b'test')
+    for i in range(15):
+        root = Path(shutil.copytree(repo, tmp_path/f'{seed}-{i}', symlinks=True))
+        what = spoil(rng, root)
+        d = Dashboard(profile(root))
+        d.beat(dict(BEAT, first=True))
+        rows = len(d.feed.rows)
+        for n in range(1, rows+1):
+            d.select(n)
+            assert f'#{n} ' in d.one.value, what
+        for kind in AXES: d.axis.value = kind
+        d.beat(dict(BEAT, dark=True))
+        assert 'nobody foresaw' not in d.error.value and not d.stopped, (what, d.error.value)
+        ledger = any(f == 'results.tsv' for f,_ in what)
+        assert rows == 4 or ledger and (rows >= 1 and (rows > 2 or d.error.value)), (what, rows)
+        assert len(d.table.view['rows']) == rows, what
+        for o in (d.head, d.error, d.tiles, d.now, d.legend, d.one, d.diff, d.log, d.top, d.table, d.fig, d.one_fig, d.now_fig):
+            wire.serialize(wire.msg('comm_msg', content=dict(data=o.get_state())))
+        shutil.rmtree(root)
+
+def test_a_log_of_one_endless_line(copy):
+    folder = next((copy/'runs'/lab.TAG).glob('004-*'))
+    with open(folder/'run.log', 'wb') as f:
+        for _ in range(200): f.write(b'x'*2**20)
+        f.write(b'\nAttributeError: the last word\n')
+    d = dashboard(copy)
+    t0 = time.monotonic()
+    d.select(4)
+    assert time.monotonic()-t0 < 2 and 'the last word' in d.log.value and 'run.log is of 200 MiB' in d.log.value and len(d.log.value) < 9000
+    with open(folder/'run.ipynb', 'wb') as f: f.truncate(200*2**20)
+    d.select(4)
+    assert 'the last word' in d.log.value
+    with pytest.raises(Refused, match='has 200 MiB, too much for a page: it lies in runs/'): executed(d.p, lab.TAG, folder.name)
+    (folder/'run.ipynb').write_text('{"cells": [{"source": "x"}, 5]}')
+    with pytest.raises(Refused, match='the notebook can not be shown'): executed(d.p, lab.TAG, folder.name)
+    os.remove(folder/'run.log')
+    d.select(4)
+    assert 'left no log' in d.log.value
+
+@pytest.mark.parametrize('text', ['', '[]', '{"cells": 5}', '{"cells": [5]}', '{"cells": [{"source": "x"}]}', '{"cells":'*5000, None])
+def test_a_canvas_that_is_none(copy, text):
+    (copy/'canvas.ipynb').unlink()
+    if text is not None: (copy/'canvas.ipynb').write_text(text)
+    d = dashboard(copy)
+    d.tinker.start()
+    assert d.tinker.run is None and not d.stopped and len(d.feed.rows) == 4
+    assert 'canvas.ipynb' in d.tinker.said.value, d.tinker.said.value
+
+def test_a_fault_that_nobody_foresaw_has_its_traceback(copy, monkeypatch):
+    d = dashboard(copy)
+    monkeypatch.setattr('autoresearch.dashboard.tiles', lambda *a: 1/0)
+    d.beat(dict(BEAT, dark=True))
+    assert 'nobody foresaw, ZeroDivisionError' in d.error.value and 'in show_now' in d.error.value
+    assert 'a cubic' in d.one.value and len(d.table.view['rows']) == 4, 'the rest goes on'
+    monkeypatch.undo()
+    d.beat(BEAT)
+    assert not d.error.value
+
+def other(root):
+    text = (root/'settings.ini').read_text()
+    (root/'settings.ini').write_text(text + '\n[other]\nmetric = score\ndirection = higher\n')
+
+def test_another_profile_is_refused(copy, monkeypatch):
+    other(copy)
+    for args,env in [(['--profile', 'other'], {}), ([], dict(AUTORESEARCH_PROFILE='other'))]:
+        r = lab.ar(copy, 'ar-dashboard', *args, ok=False, **env)
+        assert r.returncode == 1 and 'polynomial' in r.stderr and 'other' in r.stderr and 'Traceback' not in r.stderr, r
+    monkeypatch.chdir(copy)
+    monkeypatch.setenv('AUTORESEARCH_PROFILE', 'other')
+    with pytest.raises(SettingsError, match='polynomial.*other|other.*polynomial'): Dashboard()
+    monkeypatch.setenv('AUTORESEARCH_PROFILE', '')
+    monkeypatch.setenv('AUTORESEARCH_PAGE', 'other') # a page that stood open before the session began
+    assert Dashboard().p.name == 'polynomial'
+    drop(copy/'runs')
+    assert Dashboard().p.name == 'other', 'no session: what ar-dashboard was asked for'
+
+def test_the_page_gives_way(copy):
+    "Server and kernel are nice, their numerical libraries have one thread, and a short run has its own again"
+    other(copy) # more than one profile: the session decides
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    proc = subprocess.Popen([lab.BIN/'ar-dashboard', '--port', str(port)], cwd=copy, env={k: v for k,v in lab.environ().items() if k not in QUIET},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    try:
+        assert 'localhost' in proc.stdout.readline()
+        def page():
+            try: return urllib.request.urlopen(f'http://localhost:{port}', timeout=60).read()
+            except OSError: return None
+        assert b'VBox' in lab.until(page, 60) or True
+        kernel = lab.until(lambda: [p for p in psutil.Process(proc.pid).children(recursive=True) if 'ipykernel_launcher' in p.cmdline()])[0]
+        assert psutil.Process(proc.pid).nice() == kernel.nice() == psutil.Process().nice() + 10
+        env = kernel.environ()
+        assert {k: env.get(k) for k in QUIET} == QUIET and env['AUTORESEARCH_PAGE'] == 'polynomial' and 'AUTORESEARCH_PROFILE' not in env
+        assert not [l for l in Path(f'/proc/{kernel.pid}/maps').read_text().splitlines() if 'libtorch' in l]
+    finally:
+        proc.send_signal(signal.SIGINT)
+        proc.wait(30)
+
+def test_a_short_run_has_its_threads(repo):
+    where = page_notebook(profile(repo), ('OMP_NUM_THREADS',))['cells'][0]['source']
+    code = where + "\nprint(os.environ.get('OMP_NUM_THREADS'), 'libopenblas' in open('/proc/self/maps').read())"
+    r = lab.sh(repo, sys.executable, '-c', code, OMP_NUM_THREADS='1')
+    assert r.stdout.split()[0] == 'None'

@@ -1,9 +1,9 @@
 "The ledger under faults: processes at once, processes killed, full disks, forbidden files, damaged lines"
-import fcntl, math, os, random, signal, subprocess, sys, time, timeit, warnings
+import fcntl, json, math, os, random, signal, subprocess, sys, time, timeit, warnings
 from pathlib import Path
 import pytest
 from matplotlib.text import Text
-from autoresearch.ledger import Ledger, LedgerError, Row, frontier, _holds, parse_row, plot_frontier
+from autoresearch.ledger import (any_ledger, Ledger, LedgerError, Row, frontier, _holds, parse_row, plot_frontier, session_notes, vouch)
 
 HEADER = 'commit\tval_bpb\tmemory_gb\tstatus\tdescription\n'
 def row(i, status='keep', desc=None): return Row(f'{i:07x}', 1 - i/1e6, 44., status, desc or f'experiment {i}')
@@ -108,6 +108,124 @@ def test_header(tmp_path):
     assert led.path.read_text() == HEADER + row(1).line() + '\n'
     led.path.write_text('commit\tval_bpb\n' + row(1).line() + '\n')
     with pytest.warns(UserWarning, match='line 1 is damaged'): assert led.read()[0] == [row(1)]
+
+LINES = [row(1).line(), row(2, 'discard').line(), row(3, 'crash').line()]
+BODY = '\n'.join(LINES) + '\n'
+BARE = {'no header': (BODY, LINES), 'after blank lines': ('\n\r\n \n' + BODY, LINES), 'torn header': ('commit\tval_b\n' + BODY, LINES),
+    'blank header': ('\n' + BODY, LINES), 'bom': ('\ufeff' + BODY, LINES), 'crlf': (BODY.replace('\n', '\r\n'), LINES), 'torn end': (BODY + LINES[0][:9], LINES),
+    'zeros of a power cut': ('\0'*40 + '\n' + BODY, LINES), 'damaged first': ('<<<<<<< HEAD\n' + BODY, LINES), 'header in the middle': (LINES[0] + '\n' + HEADER + LINES[1] + '\n', LINES[:2]),
+    'blank lines': ('\n\n', []), 'only a torn header': ('commit\tval', []), 'only zeros': ('\0'*9, []), 'empty': ('', [])}
+
+@pytest.mark.filterwarnings('ignore:.*is damaged and skipped')
+@pytest.mark.parametrize('text, lines', BARE.values(), ids=list(BARE))
+@pytest.mark.parametrize('how', ['create', 'append'])
+def test_a_header_that_is_gone_comes_back_and_no_line_goes(tmp_path, text, lines, how):
+    led,want = Ledger(tmp_path/'results.tsv'), [parse_row(l) for l in lines]
+    led.path.write_bytes(text.encode())
+    os.chmod(led.path, 0o640)
+    rows,damaged = led.read(warn=False)
+    assert rows == want and led.path.read_bytes() == text.encode(), 'to read is not to write'
+    if lines and text.lstrip('\ufeff\n\r ').startswith(LINES[0]):
+        assert damaged[0][0] == 0
+        with pytest.warns(UserWarning, match='results.tsv: the header .* is missing; the next append puts it there'): led.read()
+    led.create() if how == 'create' else led.append(row(9))
+    after = led.path.read_bytes().decode()
+    assert led.read(warn=False)[0] == want + [row(9)]*(how == 'append') and after.startswith(HEADER) and led.path.stat().st_mode & 0o777 == 0o640
+    for l in text.replace('\ufeff', '').split('\n'):
+        assert l.strip('\0\r ') in after or HEADER.startswith(l), 'a line that says something is gone'
+    assert not [d for d in led.read(warn=False)[1] if d[0] == 0] and [p.name for p in tmp_path.iterdir()] == ['results.tsv']
+    led.append(row(10))
+    assert led.read(warn=False)[0][-1] == row(10)
+
+@pytest.mark.parametrize('data', [('\n'.join(LINES)).encode('utf-16'), b'\x89PNG\r\n\x1a\n\0\xff', b'value: 1\n', BODY.replace('\t', ' ').encode()], ids=['utf-16', 'picture', 'yaml', 'spaces'])
+def test_what_is_no_ledger_is_not_made_one(tmp_path, data):
+    led = Ledger(tmp_path/'results.tsv')
+    led.path.write_bytes(data)
+    for f in (led.create, lambda: led.append(row(1))):
+        with pytest.raises(LedgerError, match='results.tsv: no line of it is a row of a ledger; nothing was written; move the file away'): f()
+    assert led.path.read_bytes() == data
+    led.path.rename(tmp_path/'away') # the way out
+    led.append(row(1))
+    assert led.read() == ([row(1)], [])
+
+def test_many_mend_one_header(tmp_path):
+    led = Ledger(tmp_path/'results.tsv')
+    led.path.write_text(BODY)
+    for p in [python(APPEND, led.path, 1000*k, 20) for k in range(1, 5)]: finish(p)
+    rows,damaged = led.read()
+    assert not damaged and led.path.read_text().count(HEADER) == 1
+    assert rows[:3] == [parse_row(l) for l in LINES] and sorted(int(r.commit, 16) for r in rows[3:]) == sorted(1000*k + i for k in range(1, 5) for i in range(20))
+
+def test_rebuild(tmp_path):
+    "Written anew in one step: nothing that is there is lost, a link stays a link, what was torn and is told anew goes"
+    led,rows = Ledger(tmp_path/'results.tsv'), [row(i) for i in range(1, 5)]
+    led.rebuild(rows)
+    assert led.path.read_text() == HEADER + ''.join(r.line() + '\n' for r in rows) and led.read() == (rows, [])
+    before = led.path.read_bytes()
+    for lost in (rows[1:], rows[:-1], [*rows[:3], Row('0000004', .5, 44., 'keep', 'another value')], [*rows[:3], row(4, 'discard')]):
+        with pytest.raises(LedgerError, match='results.tsv: holds 1 row that the new ledger would lose, the first is .*move the file away'): led.rebuild(lost)
+        assert led.path.read_bytes() == before
+    led.append(rows[0]) # a second run of the same commit
+    with pytest.raises(LedgerError, match='holds 1 row'): led.rebuild(rows)
+    told = [row(1, desc='told otherwise'), *rows[1:], rows[0], row(5)]
+    led.path.write_bytes(('\n'.join(r.line() for r in rows) + f'\n{rows[0].line()}\nm\udcfclls\n{row(5).line()[:20]}').encode(errors='surrogateescape'))
+    led.rebuild(told)
+    assert led.read(warn=False)[0] == told and led.path.read_bytes().endswith(row(5).line().encode() + b'\nm\xfclls\n')
+    link = tmp_path/'link.tsv'
+    link.symlink_to(led.path)
+    Ledger(link).rebuild([*told, row(6)])
+    assert link.is_symlink() and led.read(warn=False)[0][-1] == row(6) and sorted(p.name for p in tmp_path.iterdir()) == ['link.tsv', 'results.tsv']
+    with pytest.raises(LedgerError, match='column 2 is val_bpb'): Ledger(led.path, 'rmse').rebuild([])
+
+def test_rebuild_waits_for_the_lock_and_a_full_disk_leaves_the_old(tmp_path):
+    led = Ledger(tmp_path/'results.tsv', timeout=.2).create()
+    led.append(row(1))
+    with open(led.path) as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        with pytest.raises(LedgerError, match='locked by another process'): led.rebuild([row(1), row(2)])
+    before = led.path.read_bytes()
+    out = finish(python(FULL.replace('led.append(row)', "led.rebuild([*led.read()[0], *[row]*9])", 1), led.path, len(before)+40))
+    assert 'free some space' in out and led.path.read_bytes() == before and [*tmp_path.iterdir()] == [led.path]
+
+def said(i, status='keep', **more): return {**dict(commit=f'{i:07x}' + 'a'*33, status=status, value=1 - i/1e6 + 4e-8), **more}
+
+def test_vouch():
+    "Notes of one experiment vouch for one row that has its commit, status and value"
+    rows = [row(1), row(2, 'discard'), row(3, 'crash'), row(2, 'keep'), row(1), Row('0000001', .1, 44., 'keep', ''), row(4)]
+    notes = [said(1), said(2, 'discard'), said(3, 'crash', value=0.)]
+    assert vouch(rows, notes) == [True]*3 + [False]*4 and vouch(rows, [*notes, said(1)]) == [True]*3 + [False, True, False, False]
+    assert vouch([], notes) == [] and vouch(rows, []) == [False]*7
+    odd = [None, 'x', [], {}, dict(commit=5, status='keep', value=1), said(4, value=None), said(4, value='x'), said(4, value=math.nan), said(4, value=10**400), said(4, status=[]),
+        said(4, status='interrupted'), dict(commit='0000004', status='keep')]
+    assert vouch(rows, odd) == [False]*7 and vouch(rows, [*odd, said(4)]) == [False]*6 + [True]
+
+@pytest.mark.parametrize('direction', ['lower', 'higher'])
+def test_a_row_that_nobody_ran_decides_nothing(direction):
+    sign = -1 if direction == 'lower' else 1
+    rows = [Row('aaaaaa0', 1 + sign*v, 1., s, s) for v,s in [(.9, 'keep'), (0, 'keep'), (.5, 'keep'), (-.1, 'discard'), (.1, 'keep'), (.8, 'discard'), (0, 'crash')]]
+    ran = [False, True, False, True, True, False, False]
+    f,g = frontier(rows, direction, ran), frontier([r for r,ok in zip(rows, ran) if ok], direction)
+    assert (f.baseline, f.best, f.gain, f.keep_rate, f.hits()[0].gain) == (g.baseline, g.best, g.gain, g.keep_rate, g.hits()[0].gain) and f.unproven == 4
+    assert [s.n for s in f.steps] == [2, 5] and math.isnan(f.running[0]) and f.running[1:] == [1., 1., 1., 1 + sign*.1, 1 + sign*.1, 1 + sign*.1]
+    assert f.counts == dict(keep=2, discard=1, crash=0, unproven=4) and '1 discard, 0 crash, 4 unproven' in f.summary()
+    assert 'unproven' not in frontier(rows, direction).counts and frontier(rows, direction).unproven == 0
+    with pytest.raises(ValueError): frontier(rows, direction, ran[:-1])
+
+def test_session_notes(tmp_path):
+    assert session_notes(tmp_path/'none') is None and session_notes(tmp_path) is None
+    for i,text in enumerate(['{"half', '[1]', json.dumps(said(3)), '['*100_000, '\udcff', None]):
+        d = tmp_path/f'{i+1:03}-000000{i+1}'
+        d.mkdir()
+        if text is not None: (d/'experiment.json').write_bytes(text.encode(errors='surrogateescape'))
+    assert session_notes(tmp_path) == [{}, {}, said(3), {}, {}, {}]
+    assert vouch([row(3), row(6)], session_notes(tmp_path)) == [True, False]
+    journal = tmp_path/'journal.json'
+    for odd in ('[]', '{"row": 5, "run_dir": "006-0000006"}', '{"row": "x"}', '{"row": "%s", "run_dir": []}' % row(6).line().replace('\t', '\\t')):
+        journal.write_text(odd)
+        assert vouch([row(3), row(6)], session_notes(tmp_path)) == [True, False]
+    for run_dir,ok in (('006-0000006', True), ('003-0000003', False)): # one whose notes are there has its row by them
+        journal.write_text(json.dumps(dict(row=row(6).line(), run_dir=run_dir)))
+        assert vouch([row(3), row(6)], session_notes(tmp_path)) == [True, ok]
 
 def test_no_file_and_no_folder(tmp_path):
     assert Ledger(tmp_path/'results.tsv').read() == ([], [])
@@ -233,7 +351,7 @@ def test_frontier_against_a_slow_reference(direction):
             assert v == better(so_far) if so_far else math.isnan(v)
         if kept:
             sign = 1 if direction == 'lower' else -1
-            assert f.best.value == better(r.value for r in kept) and f.keep_rate == len(kept)/len(ran)
+            assert f.best.value == better(r.value for r in kept) and f.keep_rate == (len(kept) - (ran[0] in kept))/max(1, len(ran) - 1), 'the baseline is no gain'
             assert sum(s.gain for s in f.steps) == pytest.approx(sign*(f.baseline.value - kept[-1].value), abs=1e-9)
             assert f.gain == pytest.approx(sign*(f.baseline.value - f.best.value), abs=1e-9)
         assert f.summary().startswith(f'experiments  {len(rows)}:')
@@ -293,6 +411,127 @@ def test_what_is_outside_is_not_drawn():
     assert dots == [[4., .95]] and kept == [[1., 1.], [3., .9]] and ax.get_ylim() == pytest.approx((.89, 1.01))
     assert 'discarded (1 outside the picture)' in [t.get_text() for t in ax.get_legend().get_texts()]
 
+# other people's ledgers
+
+WANT = [('keep', .9979, 44.0), ('keep', .986041, 43.9), ('discard', .9883, 60.2), ('crash', 0., 0.), ('keep', .98, 44.0)]
+THEIRS = {
+    'published': 'number,val_bpb,memory_gb,status\n1,0.997900,44.0,keep\n2,0.986041,43.9,keep\n3,0.9883,60.2,discard\n4,0.000000,0.0,crash\n5,0.98,44.0,keep\n',
+    'more columns, another order, mb': 'Status\tHost\tpeak_vram_mb\tVal BPB\tIdea\nBASELINE\th\t45060.2\t.9979\tx\nkept\t\t44953.6\t0.986041\t\nReverted\t\t61644.8\t9.883e-1\ty\nFAILED\t\t\t\t\nAccepted!\th\t45056\t+0.98\tz\n',
+    'semicolons and decimal commas': 'commit;val_bpb;memory_gb;decision\nab;0,9979;44,0;accept\ncd;0,986041;43,9;accept\nef;0,9883;60,2;reject\ngh;nan;;oom\nij;0,98;44;accept\n',
+    'quoted': '"status","val_bpb","notes, long","memory_gb"\n"keep","0.9979","a ""b"", c","44.0"\n"keep","0.986041","two\nlines","43.9"\n"no improvement","0.9883","","60.2"\n"out of memory","","",""\n"keep","0.98","","44"\n',
+    'an open quote': 'val_bpb\tmem_gb\tstatus\tdescription\n0.9979\t44.0\tkeep\t"deeper\n0.986041\t43.9\tkeep\t\n0.9883\t60.2\tdiscard\t\n-\t-\terror\t\n0.98\t44.0\tkeep\t5" wide\n',
+    'commas in the text': 'val_bpb,memory_gb,status,description\n0.9979,44.0,keep,a, b, c\n0.986041,43.9,keep,\n0.9883,60.2,discard,x\n0,0,crash,y, z\n0.98,44.0,keep,\n',
+    'markdown': '| # | val_bpb | memory (GB) | verdict |\n| --- | ---: | :---: | --- |\n| 1 | 0.9979 | 44.0 | keep |\n| 2 | 0.986041 | 43.9 | keep |\n| 3 | 0.9883 | 60.2 | worse |\n| 4 |  |  | diverged |\n| 5 | 0.98 | 44.0 | new best |\n'}
+
+@pytest.mark.parametrize('ends', ['\n', '\r\n', '\r'], ids=['lf', 'crlf', 'cr'])
+@pytest.mark.parametrize('coding', ['utf-8', 'utf-8-sig', 'utf-16'])
+@pytest.mark.parametrize('text', THEIRS.values(), ids=list(THEIRS))
+def test_other_peoples_ledgers(tmp_path, text, coding, ends):
+    path = tmp_path/'theirs.csv'
+    path.write_bytes((text + '\n').replace('\n', ends).encode(coding))
+    rows,name,said = any_ledger(path)
+    assert [(r.status, r.value, r.memory_gb) for r in rows] == WANT and said == [] and name.lower().replace(' ', '_') == 'val_bpb'
+    assert plot_frontier(path).get_title() == '5 experiments: 3 kept, 1 discarded, 1 crashed' and frontier(rows).best.value == .98
+    assert all(len(r.commit) == 7 and parse_row(r.line()) == r for r in rows)
+
+def test_what_of_another_ledger_is_kept(tmp_path):
+    path = tmp_path/'theirs.csv'
+    path.write_text('sha,val_bpb,status,notes,notes\n0123456789abcdef,1,keep,"one, two",more\nab-12,2,discard,,\n,3,discard,x,\nsha,val_bpb,status,notes,notes\n')
+    rows = any_ledger(path)[0]
+    assert [r.commit for r in rows] == ['0123456', 'ab12___', '_______'] and [r.description for r in rows] == ['one, two', '', 'x']
+
+def test_one_sentence_on_what_was_not_understood(tmp_path):
+    path = tmp_path/'theirs.tsv'
+    path.write_text('val_bpb\tstatus\n1.0\tkeep\n' + '0.9\tperhaps\n'*30 + 'n/a\tkeep\n0.8\t\n0.7\n0.6\tkeep\n' + ''.join(f'0.5\tword{i}\n' for i in range(9)))
+    rows,_,said = any_ledger(path)
+    assert [r.value for r in rows] == [1., .6] and len(said) == 1
+    assert said[0].startswith(f"{path}: 42 of 44 rows were not understood and are left out: status 'perhaps' (30), status '' (2), value 'n/a' (1), ") and said[0].endswith(', …')
+    with pytest.warns(UserWarning, match='42 of 44 rows'): plot_frontier(path)
+
+def test_another_metric_is_named(tmp_path):
+    path = tmp_path/'theirs.tsv'
+    path.write_text('commit\taccuracy\tmemory_gb\tstatus\tdescription\nabcdef1\t0.5\t1.0\tkeep\tx\nabcdef2\t0.7\t1.0\tkeep\ty\n')
+    rows,name,said = any_ledger(path)
+    assert (name, len(rows)) == ('accuracy', 2) and said == [f'{path}: the value is the column accuracy, of which lower is taken for better (--direction)']
+    assert any_ledger(path, 'accuracy', 'higher')[1:] == ('accuracy', [])
+    path.write_text('score,bpb,status\n1,2,keep\n')
+    assert any_ledger(path)[0][0].value == 1 and any_ledger(path, 'bpb')[0][0].value == 2
+
+NOT_THEIRS = {'empty': (b'', 'the file is empty'), 'blank': (b'\n \n', 'the file is empty'), 'no status': (b'val_bpb,memory\n1,2\n', "no column for status and value in 'val_bpb,memory'.*--metric NAME"),
+    'no value': (b'loss,status\n1,keep\n', "no column for status and value in 'loss,status'"), 'nothing understood': (b'val_bpb,status\nx,keep\n1,perhaps\n', "not one of 2 rows was understood: value 'x' .1., status 'perhaps' .1."),
+    'picture': (b'\x89PNG\r\n\x1a\n\0\xff', 'no column for status and value'), 'no header': (b'1,0.9,keep\n', 'no column for status and value'), 'json': (b'{"a": 1}', 'no column')}
+
+@pytest.mark.parametrize('data, says', NOT_THEIRS.values(), ids=list(NOT_THEIRS))
+def test_nothing_understood_is_an_error(tmp_path, data, says):
+    path = tmp_path/'theirs.csv'
+    path.write_bytes(data)
+    for f in (any_ledger, plot_frontier):
+        with pytest.raises(LedgerError, match=f'theirs.csv: {says}'): f(path)
+
+def test_no_file_of_others(tmp_path):
+    with pytest.raises(LedgerError, match='not.csv: No such file'): any_ledger(tmp_path/'not.csv')
+    with pytest.raises(LedgerError, match='Is a directory: name a file'): any_ledger(tmp_path)
+
+@pytest.mark.parametrize('text, lines', [o for o in BARE.values() if o[1]], ids=[k for k,o in BARE.items() if o[1]])
+def test_our_own_by_its_path(tmp_path, text, lines):
+    "A ledger with our header, or one that only lost it, is read as `Ledger.read` does"
+    path = tmp_path/'ours.tsv'
+    path.write_bytes(text.encode())
+    assert any_ledger(path)[0] == Ledger(path).read(warn=False)[0] == [parse_row(l) for l in lines]
+
+def test_our_own_stays_strict(tmp_path):
+    path = tmp_path/'ours.tsv'
+    path.write_text(HEADER + row(1).line() + '\nabcdef1\t1.0\t1.0\tKEPT\tx\n')
+    assert any_ledger(path) == ([row(1)], 'val_bpb', [f"{path}, line 3 is damaged and skipped: status is 'KEPT'; accepted: keep, discard, crash"])
+
+# pictures and figures of a session
+
+def session(root, rows, ran, tag='nov1', **state):
+    "A session's folder beside `root`: the ledger at the top, notes for the rows that were run"
+    (root/'runs'/tag).mkdir(parents=True, exist_ok=True)
+    (root/'runs/current.json').write_text(json.dumps(dict(tag=tag)))
+    (root/'runs'/tag/'state.json').write_text(json.dumps(dict(tag=tag, base='a'*40, profile='tiny', **state)))
+    (root/'results.tsv').write_text(HEADER + ''.join(r.line() + '\n' for r in rows))
+    for i,(r,ok) in enumerate(zip(rows, ran), 1):
+        (d := root/'runs'/tag/f'{i:03}-{r.commit}').mkdir()
+        if ok: (d/'experiment.json').write_text(json.dumps(dict(commit=r.commit + 'b'*33, status=r.status, value=r.value)))
+
+def test_rows_that_nobody_ran_are_told(tmp_path):
+    settings(tmp_path)
+    rows = [row(1), row(2, 'discard'), Row('0000003', .1, 44., 'keep', 'typed'), row(4, 'crash'), row(5)]
+    session(tmp_path, rows, [True, True, False, True, True])
+    for args in ([], ['--ledger', 'results.tsv'], ['--ledger', tmp_path/'results.tsv']):
+        r = command(tmp_path, *args)
+        assert r.returncode == 0 and f'results.tsv: row 3 decides nothing: no run in runs/nov1 agrees in commit, status and value' in r.stderr, r.stderr
+        assert '2 keep, 1 discard, 1 crash, 1 unproven' in r.stdout and 'best         0.999995' in r.stdout and '0.1' not in r.stdout
+    (tmp_path/'elsewhere.tsv').write_bytes((tmp_path/'results.tsv').read_bytes())
+    r = command(tmp_path, '--ledger', 'elsewhere.tsv')
+    assert 'unproven' not in r.stdout and 'best         0.100000' in r.stdout and r.stderr == ''
+    (tmp_path/'results.tsv').rename(tmp_path/'runs/nov1/results.tsv') # an earlier session's
+    session(tmp_path, [row(7)], [True], tag='nov2')
+    assert '1 unproven' in command(tmp_path, '--ledger', 'runs/nov1/results.tsv').stdout and 'unproven' not in command(tmp_path).stdout
+    (tmp_path/'results.tsv').unlink()
+    r = command(tmp_path)
+    assert r.returncode == 1 and 'the ledger is gone; the notes of 1 runs in runs/nov2 say what stood in it' in r.stderr
+
+def test_without_runs_all_rows_count(tmp_path):
+    settings(tmp_path)
+    session(tmp_path, [row(1), row(2)], [])
+    r = command(tmp_path)
+    assert r.returncode == 0 and 'unproven' not in r.stdout and r.stderr == ''
+
+def test_unproven_is_drawn_as_an_open_red_mark():
+    rows,ran = [row(1), Row('0000002', .1, 1., 'keep', 'typed'), row(3), Row('0000004', .999999, 1., 'discard', ''), row(5, 'crash')], [True, False, True, False, False]
+    ax = plot_frontier(rows, ran=ran)
+    marks = ax.collections[-1]
+    assert [x for x,_ in marks.get_offsets().tolist()] == [2, 4] and marks.get_facecolors().size == 0 and not {t.get_text() for t in ax.texts} & {'typed'}
+    lo,hi = ax.get_ylim()
+    assert all(lo <= y <= hi for _,y in marks.get_offsets().tolist()) and 'not run by anybody' in [t.get_text() for t in ax.get_legend().get_texts()]
+    assert ax.get_title() == '5 experiments: 2 kept, 0 discarded, 0 crashed, 3 not run' and ax.figure._repr_png_()
+    nobody = plot_frontier(rows, ran=[False]*5)
+    assert [t.get_text() for t in nobody.texts] == ['no row with a value was run by anybody'] and nobody.figure._repr_png_()
+    assert 'not run' not in plot_frontier(rows).get_title()
+
 def settings(folder):
     "A checkout's settings, in a folder of their own"
     (folder/'settings.ini').write_text((Path(__file__).parent.parent/'settings.ini').read_text())
@@ -319,3 +558,22 @@ def test_command(tmp_path):
     assert (tmp_path/'progress.png').read_bytes().startswith(b'\x89PNG') and sorted(p.name for p in tmp_path.iterdir()) == ['below', 'progress.png', 'results.tsv', 'settings.ini']
     assert command(tmp_path, '--out', 'a.svg', '--dark').stdout.splitlines()[-1] == 'a.svg' and '<svg' in (tmp_path/'a.svg').read_text()
     assert 'accepted: ' in command(tmp_path, '--out', 'a.doc').stderr and 'make the folder first' in command(tmp_path, '--out', 'no/a.png').stderr
+
+def test_command_on_other_ledgers(tmp_path):
+    settings(tmp_path)
+    (tmp_path/'theirs.csv').write_text(THEIRS['published'] + '6,0.5,1,perhaps\n')
+    r = command(tmp_path, '--ledger', 'theirs.csv')
+    assert r.returncode == 0 and r.stderr == "theirs.csv: 1 of 6 rows were not understood and are left out: status 'perhaps' (1)\n" and 'experiments  5: 3 keep' in r.stdout
+    (tmp_path/'theirs.csv').write_text('loss,acc,status\n1,0.5,keep\n2,0.6,keep\n')
+    r = command(tmp_path, '--ledger', 'theirs.csv')
+    assert r.returncode == 1 and '--metric NAME' in r.stderr and 'Traceback' not in r.stderr
+    r = command(tmp_path, '--ledger', 'theirs.csv', '--metric', 'acc', '--direction', 'higher') # the way out
+    assert r.returncode == 0 and 'best         0.600000' in r.stdout and r.stderr == ''
+    r = command(tmp_path, '--ledger', 'theirs.csv', '--metric', 'acc', '--direction', 'up')
+    assert r.returncode == 1 and "direction is 'up'; accepted: lower, higher" in r.stderr and 'Traceback' not in r.stderr
+
+def test_a_picture_whose_name_is_no_utf_8(tmp_path):
+    settings(tmp_path)
+    Ledger(tmp_path/'results.tsv').create().append(row(1))
+    r = command(tmp_path, '--out', b'm\xfc.png')
+    assert r.returncode == 0 and r.stdout.endswith('m\\xfc.png\n') and os.path.exists(os.fsencode(tmp_path) + b'/m\xfc.png') and 'Traceback' not in r.stderr

@@ -1,5 +1,6 @@
 """Data, tokenizer, token store, loader and evaluation under faults: what the lessons of nbs/01_prepare.ipynb don't tell."""
-import gc, itertools, json, math, os, random, signal, subprocess, sys, threading, time
+import errno, gc, hashlib, itertools, json, math, os, random, re, signal, subprocess, sys
+import threading, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq, pytest, torch
@@ -20,7 +21,7 @@ def lab(folder, **changed):
 
 TEXT = pq.read_table(ROOT/'autoresearch/corpus/train.parquet')['text'].to_pylist()[:40]
 
-def text_shard(path, seed, rows=300):
+def text_shard(path, seed, rows=300, group=100):
     "A shard of documents of 3 to 900 characters, some of them strange"
     rng,docs = random.Random(seed), []
     for _ in range(rows):
@@ -29,7 +30,7 @@ def text_shard(path, seed, rows=300):
         docs.append(t[a:a+n])
     docs[7:11] = ['', '<|reserved_0|> <|reserved_3|>', 'naïve 🦋\0\ud7ff', ' '*300]
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table({'text': docs}), path, compression='zstd')
+    pq.write_table(pa.table({'text': docs}), path, compression='zstd', row_group_size=group)
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
@@ -122,21 +123,31 @@ FIRST = ['It is not for the "common bene', 'They were now on the second fl', 'Sh
 # ---- the hub
 
 class Hub(BaseHTTPRequestHandler):
-    "As much of the hub as a download needs; `faults` names what goes wrong with a file, once or (`!`) always"
+    "What a download needs of the hub; `faults` of files, once or (`!`) always; `refuse`: of all"
     protocol_version = 'HTTP/1.1'
-    files,faults,log = {}, {}, []
+    commits,refuse,files,faults,log,asked = {'main': 'a'*40}, None, {}, {}, [], []
     def log_message(self, *args): pass
     def do_HEAD(self): self.do_GET(body=False)
+    def answer(self, code, headers):
+        self.send_response(code)
+        for k,v in {'Content-Length': '0', **headers}.items(): self.send_header(k, v)
+        self.end_headers()
     def do_GET(self, body=True):
-        name = self.path.rpartition('/')[2]
-        ok = self.path == f'/datasets/lab/text/resolve/main/{name}' and name in self.files
+        name,revision = self.path.rpartition('/')[2], self.path.split('/')[-2]
+        commit = self.commits.get(revision, revision if revision in self.commits.values() else '')
+        if self.refuse: return self.answer(*self.refuse)
+        if not commit: return self.answer(404, {'X-Error-Code': 'RevisionNotFound'})
+        ok = self.path == f'/datasets/lab/text/resolve/{revision}/{name}' and name in self.files
         data,first = self.files.get(name, b''), int((self.headers.get('Range') or 'bytes=0-')[6:].split('-')[0])
         fault = (self.faults.get(name) if '!' in self.faults.get(name, '') else self.faults.pop(name, '')) if body and ok else ''
         if body: self.log.append((name, first, fault))
+        self.asked.append(revision)
         if 'garbage' in fault: data = data[:-100] + bytes(100)
         self.send_response(404 if not ok else 206 if first else 200)
         if not ok: self.send_header('X-Error-Code', 'EntryNotFound')
-        for k,v in {'X-Repo-Commit': '0'*40, 'ETag': f'"{name}-{len(data)}"', 'Content-Length': len(data)-first, 'Accept-Ranges': 'bytes'}.items(): self.send_header(k, str(v))
+        headers = {'X-Repo-Commit': commit, 'ETag': f'"{name}-{len(data)}"', 'Accept-Ranges': 'bytes'}
+        headers['Content-Length'] = len(data)-first
+        for k,v in headers.items(): self.send_header(k, str(v))
         if first: self.send_header('Content-Range', f'bytes {first}-{len(data)-1}/{len(data)}')
         self.end_headers()
         if body and 'stalled' in fault: time.sleep(20)
@@ -153,7 +164,8 @@ def hub(cache, monkeypatch):
     monkeypatch.setenv('AUTORESEARCH_CACHE', str(cache/'source/autoresearch'))
     files = {f.name: f.read_bytes() for i in range(6) for f in [P.shard_path(source, i)] if text_shard(f, i) is None}
     monkeypatch.setenv('AUTORESEARCH_CACHE', str(cache/'autoresearch'))
-    for k,v in dict(files=files, faults={}, log=[]).items(): monkeypatch.setattr(Hub, k, v)
+    fresh = dict(files=files, faults={}, log=[], asked=[], refuse=None, commits={'main': 'a'*40})
+    for k,v in fresh.items(): monkeypatch.setattr(Hub, k, v)
     server = ThreadingHTTPServer(('127.0.0.1', 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv('HF_ENDPOINT', f'http://127.0.0.1:{server.server_address[1]}')
@@ -208,18 +220,21 @@ def test_garbage_from_the_hub(hub):
 
 def test_network_failure_names_the_shard(hub):
     del Hub.files['shard_00002.parquet']
-    with pytest.raises(P.DataError, match='shard_00002.parquet of lab/text could not be fetched .*ar-prepare --profile lab. goes on'): P.prepare(hub, workers=1)
+    cause = 'shard_00002.parquet of lab/text could not be fetched: it has no such file'
+    with pytest.raises(P.DataError, match=f'{cause}.*ar-prepare --profile lab. goes on'):
+        P.prepare(hub, workers=1)
     assert sound(hub, [0, 1]) and 'run ar-prepare' in P.is_prepared(hub)
 
 def test_ctrl_c_does_not_wait_for_a_transfer(hub):
     Hub.faults = {f'shard_0000{i}.parquet': 'stalled!' for i in range(3)}
     proc = subprocess.Popen([Path(sys.executable).with_name('ar-prepare'), '--profile', 'lab'], cwd=hub.root, stderr=subprocess.PIPE, text=True)
-    until = time.time() + 30
-    while len(fetched()) < 4 and time.time() < until: time.sleep(.01)
+    until = time.monotonic() + 30
+    while len(fetched()) < 4 and time.monotonic() < until: time.sleep(.01)
     proc.send_signal(signal.SIGINT)
-    t = time.time()
+    t = time.monotonic()
     err = proc.communicate(timeout=30)[1]
-    assert time.time() - t < 5 and proc.returncode == 1 and 'interrupted; the next one goes on from here' in err and 'Traceback' not in err, err
+    assert time.monotonic() - t < 5 and proc.returncode == 1
+    assert 'interrupted; the next one goes on from here' in err and 'Traceback' not in err, err
     Hub.faults = {}
     P._fetch(hub, 2)
     assert sound(hub, [0, 1, 2, 5]) and not list(P.cache_dir(hub).rglob('*.incomplete'))
@@ -238,6 +253,275 @@ def test_num_shards_is_remembered(hub):
     assert P.is_prepared(hub) == ''
     for n in (0, -2, 6):
         with pytest.raises(P.DataError, match=f'--num-shards {n}'): P.prepare(hub, num_shards=n)
+
+# ---- which revision it is
+
+def test_main_is_looked_up_once(hub):
+    P.prepare(hub)
+    assert Hub.asked.count('main') == 1 and set(Hub.asked) == {'main', 'a'*40}
+    assert P.revision(hub) == 'a'*40
+    Hub.commits = {'main': 'b'*40, 'before': 'a'*40}
+    P.shard_path(hub, 1).unlink()
+    Hub.asked.clear()
+    P.prepare(hub)
+    assert set(Hub.asked) == {'a'*40}, 'main moved on, the cache did not'
+    assert P.data_facts(hub)['revision'] == 'a'*40
+
+def test_another_revision_is_fetched_whole(hub, cache, capsys):
+    P.prepare(hub)
+    before,want = P.shard_path(hub, 0).read_bytes(), lab(cache, revision='v2')
+    said = 'data is of lab/text at main, profile lab wants lab/text at v2: run ar-prepare'
+    assert said in P.is_prepared(want)
+    with pytest.raises(P.DataError, match='has no revision v2: change the key'): P.prepare(want)
+    assert P.shard_path(hub, 0).read_bytes() == before, 'what could not be replaced is still there'
+    Hub.commits = {**Hub.commits, 'v2': 'c'*40}
+    text_shard(other := cache/'other.parquet', 77)
+    Hub.files = {**Hub.files, 'shard_00000.parquet': other.read_bytes()}
+    P.prepare(want)
+    assert P.is_prepared(want) == '' and P.revision(want) == 'c'*40 and sound(want, [0, 1, 2, 5])
+    assert 'fetching it again' in capsys.readouterr().out
+    assert P.shard_path(want, 0).read_bytes() != before
+    assert 'wants lab/other at v2' in P.is_prepared(lab(cache, revision='v2', dataset='lab/other'))
+
+def test_a_cache_without_the_hub_says_so(hub):
+    P.shard_path(hub, 0).parent.mkdir(parents=True)
+    for f in (P.shard_path(hub, 0), P.shard_path(hub, 5)): f.write_bytes(Hub.files[f.name])
+    assert P.revision(hub) == 'unknown: the cache was filled without asking the hub'
+    P.prepare(hub)
+    older = 'shard_00000.parquet shard_00005.parquet'
+    assert P.revision(hub) == f'{"a"*40}, but there before it was asked: {older}'
+    (P.cache_dir(hub)/'revision.json').write_text('{}')
+    assert P.revision(hub).startswith('unknown')
+    (P.cache_dir(hub)/'revision.json').write_text('{"commit"')
+    assert 'revision.json is damaged' in P.is_prepared(hub)
+    (P.cache_dir(hub)/'revision.json').unlink() # as the message says
+    assert P.is_prepared(hub) == '' and P.revision(hub).startswith('unknown')
+
+# ---- why a fetch failed
+
+REFUSED = [((429, {'Retry-After': '7'}), r'limits requests \(429\): wait 7 s'),
+    ((503, {}), r'does not serve now \(503\): try again later'),
+    ((500, {}), r'does not serve now \(500\)'),
+    ((403, {'X-Error-Code': 'GatedRepo'}), 'lab/text is gated: accept its terms'),
+    ((404, {'X-Error-Code': 'RepoNotFound'}), 'shows no data set lab/text: correct the key'),
+    ((404, {'X-Error-Code': 'RevisionNotFound'}), 'has no revision main'),
+    ((404, {}), r'no such file there \(404\)'),
+    ((403, {}), r'refuses access \(403\): set HF_TOKEN'),
+    ((407, {}), 'the proxy wants a name and a password'),
+    ((200, {}), 'names no commit')]
+IDS = [f'{code} {" ".join(h.values())}' for (code,h),_ in REFUSED]
+
+@pytest.mark.parametrize('refuse, cause', REFUSED, ids=IDS)
+def test_refusals_have_their_own_causes(hub, refuse, cause):
+    Hub.refuse = refuse
+    with pytest.raises(P.DataError, match=cause) as e: P.prepare(hub)
+    assert 'connection' not in str(e.value) and not (P.cache_dir(hub)/'revision.json').exists()
+    Hub.refuse = None
+    P.prepare(hub)
+    assert P.is_prepared(hub) == '', 'nothing is left of the refusal'
+
+def test_a_shard_refused_after_others(hub):
+    "Through the client's own retries, which end in its 'check your connection'"
+    P._resolve(hub)
+    Hub.refuse = (503, {'Retry-After': '0'})
+    cause = r'shard_00001.parquet of lab/text could not be fetched: the hub does not serve now'
+    with pytest.raises(P.DataError, match=cause): P.fetch_shard(hub, 1)
+
+def commanded(hub, *args, **env):
+    "What `ar-prepare` says in its own process, for settings that the client reads at its start"
+    cmd = [Path(sys.executable).with_name('ar-prepare'), '--profile', 'lab', *args]
+    env = {**os.environ, **env}
+    res = subprocess.run(cmd, cwd=hub.root, env=env, capture_output=True, text=True, timeout=120)
+    assert res.returncode == 1 and 'Traceback' not in res.stderr, res
+    return res.stderr
+
+class Gate(BaseHTTPRequestHandler):
+    "A proxy that lets nobody through"
+    def log_message(self, *args): pass
+    def do_CONNECT(self): self.send_error(403)
+
+def test_offline_mode_is_named(hub):
+    said = commanded(hub, HF_HUB_OFFLINE='1')
+    assert 'HF_HUB_OFFLINE keeps the client off the network: unset it' in said, said
+
+def test_a_proxy_that_refuses_is_named(hub):
+    gate = ThreadingHTTPServer(('127.0.0.1', 0), Gate)
+    threading.Thread(target=gate.serve_forever, daemon=True).start()
+    named = f'127.0.0.1:{gate.server_address[1]}'
+    try: said = commanded(hub, HF_ENDPOINT='https://hub.invalid', NO_PROXY='', no_proxy='',
+        HTTPS_PROXY=f'http://me:secret@{named}')
+    finally:
+        gate.shutdown()
+        gate.server_close()
+    assert f'the proxy {named} refuses or is not there: correct or unset' in said, said
+    assert 'secret' not in said
+
+def test_a_proxy_that_is_gone_is_named(hub):
+    said = commanded(hub, HF_ENDPOINT='http://hub.invalid', HTTP_PROXY='http://127.0.0.1:1',
+        NO_PROXY='', no_proxy='')
+    assert 'the proxy 127.0.0.1:1 refuses or is not there' in said, said
+
+def test_a_host_that_is_not_there(hub, monkeypatch):
+    monkeypatch.setenv('HF_ENDPOINT', 'http://127.0.0.1:1')
+    with pytest.raises(P.DataError, match='127.0.0.1:1 does not answer .*network'): P.prepare(hub)
+    monkeypatch.setenv('HF_ENDPOINT', 'http://hub.invalid')
+    with pytest.raises(P.DataError, match='the name hub.invalid is not found'): P.prepare(hub)
+
+# ---- disk and rights
+
+def exits(**kwargs):
+    "The one line with which `ar-prepare` ends"
+    with pytest.raises(SystemExit) as e: P.ar_prepare(profile='lab', **kwargs)
+    return str(e.value)
+
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='needs /dev/full')
+def test_a_full_disk_is_named(hub, monkeypatch):
+    "A file of the cache is written to a device that has no space left"
+    monkeypatch.chdir(hub.root)
+    P.prepare(hub)
+    P.cache_dir(hub).joinpath(f'shards.json.{os.getpid()}.tmp').symlink_to('/dev/full')
+    said = exits(num_shards=2)
+    assert 'No space left on device: make room there, empty' in said and '--clean-compiled' in said
+    assert P.train_shards(hub) == [0, 1, 2] and P.is_prepared(hub) == ''
+
+def test_a_disk_that_fills_during_a_transfer(hub, monkeypatch):
+    monkeypatch.chdir(hub.root)
+    folder = P.shard_path(hub, 0).parent
+    folder.mkdir(parents=True)
+    mount = ['mount', '-t', 'tmpfs', '-o', 'size=1m', 'none', folder]
+    if subprocess.run(mount, capture_output=True).returncode: pytest.skip('may not mount')
+    try:
+        Hub.files = {**Hub.files, 'shard_00000.parquet': os.urandom(3_000_000)}
+        said = exits(workers=1)
+        assert 'shard_00000.parquet of lab/text could not be fetched: ' in said
+        assert 'No space left on device: make room' in said
+        tried = [name for name,*_ in Hub.log if name == 'shard_00000.parquet']
+        assert len(tried) == 1, 'a full disk is not tried again'
+    finally: subprocess.run(['umount', '-l', folder], check=True)
+
+def test_another_users_cache(made, monkeypatch):
+    "Rights are told as rights, and what can't be read is not taken for broken and deleted"
+    monkeypatch.setenv('AUTORESEARCH_CACHE', str(made.root/'autoresearch'))
+    monkeypatch.chdir(made.root)
+    shard,(r,w) = P.shard_path(made, 0), os.pipe()
+    before,way = shard.read_bytes(), [made.root, *made.root.parents[:2]] # pytest's own folders
+    modes = {f: f.stat().st_mode for f in [shard, P.cache_dir(made)/'.lock', *way]}
+    for f in modes: f.chmod(0 if f == shard else 0o666 if f.name == '.lock' else 0o755)
+    if not (pid := os.fork()):
+        try:
+            if not os.geteuid(): os.setuid(65534) # rights do not bind root
+            os.write(w, json.dumps([P.is_prepared(made), exits()]).encode())
+        finally: os._exit(0)
+    os.waitpid(pid, 0)
+    for f,mode in modes.items(): f.chmod(mode)
+    for said in json.loads(os.read(r, 10**5)):
+        assert 'shard_00000.parquet: Permission denied: give this user the right' in said
+    assert shard.read_bytes() == before and P.is_prepared(made) == ''
+
+def test_what_is_not_foreseen_keeps_its_traceback(ready, monkeypatch):
+    monkeypatch.chdir(ready[0].root)
+    for e in (ValueError('an axis too many'), OSError(errno.EIO, 'Input/output error')):
+        def fail(*args, e=e): raise e
+        monkeypatch.setattr(P, '_pack_val', fail)
+        with pytest.raises(type(e)): P.ar_prepare(profile='lab')
+
+# ---- which data it was
+
+def test_facts_name_the_data(ready, capsys):
+    p,tok = ready
+    facts = P.data_facts(p)
+    assert json.loads(json.dumps(facts)) == facts and facts['tokenizer'] == tok.digest
+    files = [P.shard_path(p, i) for i in range(3)]
+    assert facts['train_shards'] == {f.name: P.fingerprint(f) for f in files}
+    assert facts['val_rows'] == hashlib.sha256(P.val_rows(p, tok)[0].tobytes()).hexdigest()
+
+def test_facts_follow_the_number_of_shards(cache, capsys):
+    p = fill(lab(cache))
+    P.prepare(p)
+    facts = P.data_facts(p)
+    assert 'shards from here on' not in capsys.readouterr().out, 'nothing had begun'
+    P.prepare(p, num_shards=2)
+    said = capsys.readouterr().out
+    changed = P.data_facts(p)
+    assert list(changed['train_shards']) == ['shard_00000.parquet', 'shard_00001.parquet']
+    assert {**changed, 'train_shards': 0} == {**facts, 'train_shards': 0}
+    n = int(re.search('--num-shards ([0-9]+)', said)[1]) # the advice, typed
+    P.prepare(p, num_shards=n)
+    assert P.data_facts(p) == facts
+    assert 'runs train on 3 shards from here on, on 2 before' in capsys.readouterr().out
+    P.prepare(p, num_shards=n)
+    assert 'from here on' not in capsys.readouterr().out
+    text_shard(P.shard_path(p, 1), 55)
+    P.prepare(p)
+    assert P.data_facts(p)['train_shards'] != facts['train_shards'], 'other text, same file name'
+    for bad in ('{"train_shards": 0}', '{"train_shards": -5}', '{"train_shards": 6}', '[]'):
+        (P.cache_dir(p)/'shards.json').write_text(bad)
+        with pytest.raises(P.DataError, match='shards.json is damaged: say again'): P.data_facts(p)
+
+READ_AND_CHANGE = """
+import json, sys, torch
+from autoresearch import contract, prepare as P
+from autoresearch.contract import get_profile
+p = get_profile('lab', sys.argv[1])
+tok = P.get_tokenizer(p)
+before = P.data_facts(p)
+loader = P.make_dataloader(tok, 2, 64, 'train', p, 'cpu')
+next(loader)
+P.prepare(p, num_shards=1) # somebody else, meanwhile
+class Flat(torch.nn.Module):
+    def forward(self, x, y=None, reduction='mean'):
+        z = torch.zeros(*x.shape, tok.vocab_size)
+        if y is None: return z
+        return torch.nn.functional.cross_entropy(z.flatten(0, 1), y.flatten(), reduction=reduction)
+P.evaluate_bpb(Flat(), tok, 64, p)
+print(json.dumps([before, contract.RUN.result['details']]))"""
+
+def test_the_record_says_what_the_run_read(cache):
+    p = fill(lab(cache))
+    P.prepare(p)
+    cmd = [sys.executable, '-c', READ_AND_CHANGE, str(cache/'settings.ini')]
+    res = subprocess.run(cmd, capture_output=True, text=True)
+    assert res.returncode == 0, res.stderr
+    before,details = json.loads(res.stdout.splitlines()[-1])
+    assert details['data'] == before and details['train_shards'] == 3
+    assert list(P.data_facts(p)['train_shards']) == ['shard_00000.parquet']
+
+# ---- what the compilers leave
+
+def compiled(p, **days):
+    "A megabyte of compiled code in each of some folders, last used so many days ago"
+    for name,age in days.items():
+        for kind in ('py', 'so'):
+            f = P.cache_dir(p)/'compiled/inductor'/name/f'x.{kind}'
+            f.parent.mkdir(parents=True, exist_ok=True)
+            f.write_bytes(bytes(500_000))
+            os.utime(f, (time.time() - age*86400,)*2) # a file's times are the wall clock's
+
+def left(p): return sorted(f.name for f in (P.cache_dir(p)/'compiled/inductor').glob('*'))
+
+def test_compiled_code_is_bounded(cache, monkeypatch):
+    p = lab(cache)
+    assert P.prune_compiled(p) == 0, 'there is none'
+    compiled(p, month=31, week=7, yesterday=1, minute=1/1440)
+    assert P.prune_compiled(p) == 1_000_000 and left(p) == ['minute', 'week', 'yesterday']
+    assert P.prune_compiled(p) == 0
+    assert P.prune_compiled(p, gigabytes=.002) == 1_000_000 and left(p) == ['minute', 'yesterday']
+    assert P.prune_compiled(p, gigabytes=0) == 1_000_000
+    assert left(p) == ['minute'], 'a run may be using it'
+    compiled(p, read=40)
+    f = P.cache_dir(p)/'compiled/inductor/read/x.py'
+    os.utime(f, (time.time(), f.stat().st_mtime))
+    assert P.prune_compiled(p) == 0, 'reading is use'
+    fill(p)
+    compiled(p, month=31)
+    P.prepare(p)
+    assert left(p) == ['minute', 'read']
+    monkeypatch.chdir(cache)
+    cmd = [Path(sys.executable).with_name('ar-prepare'), '--profile', 'lab', '--clean-compiled']
+    run = subprocess.run(cmd, cwd=cache, capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (0, '2.0 MB of compiled code removed\n'), run
+    assert not (P.cache_dir(p)/'compiled').exists()
+    assert P.is_prepared(p) == '', 'nothing else is touched'
 
 def test_fewer_shards_than_the_profile_says_is_not_prepared(cache):
     p = fill(lab(cache))
@@ -312,7 +596,8 @@ def stores(p): return {i: Path(f'{P._stem(p, i)}.json') for i in [*P.train_shard
 def test_store_holds_the_documents(ready):
     p,tok = ready
     for i in (0, 5):
-        tokens,offsets = P.open_store(p, i)
+        tokens,offsets,groups = P.open_store(p, i)
+        assert groups == [100]*3
         assert isinstance(tokens, np.memmap) and tokens.dtype == np.uint16 and offsets.dtype == np.int64
         docs = list(P.texts(P.shard_path(p, i)))
         assert len(offsets) == len(docs)+1 and offsets[0] == 0 and offsets[-1] == len(tokens)
@@ -331,6 +616,9 @@ def test_unsound_stores_are_rebuilt(cache):
     tokens,js = Path(f'{P._stem(p, 1)}.tokens'), stores(p)
     broken(lambda: os.truncate(tokens, tokens.stat().st_size-2), 'shard_00001.tokens and its offsets', [1])
     broken(lambda: js[0].write_text('{"format": 1'), 'shard_00000.json is damaged', [0])
+    older = {k: v for k,v in json.loads(js[2].read_text()).items() if k != 'row_groups'}
+    old = json.dumps({**older, 'format': 1})
+    broken(lambda: js[2].write_text(old), 'shard_00002.json has format 1 instead of 2', [2])
     broken(lambda: Path(f'{P._stem(p, 2)}.offsets.npy').unlink(), 'shard_00002.offsets.npy is missing', [2])
     broken(lambda: text_shard(P.shard_path(p, 1), 99), 'made of another shard_00001.parquet', [1])
     broken(lambda: text_shard(P.shard_path(p, 5), 98), 'made of another shard_00005.parquet', [5])
@@ -352,15 +640,17 @@ def test_interrupted_prepare_goes_on(cache, kill):
     p = fill(lab(cache, vocab_size=300, tokenizer_chars=10**5), rows=20_000)
     cmd = [sys.executable, '-c', PREPARE, str(cache/'settings.ini')]
     proc = subprocess.Popen(cmd, stderr=subprocess.PIPE)
-    until = time.time() + 60
-    while not any(f.exists() for f in stores(p).values()) and time.time() < until: time.sleep(.005)
+    until = time.monotonic() + 60
+    def begun(): return any(f.exists() for f in stores(p).values())
+    while not begun() and time.monotonic() < until: time.sleep(.005)
     kids = children(proc.pid)
     proc.send_signal(kill)
     proc.communicate(timeout=60)
     done = {k: f.stat().st_mtime_ns for k,f in stores(p).items() if f.exists()}
     assert 0 < len(done) < 4 and proc.returncode != 0, 'interrupted in the middle'
-    while any(Path(f'/proc/{k}/cmdline').exists() and Path(f'/proc/{k}/cmdline').read_bytes() for k in kids) and time.time() < until: time.sleep(.05)
-    assert time.time() < until, 'its processes are gone too'
+    def alive(k): return Path(f'/proc/{k}/cmdline').exists() and Path(f'/proc/{k}/cmdline').read_bytes()
+    while any(map(alive, kids)) and time.monotonic() < until: time.sleep(.05)
+    assert time.monotonic() < until, 'its processes are gone too'
     assert P.is_prepared(p)
     P.prepare(p, workers=1)
     assert P.is_prepared(p) == '' and {k: stores(p)[k].stat().st_mtime_ns for k in done} == done
@@ -374,7 +664,8 @@ def test_a_dead_worker_is_named(cache, monkeypatch):
         os.kill(kids[0], signal.SIGKILL)
     if not Path('/proc').exists(): pytest.skip('finds the process through /proc')
     threading.Thread(target=kill_one, daemon=True).start()
-    with pytest.raises(P.DataError, match='a tokenizing process died .*--workers 1. goes on'): P.prepare(p, workers=2)
+    died = 'ended by SIGKILL, which .*--workers 1. goes on'
+    with pytest.raises(P.DataError, match=died): P.prepare(p, workers=2)
     P.prepare(p, workers=1)
     assert P.is_prepared(p) == ''
 
@@ -396,46 +687,119 @@ def test_command(cache):
 
 # ---- loader
 
-def reference(docs, T, size=1000):
-    "Best-fit in ten lines: `docs` yields lists; yields rows of T+1"
-    buffer = [next(docs) for _ in range(size)]
+def drawn(shards):
+    "The rule's batches: each shard's row groups, lists of documents, cut into 128s; and the epoch"
+    for epoch in itertools.count(1):
+        for groups in shards:
+            for group in groups:
+                for a in range(0, len(group), 128): yield group[a:a+128], epoch
+
+def reference(batches, T, size=1000):
+    "Best-fit by the rule's words, lists and linear scans: rows of T+1, the epoch of the last batch"
+    waiting,epoch = [], 0
     while True:
         row = []
-        while (space := T + 1 - len(row)) > 0:
-            fits = [d for d in buffer if len(d) <= space]
-            n = max(map(len, fits)) if fits else min(map(len, buffer))
-            doc = buffer.pop([len(d) for d in buffer].index(n))
-            row += doc[:space]
-            buffer.append(next(docs))
-        yield row
+        while len(row) < T + 1:
+            while len(waiting) < size:
+                batch,epoch = next(batches)
+                waiting += batch
+            space,best = T + 1 - len(row), None
+            for i,doc in enumerate(waiting): # the longest that fits, of equals the first to arrive
+                if len(doc) <= space and (best is None or len(doc) > len(waiting[best])): best = i
+            if best is None:
+                best = 0
+                for i,doc in enumerate(waiting): # the shortest, of equals the first to arrive
+                    if len(doc) < len(waiting[best]): best = i
+            row += waiting.pop(best)[:space]
+        yield row, epoch
 
-def lists(p, i_s):
-    "The documents of a profile's stores as lists, without end, without the module's own reader"
-    for i in itertools.cycle(i_s):
-        data,ends = np.fromfile(f'{P._stem(p, i)}.tokens', dtype=np.uint16).tolist(), np.load(f'{P._stem(p, i)}.offsets.npy').tolist()
-        for a,b in zip(ends, ends[1:]): yield data[a:b]
+def stored(p, i):
+    "A shard's row groups of documents as lists of ids: from its text, without the token store"
+    tok = P.get_tokenizer(p)
+    with pq.ParquetFile(P.shard_path(p, i)) as f:
+        groups = [f.read_row_group(g)['text'].to_pylist() for g in range(f.num_row_groups)]
+    return [[[tok.bos_id, *tok.encode(t)] for t in group] for group in groups]
 
 @pytest.mark.parametrize('T', [1, 5, 64, 300])
 @pytest.mark.parametrize('split', ['train', 'val'])
 def test_packs_like_the_reference(ready, split, T):
     p,tok = ready
-    loader,want = P.make_dataloader(tok, 7, T, split, p, 'cpu'), reference(lists(p, [0, 1, 2] if split == 'train' else [5]), T)
+    shards = [stored(p, i) for i in ([0, 1, 2] if split == 'train' else [5])]
+    loader,want = P.make_dataloader(tok, 7, T, split, p, 'cpu'), reference(drawn(shards), T)
     for x,y,epoch in itertools.islice(loader, 40):
-        rows = torch.tensor([next(want) for _ in range(7)])
+        wanted = [next(want) for _ in range(7)]
+        rows = torch.tensor([row for row,_ in wanted])
         assert torch.equal(x, rows[:, :-1]) and torch.equal(y, rows[:, 1:]) and (x[:, 0] == tok.bos_id).all()
+        assert epoch == wanted[-1][1]
         assert x.dtype == y.dtype == torch.int64 and x.is_contiguous() and y.is_contiguous()
     loader.close()
+
+def long_tailed(rng, n, T):
+    "n documents of ids, a sixth of them longer than a row, some empty but for BOS"
+    def size(): return rng.randrange(T+2, 4*T) if rng.random() < 1/6 else int(T**rng.random())
+    sizes = [size() for _ in range(n)]
+    return [[9999] + [rng.randrange(50000) for _ in range(size-1)] for size in sizes]
+
+SHAPES = { # documents of each row group of each shard
+    'several shards and row groups': [[300, 128, 1], [129, 500], [1000, 127]],
+    'one small shard': [[70, 60]], 'one document': [[1]], 'a document a row group': [[1]*150, [3]],
+    'fewer than wait': [[999]], 'exactly as many': [[1000]], 'an empty group': [[200, 0, 200], [64]]}
+
+@pytest.mark.parametrize('shape', SHAPES)
+def test_rows_are_those_of_the_rule(cache, shape):
+    """Training and validation rows from shards of every shape, a sixth of the documents longer than
+    a row, over several epochs. The stores are written here, for lengths that the test chooses."""
+    T,rng = 40, random.Random(shape)
+    p = lab(cache, train_shards=len(SHAPES[shape]), max_seq_len=T, eval_tokens=T*600)
+    shards = [[long_tailed(rng, n, T) for n in groups] for groups in SHAPES[shape]]
+    if shape == 'one document': shards = [[[[9999] + [7]*12]]]
+    else: assert .1 < np.mean([len(d) > T+1 for g in shards for docs in g for d in docs]) < .25
+    for i,groups in [*enumerate(shards), (5, shards[0])]: write_store(p, i, groups)
+    packer,want = P.Packer(P.batches(p, P.train_shards(p))), reference(drawn(shards), T)
+    row = np.empty(T+1, dtype=np.uint16)
+    for _ in range(1500):
+        packer.pack(row)
+        assert (row.tolist(), packer.epoch) == next(want)
+    documents = sum(map(len, itertools.chain(*shards)))
+    assert packer.latest//documents >= 2, 'several epochs were used'
+    tok = Named('some tokenizer')
+    P._pack_val(p, tok)
+    rows,info = P.val_rows(p, tok)
+    want = reference(drawn([shards[0]]), T)
+    assert rows.tolist() == [next(want)[0] for _ in range(600)] and info['epochs'] > 2
+
+class Named:
+    "All that the packing of validation rows asks of a tokenizer"
+    def __init__(self, digest): self.digest = digest
+
+def write_store(p, i, groups):
+    "A shard of as many rows in as many row groups, and a token store of the given ids"
+    f,stem,docs = P.shard_path(p, i), P._stem(p, i), list(itertools.chain(*groups))
+    f.parent.mkdir(parents=True, exist_ok=True)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    with pq.ParquetWriter(f, pa.schema([('text', pa.string())])) as w:
+        for n,group in enumerate(groups):
+            text = pa.array([f'{i} {n}']*len(group), pa.string())
+            w.write_table(pa.table({'text': text}), row_group_size=2000)
+    assert P._row_groups(f) == list(map(len, groups))
+    np.array([t for d in docs for t in d], dtype=np.uint16).tofile(f'{stem}.tokens')
+    np.save(f'{stem}.offsets.npy', np.cumsum([0, *map(len, docs)]).astype(np.int64))
+    sizes = [Path(f'{stem}{o}').stat().st_size for o in ('.tokens', '.offsets.npy')]
+    contract.write_json(f'{stem}.json', dict(format=P.STORE, tokenizer='some tokenizer',
+        shard=P.fingerprint(f), documents=len(docs), sizes=sizes, row_groups=P._row_groups(f)))
 
 @pytest.mark.parametrize('seed', range(6))
 def test_packer_on_drawn_lengths(seed):
     rng,T = random.Random(seed), 40
     top = [3, 12, 41, 42, 60, 200][seed]
     docs = [[9999] + [rng.randrange(50000) for _ in range(rng.randrange(top))] for _ in range(4000)]
-    packer,want = P.Packer(((np.array(d, dtype=np.uint16), 1) for d in itertools.cycle(docs)), size=50), reference(itertools.cycle(docs), T, size=50)
+    arrays = ([np.array(d, dtype=np.uint16) for d in batch] for batch,_ in drawn([[docs]]))
+    packer = P.Packer(((a, 1) for a in arrays), size=50)
+    want = reference(drawn([[docs]]), T, size=50)
     row = np.empty(T+1, dtype=np.uint16)
     for _ in range(500):
         packer.pack(row)
-        assert row.tolist() == next(want)
+        assert row.tolist() == next(want)[0]
 
 def test_epochs(ready):
     p,tok = ready
@@ -444,13 +808,13 @@ def test_epochs(ready):
     seen = [epoch for _,_,epoch in itertools.islice(loader, 600)]
     loader.close()
     assert seen == sorted(seen) and seen[0] == (2 if docs < 1000 else 1) and seen[-1] > 3
-    packer = P.Packer(P.documents(p, [0, 1, 2]))
+    packer = P.Packer(P.batches(p, [0, 1, 2]))
     for _ in range(4): packer.pack(np.empty(65, dtype=np.uint16))
     assert seen[0] == packer.epoch == (packer.arrivals-1)//docs + 1
 
 def test_ids_above_32767(cache):
-    docs = ((np.array([65000, 40000, 5, 32768], dtype=np.uint16), 1) for _ in itertools.count())
-    x,y,_ = next(P.Loader(docs, 2, 7, 'cpu'))
+    docs = (([np.array([65000, 40000, 5, 32768], dtype=np.uint16)], 1) for _ in itertools.count())
+    x,y,_ = next(P.Loader(P.Packer(docs), 2, 7, 'cpu'))
     assert x.tolist() == [[65000, 40000, 5, 32768, 65000, 40000, 5]]*2 and y.tolist() == [[40000, 5, 32768, 65000, 40000, 5, 32768]]*2
 
 def test_batches_are_not_overwritten(ready):
@@ -492,9 +856,9 @@ def test_the_thread_ends(ready):
 
 def test_a_failing_thread_is_heard(ready):
     def docs():
-        for _ in range(1200): yield np.array([1, 2, 3], dtype=np.uint16), 1
+        for _ in range(1200): yield [np.array([1, 2, 3], dtype=np.uint16)], 1
         raise OSError('the disk is gone')
-    loader = P.Loader(docs(), 4, 8, 'cpu')
+    loader = P.Loader(P.Packer(docs()), 4, 8, 'cpu')
     with pytest.raises(RuntimeError, match='the loader stopped: OSError: the disk is gone'):
         for _ in range(1000): next(loader)
     with pytest.raises(RuntimeError, match='the disk is gone'): next(loader)
@@ -553,29 +917,68 @@ def test_bpb_is_the_definition_at_any_batch_size(ready, monkeypatch):
     assert [s for s,_,_ in model.calls[:2]] == [(128, 64)]*2, 'the remainder comes in a batch of the same shape'
     monkeypatch.setattr(contract.RUN, 'result', None)
 
+def lacking(at_most, error):
+    "What a model with memory for so many rows at once says: logits and losses"
+    class Lacking(Bigram):
+        def forward(self, x, y=None, reduction='mean'):
+            if len(x) > at_most: raise error
+            return super().forward(x, y, reduction)
+    return Lacking
+
+SHORT_OF_MEMORY = [torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB'),
+    MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate"),
+    RuntimeError('MPS backend out of memory'),
+    RuntimeError('CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate')]
+
+CASES = [*((e, 20) for e in SHORT_OF_MEMORY), (SHORT_OF_MEMORY[0], 100), (SHORT_OF_MEMORY[0], 1)]
+
+@pytest.mark.parametrize('error, fits', CASES, ids=range(len(CASES)))
+def test_an_evaluation_out_of_memory_takes_fewer_rows(ready, error, fits, capsys):
+    p,tok = ready
+    model = lacking(fits, error)(tok.vocab_size)
+    assert abs(P.evaluate_bpb(model, tok, 128, p) - slow_bpb(model, p, tok)) < 1e-5
+    B = contract.RUN.result['details']['batch_size']
+    assert B == {100: 64, 20: 16, 1: 1}[fits]
+    assert f'out of memory: {B} rows at once' in capsys.readouterr().out
+
+def test_an_evaluation_that_never_fits_is_out_of_memory(ready, monkeypatch):
+    p,tok = ready
+    monkeypatch.setattr(contract.RUN, 'result', None)
+    for error in (torch.OutOfMemoryError('CUDA out of memory'), RuntimeError('shapes do not fit')):
+        model = lacking(0, error)(tok.vocab_size)
+        with pytest.raises(type(error), match=str(error)): P.evaluate_bpb(model, tok, 128, p)
+    assert contract.RUN.result is None and len(model.calls) == 0
+
+def test_each_rows_nats_are_kept(ready, monkeypatch, tmp_path):
+    p,tok = ready
+    model,(rows,_) = Bigram(tok.vocab_size), P.val_rows(p, tok)
+    P.evaluate_bpb(model, tok, 128, p)
+    assert not list(tmp_path.iterdir()), 'there is no folder of the run'
+    monkeypatch.setattr(contract.RUN, 'run_dir', str(tmp_path))
+    value = P.evaluate_bpb(model, tok, 128, p)
+    kept = np.load(tmp_path/'row_nats.npy')
+    assert kept.dtype == np.float32 and kept.shape == (130, 2)
+    assert contract.RUN.result['details']['row_nats'] == ''
+    assert kept[:, 1].tolist() == [tok.token_bytes[r[1:]].sum() for r in rows]
+    assert abs(kept[:, 0].sum(dtype=np.float64)/kept[:, 1].sum()/math.log(2) - value) < 1e-6
+    table = torch.log_softmax(model.table.weight.double(), -1)
+    pairs = zip(rows[7].tolist(), rows[7, 1:].tolist())
+    nats = -sum(table[a, b].item() for a,b in pairs if b < tok.bos_id)
+    assert abs(kept[7, 0] - nats) < 1e-3
+    (tmp_path/'file').write_text('')
+    monkeypatch.setattr(contract.RUN, 'run_dir', str(tmp_path/'file'))
+    assert P.evaluate_bpb(model, tok, 128, p) == value
+    said = contract.RUN.result['details']['row_nats']
+    assert 'row_nats.npy could not be written' in said, 'the value stands'
+
 def test_val_rows_go_round(ready, tmp_path):
     tok = ready[1]
     p = lab(tmp_path, eval_tokens=64*1300)
     P._pack_val(p, tok)
     rows,info = P.val_rows(p, tok)
     assert rows.shape == (1300, 65) and info['epochs'] > 1 and (rows[:, 0] == tok.bos_id).all()
-    n = len(np.load(f'{P._stem(p, 5)}.offsets.npy')) - 1
-    want = draining(list(itertools.islice(lists(p, [5]), n)), 64)
-    assert rows.tolist() == [next(want) for _ in range(1300)]
-
-def draining(docs, T, size=1000):
-    "The reference with a pause after each epoch: what waits is used up before the next begins"
-    row,buffer,todo = [], [], []
-    while True:
-        if not buffer: buffer,todo = docs[:size], docs[size:]
-        space = T + 1 - len(row)
-        fits = [d for d in buffer if len(d) <= space]
-        n = max(map(len, fits)) if fits else min(map(len, buffer))
-        row += buffer.pop([len(d) for d in buffer].index(n))[:space]
-        buffer += [todo.pop(0)] if todo else []
-        if len(row) > T:
-            yield row
-            row = []
+    want = reference(drawn([stored(p, 5)]), 64)
+    assert rows.tolist() == [next(want)[0] for _ in range(1300)]
 
 def lies(m, nats, x, y): return nats*.99
 def lies_later(m, nats, x, y): return nats - .02*(torch.arange(len(nats)) % 64 > 32)

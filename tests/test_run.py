@@ -1,10 +1,11 @@
 """One experiment end to end: real papermill, real kernels, the real canvas on a budget of two seconds."""
-import json, os, re, subprocess, sys, time
+import errno, json, math, os, random, re, signal, subprocess, sys, time
 from pathlib import Path
 import nbformat, psutil, pytest
-from autoresearch.contract import get_profile
+from autoresearch import run as r
+from autoresearch.contract import get_profile, write_json
 from autoresearch.prepare import prepare
-from autoresearch.run import Result, compile_packages, run_experiment
+from autoresearch.run import OUTCOMES, Result, classify, compile_packages, read_log, read_notes, run_experiment, write_notes
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -48,10 +49,16 @@ def test_baseline(clone):
     head = subprocess.run(['git', 'rev-parse', '--short=7', 'HEAD'], cwd=clone, capture_output=True, text=True).stdout.strip()
     run_dir, = (clone/'runs/may1').glob('0*')
     record,notes = (json.loads((run_dir/n).read_text()) for n in ('record.json', 'experiment.json'))
-    assert lines[1:] == [f"{head}\t{record['block']['val_bpb']:.6f}\t0.0\tkeep\tbaseline"] and run_dir.name == f'001-{head}'
+    assert lines[1:] == [f"{head}\t{record['block']['val_bpb']:.6f}\t{record['block']['peak_vram_mb']/1024:.1f}\tkeep\tbaseline"] and run_dir.name == f'001-{head}'
     log = (clone/'run.log').read_text()
     assert (clone/'run.log').is_symlink() and [k for k in re.findall(r'^(\w+): ', log, re.M) if k in KEYS] == KEYS == list(record['block'])
-    assert record['block']['val_bpb'] < 3 and 2 <= record['block']['training_seconds'] < 3
+    assert record['block']['val_bpb'] < 3 and 2 <= record['block']['training_seconds'] < 3 and 100 < record['block']['peak_vram_mb'] < 8000
+    clock = record['clock']
+    assert clock['counts'] == 'cpu' and clock['threads'] == clock['threads_began'] == clock['threads_end'] and record['settings']['time_budget'] == 2
+    assert clock['training_seconds'] == pytest.approx((clock['cpu_seconds'])/clock['threads']-clock['free_seconds']) and clock['overran'] < 1
+    assert notes['steps'] == record['block']['num_steps'] and notes['overran'] == clock['overran'] and notes['exit'] == ''
+    timed = record['block']['num_steps'] - clock['free_steps']
+    assert notes['rate'] == pytest.approx(timed*2048/clock['training_seconds'], rel=1e-6) and notes['counts'] == 'cpu'
     assert json.loads((run_dir/'run.ipynb').read_text())['metadata']['autoresearch'] == notes
     assert json.loads((run_dir/'progress.json').read_text())['percent'] == 100
     r = ar(clone, 'ar-frontier')
@@ -76,18 +83,22 @@ REPORT = ('from autoresearch.contract import *; import autoresearch.contract as 
 def reporting(value='1.5', evaluator='autoresearch.prepare.evaluate_bpb', during='while not b.done: b.progress; b.step()'):
     return REPORT.format(value=value, evaluator=evaluator, during=during)
 
+BURN = 'import time; t = time.process_time()\nwhile time.process_time()-t < {}: pass\n'
+
 @pytest.mark.parametrize('want, reason, cells', [
     ('ok', '', [reporting()]),
     ('error', 'ValueError: bad idea', ['raise ValueError("bad idea")']),
     ('no-metric', 'no record.json', [FORGED]),
     ('no-metric', 'no record.json', ['exit(1)']),
     ('nan', 'FloatingPointError: loss nan', ['print("FAIL")\nraise FloatingPointError("loss nan")']),
-    ('oom', 'the kernel was killed', ['import os; os.kill(os.getpid(), 9)']),
     ('oom', 'OutOfMemoryError', ['class OutOfMemoryError(RuntimeError): pass\nraise OutOfMemoryError("CUDA out of memory")']),
     ('untrusted', 'not from autoresearch.prepare.evaluate_bpb', [reporting(evaluator='canvas.mine')]),
     ('untrusted', 'val_bpb is nan', [reporting(value='float("nan")')]),
     ('untrusted', 'the clock was never asked', [reporting(during='')]),
-    ('untrusted', 'of a budget of 1 s', [reporting(during='import time; b.progress; [b.step() for _ in range(10)]; time.sleep(2.2); b.step()')]),
+    ('ok', '', [reporting(during='b.progress; [b.step() for _ in range(20)]\n' + BURN.format(.9) + 'b.step()\n' + BURN.format(1.5) + 'b.step()')]),
+    ('untrusted', 'its last step took 2.', [reporting(during='b.progress; [b.step() for _ in range(20)]\n' + BURN.format(2.5) + 'b.step()')]),
+    ('untrusted', 'its last step began after 2.', [reporting(during='b.progress; [b.step() for _ in range(20)]\n' + BURN.format(2.2) + 'b.step(); b.step()')]),
+    ('untrusted', 's of it after its last step', [reporting(during='b.progress; [b.step() for _ in range(20)]\n' + BURN.format(2.2))]),
     ('untrusted', 'the budget was one of steps', [reporting(during='b = Budget(p, steps=3)\nwhile not b.done: b.progress; b.step()')]),
     ('error', 'RuntimeError: nothing to report', ['from autoresearch.contract import *; report(get_profile(PROFILE), RUN_DIR)'])])
 def test_outcomes(tmp_path, want, reason, cells):
@@ -137,3 +148,254 @@ def test_bytecode_is_made_where_it_is_missing(tmp_path, monkeypatch):
     assert compile_packages(names, few=50) == 0 and not list(pkg.rglob('*.pyc'))
     assert compile_packages(names, few=3) == 13 and len(list(pkg.rglob('*.pyc'))) == 13
     assert compile_packages(names, few=3) == 0, 'what cannot be compiled is not tried for ever'
+
+def test_who_runs_beside_a_run_is_seen(tmp_path):
+    busy = [subprocess.Popen([sys.executable, '-c', 'while True: pass']) for _ in range(2)]
+    try: res = run_cells(tmp_path, reporting(during='import time\nwhile not b.done: b.progress; time.sleep(.01); b.step()'), time_budget=2, clock='wall')
+    finally: [(p.kill(), p.wait()) for p in busy]
+    assert res.ok and res.load['others'] > .5*min(2, res.load['cores']) and res.load['wanted'] == 1 and 0 < res.load['memory'] < 1, res
+
+def test_work_in_hiding_is_seen(tmp_path):
+    "A process that is nobody's child trains on; the clock of CPU seconds does not see it, the runner does"
+    burn = 'import time\nwhile time.process_time() < 30: pass'
+    hide = f'import os, subprocess, sys; os.environ.update(BURN={burn!r}, PY=sys.executable); subprocess.run(["sh", "-c", \'"$PY" -c "$BURN" & exit 0\'])\n'
+    cell = reporting(during='b.progress\n' + hide + 'import time\nfor i in range(180):\n    time.sleep(.05)\n    b.step()\n')
+    res = run_cells(tmp_path, cell, time_budget=5)
+    assert res.status == 'untrusted' and 'CPU seconds during training, of which its clock counted' in res.reason, res
+
+# how a kernel ends
+
+@pytest.mark.parametrize('cell, status, reason, end', [
+    ('import ctypes; ctypes.string_at(0)', 'error', 'Segmentation fault', 'SIGSEGV'),
+    ('import os; os.abort()', 'error', 'Aborted', 'SIGABRT'),
+    ('import os; os._exit(0)', 'error', 'the kernel ended by itself with exit code 0', 0),
+    ('import os; os._exit(3)', 'error', 'the kernel ended by itself with exit code 3', 3),
+    ('import os; os.kill(os.getpid(), 9)', 'error', 'killed (SIGKILL) from outside, or for want of memory', 'SIGKILL'),
+    ('import os, signal; signal.signal(15, signal.SIG_DFL); os.kill(os.getpid(), 15)', 'error', 'the kernel was ended by SIGTERM', 'SIGTERM'),
+    ('import sys; sys.exit(1)', 'error', 'SystemExit: 1', ''),
+    ('raise KeyboardInterrupt', 'error', 'KeyboardInterrupt', ''),
+    ('import torch; torch.empty(2**60)', 'oom', "DefaultCPUAllocator: can't allocate memory", ''),
+    ('bytearray(2**62)', 'oom', 'MemoryError', ''),
+    ('print("FAIL")\nundefined', 'error', "NameError: name 'undefined' is not defined", '')])
+def test_a_kernel_ends_for_a_reason_that_is_told(tmp_path, cell, status, reason, end):
+    res = run_cells(tmp_path, cell)
+    assert (res.status, res.exit) == (status, end) and reason in res.reason, (res, read_log(tmp_path/'run')[-2000:])
+    if end: assert 'memory' not in res.reason or end == 'SIGKILL'
+
+def left(folder, log='', **files):
+    "A folder as a run may leave it"
+    folder.mkdir(exist_ok=True)
+    (folder/'run.log').write_text(log)
+    for k,v in files.items(): (folder/f'{k}.json').write_text(json.dumps(v))
+    return folder
+
+def judged(folder, p, code=0, **kw): return classify(folder, p, True, code, **kw)[:2]
+
+def test_a_kill_is_called_want_of_memory_only_where_something_says_so(tmp_path):
+    p = settings(tmp_path)
+    killed = left(tmp_path/'a', exit=dict(kernel=-9, oom_kills=0))
+    assert judged(killed, p)[0] == 'error' and judged(killed, p, load=dict(memory=.5))[0] == 'error'
+    assert judged(killed, p, load=dict(memory=.97)) == ('oom', 'the kernel was killed (SIGKILL) while 97% of memory was in use')
+    assert judged(left(tmp_path/'b', exit=dict(kernel=-9, oom_kills=1)), p)[0] == 'oom'
+    assert judged(left(tmp_path/'c'), p, code=-9) == ('error', 'the kernel was killed (SIGKILL) from outside, or for want of memory')
+
+def raised(ename, evalue): return dict(cells=[dict(id='loop', outputs=[dict(output_type='error', ename=ename, evalue=evalue, traceback=[])])])
+
+@pytest.mark.parametrize('ename, evalue, log, loss, want', [
+    ('FloatingPointError', 'loss nan', 'FAIL\n', 2., 'nan'), ('FloatingPointError', 'underflow', '', 2., 'error'), ('NameError', 'x', 'FAIL\n', 2., 'error'),
+    ('NameError', 'x', '', math.nan, 'nan'), ('ValueError', 'x', '', math.inf, 'nan'), ('ValueError', 'x', '', 'nan', 'error'),
+    ('RuntimeError', 'MPS backend out of memory (MPS allocated: 5 GB)', '', 2., 'oom'), ('RuntimeError', 'CUDA error: out of memory', '', 2., 'oom'),
+    ('OSError', '[Errno 12] Cannot allocate memory', '', 2., 'oom'), ('numpy.core._exceptions._ArrayMemoryError', 'x', '', 2., 'oom'),
+    ('ValueError', 'my budget is out of memory', '', 2., 'error')])
+def test_causes_of_an_exception(tmp_path, ename, evalue, log, loss, want):
+    folder = left(tmp_path/'a', log, progress=dict(loss=loss))
+    (folder/'run.ipynb').write_text(json.dumps(raised(ename, evalue)))
+    assert judged(folder, settings(tmp_path))[0] == want
+
+# what starts a run is ours
+
+def kernelspec(folder, python):
+    "A kernel `python3` of another Python, as a user may have installed it"
+    write_json(folder/'kernels/python3/kernel.json', dict(argv=[str(python), '-m', 'ipykernel_launcher', '-f', '{connection_file}'], display_name='other', language='python'))
+
+def test_the_kernel_is_this_python_whatever_is_installed(tmp_path, monkeypatch):
+    kernelspec(tmp_path/'jupyter', tmp_path/'no/such/python')
+    monkeypatch.setenv('JUPYTER_PATH', str(tmp_path/'jupyter'))
+    res = run_cells(tmp_path, reporting(during='import sys; print("RUNS", sys.executable)\nwhile not b.done: b.progress; b.step()'), time_budget=.2)
+    assert res.ok and f'RUNS {sys.executable}' in read_log(tmp_path/'run'), res
+
+STRAYS = 'queue json random types asyncio logging tempfile socket zmq papermill jupyter_client nbformat tornado psutil traitlets'.split()
+
+def test_strays_in_the_folder_do_not_reach_what_starts_a_run(tmp_path, monkeypatch):
+    for name in STRAYS: (tmp_path/f'{name}.py').write_text('raise SystemExit("a stray")')
+    (tmp_path/'measure_helper.py').write_text('word = "from the folder"')
+    cell = 'import queue, json, random, measure_helper; print("HAS", measure_helper.word, queue.__file__)\nwhile not b.done: b.progress; b.step()'
+    res = run_cells(tmp_path, reporting(during=cell), time_budget=.2)
+    assert res.ok and re.search(r'HAS from the folder .*lib.*queue.py', read_log(tmp_path/'run')), (res, read_log(tmp_path/'run')[-2000:])
+
+def test_the_folder_of_the_code_comes_before_what_is_installed(tmp_path, monkeypatch):
+    "The contract is the code folder's, even where PYTHONPATH names another"
+    (tmp_path/'code/autoresearch').mkdir(parents=True)
+    for f in (ROOT/'autoresearch').glob('*.py'): (tmp_path/'code/autoresearch'/f.name).write_bytes(f.read_bytes())
+    p = settings(tmp_path)
+    monkeypatch.setenv('PYTHONPATH', str(ROOT))
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell('import autoresearch.contract as c; print("FROM", c.__file__)')])
+    nbformat.write(nb, tmp_path/'nb.ipynb')
+    run_experiment(tmp_path/'nb.ipynb', tmp_path/'run', p, bar=False, code=tmp_path/'code')
+    assert f"FROM {tmp_path/'code/autoresearch/contract.py'}" in read_log(tmp_path/'run')
+
+def broken_child(monkeypatch, line):
+    "The child process with a line before it begins"
+    monkeypatch.setattr(r, 'CHILD', r.CHILD.replace('_execute(*sys.argv[1:])', line + '\n_execute(*sys.argv[1:])'))
+
+@pytest.mark.parametrize('line, reason', [
+    ('sys.modules["papermill"] = None', 'papermill'),
+    ('sys.executable = "/no/such/python"', 'No such file'),
+    ('import autoresearch.run as r; r.KERNEL = "raise SystemExit(5)"', 'Kernel died before replying'),
+    ('sys.modules["jupyter_client"] = None', 'jupyter_client')])
+def test_what_could_not_be_tried_is_no_experiment(tmp_path, monkeypatch, line, reason):
+    broken_child(monkeypatch, line)
+    res = run_cells(tmp_path, 'print("tried")')
+    assert res.status == 'infrastructure' and reason in res.reason, (res, read_log(tmp_path/'run')[-2000:])
+    assert 'tried\n' not in read_log(tmp_path/'run') or 'could not be tried' in read_log(tmp_path/'run')
+
+def test_a_runner_that_can_not_start_a_child_says_so(tmp_path, monkeypatch):
+    def full(*_, **__): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(r, '_start', full)
+    res = run_cells(tmp_path, 'pass')
+    assert res.status == 'infrastructure' and 'No space left on device' in res.reason
+
+@pytest.mark.parametrize('broken', ['import autoresearch.nothing', 'raise OSError(28, "No space left on device")'])
+def test_a_child_that_can_not_begin(tmp_path, monkeypatch, broken):
+    monkeypatch.setattr(r, 'CHILD', r.CHILD.replace('from autoresearch.run import _execute', broken))
+    res = run_cells(tmp_path, 'pass')
+    assert res.status == 'infrastructure' and res.reason.split(':')[0] in ('ModuleNotFoundError', 'OSError'), res
+
+@pytest.mark.parametrize('clock, mine, want', [('cpu', None, ('passive', '0')), ('cpu', 'active', ('active', '0')), ('wall', None, (None, None))])
+def test_threads_wait_passively_where_cpu_seconds_count(tmp_path, monkeypatch, clock, mine, want):
+    for k in r.PASSIVE: monkeypatch.delenv(k, raising=False)
+    if mine: monkeypatch.setenv('OMP_WAIT_POLICY', mine)
+    _,env = r._command(tmp_path/'nb.ipynb', tmp_path/'run', settings(tmp_path, clock=clock), 1, tmp_path, 'word')
+    assert (env.get('OMP_WAIT_POLICY'), env.get('KMP_BLOCKTIME')) == want and env['AUTORESEARCH_RUN_DIR'] == str((tmp_path/'run').resolve())
+
+# judging is total
+
+ODD = [None, True, math.nan, -math.inf, 10**400, -1, '', 'soon', [], [1], {}, dict(a=1), ['x'*9], '\x1b[31m\n', '\ud800', 1e308, [[[[]]]]]
+
+def places(o, path=()):
+    "Every place in a JSON object"
+    yield path
+    for k,v in (o.items() if isinstance(o, dict) else enumerate(o) if isinstance(o, list) else ()): yield from places(v, (*path, k))
+
+def changed(o, path, how, rng):
+    "A copy with one place changed, removed or buried"
+    o = json.loads(json.dumps(o))
+    at = o
+    for k in path[:-1]: at = at[k]
+    if not path: return rng.choice(ODD)
+    if how == 'gone': del at[path[-1]]
+    else: at[path[-1]] = rng.choice(ODD)
+    return o
+
+def torn(text, rng):
+    "A file as a full disk, a hand or another program may leave it"
+    data = text.encode('utf8', 'surrogatepass')
+    i = rng.randrange(len(data)+1)
+    return rng.choice([data[:i], data[:i] + bytes(rng.randrange(256) for _ in range(9)) + data[i:], b'', b'\xff\xfe' + data, b'[' * 100_000,
+        b'{"a":' * 900 + b'1' + b'}' * 900, b'\0'*500, data + data, b'{"block": ' + b'9'*9000 + b'}'])
+
+def sound_run(folder, p):
+    "A folder that is judged `ok`, and the contents of its files"
+    (folder/'run').mkdir()
+    clock = dict(kind='seconds', counts=p.clock, device='', budgets=1, never_asked=False, budget=p.time_budget, wall_seconds=31., cpu_seconds=42.,
+        threads=2, threads_began=2, threads_end=2, free_seconds=2.5, batches=201, free_batches=11, num_steps=200, free_steps=10, last_began=19.9, last_seconds=.1,
+        last_cpu=.2, last_batches=1, longest_seconds=.2, longest_cpu=.4, most_batches=2, tail_seconds=0., tail_batches=0, overran=0., began=5., ended=36.)
+    record = dict(block=dict(val_bpb=1.7, training_seconds=20., peak_vram_mb=400., num_steps=200, total_tokens_M=.4), profile='tiny', clock=clock, data=dict(val_rows='aa'),
+        evaluation=dict(evaluator=p.evaluator, value=1.7, nonce='word', details={}), contract='c0', host=dict(host='here'), info=dict(x=[1, dict(y=2)]))
+    out = [dict(output_type='stream', name='stdout', text=['step 1\n'])]
+    cells = [dict(cell_type='code', id='loop', execution_count=1, source=['1/0'], outputs=out, metadata={})]
+    failed = dict(cells=[dict(cells[0], outputs=[dict(output_type='error', ename='E', evalue='why', traceback=['Cell In[1], line 1'])])], metadata={}, nbformat=4)
+    files = {'record.json': record, 'run.ipynb': dict(cells=cells, metadata={}, nbformat=4, nbformat_minor=5), 'exit.json': dict(kernel=None, oom_kills=0),
+        'progress.json': dict(step=9, loss=2.5, percent=50, curve=[[1, 2, 3]])}
+    return files, failed
+
+def put(folder, name, content):
+    f = folder/name
+    if f.is_dir(): f.rmdir()
+    if isinstance(content, bytes): f.write_bytes(content)
+    else: f.write_text(content if isinstance(content, str) else json.dumps(content), encoding='utf8', errors='surrogatepass')
+
+def looked_at(folder, p, code, kw):
+    "All that judges a run, one after another: what each says must be fit for a row"
+    status,reason,record = classify(folder, p, True, code, 'word', 'c0', **kw)
+    res = Result(status, folder, 1.5, record, reason, kw.get('load') or {}, r.exit_name(code))
+    assert status in OUTCOMES and isinstance(reason, str) and len(reason) < 500 and '\n' not in reason and (status == 'ok') == (reason == ''), (status, reason)
+    assert isinstance(res.value, float) and math.isfinite(res.value) and math.isfinite(res.memory_gb) and res._repr_markdown_()
+    write_notes(res, commit='a'*40, parent='b'*40, status='discard', dir='001-aaaaaaa', started=1., seed=1)
+    notes = read_notes(folder/'experiment.json')
+    assert notes and r.compared(notes, notes) is not None and r.disturbance(notes, [notes, {}], notes) is not None, (status, reason)
+    r.failure(folder)
+    with r.progress_bar(False) as draw: draw(r.read_json(folder/'progress.json'))
+    return status
+
+def test_judging_is_total(tmp_path):
+    "A thousand folders, each with one thing wrong: every one ends in a status with a reason"
+    rng,p = random.Random(13), settings(tmp_path)
+    files,failed = sound_run(tmp_path, p)
+    folder,seen,log = tmp_path/'run', {}, 'Input notebook\nstep 1\n'
+    for i in range(1000):
+        for name,o in files.items(): put(folder, name, o)
+        put(folder, 'run.log', log)
+        if i:
+            name = rng.choice([*files, 'run.log', 'record.json', 'run.ipynb'])
+            o = failed if name == 'run.ipynb' and rng.random() < .5 else files.get(name, log)
+            if rng.random() < .15 or name == 'run.log':
+                if rng.random() < .3:
+                    (folder/name).unlink()
+                    if rng.random() < .5: (folder/name).mkdir()
+                else: put(folder, name, torn(o if isinstance(o, str) else json.dumps(o), rng))
+            else: put(folder, name, changed(o, rng.choice(list(places(o))), rng.choice(['gone', 'odd']), rng))
+        kw = dict(data=rng.choice([None, dict(val_rows='aa')]), load=rng.choice([None, {}, dict(memory='much'), dict(cpu_seconds=9.)]))
+        status = looked_at(folder, p, rng.choice([0, 0, 0, 1, -11, None]), kw)
+        if not i: assert status == 'ok', 'what is sound is'
+        seen[status] = seen.get(status, 0)+1
+        for name in [*files, 'run.log']:
+            if (folder/name).is_dir(): (folder/name).rmdir()
+    assert {'ok', 'untrusted', 'error', 'no-metric'} <= set(seen) and seen['untrusted'] > 50, seen
+
+@pytest.mark.parametrize('key, bad', [('peak_vram_mb', math.nan), ('num_steps', 'many'), ('total_tokens_M', []), ('mfu', math.inf), ('depth', 10**400), ('num_steps', 9.5)])
+def test_a_figure_that_is_no_number_is_named(tmp_path, key, bad):
+    p = settings(tmp_path)
+    files,_ = sound_run(tmp_path, p)
+    put(tmp_path/'run', 'run.log', '')
+    record = files['record.json']
+    put(tmp_path/'run', 'record.json', {**record, 'block': {**record['block'], key: bad}})
+    status,reason,_ = classify(tmp_path/'run', p, True, 0, 'word', 'c0')
+    assert status == 'untrusted' and reason.startswith((f'{key} is ', f'{key} = ', 'record.json can not be read')), reason
+
+def test_other_data_is_named(tmp_path):
+    data = dict(val_rows='aa', tokenizer='bb', train_shards={f's{i}': str(i) for i in range(10)})
+    for other,why in [(dict(val_rows='ab'), 'val_rows is aa, not ab'), (dict(train_shards=dict(s0='0')), 'train_shards differ in s1, s2'),
+        (dict(revision='main'), 'revision is None, not main'), (dict(train_shards=7), 'train_shards is')]:
+        assert why in r.other_data(data, {**data, **other})
+    assert r.other_data(None, data) == 'the record does not say on which data it was measured' and r.other_data(data, None) == r.other_data(data, data) == ''
+
+def test_a_line_of_200_mb_leaves_a_reason(tmp_path):
+    p = settings(tmp_path)
+    (tmp_path/'run').mkdir()
+    with open(tmp_path/'run/run.log', 'wb') as f:
+        f.write(b'begins\n')
+        for _ in range(200): f.write(b'x'*2**20)
+        f.write(b' and the end')
+    t0 = time.perf_counter()
+    status,reason,_ = classify(tmp_path/'run', p, True, 1)
+    assert status == 'error' and reason.endswith(' and the end') and len(reason) < 250 and time.perf_counter()-t0 < 2
+    assert read_log(tmp_path/'run').startswith('begins') and len(read_log(tmp_path/'run')) < 2**21
+
+def test_a_notebook_of_100_mb_is_judged(tmp_path):
+    p = settings(tmp_path)
+    files,failed = sound_run(tmp_path, p)
+    put(tmp_path/'run', 'run.log', '')
+    failed['cells'][0]['outputs'].insert(0, dict(output_type='stream', name='stdout', text='x'*(100*2**20)))
+    put(tmp_path/'run', 'run.ipynb', failed)
+    assert classify(tmp_path/'run', p, True, 1)[:2] == ('error', 'E: why (cell loop, line 1)')
