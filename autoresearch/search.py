@@ -6,11 +6,11 @@
 __all__ = ['SearchError', 'evaluate', 'parse', 'meaning', 'Constant', 'parse_range', 'sources', 'read_constants', 'values_after',
            'violation', 'set_line', 'searchable', 'written', 'describe', 'apply', 'skeleton', 'at_commit', 'Tried',
            'history', 'inside', 'near', 'distribution', 'points', 'make_study', 'Exhausted', 'runs', 'propose',
-           'rows_of', 'made_by', 'counted', 'read_state', 'save', 'opened', 'here', 'foreign', 'not_ours', 'take_back',
-           'prepare_trial', 'search_bar', 'fitting', 'trial_line', 'lasting', 'remaining', 'finished', 'sole',
-           'foreseen', 'reason_of', 'waits', 'goes_on', 'out_of_time', 'clear', 'hindered', 'tell', 'run_trial', 'turn',
-           'search', 'summary', 'stop_experiment', 'close', 'ready', 'going_on', 'HungUp', 'catch_signals', 'searched',
-           'detach', 'ar_search', 'at_clock', 'search_state']
+           'rows_of', 'made_by', 'read_state', 'save', 'opened', 'here', 'foreign', 'not_ours', 'take_back',
+           'prepare_trial', 'search_bar', 'fitting', 'standing', 'trial_line', 'lasting', 'remaining', 'finished',
+           'sole', 'foreseen', 'reason_of', 'waits', 'goes_on', 'out_of_time', 'clear', 'hindered', 'tell', 'run_trial',
+           'turn', 'search', 'summary', 'stop_experiment', 'close', 'ready', 'going_on', 'HungUp', 'catch_signals',
+           'searched', 'detach', 'ar_search', 'at_clock', 'search_state']
 
 # %% ../nbs/07_search.ipynb #imports
 import ast, fcntl, io, json, math, os, random, re, shutil, signal, subprocess, sys, time, tokenize, traceback
@@ -24,12 +24,12 @@ from secrets import token_hex
 from types import SimpleNamespace
 from fastcore.script import call_parse
 import autoresearch
-from .contract import Profile, SettingsError, get_profile, write_json
+from .contract import Profile, get_profile, write_json
 from .cells import edit_cell
-from .ledger import STATUSES, LedgerError, one_line
-from .ratchet import (Busy, Refused, Session, answer, attend, blob_sha, current_session,
-    experiment_runs, follow, guard, held_by, holding, lock_holder, locked, own_ledger, recover, replace,
-    restore, start, strip_outputs, told)
+from .ledger import STATUSES, LedgerError, frontier, one_line, vouch
+from .ratchet import (FORESEEN, Busy, Refused, Session, answer, attend, blob_sha,
+    current_session, experiment_runs, follow, guard, held_by, holding, kept_rows, lock_holder, locked,
+    own_ledger, plural, recover, replace, restore, start, strip_outputs, told)
 from .run import is_number, read_json
 
 # %% ../nbs/07_search.ipynb #search-error
@@ -255,9 +255,13 @@ class Tried:
 def history(
     s:Session # The session, with its ledger
 )->list: # `Tried`, in order
-    "All rows, an agent's included; each code's level is what it gained over the row before it on the branch"
+    "All rows that were run, an agent's included; each code's level is what it gained over the row before it on the branch"
     level,adjusted,res = {}, {}, [] # what the code of a skeleton gained; values less that, by commit
-    for i,r in enumerate(s.ledger.read(warn=False)[0]):
+    rows = s.ledger.read(warn=False)[0]
+    for i,(r,ran) in enumerate(zip(rows, vouch(rows, s.experiments()))):
+        if not ran: # somebody's line: it tells nothing
+            res.append(Tried({}, None, i, known=False))
+            continue
         new,crashed = at_commit(s.p.root, s.p.canvas, s.p.name, r.commit), r.status == 'crash'
         if new and new.skeleton not in level and not crashed:
             before = next((adjusted[c] for c in new.before if c in adjusted), None)
@@ -378,10 +382,6 @@ def made_by(s, name):
     return [n for n in rows_of(s, f'{name}/') if not n['by'].endswith('/0')]
 
 # %% ../nbs/07_search.ipynb #read-state
-def counted(n, word):
-    "A number and its noun: 1 trial, 2 trials"
-    return f'{n} {word}' + ('' if n == 1 else 's')
-
 def read_state(s):
     "What `search.json` holds, {} where it is absent or not what a search wrote"
     state = read_json(s.dir/'search.json')
@@ -437,7 +437,7 @@ def prepare_trial(s, state, tried):
     draft.write_bytes(old)
     strip_outputs(draft) # as the supervisor will
     what,refused = '', 0
-    if any(r.status == 'keep' for r in s.ledger.read(warn=False)[0]):
+    if any(r.status == 'keep' for r in kept_rows(s)):
         change,refused = propose(draft, s.p, tried, state['asked']['sampler'], state['asked']['seed'])
         constants = read_constants(draft, s.p)
         apply(draft, constants, change)
@@ -480,10 +480,14 @@ def fitting(line):
     width = shutil.get_terminal_size((120, 24)).columns
     return line if len(line) <= width else line[:width-1] + '…'
 
+def standing(s):
+    "The frontier of the rows that were run"
+    return frontier(kept_rows(s), s.p.direction)
+
 def trial_line(s, n, left, minutes, refused):
     "One line on a finished trial"
     number = int(n['by'].split('/')[1])
-    best,what = s.ledger.frontier().best, [n['description']] if number else []
+    best,what = standing(s).best, [n['description']] if number else []
     good = n['class'] == 'ok'
     told = [*what, f"{n['value']:.6f}", n['status']] if good else [n['status'], one_line(n['reason']), *what]
     line = '  '.join([f'{number}/{number+left}' if number else 'baseline', *told,
@@ -510,7 +514,7 @@ def finished(s, state):
     if len(done) >= 5 and all(n['status'] == 'crash' for n in done[-5:]):
         return 1, 'five crashes in a row: ar-log shows the last; mend its cause, then ar-search again', True
     if remaining(s, state)[0] >= 1: return None
-    if asked['trials'] and len(done) >= asked['trials']: return 0, f"{counted(len(done), 'trial')}, as asked", True
+    if asked['trials'] and len(done) >= asked['trials']: return 0, f"{plural(len(done), 'trial')}, as asked", True
     return 0, f'an experiment takes about {lasting(s):.0f} s: none fits into the time that is left', True
 
 # %% ../nbs/07_search.ipynb #sole
@@ -534,8 +538,7 @@ def sole(s):
 # %% ../nbs/07_search.ipynb #reason-of
 def foreseen(e):
     "Is it a refusal that can be lifted, not a fault of this program?"
-    if isinstance(e, (Refused, SearchError, SettingsError, LedgerError, OSError)): return True
-    return isinstance(e, RuntimeError) and str(e).startswith('git ')
+    return isinstance(e, (*FORESEEN, SearchError))
 
 def reason_of(e):
     "A refusal in one line, without the command that says it and without seconds that tick; a fault with its name"
@@ -557,7 +560,7 @@ def waits(s, state, reason, bar):
 def goes_on(s, state, bar, seconds):
     "Nothing is in the way any more: say so, if it was"
     if not state['waiting']: return
-    bar.say(f'going on after {counted(round(seconds), "second")} of waiting')
+    bar.say(f'going on after {plural(round(seconds), "second")} of waiting')
     state['waiting'] = None
     save(s, state)
 
@@ -654,9 +657,9 @@ def summary(s, state):
     "What the search has made, in one or two lines"
     done = made_by(s, state['name'])
     kinds = ', '.join(f'{sum(n["status"] == k for n in done)} {k}' for k in STATUSES)
-    lines = [f'{counted(len(done), "trial")}: {kinds}']
+    lines = [f'{plural(len(done), "trial")}: {kinds}']
     with suppress(LedgerError, OSError):
-        if (f := s.ledger.frontier()).best:
+        if (f := standing(s)).best:
             lines.append(f'best {f.best.value:.6f} ({f.best.commit}), baseline {f.baseline.value:.6f}')
     return lines
 
@@ -709,7 +712,7 @@ def going_on(s, state, asked, anew):
     "A line on the unfinished search that will be gone on with, if there is one"
     if anew or not state.get('open') or state['asked'] != asked: return []
     if not (n := len(made_by(s, state['name']))): return []
-    spent = f'{counted(n, "trial")} and {state["spent"]/3600:.2f} h'
+    spent = f'{plural(n, "trial")} and {state["spent"]/3600:.2f} h'
     return [f'going on after {spent} of the search that was asked for the same; --anew begins another']
 
 class HungUp(BaseException):
@@ -800,7 +803,7 @@ def search_state(
     if not state:
         return dict(state='running' if pid else 'never', pid=pid, line=pid and f'a search begins (process {pid})' or '')
     done,asked,(_,minutes) = len(made_by(s, state['name'])), state['asked'], remaining(s, state)
-    made = f"{done} of {counted(asked['trials'], 'trial')}" if asked['trials'] else counted(done, 'trial')
+    made = f"{done} of {plural(asked['trials'], 'trial')}" if asked['trials'] else plural(done, 'trial')
     res = dict(pid=pid, done=done, trials=asked['trials'], hours=asked['hours'], minutes=minutes, made=made)
     again = '; the same ar-search goes on from there' if state.get('open') else ''
     if pid and (w := state['waiting']):
