@@ -6,14 +6,15 @@
 __all__ = ['SearchError', 'evaluate', 'parse', 'meaning', 'Constant', 'parse_range', 'sources', 'read_constants', 'values_after',
            'violation', 'set_line', 'searchable', 'written', 'describe', 'apply', 'skeleton', 'at_commit', 'Tried',
            'history', 'inside', 'near', 'distribution', 'points', 'make_study', 'Exhausted', 'runs', 'propose',
-           'rows_of', 'made_by', 'read_state', 'save', 'opened', 'here', 'foreign', 'not_ours', 'take_back',
+           'rows_of', 'made_by', 'read_state', 'save', 'opened', 'there', 'here', 'foreign', 'not_ours', 'take_back',
            'prepare_trial', 'search_bar', 'fitting', 'standing', 'trial_line', 'lasting', 'remaining', 'finished',
-           'sole', 'foreseen', 'reason_of', 'waits', 'goes_on', 'out_of_time', 'clear', 'hindered', 'tell', 'run_trial',
-           'turn', 'search', 'summary', 'stop_experiment', 'close', 'ready', 'going_on', 'HungUp', 'catch_signals',
-           'searched', 'detach', 'ar_search', 'at_clock', 'search_state']
+           'sole', 'foreseen', 'reason_of', 'waits', 'goes_on', 'out_of_time', 'clear', 'put_back', 'hindered', 'tell',
+           'run_trial', 'turn', 'search', 'summary', 'stop_experiment', 'close', 'ready', 'going_on', 'HungUp',
+           'catch_signals', 'searched', 'detach', 'ar_search', 'at_clock', 'search_state']
 
 # %% ../nbs/07_search.ipynb #imports
-import ast, fcntl, io, json, math, os, random, re, shutil, signal, subprocess, sys, time, tokenize, traceback
+import ast, fcntl, io, json, math, os, random, re, shutil, signal, subprocess, sys, time
+import tokenize, traceback
 from collections import Counter
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -28,8 +29,8 @@ from .contract import Profile, get_profile, write_json
 from .cells import edit_cell
 from .ledger import STATUSES, LedgerError, frontier, one_line, vouch
 from .ratchet import (FORESEEN, Busy, Refused, Session, answer, attend, blob_sha,
-    current_session, experiment_runs, follow, guard, held_by, holding, kept_rows, lock_holder, locked,
-    own_ledger, plural, recover, replace, restore, start, strip_outputs, told)
+    current_session, experiment_runs, follow, guard, held_by, holding, kept_rows, lock_holder,
+    locked, own_ledger, plural, recover, replace, restore, start, strip_outputs, told)
 from .run import is_number, read_json
 
 # %% ../nbs/07_search.ipynb #search-error
@@ -411,6 +412,11 @@ def opened(s, asked, anew=False):
     return state
 
 # %% ../nbs/07_search.ipynb #here
+def there(s):
+    "Raises `Refused` where the session's folder or the settings are gone: others would be found in their place"
+    for path in (s.dir, s.p.root/'settings.ini'):
+        if not path.exists(): raise Refused(f'{path} is gone: put it back')
+
 def here(s):
     "Raises `Refused` if another session's branch was checked out meanwhile; only under the lock"
     now = current_session(s.p.name)
@@ -568,9 +574,13 @@ def out_of_time(reason): return 1, f'the time is over, and it still waited: {rea
 
 def clear(s, state):
     "Take the search's own edit out of the canvas while it waits, if nobody else is at work"
-    if not s.dir.is_dir(): return
-    with suppress(Refused, LedgerError, OSError, RuntimeError, ValueError), locked(s.p, what='ar-search'):
-        if not read_json(s.journal): take_back(s, state)
+    with suppress(Refused, LedgerError, OSError, RuntimeError, ValueError):
+        there(s)
+        with locked(s.p, what='ar-search'): put_back(s, state)
+
+def put_back(s, state):
+    "Under the lock: the canvas as committed, unless a run that was cut off is still to be judged"
+    if not read_json(s.journal): take_back(s, state)
 
 # %% ../nbs/07_search.ipynb #hindered
 def hindered(s, state, bar, now, e):
@@ -614,7 +624,7 @@ def run_trial(s, state, bar, now, what, by):
 # %% ../nbs/07_search.ipynb #turn
 def turn(s, state, bar, now):
     "One trial; returns exit code, why and whether it is over where the search ends. Raises what is in the way."
-    if not s.dir.is_dir(): raise Refused(f'{s.dir} is gone: put it back') # or the lock would make a new one
+    there(s)
     now.sure()
     follow(s.p, bar=bar.watch) # the supervisor of a search that was killed, or an agent's
     with locked(s.p, what='ar-search'):
@@ -685,7 +695,8 @@ def close(
     said = []
     try:
         if not leave: stop_experiment(s, state)
-        if s.dir.is_dir() and not experiment_runs(s.p):
+        there(s)
+        if not experiment_runs(s.p):
             with locked(s.p, what='ar-search'):
                 here(s)
                 recover(s)
