@@ -395,6 +395,7 @@ def read_state(s):
     ended = ended if text(ended, 'why') and is_number(ended.get('time')) else None
     return {**state, 'waiting': waiting, 'ended': ended}
 
+# %% ../nbs/07_search.ipynb #save
 def save(s, state):
     "Write `search.json`, if there is a folder and room for it: a search outlives a full disk"
     with suppress(OSError):
@@ -411,26 +412,29 @@ def opened(s, asked, anew=False):
     save(s, state)
     return state
 
-# %% ../nbs/07_search.ipynb #here
+# %% ../nbs/07_search.ipynb #there
 def there(s):
     "Raises `Refused` where the session's folder or the settings are gone: others would be found in their place"
     for path in (s.dir, s.p.root/'settings.ini'):
         if not path.exists(): raise Refused(f'{path} is gone: put it back')
 
+# %% ../nbs/07_search.ipynb #here
 def here(s):
     "Raises `Refused` if another session's branch was checked out meanwhile; only under the lock"
     now = current_session(s.p.name)
     if now.tag != s.tag: raise Refused(f'the branch is {now.branch}: git switch {s.branch}')
     own_ledger(s)
 
-# %% ../nbs/07_search.ipynb #take-back
+# %% ../nbs/07_search.ipynb #foreign
 def foreign(s, state):
     "Has the canvas an edit that is not the search's own?"
     now = (s.p.root/s.p.canvas).read_bytes()
     return now != s.file('HEAD', s.p.canvas) and blob_sha(now) != state.get('edit')
 
+# %% ../nbs/07_search.ipynb #not-ours
 def not_ours(s): return Refused(f'{s.p.canvas} has an edit that is not committed: ar-run it, or ar-drop it')
 
+# %% ../nbs/07_search.ipynb #take-back
 def take_back(s:Session, state):
     "Undo the search's own edit where a kill or a crash left it. Raises `Refused` for anyone else's."
     if foreign(s, state): raise not_ours(s)
@@ -480,16 +484,18 @@ def search_bar():
         def show(text): bar.set_postfix_str(text)
         yield SimpleNamespace(at=at, watch=watch, say=say, show=show)
 
-# %% ../nbs/07_search.ipynb #trial-line
+# %% ../nbs/07_search.ipynb #fitting
 def fitting(line):
     "A line cut to the terminal's width, to 120 characters where there is none"
     width = shutil.get_terminal_size((120, 24)).columns
     return line if len(line) <= width else line[:width-1] + '…'
 
+# %% ../nbs/07_search.ipynb #standing
 def standing(s):
     "The frontier of the rows that were run"
     return frontier(kept_rows(s), s.p.direction)
 
+# %% ../nbs/07_search.ipynb #trial-line
 def trial_line(s, n, left, minutes, refused):
     "One line on a finished trial"
     number = int(n['by'].split('/')[1])
@@ -501,12 +507,13 @@ def trial_line(s, n, left, minutes, refused):
         f'{minutes:.0f} min left', *([f'{refused} refused before it'] if refused else [])])
     return line if good else fitting(line)
 
-# %% ../nbs/07_search.ipynb #remaining
+# %% ../nbs/07_search.ipynb #lasting
 def lasting(s):
     "Median seconds of the session's experiments, before the first of them the budget"
     each = [max(n['time']-n['started'], n.get('seconds', 0)) for n in rows_of(s)] # a clock may be set back
     return median(each) or s.p.time_budget if each else s.p.time_budget
 
+# %% ../nbs/07_search.ipynb #remaining
 def remaining(s, state):
     "Trials and minutes left"
     done,asked,each = len(made_by(s, state['name'])), state['asked'], lasting(s)
@@ -514,6 +521,7 @@ def remaining(s, state):
     if asked['hours']: left = min(left, int((asked['hours']*3600-state['spent'])/each))
     return max(0, left), max(0, left)*each/60
 
+# %% ../nbs/07_search.ipynb #finished
 def finished(s, state):
     "Exit code, why, and True where there is nothing left to do; else None"
     done,asked = made_by(s, state['name']), state['asked']
@@ -541,11 +549,12 @@ def sole(s):
         sure()
         yield sure
 
-# %% ../nbs/07_search.ipynb #reason-of
+# %% ../nbs/07_search.ipynb #foreseen
 def foreseen(e):
     "Is it a refusal that can be lifted, not a fault of this program?"
     return isinstance(e, (*FORESEEN, SearchError))
 
+# %% ../nbs/07_search.ipynb #reason-of
 def reason_of(e):
     "A refusal in one line, without the command that says it and without seconds that tick; a fault with its name"
     text = '; '.join(o for l in str(e).splitlines() if (o := one_line(l)))
@@ -563,6 +572,7 @@ def waits(s, state, reason, bar):
     save(s, state)
     return new
 
+# %% ../nbs/07_search.ipynb #goes-on
 def goes_on(s, state, bar, seconds):
     "Nothing is in the way any more: say so, if it was"
     if not state['waiting']: return
@@ -570,14 +580,17 @@ def goes_on(s, state, bar, seconds):
     state['waiting'] = None
     save(s, state)
 
+# %% ../nbs/07_search.ipynb #out-of-time
 def out_of_time(reason): return 1, f'the time is over, and it still waited: {reason}', True
 
+# %% ../nbs/07_search.ipynb #clear
 def clear(s, state):
     "Take the search's own edit out of the canvas while it waits, if nobody else is at work"
     with suppress(Refused, LedgerError, OSError, RuntimeError, ValueError):
         there(s)
         with locked(s.p, what='ar-search'): put_back(s, state)
 
+# %% ../nbs/07_search.ipynb #put-back
 def put_back(s, state):
     "Under the lock: the canvas as committed, unless a run that was cut off is still to be judged"
     if not read_json(s.journal): take_back(s, state)
@@ -607,11 +620,13 @@ def tell(s, state, bar, now):
         bar.say(trial_line(s, n, *remaining(s, state), now.refused.get(n['by'], 0)))
     now.told += len(new)
 
+# %% ../nbs/07_search.ipynb #run-trial
 def run_trial(s, state, bar, now, what, by):
     "One experiment by a supervisor. Raises `Refused` with its words if it has no verdict, `Busy` if others came between"
     now.seconds = lambda: time.monotonic()-now.since if now.since else 0
     bar.at.begun = lambda: goes_on(s, state, bar, now.seconds())
-    proc,token = start(s.p, what or 'baseline', by, f"{s.tag} {state['edit']}")
+    expect = f"{s.tag} {state['edit']}"
+    proc,token = start(s.p, what or 'baseline', by, expect, s.p.name)
     code,lines,stopped = attend(s.p, proc, token, bar.watch)
     tell(s, state, bar, now)
     if stopped: raise KeyboardInterrupt
@@ -662,7 +677,7 @@ def search(
             if isinstance(e, Busy) and experiment_runs(s.p): time.sleep(.1) # an agent's, begun just now
             elif end := hindered(s, state, bar, now, e): return end
 
-# %% ../nbs/07_search.ipynb #close
+# %% ../nbs/07_search.ipynb #summary
 def summary(s, state):
     "What the search has made, in one or two lines"
     done = made_by(s, state['name'])
@@ -673,6 +688,7 @@ def summary(s, state):
             lines.append(f'best {f.best.value:.6f} ({f.best.commit}), baseline {f.baseline.value:.6f}')
     return lines
 
+# %% ../nbs/07_search.ipynb #stop-experiment
 def stop_experiment(s, state):
     "End the running experiment if it is the search's own"
     if not (experiment_runs(s.p) and (h := lock_holder(s.p)).get('by', '').startswith(state['name'])): return
@@ -718,7 +734,7 @@ def ready(s):
         if foreign(s, read_state(s)): raise not_ours(s)
         guard(s)
 
-# %% ../nbs/07_search.ipynb #session-of
+# %% ../nbs/07_search.ipynb #going-on
 def going_on(s, state, asked, anew):
     "A line on the unfinished search that will be gone on with, if there is one"
     if anew or not state.get('open') or state['asked'] != asked: return []
@@ -726,9 +742,11 @@ def going_on(s, state, asked, anew):
     spent = f'{plural(n, "trial")} and {state["spent"]/3600:.2f} h'
     return [f'going on after {spent} of the search that was asked for the same; --anew begins another']
 
+# %% ../nbs/07_search.ipynb #hung-up
 class HungUp(BaseException):
     "The terminal was closed"
 
+# %% ../nbs/07_search.ipynb #catch-signals
 def catch_signals():
     "Let SIGINT, SIGTERM and SIGHUP end the search in order; returns a list that gets their names"
     caught = []
