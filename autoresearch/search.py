@@ -6,14 +6,15 @@
 __all__ = ['SearchError', 'evaluate', 'parse', 'meaning', 'Constant', 'parse_range', 'sources', 'read_constants', 'values_after',
            'violation', 'set_line', 'searchable', 'written', 'describe', 'apply', 'skeleton', 'at_commit', 'Tried',
            'history', 'inside', 'near', 'distribution', 'points', 'make_study', 'Exhausted', 'runs', 'propose',
-           'rows_of', 'made_by', 'counted', 'read_state', 'save', 'opened', 'here', 'foreign', 'not_ours', 'take_back',
-           'prepare_trial', 'search_bar', 'fitting', 'trial_line', 'lasting', 'remaining', 'finished', 'sole',
-           'foreseen', 'reason_of', 'waits', 'goes_on', 'out_of_time', 'clear', 'hindered', 'tell', 'run_trial', 'turn',
-           'search', 'summary', 'stop_experiment', 'close', 'ready', 'detach', 'going_on', 'HungUp', 'catch_signals',
-           'searched', 'ar_search', 'at_clock', 'search_state']
+           'rows_of', 'made_by', 'read_state', 'save', 'opened', 'there', 'here', 'foreign', 'not_ours', 'take_back',
+           'prepare_trial', 'search_bar', 'fitting', 'standing', 'trial_line', 'lasting', 'remaining', 'finished',
+           'sole', 'foreseen', 'reason_of', 'waits', 'goes_on', 'out_of_time', 'clear', 'put_back', 'hindered', 'tell',
+           'run_trial', 'turn', 'search', 'summary', 'stop_experiment', 'close', 'ready', 'going_on', 'HungUp',
+           'catch_signals', 'searched', 'detach', 'ar_search', 'at_clock', 'search_state']
 
 # %% ../nbs/07_search.ipynb #imports
-import ast, fcntl, io, json, math, os, random, re, shutil, signal, subprocess, sys, time, tokenize, traceback
+import ast, fcntl, io, json, math, os, random, re, shutil, signal, subprocess, sys, time
+import tokenize, traceback
 from collections import Counter
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -23,12 +24,13 @@ from pathlib import Path
 from secrets import token_hex
 from types import SimpleNamespace
 from fastcore.script import call_parse
-from .contract import Profile, SettingsError, get_profile, write_json
+import autoresearch
+from .contract import Profile, get_profile, write_json
 from .cells import edit_cell
-from .ledger import STATUSES, LedgerError, one_line
-from .ratchet import (Busy, Refused, Session, answer, attend, blob_sha, current_session,
-    experiment_runs, follow, guard, held_by, holding, lock_holder, locked, own_ledger, recover, replace,
-    restore, start, strip_outputs, told)
+from .ledger import STATUSES, LedgerError, frontier, one_line, vouch
+from .ratchet import (FORESEEN, Busy, Refused, Session, answer, attend, blob_sha,
+    current_session, experiment_runs, follow, guard, held_by, holding, kept_rows, lock_holder,
+    locked, own_ledger, plural, recover, replace, restore, start, strip_outputs, told)
 from .run import is_number, read_json
 
 # %% ../nbs/07_search.ipynb #search-error
@@ -254,9 +256,13 @@ class Tried:
 def history(
     s:Session # The session, with its ledger
 )->list: # `Tried`, in order
-    "All rows, an agent's included; each code's level is what it gained over the row before it on the branch"
+    "All rows that were run, an agent's included; each code's level is what it gained over the row before it on the branch"
     level,adjusted,res = {}, {}, [] # what the code of a skeleton gained; values less that, by commit
-    for i,r in enumerate(s.ledger.read(warn=False)[0]):
+    rows = s.ledger.read(warn=False)[0]
+    for i,(r,ran) in enumerate(zip(rows, vouch(rows, s.experiments()))):
+        if not ran: # somebody's line: it tells nothing
+            res.append(Tried({}, None, i, known=False))
+            continue
         new,crashed = at_commit(s.p.root, s.p.canvas, s.p.name, r.commit), r.status == 'crash'
         if new and new.skeleton not in level and not crashed:
             before = next((adjusted[c] for c in new.before if c in adjusted), None)
@@ -377,10 +383,6 @@ def made_by(s, name):
     return [n for n in rows_of(s, f'{name}/') if not n['by'].endswith('/0')]
 
 # %% ../nbs/07_search.ipynb #read-state
-def counted(n, word):
-    "A number and its noun: 1 trial, 2 trials"
-    return f'{n} {word}' + ('' if n == 1 else 's')
-
 def read_state(s):
     "What `search.json` holds, {} where it is absent or not what a search wrote"
     state = read_json(s.dir/'search.json')
@@ -393,6 +395,7 @@ def read_state(s):
     ended = ended if text(ended, 'why') and is_number(ended.get('time')) else None
     return {**state, 'waiting': waiting, 'ended': ended}
 
+# %% ../nbs/07_search.ipynb #save
 def save(s, state):
     "Write `search.json`, if there is a folder and room for it: a search outlives a full disk"
     with suppress(OSError):
@@ -409,6 +412,12 @@ def opened(s, asked, anew=False):
     save(s, state)
     return state
 
+# %% ../nbs/07_search.ipynb #there
+def there(s):
+    "Raises `Refused` where the session's folder or the settings are gone: others would be found in their place"
+    for path in (s.dir, s.p.root/'settings.ini'):
+        if not path.exists(): raise Refused(f'{path} is gone: put it back')
+
 # %% ../nbs/07_search.ipynb #here
 def here(s):
     "Raises `Refused` if another session's branch was checked out meanwhile; only under the lock"
@@ -416,14 +425,16 @@ def here(s):
     if now.tag != s.tag: raise Refused(f'the branch is {now.branch}: git switch {s.branch}')
     own_ledger(s)
 
-# %% ../nbs/07_search.ipynb #take-back
+# %% ../nbs/07_search.ipynb #foreign
 def foreign(s, state):
     "Has the canvas an edit that is not the search's own?"
     now = (s.p.root/s.p.canvas).read_bytes()
     return now != s.file('HEAD', s.p.canvas) and blob_sha(now) != state.get('edit')
 
+# %% ../nbs/07_search.ipynb #not-ours
 def not_ours(s): return Refused(f'{s.p.canvas} has an edit that is not committed: ar-run it, or ar-drop it')
 
+# %% ../nbs/07_search.ipynb #take-back
 def take_back(s:Session, state):
     "Undo the search's own edit where a kill or a crash left it. Raises `Refused` for anyone else's."
     if foreign(s, state): raise not_ours(s)
@@ -436,7 +447,7 @@ def prepare_trial(s, state, tried):
     draft.write_bytes(old)
     strip_outputs(draft) # as the supervisor will
     what,refused = '', 0
-    if any(r.status == 'keep' for r in s.ledger.read(warn=False)[0]):
+    if any(r.status == 'keep' for r in kept_rows(s)):
         change,refused = propose(draft, s.p, tried, state['asked']['sampler'], state['asked']['seed'])
         constants = read_constants(draft, s.p)
         apply(draft, constants, change)
@@ -473,16 +484,22 @@ def search_bar():
         def show(text): bar.set_postfix_str(text)
         yield SimpleNamespace(at=at, watch=watch, say=say, show=show)
 
-# %% ../nbs/07_search.ipynb #trial-line
+# %% ../nbs/07_search.ipynb #fitting
 def fitting(line):
     "A line cut to the terminal's width, to 120 characters where there is none"
     width = shutil.get_terminal_size((120, 24)).columns
     return line if len(line) <= width else line[:width-1] + '…'
 
+# %% ../nbs/07_search.ipynb #standing
+def standing(s):
+    "The frontier of the rows that were run"
+    return frontier(kept_rows(s), s.p.direction)
+
+# %% ../nbs/07_search.ipynb #trial-line
 def trial_line(s, n, left, minutes, refused):
     "One line on a finished trial"
     number = int(n['by'].split('/')[1])
-    best,what = s.ledger.frontier().best, [n['description']] if number else []
+    best,what = standing(s).best, [n['description']] if number else []
     good = n['class'] == 'ok'
     told = [*what, f"{n['value']:.6f}", n['status']] if good else [n['status'], one_line(n['reason']), *what]
     line = '  '.join([f'{number}/{number+left}' if number else 'baseline', *told,
@@ -490,12 +507,13 @@ def trial_line(s, n, left, minutes, refused):
         f'{minutes:.0f} min left', *([f'{refused} refused before it'] if refused else [])])
     return line if good else fitting(line)
 
-# %% ../nbs/07_search.ipynb #remaining
+# %% ../nbs/07_search.ipynb #lasting
 def lasting(s):
     "Median seconds of the session's experiments, before the first of them the budget"
     each = [max(n['time']-n['started'], n.get('seconds', 0)) for n in rows_of(s)] # a clock may be set back
     return median(each) or s.p.time_budget if each else s.p.time_budget
 
+# %% ../nbs/07_search.ipynb #remaining
 def remaining(s, state):
     "Trials and minutes left"
     done,asked,each = len(made_by(s, state['name'])), state['asked'], lasting(s)
@@ -503,13 +521,14 @@ def remaining(s, state):
     if asked['hours']: left = min(left, int((asked['hours']*3600-state['spent'])/each))
     return max(0, left), max(0, left)*each/60
 
+# %% ../nbs/07_search.ipynb #finished
 def finished(s, state):
     "Exit code, why, and True where there is nothing left to do; else None"
     done,asked = made_by(s, state['name']), state['asked']
     if len(done) >= 5 and all(n['status'] == 'crash' for n in done[-5:]):
         return 1, 'five crashes in a row: ar-log shows the last; mend its cause, then ar-search again', True
     if remaining(s, state)[0] >= 1: return None
-    if asked['trials'] and len(done) >= asked['trials']: return 0, f"{counted(len(done), 'trial')}, as asked", True
+    if asked['trials'] and len(done) >= asked['trials']: return 0, f"{plural(len(done), 'trial')}, as asked", True
     return 0, f'an experiment takes about {lasting(s):.0f} s: none fits into the time that is left', True
 
 # %% ../nbs/07_search.ipynb #sole
@@ -530,12 +549,12 @@ def sole(s):
         sure()
         yield sure
 
-# %% ../nbs/07_search.ipynb #reason-of
+# %% ../nbs/07_search.ipynb #foreseen
 def foreseen(e):
     "Is it a refusal that can be lifted, not a fault of this program?"
-    if isinstance(e, (Refused, SearchError, SettingsError, LedgerError, OSError)): return True
-    return type(e) is RuntimeError and str(e).startswith('git ')
+    return isinstance(e, (*FORESEEN, SearchError))
 
+# %% ../nbs/07_search.ipynb #reason-of
 def reason_of(e):
     "A refusal in one line, without the command that says it and without seconds that tick; a fault with its name"
     text = '; '.join(o for l in str(e).splitlines() if (o := one_line(l)))
@@ -553,20 +572,28 @@ def waits(s, state, reason, bar):
     save(s, state)
     return new
 
+# %% ../nbs/07_search.ipynb #goes-on
 def goes_on(s, state, bar, seconds):
     "Nothing is in the way any more: say so, if it was"
     if not state['waiting']: return
-    bar.say(f'going on after {counted(round(seconds), "second")} of waiting')
+    bar.say(f'going on after {plural(round(seconds), "second")} of waiting')
     state['waiting'] = None
     save(s, state)
 
+# %% ../nbs/07_search.ipynb #out-of-time
 def out_of_time(reason): return 1, f'the time is over, and it still waited: {reason}', True
 
+# %% ../nbs/07_search.ipynb #clear
 def clear(s, state):
     "Take the search's own edit out of the canvas while it waits, if nobody else is at work"
-    if not s.dir.is_dir(): return
-    with suppress(Refused, LedgerError, OSError, RuntimeError, ValueError), locked(s.p, what='ar-search'):
-        if not read_json(s.journal): take_back(s, state)
+    with suppress(Refused, LedgerError, OSError, RuntimeError, ValueError):
+        there(s)
+        with locked(s.p, what='ar-search'): put_back(s, state)
+
+# %% ../nbs/07_search.ipynb #put-back
+def put_back(s, state):
+    "Under the lock: the canvas as committed, unless a run that was cut off is still to be judged"
+    if not read_json(s.journal): take_back(s, state)
 
 # %% ../nbs/07_search.ipynb #hindered
 def hindered(s, state, bar, now, e):
@@ -593,11 +620,13 @@ def tell(s, state, bar, now):
         bar.say(trial_line(s, n, *remaining(s, state), now.refused.get(n['by'], 0)))
     now.told += len(new)
 
+# %% ../nbs/07_search.ipynb #run-trial
 def run_trial(s, state, bar, now, what, by):
     "One experiment by a supervisor. Raises `Refused` with its words if it has no verdict, `Busy` if others came between"
     now.seconds = lambda: time.monotonic()-now.since if now.since else 0
     bar.at.begun = lambda: goes_on(s, state, bar, now.seconds())
-    proc,token = start(s.p, what or 'baseline', by, f"{s.tag} {state['edit']}")
+    expect = f"{s.tag} {state['edit']}"
+    proc,token = start(s.p, what or 'baseline', by, expect, s.p.name)
     code,lines,stopped = attend(s.p, proc, token, bar.watch)
     tell(s, state, bar, now)
     if stopped: raise KeyboardInterrupt
@@ -610,7 +639,7 @@ def run_trial(s, state, bar, now, what, by):
 # %% ../nbs/07_search.ipynb #turn
 def turn(s, state, bar, now):
     "One trial; returns exit code, why and whether it is over where the search ends. Raises what is in the way."
-    if not s.dir.is_dir(): raise Refused(f'{s.dir} is gone: put it back') # or the lock would make a new one
+    there(s)
     now.sure()
     follow(s.p, bar=bar.watch) # the supervisor of a search that was killed, or an agent's
     with locked(s.p, what='ar-search'):
@@ -648,17 +677,18 @@ def search(
             if isinstance(e, Busy) and experiment_runs(s.p): time.sleep(.1) # an agent's, begun just now
             elif end := hindered(s, state, bar, now, e): return end
 
-# %% ../nbs/07_search.ipynb #close
+# %% ../nbs/07_search.ipynb #summary
 def summary(s, state):
     "What the search has made, in one or two lines"
     done = made_by(s, state['name'])
     kinds = ', '.join(f'{sum(n["status"] == k for n in done)} {k}' for k in STATUSES)
-    lines = [f'{counted(len(done), "trial")}: {kinds}']
+    lines = [f'{plural(len(done), "trial")}: {kinds}']
     with suppress(LedgerError, OSError):
-        if (f := s.ledger.frontier()).best:
+        if (f := standing(s)).best:
             lines.append(f'best {f.best.value:.6f} ({f.best.commit}), baseline {f.baseline.value:.6f}')
     return lines
 
+# %% ../nbs/07_search.ipynb #stop-experiment
 def stop_experiment(s, state):
     "End the running experiment if it is the search's own"
     if not (experiment_runs(s.p) and (h := lock_holder(s.p)).get('by', '').startswith(state['name'])): return
@@ -681,7 +711,8 @@ def close(
     said = []
     try:
         if not leave: stop_experiment(s, state)
-        if s.dir.is_dir() and not experiment_runs(s.p):
+        there(s)
+        if not experiment_runs(s.p):
             with locked(s.p, what='ar-search'):
                 here(s)
                 recover(s)
@@ -694,7 +725,7 @@ def close(
     said = [f'ended: {why}', *said, *summary(s, state)]
     return said if over else [*said, 'the same command goes on from here; --anew begins another search']
 
-# %% ../nbs/07_search.ipynb #detach
+# %% ../nbs/07_search.ipynb #ready
 def ready(s):
     "Raises `Refused` for what is in the way when the command is given: whoever gives it is there to lift it"
     if experiment_runs(s.p): return # an agent's; the search awaits its end
@@ -703,29 +734,19 @@ def ready(s):
         if foreign(s, read_state(s)): raise not_ours(s)
         guard(s)
 
-def detach(s, asked, anew):
-    "The same command in the background; returns what to say"
-    log = s.dir/'search.log'
-    args = [f'--{k}={v}' for k,v in asked.items()] + [f'--profile={s.p.name}'] + ['--anew']*anew
-    with open(log, 'ab') as f: # sys.argv[0] is the command itself
-        proc = subprocess.Popen([sys.executable, os.path.abspath(sys.argv[0]), *args], cwd=s.p.root,
-            stdin=subprocess.DEVNULL, stdout=f, stderr=f, start_new_session=True,
-            env={**os.environ, 'AUTORESEARCH_SEARCH': s.tag})
-    where = f'{os.path.relpath(log)} gets a line for each trial'
-    return [f'searching in the background (process {proc.pid}): {where}', *going_on(s, read_state(s), asked, anew),
-        'ar-status shows where it stands, ar-stop ends it']
-
-# %% ../nbs/07_search.ipynb #session-of
+# %% ../nbs/07_search.ipynb #going-on
 def going_on(s, state, asked, anew):
     "A line on the unfinished search that will be gone on with, if there is one"
     if anew or not state.get('open') or state['asked'] != asked: return []
     if not (n := len(made_by(s, state['name']))): return []
-    spent = f'{counted(n, "trial")} and {state["spent"]/3600:.2f} h'
+    spent = f'{plural(n, "trial")} and {state["spent"]/3600:.2f} h'
     return [f'going on after {spent} of the search that was asked for the same; --anew begins another']
 
+# %% ../nbs/07_search.ipynb #hung-up
 class HungUp(BaseException):
     "The terminal was closed"
 
+# %% ../nbs/07_search.ipynb #catch-signals
 def catch_signals():
     "Let SIGINT, SIGTERM and SIGHUP end the search in order; returns a list that gets their names"
     caught = []
@@ -754,6 +775,26 @@ def searched(s, asked, anew, sure):
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP): signal.signal(number, signal.SIG_IGN)
     return code, close(s, state, code, why, over, leave) if state else [f'ended: {why}']
 
+# %% ../nbs/07_search.ipynb #detach-search
+def _searcher(profile, tag, asked, anew):
+    "Main of the search in the background: what could be in the way was looked at just before"
+    s = Session(get_profile(profile), tag)
+    with told(), sole(s) as sure: answer(*searched(s, json.loads(asked), anew == 'anew', sure))
+
+def detach(s, asked, anew):
+    "A search in the background; returns what to say"
+    log,home = s.dir/'search.log', str(Path(autoresearch.__file__).parent.parent)
+    main = '; '.join(['import sys', "sys.argv[0] = 'ar-search'", 'sys.path[:] = filter(None, sys.path)',
+        'from autoresearch.search import _searcher', '_searcher(*sys.argv[1:])'])
+    path = os.pathsep.join([home, *filter(None, [os.environ.get('PYTHONPATH')])])
+    with open(log, 'ab') as f: # nothing in the root is imported: a file there may have any name
+        proc = subprocess.Popen([sys.executable, '-c', main, s.p.name, s.tag, json.dumps(asked),
+            'anew' if anew else ''], cwd=s.p.root, stdin=subprocess.DEVNULL, stdout=f, stderr=f,
+            start_new_session=True, env={**os.environ, 'PYTHONPATH': path})
+    where = f'{os.path.relpath(log)} gets a line for each trial'
+    return [f'searching in the background (process {proc.pid}): {where}',
+        *going_on(s, read_state(s), asked, anew), 'ar-status shows where it stands, ar-stop ends it']
+
 # %% ../nbs/07_search.ipynb #ar-search
 @call_parse
 def ar_search(
@@ -772,12 +813,10 @@ def ar_search(
         if sampler not in ('tpe', 'random'): raise Refused(f'--sampler {sampler}: accepted: tpe, random')
         _optuna()
         asked = dict(trials=trials, hours=hours, sampler=sampler, seed=seed)
-        detached = os.environ.pop('AUTORESEARCH_SEARCH', '') # the TAG; all was looked at just before
-        s = Session(get_profile(profile), detached) if detached else current_session(profile)
-        if not detached:
-            searchable(s.p.root/s.p.canvas, s.p)
-            with sole(s): pass
-            ready(s)
+        s = current_session(profile)
+        searchable(s.p.root/s.p.canvas, s.p)
+        with sole(s): pass
+        ready(s)
         if background: answer(0, detach(s, asked, anew))
         with sole(s) as sure: result = searched(s, asked, anew, sure)
         answer(*result)
@@ -793,7 +832,7 @@ def search_state(
     if not state:
         return dict(state='running' if pid else 'never', pid=pid, line=pid and f'a search begins (process {pid})' or '')
     done,asked,(_,minutes) = len(made_by(s, state['name'])), state['asked'], remaining(s, state)
-    made = f"{done} of {counted(asked['trials'], 'trial')}" if asked['trials'] else counted(done, 'trial')
+    made = f"{done} of {plural(asked['trials'], 'trial')}" if asked['trials'] else plural(done, 'trial')
     res = dict(pid=pid, done=done, trials=asked['trials'], hours=asked['hours'], minutes=minutes, made=made)
     again = '; the same ar-search goes on from there' if state.get('open') else ''
     if pid and (w := state['waiting']):
