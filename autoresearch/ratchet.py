@@ -10,35 +10,37 @@ __all__ = ['FORESEEN', 'IMPORTED', 'SEED', 'STEPS', 'SHORT', 'NOTED', 'BOOT', 'R
            'foreign_modules', 'printable', 'quoted', 'way_out', 'in_the_way', 'guard', 'cells_of', 'differs',
            'edited_files', 'facts', 'data_changes', 'able', 'usable_tag', 'setup', 'ar_setup', 'read_canvas',
            'strip_outputs', 'replace', 'exports_astray', 'export_canvas', 'export_module', 'as_in', 'identity',
-           'make_commit', 'on_branch', 'move_branch', 'tip', 'rewinds', 'is_ancestor', 'by_hand', 'blobs', 'lay_out',
-           'base_copy', 'contract_of', 'holding', 'locked', 'held_by', 'lock_holder', 'searching', 'experiment_runs',
-           'holder', 'note', 'is_journal', 'unchanged', 'changes', 'kept_rows', 'numbers', 'commit_edit', 'begin',
-           'measure', 'why_disturbed', 'put_aside', 'execute', 'row_said', 'judged', 'outcome_of', 'keep_notes',
-           'finish', 'alike', 'append_once', 'undo', 'cut_off', 'stale_locks', 'sweep', 'resume', 'recover', 'mend',
-           'mend_notes', 'plural', 'mend_cut_off', 'end_processes', 'as_row', 'is_row', 'unmatched', 'key', 'merged',
-           'mend_ledger', 'classify_late', 'verdict_line', 'best_notes', 'where_now', 'told_also', 'verdict_lines',
-           'as_left', 'experiment', 'doubtful_baseline', 'supervise', 'leave_answer', 'answer_of', 'supervisor_log',
-           'start', 'running', 'watch', 'no_answer', 'attend', 'told', 'unforeseen', 'answer', 'ar_run', 'begun',
-           'follow', 'last_answer', 'ar_wait', 'end_search', 'ar_stop', 'restore', 'is_edited', 'drop', 'undrop',
-           'ar_drop', 'describe', 'ar_describe', 'go_back', 'search_state', 'status_of', 'row_facts', 'running_now',
-           'speed_of', 'row_line', 'running_line', 'status_lines', 'ar_status', 'log_tail', 'lesson_lines',
-           'cell_outputs', 'log_lines', 'ar_log']
+           'make_commit', 'on_branch', 'move_branch', 'tip', 'rewinds', 'is_ancestor', 'same_code', 'by_hand', 'blobs',
+           'lay_out', 'base_copy', 'contract_of', 'holding', 'locked', 'held_by', 'lock_holder', 'searching',
+           'experiment_runs', 'holder', 'note', 'is_journal', 'unchanged', 'changes', 'kept_rows', 'numbers',
+           'commit_edit', 'begin', 'measure', 'why_disturbed', 'put_aside', 'execute', 'row_said', 'judged',
+           'outcome_of', 'keep_notes', 'finish', 'alike', 'append_once', 'undo', 'cut_off', 'stale_locks', 'sweep',
+           'resume', 'recover', 'mend', 'mend_notes', 'plural', 'mend_cut_off', 'end_processes', 'as_row', 'is_row',
+           'unmatched', 'key', 'merged', 'mend_ledger', 'classify_late', 'verdict_line', 'best_notes', 'where_now',
+           'told_also', 'verdict_lines', 'as_left', 'experiment', 'doubtful_baseline', 'supervise', 'leave_answer',
+           'answer_of', 'supervisor_log', 'start', 'running', 'watch', 'no_answer', 'attend', 'told', 'unforeseen',
+           'answer', 'ar_run', 'begun', 'follow', 'last_answer', 'ar_wait', 'end_search', 'ar_stop', 'restore',
+           'is_edited', 'drop', 'undrop', 'ar_drop', 'describe', 'ar_describe', 'go_back', 'rows_of', 'made_by',
+           'lasting', 'remaining', 'read_state', 'at_clock', 'how_it_stands', 'search_state', 'status_of', 'row_facts',
+           'running_now', 'speed_of', 'row_line', 'running_line', 'status_lines', 'ar_status', 'log_tail',
+           'lesson_lines', 'cell_outputs', 'log_lines', 'ar_log']
 
 # %% ../nbs/06_ratchet.ipynb #imports
-import fcntl, hashlib, json, os, re, shutil, signal, subprocess, sys, tempfile, time, traceback
+import fcntl, hashlib, json, math, os, re, shutil, signal, subprocess, sys, tempfile, time, traceback
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import median
 from secrets import token_hex
 from fastcore.script import call_parse
 import autoresearch
 from .contract import (Profile, SettingsError, get_profile, has_gpu, hash_files,
     machine_lacks, read_settings, session_profile, settings_of, settings_path, write_json)
-from .cells import changed_cells, changed_constants, code_hash, parse_cells
+from .cells import CellsError, changed_cells, changed_constants, code_hash, parse_cells
 from autoresearch.ledger import (STATUSES, Ledger, LedgerError, Row, frontier, one_line, parse_row,
     vouch)
 from .run import (OUTCOMES, GitError, Result, classify, compared, compile_packages,
-    disturbance, failure, git, kill_run, link_log, next_run_dir, notes_of, pace, plain,
+    disturbance, failure, git, is_number, kill_run, link_log, next_run_dir, notes_of, pace, plain,
     progress_bar, rate_of, read_json, read_notes, run_experiment, verdict, write_notes)
 
 # %% ../nbs/06_ratchet.ipynb #refused
@@ -52,7 +54,7 @@ class Stopped(BaseException):
     "SIGTERM or SIGINT reached the supervisor"
 
 # what is told in a line; all else is a bug
-FORESEEN = (Refused, LedgerError, SettingsError, GitError, OSError)
+FORESEEN = (Refused, LedgerError, SettingsError, CellsError, GitError, OSError)
 
 # %% ../nbs/06_ratchet.ipynb #session
 class Session:
@@ -161,7 +163,7 @@ def exported(s:Session):
 # %% ../nbs/06_ratchet.ipynb #branch-of
 def any_profile():
     "A profile of these settings, for what all share: root and folders. Raises `SettingsError`."
-    path = settings_path()
+    path = settings_path(Path.cwd()) # never that of the package's own checkout
     for name in (names := read_settings(path).sections()):
         with suppress(SettingsError): return get_profile(name, path)
     return get_profile(names[0] if names else '', path)
@@ -199,7 +201,7 @@ def current_session(
         raise Refused(f'{s.dir}/state.json is gone or damaged and git has no copy of it '
             f'({s.own}/state): put it back, or begin anew from here: ar-setup {free_tag(p, s.tag)}')
     if read_json(s.dir/'state.json') != s.state: write_json(s.dir/'state.json', s.state)
-    return Session(session_profile(profile, s.tag), s.tag)
+    return Session(session_profile(profile, s.tag, p.root/'settings.ini'), s.tag)
 
 # %% ../nbs/06_ratchet.ipynb #own-ledger
 def is_own(s:Session, ledger):
@@ -576,6 +578,12 @@ def is_ancestor(s, old, new):
     ask = ['git', 'merge-base', '--is-ancestor', old, new]
     return subprocess.run(ask, cwd=s.p.root, capture_output=True).returncode == 0
 
+def same_code(s, old, new):
+    "Is the canvas' code the same in two commits? Then what differs is prose, and no experiment's."
+    try: return len({code_hash(json.loads(s.file(rev, s.p.canvas))) for rev in (old, new)}) == 1
+    except (ValueError, TypeError, CellsError): return False
+
+# %% ../nbs/06_ratchet.ipynb #by-hand-commits
 def by_hand(s:Session):
     "Tip and HEAD. Raises `Refused` for commits that are neither the ratchet's nor an edit."
     head,left = s.rev('HEAD'), tip(s)
@@ -585,7 +593,8 @@ def by_hand(s:Session):
         may = {s.top+f for f in s.files} | {s.top+'program.md'}
         names = s.git('diff', '--name-only', '-z', left, head).split('\0')
         other = [n for n in names if n and n not in may]
-        if not other: return left, head
+        if not other and same_code(s, left, head): s.git('update-ref', f'{s.own}/tip', head)
+        if not other: return tip(s), head
         names = printable(', '.join(other[:5]) + (' ...' if other[5:] else ''))
         raise Refused(f'commits on {s.branch} that the ratchet did not make change {names}: {soft}')
     kept = {n['commit'] for n in s.experiments() if n.get('status') == 'keep'} | {s.base}
@@ -944,7 +953,8 @@ def sweep(s):
     "Remove half-written files that were never renamed into place"
     for f in map(Path, s.files):
         for o in (s.p.root/f.parent).glob(f'.{f.name}.*.tmp'): o.unlink(missing_ok=True)
-    for o in [s.p.root/f'.{s.p.log}.new', *s.dir.glob('*.json*.tmp')]: o.unlink(missing_ok=True)
+    left = [s.p.root/f'.{s.p.log}.new', s.p.root/f'.{s.p.ledger}.tmp', *s.dir.glob('*.json*.tmp')]
+    for o in left: o.unlink(missing_ok=True)
 
 # %% ../nbs/06_ratchet.ipynb #recover
 def resume(s:Session):
@@ -1158,7 +1168,8 @@ def supervise(description, token, by='', expect='', profile=''):
         able(s)
         if n := doubtful_baseline(s):
             again = experiment(s, f"{n['description']}, measured again", 'ar-run', repeat=True)
-            if again: said.append(f'the baseline was disturbed: {verdict_line(again)}')
+            if again is None: return 130, [*said, 'interrupted while the baseline was measured again']
+            said.append(f'the baseline was disturbed: {verdict_line(again)}')
         n = experiment(s, description, by)
         if n is None:
             back = 'no row, the branch is as before, the edit is in the working tree'
@@ -1502,23 +1513,74 @@ def go_back(s:Session, sha):
     went = f'{s.branch} went {way} from {left[:7]} to {new[:7]}'
     return [f'{went}; recorded in {s.p.runs}/{s.tag}/rewinds.json']
 
-# %% ../nbs/06_ratchet.ipynb #search-state
-def search_state(s:Session):
-    "The session's search: `running`, `waiting`, `ended`, `died` or `never`, and a line on it"
+# %% ../nbs/06_ratchet.ipynb #search-rows
+def rows_of(s, name=''):
+    "Notes of the session's experiments that have a row, in order; those of the search `name` only"
+    by = lambda n: (n.get('by') or '').startswith(name)
+    return [n for n in s.experiments() if n.get('status') in STATUSES and by(n)]
+
+def made_by(s, name):
+    "Those that the search called `name` made, its baseline not among them"
+    return [n for n in rows_of(s, f'{name}/') if not n['by'].endswith('/0')]
+
+def lasting(s):
+    "Median seconds of the session's experiments, before the first of them the budget"
+    each = [max(n['time']-n['started'], n.get('seconds', 0)) for n in rows_of(s)] # a clock may be set back
+    return median(each) or s.p.time_budget if each else s.p.time_budget
+
+# %% ../nbs/06_ratchet.ipynb #search-remaining
+def remaining(s, state):
+    "Trials and minutes left"
+    done,asked,each = len(made_by(s, state['name'])), state['asked'], lasting(s)
+    left = asked['trials']-done if asked['trials'] else math.inf
+    if asked['hours']: left = min(left, int((asked['hours']*3600-state['spent'])/each))
+    return max(0, left), max(0, left)*each/60
+
+# %% ../nbs/06_ratchet.ipynb #search-read
+def read_state(s):
+    "What `search.json` holds, {} where it is absent or not what a search wrote"
     state = read_json(s.dir/'search.json')
-    pid = held_by(s.dir/'search.lock').get('pid', 0)
-    def when(o):
-        if not isinstance(o, (int, float)): return '?'
-        return time.strftime('%a %H:%M', time.localtime(o))
-    wait,end = (o if isinstance(o := state.get(k), dict) else {} for k in ('waiting', 'ended'))
-    log = f'{s.p.runs}/{s.tag}/search.log'
-    if pid and wait:
-        said = f"a search (process {pid}) waits since {when(wait.get('since'))}"
-        return 'waiting', f"{said}: {wait.get('reason')}"
-    if pid: return 'running', f'a search is at work (process {pid}), see {log}; ar-stop ends it'
-    if end: return 'ended', f"the last search ended {when(end.get('time'))}: {end.get('why')}"
-    if not state.get('open'): return 'never', ''
-    return 'died', f'the last search was killed; the same ar-search goes on, {log} has more'
+    def has(o, k, kind=str): return isinstance(o, dict) and isinstance(o.get(k), kind)
+    def number(o, k): return isinstance(o, dict) and is_number(o.get(k))
+    asked = state.get('asked')
+    whole = [number(asked, k) for k in ('trials', 'hours', 'seed')] + [number(state, 'spent'),
+        has(asked, 'sampler'), has(state, 'name'), has(state, 'edit')]
+    if not all(whole): return {}
+    waiting,ended = state.get('waiting'), state.get('ended')
+    waiting = waiting if has(waiting, 'reason') and number(waiting, 'since') else None
+    ended = ended if has(ended, 'why') and number(ended, 'time') else None
+    return {**state, 'waiting': waiting, 'ended': ended}
+
+# %% ../nbs/06_ratchet.ipynb #search-state
+def at_clock(t): return time.strftime('%Y-%m-%d %H:%M', time.localtime(t))
+
+def how_it_stands(state, pid, made, minutes):
+    "running, waiting, ended or died, with a sentence on it, from what `search.json` holds"
+    again = '; the same ar-search goes on from there' if state.get('open') else ''
+    at = f'(process {pid}, {made})'
+    if pid and (w := state['waiting']):
+        return 'waiting', f"a search waits since {at_clock(w['since'])} {at}: {w['reason']}"
+    if pid: return 'running', f'a search is at work {at}: {minutes:.0f} min left; ar-stop ends it'
+    if not (end := state['ended']):
+        return 'died', f'the last search died without a word after {made}{again}'
+    return 'ended', f"the last search ended at {at_clock(end['time'])} after {made}: {end['why']}{again}"
+
+# %% ../nbs/06_ratchet.ipynb #search-state-all
+def search_state(
+    s:Session # The session; its branch need not be checked out
+)->dict: # state: running, waiting, ended, died or never; line, which says it; and what is known of it
+    "How the session's latest search stands, from its file and its lock; touches neither"
+    state,pid = read_state(s), held_by(s.dir/'search.lock').get('pid', 0)
+    if not state:
+        line = f'a search begins (process {pid})' if pid else ''
+        return dict(state='running' if pid else 'never', pid=pid, line=line)
+    done,asked,(_,minutes) = len(made_by(s, state['name'])), state['asked'], remaining(s, state)
+    made = plural(done, 'trial')
+    if asked['trials']: made = f"{done} of {plural(asked['trials'], 'trial')}"
+    kind,line = how_it_stands(state, pid, made, minutes)
+    more = state.get(kind) or {}
+    return dict(pid=pid, done=done, trials=asked['trials'], hours=asked['hours'], minutes=minutes,
+        made=made, **more, state=kind, line=line)
 
 # %% ../nbs/06_ratchet.ipynb #status-of
 def status_of(s:Session):
@@ -1591,7 +1653,7 @@ def status_lines(st):
     if moves := st['rewinds']:
         lines.append(f"{plural(len(moves), 'rewind')}, the last to {moves[-1]['to'][:7]}")
     lines.append(running_line(st['running']) if st['running'] else 'nothing is running')
-    return lines + [o for o in [st['search_state'][1]] if o]
+    return lines + [o for o in [st['search_state']['line']] if o]
 
 # %% ../nbs/06_ratchet.ipynb #ar-status
 @call_parse

@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['SearchError', 'evaluate', 'parse', 'meaning', 'Constant', 'parse_range', 'sources', 'read_constants', 'values_after',
            'violation', 'set_line', 'searchable', 'written', 'describe', 'apply', 'skeleton', 'at_commit', 'Tried',
-           'history', 'inside', 'near', 'distribution', 'points', 'make_study', 'Exhausted', 'runs', 'propose',
-           'rows_of', 'made_by', 'read_state', 'save', 'opened', 'there', 'here', 'foreign', 'not_ours', 'take_back',
-           'prepare_trial', 'search_bar', 'fitting', 'standing', 'trial_line', 'lasting', 'remaining', 'finished',
-           'sole', 'foreseen', 'reason_of', 'waits', 'goes_on', 'out_of_time', 'clear', 'put_back', 'hindered', 'tell',
-           'run_trial', 'turn', 'search', 'summary', 'stop_experiment', 'close', 'ready', 'going_on', 'HungUp',
-           'catch_signals', 'searched', 'detach', 'ar_search', 'at_clock', 'search_state']
+           'history', 'inside', 'near', 'distribution', 'points', 'make_study', 'Exhausted', 'runs', 'propose', 'save',
+           'opened', 'there', 'here', 'foreign', 'not_ours', 'take_back', 'prepare_trial', 'search_bar', 'fitting',
+           'standing', 'trial_line', 'finished', 'sole', 'foreseen', 'reason_of', 'waits', 'goes_on', 'out_of_time',
+           'clear', 'put_back', 'hindered', 'tell', 'run_trial', 'turn', 'search', 'summary', 'stop_experiment',
+           'close', 'ready', 'going_on', 'HungUp', 'catch_signals', 'searched', 'detach', 'ar_search']
 
 # %% ../nbs/07_search.ipynb #imports
 import ast, fcntl, io, json, math, os, random, re, shutil, signal, subprocess, sys, time
@@ -30,7 +29,8 @@ from .cells import edit_cell
 from .ledger import STATUSES, LedgerError, frontier, one_line, vouch
 from .ratchet import (FORESEEN, Busy, Refused, Session, answer, attend, blob_sha,
     current_session, experiment_runs, follow, guard, held_by, holding, kept_rows, lock_holder,
-    locked, own_ledger, plural, recover, replace, restore, start, strip_outputs, told)
+    lasting, locked, made_by, own_ledger, plural, read_state, recover, remaining, replace, restore,
+    rows_of, search_state, start, strip_outputs, told)
 from .run import is_number, read_json
 
 # %% ../nbs/07_search.ipynb #search-error
@@ -373,28 +373,6 @@ def propose(
         idle.update(names)
     raise Exhausted(f'500 proposals in a row had been tried or cannot run ({refused}): widen the ranges in the comments')
 
-# %% ../nbs/07_search.ipynb #made-by
-def rows_of(s, name=''):
-    "Notes of the session's experiments that have a row, in order; of the search called `name` only, if there is one"
-    return [n for n in s.experiments() if n.get('status') in STATUSES and (n.get('by') or '').startswith(name)]
-
-def made_by(s, name):
-    "Those that the search called `name` made, its baseline not among them"
-    return [n for n in rows_of(s, f'{name}/') if not n['by'].endswith('/0')]
-
-# %% ../nbs/07_search.ipynb #read-state
-def read_state(s):
-    "What `search.json` holds, {} where it is absent or not what a search wrote"
-    state = read_json(s.dir/'search.json')
-    asked,text = state.get('asked'), lambda o, k: isinstance(o, dict) and isinstance(o.get(k), str)
-    numbers = isinstance(asked, dict) and all(is_number(asked.get(k)) for k in ('trials', 'hours', 'seed'))
-    if not (numbers and text(asked, 'sampler') and is_number(state.get('spent'))): return {}
-    if not (text(state, 'name') and text(state, 'edit')): return {}
-    waiting,ended = state.get('waiting'), state.get('ended')
-    waiting = waiting if text(waiting, 'reason') and is_number(waiting.get('since')) else None
-    ended = ended if text(ended, 'why') and is_number(ended.get('time')) else None
-    return {**state, 'waiting': waiting, 'ended': ended}
-
 # %% ../nbs/07_search.ipynb #save
 def save(s, state):
     "Write `search.json`, if there is a folder and room for it: a search outlives a full disk"
@@ -506,20 +484,6 @@ def trial_line(s, n, left, minutes, refused):
         *(['disturbed'] if n.get('disturbed') else []), f'best {best.value:.6f}' if best else 'best none',
         f'{minutes:.0f} min left', *([f'{refused} refused before it'] if refused else [])])
     return line if good else fitting(line)
-
-# %% ../nbs/07_search.ipynb #lasting
-def lasting(s):
-    "Median seconds of the session's experiments, before the first of them the budget"
-    each = [max(n['time']-n['started'], n.get('seconds', 0)) for n in rows_of(s)] # a clock may be set back
-    return median(each) or s.p.time_budget if each else s.p.time_budget
-
-# %% ../nbs/07_search.ipynb #remaining
-def remaining(s, state):
-    "Trials and minutes left"
-    done,asked,each = len(made_by(s, state['name'])), state['asked'], lasting(s)
-    left = asked['trials']-done if asked['trials'] else math.inf
-    if asked['hours']: left = min(left, int((asked['hours']*3600-state['spent'])/each))
-    return max(0, left), max(0, left)*each/60
 
 # %% ../nbs/07_search.ipynb #finished
 def finished(s, state):
@@ -820,29 +784,3 @@ def ar_search(
         if background: answer(0, detach(s, asked, anew))
         with sole(s) as sure: result = searched(s, asked, anew, sure)
         answer(*result)
-
-# %% ../nbs/07_search.ipynb #search-state
-def at_clock(t): return time.strftime('%Y-%m-%d %H:%M', time.localtime(t))
-
-def search_state(
-    s:Session # The session; its branch need not be checked out
-)->dict: # state (running, waiting, ended, died or never) with what is known of it, and line, which says it
-    "How the session's latest search stands, from its file and its lock; touches neither"
-    state,pid = read_state(s), held_by(s.dir/'search.lock').get('pid', 0)
-    if not state:
-        return dict(state='running' if pid else 'never', pid=pid, line=pid and f'a search begins (process {pid})' or '')
-    done,asked,(_,minutes) = len(made_by(s, state['name'])), state['asked'], remaining(s, state)
-    made = f"{done} of {plural(asked['trials'], 'trial')}" if asked['trials'] else plural(done, 'trial')
-    res = dict(pid=pid, done=done, trials=asked['trials'], hours=asked['hours'], minutes=minutes, made=made)
-    again = '; the same ar-search goes on from there' if state.get('open') else ''
-    if pid and (w := state['waiting']):
-        line = f"a search waits since {at_clock(w['since'])} (process {pid}, {made}): {w['reason']}"
-        return dict(state='waiting', **res, **w, line=line)
-    if pid:
-        line = f'a search is at work (process {pid}): {made}, {minutes:.0f} min left; ar-stop ends it'
-        return dict(state='running', **res, line=line)
-    if state.get('open') and not state['ended']:
-        return dict(state='died', **res, line=f'the last search died without a word after {made}{again}')
-    ended = state['ended'] or dict(time=(s.dir/'search.json').stat().st_mtime, code=None, why='not recorded')
-    line = f"the last search ended at {at_clock(ended['time'])} after {made}: {ended['why']}{again}"
-    return dict(state='ended', **res, **ended, line=line)

@@ -41,10 +41,12 @@ def test_ids_survive_into_the_module():
     src = (ROOT/'autoresearch/train.py').read_text()
     assert '#hparams\n' in src and '#muon\n' in src
 
-def test_package_stays_small():
-    "The design aimed for 4,000 code lines; kernels and the site came on top, and the dashboard is twice what it aimed for a module"
-    n = {f.name: sum(1 for l in f.read_text().splitlines() if l.strip() and not l.lstrip().startswith('#')) for f in (ROOT/'autoresearch').glob('[a-z]*.py')}
-    assert sum(n.values()) <= 5500, n
+@pytest.mark.parametrize('nb', NOTEBOOKS, ids=lambda p: p.stem)
+def test_width(nb):
+    "The site shows no more than 100 columns of code; the notebooks not named here were written before that was a rule"
+    if nb.stem in ('02_train', '10_kernels'): return # the canvas and its kernels are about to be written anew
+    wide = [(c['id'], len(l)) for c in code_cells(nb) for l in ''.join(c['source']).splitlines() if len(l) > 100]
+    assert not wide, wide
 
 def test_nbs_quarto_is_a_link():
     assert (ROOT/'nbs/_quarto.yml').is_symlink() and (ROOT/'nbs/_quarto.yml').resolve() == (ROOT/'_quarto.yml').resolve()
