@@ -26,7 +26,8 @@ __all__ = ['FORESEEN', 'IMPORTED', 'SEED', 'STEPS', 'SHORT', 'NOTED', 'BOOT', 'R
            'lesson_lines', 'cell_outputs', 'log_lines', 'ar_log']
 
 # %% ../nbs/06_ratchet.ipynb #imports
-import fcntl, hashlib, json, math, os, re, shutil, signal, subprocess, sys, tempfile, time, traceback
+import fcntl, hashlib, json, math, os, re, shutil, signal, subprocess, sys, tempfile, time
+import traceback
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,9 +48,11 @@ from .run import (OUTCOMES, GitError, Result, classify, compared, compile_packag
 class Refused(Exception):
     "The ratchet won't go on; says why and the way out. Nothing was lost."
 
+# %% ../nbs/06_ratchet.ipynb #busy
 class Busy(Refused):
     "Somebody else was first; in a moment it may go. The exit code of a supervisor so refused is 3"
 
+# %% ../nbs/06_ratchet.ipynb #stopped
 class Stopped(BaseException):
     "SIGTERM or SIGINT reached the supervisor"
 
@@ -89,6 +92,7 @@ def number_of(name):
     m = re.match(r'(\d{3,})-', name)
     return int(m[1]) if m else 0
 
+# %% ../nbs/06_ratchet.ipynb #blob
 def blob(root, name):
     "Content of one of git's objects, in bytes; None where there is none of that name"
     r = subprocess.run(['git', 'cat-file', 'blob', name], cwd=root, capture_output=True)
@@ -101,11 +105,13 @@ def is_state(s, o):
         return False
     return blob_kind(s.p.root, o['base']) == 'commit'
 
+# %% ../nbs/06_ratchet.ipynb #blob-kind
 def blob_kind(root, name):
     "What git has under a name: commit, tree, blob, or '' for nothing"
     r = subprocess.run(['git', 'cat-file', '-t', name], cwd=root, capture_output=True, text=True)
     return r.stdout.strip()
 
+# %% ../nbs/06_ratchet.ipynb #saved-state-function
 def saved_state(s):
     "`state.json`, else git's copy of it; {} where neither is whole"
     if is_state(s, state := read_json(s.dir/'state.json')): return state
@@ -125,10 +131,12 @@ def current_tag(p):
     tag = read_json(p.root/p.runs/'current.json').get('tag', '')
     return tag if isinstance(tag, str) else ''
 
+# %% ../nbs/06_ratchet.ipynb #ledger-path
 def ledger_path(p, tag):
     "Where the ledger of a TAG lies: at the top while it is the current one, else in its folder"
     return p.root/p.ledger if current_tag(p) in ('', tag) else p.root/p.runs/tag/p.ledger
 
+# %% ../nbs/06_ratchet.ipynb #profile-then
 def profile_then(s:Session, name):
     "The profile as the base commit's settings have it; None without them. Raises `SettingsError`."
     if (text := s.file(s.state.get('base'), 'settings.ini')) is None: return None
@@ -151,6 +159,7 @@ def directives(cell):
     found = re.findall(r'^[ \t]*#[ \t]*\|[ \t]*([\w-]+):?[ \t]*(.*?)[ \t]*$', source, re.M)
     return [(name, rest) for name,rest in found]
 
+# %% ../nbs/06_ratchet.ipynb #exported-function
 def exported(s:Session):
     "The module that the base commit's canvas is exported to, from the root; '' without nbdev"
     toml = s.file(s.base, 'pyproject.toml') or b''
@@ -168,6 +177,7 @@ def any_profile():
         with suppress(SettingsError): return get_profile(name, path)
     return get_profile(names[0] if names else '', path)
 
+# %% ../nbs/06_ratchet.ipynb #branch-of-function
 def branch_of(root):
     "The branch that is checked out, '' for a detached HEAD. Raises `Refused` where git can't say."
     if not shutil.which('git'): raise Refused('git is not installed, or not in PATH: install it')
@@ -187,6 +197,7 @@ def free_tag(p, tag):
     while taken(f'{stem}-{n}'): n += 1
     return f'{stem}-{n}'
 
+# %% ../nbs/06_ratchet.ipynb #current-session-function
 def current_session(
     profile:str='' # The profile that the caller wants; the session's own when empty
 )->Session: # The session of the branch that is checked out
@@ -211,6 +222,7 @@ def is_own(s:Session, ledger):
     made = {n['commit'][:7] for n in s.experiments()}
     return any(r.commit in made for r in rows) if rows else not made
 
+# %% ../nbs/06_ratchet.ipynb #own-ledger-function
 def own_ledger(s:Session):
     "Make the ledger at the top that of the session's TAG; only under the lock"
     top,mark,was = s.p.root/s.p.ledger, s.p.root/s.p.runs/'current.json', current_tag(s.p)
@@ -226,11 +238,13 @@ def own_ledger(s:Session):
 # %% ../nbs/06_ratchet.ipynb #changed-files
 def blob_sha(data): return hashlib.sha1(b'blob %d\0' % len(data) + data).hexdigest()
 
+# %% ../nbs/06_ratchet.ipynb #tree-of
 def tree_of(s:Session, rev):
     "The files of a commit by name, from the repository's top: (mode, kind, sha)"
     lines = s.git('ls-tree', '-r', '-z', '--full-tree', rev).split('\0')
     return {name: tuple(meta.split()) for meta,_,name in (l.partition('\t') for l in lines if l)}
 
+# %% ../nbs/06_ratchet.ipynb #content
 def content(f):
     "What git would store of a path, in bytes: a link's target, a file's content; None for nothing"
     if f.is_symlink(): return os.fsencode(os.readlink(f))
@@ -250,6 +264,7 @@ def changed_files(s:Session):
             res.append(('changed', name))
     return res
 
+# %% ../nbs/06_ratchet.ipynb #really-differs
 def really_differs(s, f, name, sha, now):
     "Does a file differ once git has translated its line ends? A notebook, where a cell does"
     if blob_sha(now) == sha: return False
@@ -283,6 +298,7 @@ def printable(text):
     "Text as any terminal shows it: what is no UTF-8 in a file's name is escaped"
     return str(text).encode('utf8', 'backslashreplace').decode()
 
+# %% ../nbs/06_ratchet.ipynb #quoted
 def quoted(names):
     "Names as a shell takes them; bytes that are no UTF-8 as $'\\377'"
     def one(n):
@@ -292,6 +308,7 @@ def quoted(names):
             for b in os.fsencode(n)) + "'"
     return ' '.join(map(one, names))
 
+# %% ../nbs/06_ratchet.ipynb #way-out
 def way_out(s:Session, kind, names):
     "The command that puts files of a kind right and destroys nothing"
     at = [f':(top,literal){n}' for n in names]
@@ -317,6 +334,7 @@ def in_the_way(s:Session):
     return '\n'.join(['only the canvas may change in a session; nothing was committed or run',
         *some, 'put right, nothing is lost by it:', *ways])
 
+# %% ../nbs/06_ratchet.ipynb #guard-function
 def guard(s:Session):
     "Raises `Refused` with every file that stands in the way, and a way out"
     if bad := in_the_way(s): raise Refused(bad)
@@ -331,11 +349,13 @@ def cells_of(data):
         return [(c['cell_type'], ''.join(c['source'])) for c in nb['cells']]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError): return data
 
+# %% ../nbs/06_ratchet.ipynb #differs
 def differs(name, old, new):
     "Is a file another one now? A notebook only where a cell is"
     if old == new: return False
     return not name.endswith('.ipynb') or None in (old, new) or cells_of(old) != cells_of(new)
 
+# %% ../nbs/06_ratchet.ipynb #edited-files
 def edited_files(root):
     "Tracked files that are not as committed, by name"
     lines = git('status', '--porcelain', '-z', '--untracked-files=no', '--no-renames', cwd=root)
@@ -354,6 +374,7 @@ def facts(p):
         return data_facts(p)
     except DataError as e: raise Refused(str(e)) from e
 
+# %% ../nbs/06_ratchet.ipynb #data-changes
 def data_changes(was, now):
     "What differs between two data facts, in words"
     def count(v): return f'{len(v)} shards' if isinstance(v, dict) else str(v)[:12]
@@ -367,7 +388,8 @@ def able(s:Session):
         raise Refused(f'the session {s.tag} is of profile {s.p.name} and began on a GPU; this '
             'machine shows none, so it would take the profile tiny: nvidia-smi says what became of '
             'the GPU. Nothing was run, the edit is in the working tree')
-    if lacks := machine_lacks(s.p): raise Refused(f'{lacks}. Nothing was run, the edit is in the tree')
+    if lacks := machine_lacks(s.p):
+        raise Refused(f'{lacks}. Nothing was run, the edit is in the working tree')
     was = s.state.get('data')
     if was is None or (now := facts(s.p)) == was: return
     shards = was.get('train_shards')
@@ -444,6 +466,7 @@ def read_canvas(path):
         raise Refused(f'{path} is no notebook: a cell lacks its type or its source; {again}')
     return nb
 
+# %% ../nbs/06_ratchet.ipynb #strip-outputs
 def strip_outputs(path):
     "Remove outputs and execution counts, writing only if there are any"
     nb = read_canvas(path)
@@ -503,6 +526,7 @@ def export_module(s:Session, path, module):
     raise Refused(f'{module} holds edits that {s.p.canvas} does not: the notebook is the source. '
         f'Make them there (ar-cells); git stash push -- {module} puts these aside')
 
+# %% ../nbs/06_ratchet.ipynb #as-in
 def as_in(s:Session, rev, name):
     "Is a file in the working tree as a commit has it, once git has translated its line ends?"
     f,want = s.p.root/name, s.file(rev, name)
@@ -544,6 +568,7 @@ def on_branch(s):
     r = subprocess.run(['git', 'symbolic-ref', 'HEAD'], cwd=s.p.root, capture_output=True)
     return os.fsdecode(r.stdout).strip() == s.ref
 
+# %% ../nbs/06_ratchet.ipynb #move-branch-function
 def move_branch(s:Session, old, new, restore):
     "Move the branch from `old` to `new`, with our files if `restore`; says what it left alone"
     said = []
@@ -567,6 +592,7 @@ def tip(s:Session):
     moves += [(r['time'], r['to']) for r in rewinds(s)]
     return max(moves)[1] if moves else s.base
 
+# %% ../nbs/06_ratchet.ipynb #rewinds
 def rewinds(s):
     "The session's rewinds, in order: from, to, time"
     past = read_json(s.dir/'rewinds.json').get('rewinds', [])
@@ -578,6 +604,7 @@ def is_ancestor(s, old, new):
     ask = ['git', 'merge-base', '--is-ancestor', old, new]
     return subprocess.run(ask, cwd=s.p.root, capture_output=True).returncode == 0
 
+# %% ../nbs/06_ratchet.ipynb #same-code
 def same_code(s, old, new):
     "Is the canvas' code the same in two commits? Then what differs is prose, and no experiment's."
     try: return len({code_hash(json.loads(s.file(rev, s.p.canvas))) for rev in (old, new)}) == 1
@@ -619,6 +646,7 @@ def blobs(s:Session, shas):
         at = end + int(size) + 2
     return res
 
+# %% ../nbs/06_ratchet.ipynb #lay-out
 def lay_out(s:Session, folder, files):
     "Write files of a commit, as {name: (mode, kind, sha)}, into a new folder, read-only"
     for (name,(mode,_,_)),data in zip(files.items(), blobs(s, [sha for _,_,sha in files.values()])):
@@ -667,6 +695,7 @@ def holding(f, **who):
     try: yield
     finally: f.truncate(0)
 
+# %% ../nbs/06_ratchet.ipynb #locked
 @contextmanager
 def locked(p:Profile, **who):
     "The checkout's lock, held while the supervisor lives. Raises `Busy` naming the holder."
@@ -699,16 +728,19 @@ def held_by(path):
 # %% ../nbs/06_ratchet.ipynb #holder
 def lock_holder(p): return held_by(p.root/p.runs/'.lock')
 
+# %% ../nbs/06_ratchet.ipynb #searching
 def searching(p):
     "Process of the search that is at work in the current session, 0 if there is none"
     return held_by(p.root/p.runs/current_tag(p)/'search.lock').get('pid', 0)
 
+# %% ../nbs/06_ratchet.ipynb #experiment-runs
 def experiment_runs(p):
     "Is the lock held by an experiment whose supervisor lives?"
     import psutil # a git that a dead one had just started may hold the lock a moment longer
     h = lock_holder(p)
     return 'token' in h and psutil.pid_exists(h['pid'])
 
+# %% ../nbs/06_ratchet.ipynb #holder-function
 def holder(p):
     h = lock_holder(p)
     now = time.time() # of another process: only the wall clock is common
@@ -724,6 +756,7 @@ def note(s:Session, j, step, **more):
     j.update(step=step, **more)
     write_json(s.journal, j)
 
+# %% ../nbs/06_ratchet.ipynb #is-journal
 def is_journal(j):
     "Does it say what its step must know?"
     words = all(isinstance(j.get(k), str) for k in ('tag', 'parent', 'description', 'nonce'))
@@ -740,6 +773,7 @@ def unchanged(s:Session, commit):
     if old is None: return False
     return code_hash(json.loads(old)) == code_hash(read_canvas(s.p.root/s.p.canvas))
 
+# %% ../nbs/06_ratchet.ipynb #changes
 def changes(s:Session, old, new):
     "What an edit did, in a line: constants by value, and the cells that it touched; '' for nothing"
     if old == new: return ''
@@ -748,6 +782,7 @@ def changes(s:Session, old, new):
     said = [', '.join(changed_constants(a, b)), f'cells {", ".join(cells)}' if cells else '']
     return '; '.join(filter(None, said))[:300]
 
+# %% ../nbs/06_ratchet.ipynb #kept-rows
 def kept_rows(s:Session):
     "The ledger's rows that were run, in order"
     rows = s.ledger.read(warn=False)[0]
@@ -807,6 +842,7 @@ def measure(s:Session, j, code, contract):
     canvas.unlink(missing_ok=True)
     return result
 
+# %% ../nbs/06_ratchet.ipynb #why-disturbed
 SHORT = 2. # seconds of training: the rate of a shorter run is noise
 
 def why_disturbed(s:Session, j, result):
@@ -817,6 +853,7 @@ def why_disturbed(s:Session, j, result):
     seen['code'] = code_hash(json.loads(s.file(j['commit'], s.p.canvas)))
     return disturbance(seen, s.experiments(), best_notes(s, j['run_dir']))
 
+# %% ../nbs/06_ratchet.ipynb #put-aside
 def put_aside(s:Session, j):
     "Move what a disturbed run left into a folder of its own"
     run_dir = s.dir/j['run_dir']
@@ -854,6 +891,7 @@ def row_said(j):
     if j.get('disturbed'): said = 'disturbed twice'
     return f'{j["description"]} ({said})' if said else j['description']
 
+# %% ../nbs/06_ratchet.ipynb #judged
 def judged(s:Session, j, result):
     "Verdict, reason, best before, and the row; a record that makes no row is a crash"
     rows = kept_rows(s)
@@ -875,6 +913,7 @@ def outcome_of(s:Session, j):
     return Result(o['status'], s.dir/j['run_dir'], o['seconds'], o['record'], o['reason'],
         o.get('load') or {}, o.get('exit', ''))
 
+# %% ../nbs/06_ratchet.ipynb #keep-notes
 NOTED = ('tag commit parent seed by status reason best description started said nonce changed '
     'disturbed rerun').split()
 
@@ -910,6 +949,7 @@ def alike(s, row):
     data = s.ledger.path.read_bytes() if s.ledger.path.exists() else b''
     return data.split(b'\n').count(row.encode()), len(data), data.rpartition(b'\n')[2]
 
+# %% ../nbs/06_ratchet.ipynb #append-once-function
 def append_once(s:Session, j):
     "Append the experiment's row unless that has been done. Raises `LedgerError`."
     n,size,torn = alike(s, j['row'])
@@ -926,6 +966,7 @@ def undo(s:Session, j):
         cut_off(s, s.dir/j['run_dir'], {k: j.get(k) for k in NOTED})
     s.journal.unlink(missing_ok=True)
 
+# %% ../nbs/06_ratchet.ipynb #cut-off
 def cut_off(s:Session, run_dir, notes):
     "Notes of a run that has no outcome"
     (run_dir/'.canvas.ipynb').unlink(missing_ok=True)
@@ -949,6 +990,7 @@ def stale_locks(s):
     if busy: return
     for f in [*top.glob('*.lock'), *(top/'refs').rglob('*.lock')]: f.unlink(missing_ok=True)
 
+# %% ../nbs/06_ratchet.ipynb #sweep
 def sweep(s):
     "Remove half-written files that were never renamed into place"
     for f in map(Path, s.files):
@@ -978,6 +1020,7 @@ def resume(s:Session):
             'result; no row, the edit is in the working tree')
     return f"recovered: {verdict_line(finish(s, j))}"
 
+# %% ../nbs/06_ratchet.ipynb #recover-function
 def recover(s:Session):
     "Put in order what a dead supervisor left, bring back what is gone; says what it did"
     sweep(s)
@@ -988,6 +1031,7 @@ def mend(s:Session):
     "Bring back what is gone, from what still says it; says what it did"
     return [*mend_notes(s), *mend_cut_off(s), *mend_ledger(s)]
 
+# %% ../nbs/06_ratchet.ipynb #mend-notes
 def mend_notes(s:Session):
     "Notes of experiments from git's copies"
     there = {number_of(d.name) for d in s.run_dirs() if read_notes(d/'experiment.json')}
@@ -1001,6 +1045,7 @@ def mend_notes(s:Session):
     return [f'the notes of {plural(said, "experiment")} were gone and are back, from git; what '
         f'else lay in their folders under {s.p.runs}/{s.tag} is gone'] if said else []
 
+# %% ../nbs/06_ratchet.ipynb #plural
 def plural(n, word): return f'{n} {word}' + 's'*(n != 1)
 
 # %% ../nbs/06_ratchet.ipynb #mend-cut-off
@@ -1020,6 +1065,7 @@ def mend_cut_off(s:Session):
             'the working tree')
     return said
 
+# %% ../nbs/06_ratchet.ipynb #end-processes
 def end_processes(run_dir):
     "End the processes of a run whose word is not known, by the folder that they were given"
     import psutil
@@ -1032,12 +1078,15 @@ def end_processes(run_dir):
 
 # %% ../nbs/06_ratchet.ipynb #mend-ledger-rows
 def as_row(n): return Row(n['commit'], n['value'], n['memory_gb'], n['status'], row_said(n))
+
+# %% ../nbs/06_ratchet.ipynb #is-row
 def is_row(n):
     "Do these notes make a row?"
     try: as_row(n)
     except (LedgerError, KeyError, TypeError): return False
     return True
 
+# %% ../nbs/06_ratchet.ipynb #unmatched
 def unmatched(said, rows):
     "Notes that no row stands for"
     free = [key(r) for r in rows]
@@ -1047,8 +1096,10 @@ def unmatched(said, rows):
         else: lost.append(n)
     return lost
 
+# %% ../nbs/06_ratchet.ipynb #key
 def key(row): return row.commit, row.status, f'{row.value:.6f}'
 
+# %% ../nbs/06_ratchet.ipynb #merged
 def merged(said, rows):
     "The rows of the notes in order, those that nobody ran where they stood between them"
     res,queue = [], list(rows)
@@ -1085,12 +1136,14 @@ def verdict_line(n):
     "One line on an experiment"
     return f"{n['status']} {n['value']:.6f} {n['description']} ({n['reason']})"
 
+# %% ../nbs/06_ratchet.ipynb #best-notes
 def best_notes(s:Session, before):
     "Notes of the best kept experiment, but for the one at hand; {} where there is none"
     kept = [n for n in s.experiments() if n.get('status') == 'keep' and n.get('dir') != before]
     better = min if s.p.direction == 'lower' else max
     return better(kept, key=lambda n: n['value']) if kept else {}
 
+# %% ../nbs/06_ratchet.ipynb #where-now
 def where_now(s:Session, n):
     "Where a verdict left branch and canvas"
     at,number = s.rev(s.ref)[:7], n['dir'].split('-')[0]
@@ -1107,6 +1160,7 @@ def told_also(n):
     if over: res.append(f'overran:  the last step ended {over:.1f} s after the budget')
     return res + [f'note:     {o}' for o in n.get('said') or []]
 
+# %% ../nbs/06_ratchet.ipynb #verdict-lines-function
 def verdict_lines(s:Session, n):
     "The answer to `ar-run`, for an agent's context"
     ok,best = n['class'] == 'ok', n.get('best')
@@ -1148,6 +1202,7 @@ def experiment(s:Session, description, by='', repeat=False):
         if is_journal(j := read_json(s.journal)) and j['step'] in ('begun', 'committed'): undo(s, j)
         raise
 
+# %% ../nbs/06_ratchet.ipynb #doubtful-baseline
 def doubtful_baseline(s:Session):
     "Notes of the only keep, if its run was disturbed and it was not measured again since"
     rows = [n for n in s.experiments() if n.get('status') in STATUSES and n['class'] == 'ok']
@@ -1158,7 +1213,7 @@ def doubtful_baseline(s:Session):
 
 # %% ../nbs/06_ratchet.ipynb #supervise
 def supervise(description, token, by='', expect='', profile=''):
-    "One experiment from lock to verdict; exit code, lines. `by` is a proposer, `expect` what it left."
+    "One experiment from lock to verdict; exit code, lines. `expect` is what a proposer left."
     what = f'the experiment {one_line(description)!r}'
     with locked(any_profile(), what=what, token=token, by=by):
         s = current_session(profile)
@@ -1168,7 +1223,8 @@ def supervise(description, token, by='', expect='', profile=''):
         able(s)
         if n := doubtful_baseline(s):
             again = experiment(s, f"{n['description']}, measured again", 'ar-run', repeat=True)
-            if again is None: return 130, [*said, 'interrupted while the baseline was measured again']
+            if again is None:
+                return 130, [*said, 'interrupted while the baseline was measured again']
             said.append(f'the baseline was disturbed: {verdict_line(again)}')
         n = experiment(s, description, by)
         if n is None:
@@ -1213,6 +1269,7 @@ def leave_answer(token, code, lines, last):
     except (OSError, SettingsError):
         with suppress(OSError): print('\n'.join(lines), file=sys.stderr, flush=True)
 
+# %% ../nbs/06_ratchet.ipynb #answer-of
 def answer_of(p, token):
     "The answer that a supervisor left: {} where there is none"
     a = read_json(p.root/p.runs/'answers'/f'{token}.json')
@@ -1242,6 +1299,7 @@ def supervisor_log(p, token):
     log.flush()
     return log
 
+# %% ../nbs/06_ratchet.ipynb #start-function
 def start(p, description, by='', expect='', profile=''):
     "Start a supervisor; returns process and token"
     token = token_hex(8)
@@ -1274,6 +1332,7 @@ def watch(p, alive, token, timeout, bar=progress_bar):
     while not (a := answer_of(p, token)) and time.monotonic()-t0 < 2: time.sleep(.05)
     return (a['code'], a['lines']) if a else (4, no_answer(p, token))
 
+# %% ../nbs/06_ratchet.ipynb #no-answer
 def no_answer(p, token):
     "What there is to say of a supervisor that ended without a word"
     try:
@@ -1304,6 +1363,7 @@ def told():
     except FORESEEN as e: sys.exit(f'{name}: {printable(e)}')
     except Exception as e: sys.exit(f'{name}: {unforeseen(e)}')
 
+# %% ../nbs/06_ratchet.ipynb #unforeseen
 def unforeseen(e):
     "A line on a bug, whose traceback goes to supervisor.log"
     text = ''.join(traceback.format_exception(e))
@@ -1344,6 +1404,7 @@ def ar_run(
                 answer(0, [f'running as {folder}: ar-wait gives the verdict, ar-stop ends it'])
         answer(*attend(s.p, proc, token)[:2])
 
+# %% ../nbs/06_ratchet.ipynb #begun
 def begun(p, token):
     "Is the experiment of this supervisor committed and under way?"
     r = running(p)
@@ -1355,6 +1416,7 @@ def follow(p, timeout=None, bar=progress_bar):
     if not (token := lock_holder(p).get('token')): return None
     return watch(p, lambda: lock_holder(p).get('token') == token, token, timeout, bar)
 
+# %% ../nbs/06_ratchet.ipynb #last-answer
 def last_answer(p):
     "What the last experiment's supervisor said"
     a = read_json(p.root/p.runs/'last.json')
@@ -1406,6 +1468,7 @@ def restore(s:Session):
         if (want := s.file('HEAD', f)) is not None: replace(s.p.root/f, want)
     s.git('reset', '--quiet')
 
+# %% ../nbs/06_ratchet.ipynb #is-edited
 def is_edited(s:Session):
     "Has the canvas a cell that the last commit's has not, or is it no notebook any more?"
     path = s.p.root/s.p.canvas
@@ -1423,6 +1486,7 @@ def drop(s:Session):
     restore(s)
     return [f'{s.p.canvas} is as committed at {s.rev("HEAD")[:7]}', *said]
 
+# %% ../nbs/06_ratchet.ipynb #undrop
 def undrop(s:Session):
     "Bring back the edit dropped last. Raises `Refused` if there is none, or one would be lost."
     copies = sorted(s.dir.glob('dropped-*.ipynb'), key=lambda f: f.stat().st_mtime)
@@ -1519,13 +1583,16 @@ def rows_of(s, name=''):
     by = lambda n: (n.get('by') or '').startswith(name)
     return [n for n in s.experiments() if n.get('status') in STATUSES and by(n)]
 
+# %% ../nbs/06_ratchet.ipynb #made-by
 def made_by(s, name):
     "Those that the search called `name` made, its baseline not among them"
     return [n for n in rows_of(s, f'{name}/') if not n['by'].endswith('/0')]
 
+# %% ../nbs/06_ratchet.ipynb #lasting
 def lasting(s):
     "Median seconds of the session's experiments, before the first of them the budget"
-    each = [max(n['time']-n['started'], n.get('seconds', 0)) for n in rows_of(s)] # a clock may be set back
+    # a clock may be set back
+    each = [max(n['time']-n['started'], n.get('seconds', 0)) for n in rows_of(s)]
     return median(each) or s.p.time_budget if each else s.p.time_budget
 
 # %% ../nbs/06_ratchet.ipynb #search-remaining
@@ -1554,6 +1621,7 @@ def read_state(s):
 # %% ../nbs/06_ratchet.ipynb #search-state
 def at_clock(t): return time.strftime('%Y-%m-%d %H:%M', time.localtime(t))
 
+# %% ../nbs/06_ratchet.ipynb #how-it-stands
 def how_it_stands(state, pid, made, minutes):
     "running, waiting, ended or died, with a sentence on it, from what `search.json` holds"
     again = '; the same ar-search goes on from there' if state.get('open') else ''
@@ -1563,12 +1631,13 @@ def how_it_stands(state, pid, made, minutes):
     if pid: return 'running', f'a search is at work {at}: {minutes:.0f} min left; ar-stop ends it'
     if not (end := state['ended']):
         return 'died', f'the last search died without a word after {made}{again}'
-    return 'ended', f"the last search ended at {at_clock(end['time'])} after {made}: {end['why']}{again}"
+    when = at_clock(end['time'])
+    return 'ended', f"the last search ended at {when} after {made}: {end['why']}{again}"
 
 # %% ../nbs/06_ratchet.ipynb #search-state-all
 def search_state(
     s:Session # The session; its branch need not be checked out
-)->dict: # state: running, waiting, ended, died or never; line, which says it; and what is known of it
+)->dict: # `state` (running, waiting, ended, died, never), `line`, and what is known of it
     "How the session's latest search stands, from its file and its lock; touches neither"
     state,pid = read_state(s), held_by(s.dir/'search.lock').get('pid', 0)
     if not state:
@@ -1606,6 +1675,7 @@ def row_facts(row, notes, ran):
     more = {k: notes[k] for k in shown if notes.get(k)}
     return {**vars(row), 'ran': ran, **more, 'reason': plain(notes.get('reason', ''))}
 
+# %% ../nbs/06_ratchet.ipynb #running-now
 def running_now(s:Session):
     "What runs: description, seconds and progress; None where nothing does"
     r = running(s.p) if lock_holder(s.p).get('token') else None
@@ -1622,6 +1692,7 @@ def speed_of(o, best):
     far = f' ({gap:+.0%} of the best\'s rate)' if abs(gap) > .05 else ''
     return f"  {o.get('steps', 0):.0f} steps, {o['rate']:,.0f}/s{far}"
 
+# %% ../nbs/06_ratchet.ipynb #row-line
 def row_line(o, best):
     "A row of `ar-status`: of a crash its reason first"
     value = 'crash   ' if o['status'] == 'crash' else f"{o['value']:.6f}"
@@ -1631,6 +1702,7 @@ def row_line(o, best):
     said = f"{why}{o['description'][:80]}{speed_of(o, best)}{marks}"
     return f"{o['commit']}  {value}  {o['status']:<7}  {said}"
 
+# %% ../nbs/06_ratchet.ipynb #running-line
 def running_line(r):
     "What runs, in a line"
     p = {k: v for k,v in r['progress'].items() if isinstance(v, (int, float))}
@@ -1675,6 +1747,7 @@ def ar_status(
         lines = [*([said] if said else []), *status_lines(st)]
         print(printable(_json(st) if json else '\n'.join(lines)))
 
+# %% ../nbs/06_ratchet.ipynb #json
 def _json(o): return json.dumps(o, indent=1)
 
 # %% ../nbs/06_ratchet.ipynb #log-lines
@@ -1688,6 +1761,7 @@ def log_tail(path, most=2**17):
     lines = plain(data.decode(errors='replace').replace('\r', '\n')).split('\n')
     return [l.rstrip()[:2000] for l in lines if l.strip() and not l.startswith('[IPKernelApp]')]
 
+# %% ../nbs/06_ratchet.ipynb #lesson-lines
 def lesson_lines(run_dir):
     "Lines that lessons printed: cells that are not exported, before the one that trains"
     res = set()
