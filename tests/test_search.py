@@ -408,15 +408,29 @@ def test_outputs_in_the_commit(tmp_path):
     out = proc.communicate(timeout=30)[0]
     assert proc.returncode == 130 and 'not committed' not in out and sound(root) == '', out
 
-def test_a_mended_baseline_and_hours(lab):
+def test_a_mended_baseline_and_hours(tmp_path):
+    lab = example(tmp_path/'repo')
     edit(lab, 'budget = Budget(profile)', '1/0')
     commit(lab, 'broken')
+    setup(lab)
     assert 'the baseline crashed' in ar(lab, 'ar-search', '--trials', '1', ok=False).stderr
     edit(lab, '1/0', 'budget = Budget(profile)')
     commit(lab, 'mended')
     assert '\n1 trial:' in ar(lab, 'ar-search', '--trials', '1').stdout
-    for hours in ('inf', 'nan'): assert 'say how long' in ar(lab, 'ar-search', '--hours', hours, ok=False).stderr
+    for hours in ('inf', 'nan'):
+        assert 'say how long' in ar(lab, 'ar-search', '--hours', hours, ok=False).stderr
     assert 'none fits' in ar(lab, 'ar-search', '--hours', '0.00001').stdout
+
+def test_a_break_committed_by_hand_is_a_crash_and_goes_back(lab):
+    "Before the baseline, too: the branch and the canvas are the base's, the commit has its reference"
+    base = (lab/'canvas.ipynb').read_bytes()
+    edit(lab, 'budget = Budget(profile)', '1/0')
+    commit(lab, 'broken')
+    assert 'the baseline crashed' in ar(lab, 'ar-search', '--trials', '1', ok=False).stderr
+    assert (lab/'canvas.ipynb').read_bytes() == base and sound(lab) == ''
+    assert '1/0' in git(lab, 'show', f'refs/autoresearch/{TAG}/001:canvas.ipynb')
+    assert '\n1 trial:' in ar(lab, 'ar-search', '--trials', '1').stdout
+    assert [r[3] for r in rows(lab)][:2] == ['crash', 'keep']
 
 def test_background_refuses_what_would_end_it(lab):
     edit(lab, '# of the polynomial', '# my thought')
