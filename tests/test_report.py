@@ -11,18 +11,14 @@ from autoresearch.ratchet import Refused
 from autoresearch.report import (Said, against, budgets, code_span, collect, cut, fenced, find_session, last_search, many, paced, read_summary, report_cells,
     speed, table, touched, utc)
 from autoresearch.run import pace, project, read_json, read_notes
-import lab
 from lab import TAG, ROOT, ar, commit, edit, example, git, run, setup, sh, until
+from lab import rows_as_tried as rows # a run beside other work is measured again, and says so
 
 HOSTILE = 'degree | nine \\| <script>alert(1)</script> <img src=x onerror=y> @torvalds #1 `x``y` &lt;'
 SUMMARY = 'I raised the rates by 77777.\n\n# A heading\n</pre><script>alert(2)</script>\n```\n````\n"""\'\\ {{ nb }} {% raw %} | a | b |\n'
 
 def report(root, *args, ok=True): # the module as a script is the command
     return sh(root, sys.executable, '-m', 'autoresearch.report', *args, ok=ok)
-
-def rows(root):
-    "The ledger without what the ratchet adds to a description when the machine was busy"
-    return [[*r[:4], re.sub(r' \(disturbed[^()]*\)$', '', r[4])] for r in lab.rows(root)]
 
 def texts(root, *args, tag=TAG):
     "Markdown and HTML of a report just made"
@@ -267,12 +263,15 @@ def test_the_budget_is_the_sessions(copy):
     put(copy, time_budget='15')
     assert facts(texts(copy, TAG)[0])['budget'] == '8 seconds of training, profile polynomial'
     assert facts(texts(copy, 'nov2', tag='nov2')[0])['budget'] == '14 seconds of training, profile polynomial'
+    put(copy, clock='cpu')
+    assert 'CPU seconds' not in texts(copy, TAG)[0]
     f = sorted((copy/'runs'/TAG).glob('*/record.json'))[0]
     for clock,says in [(dict(kind='seconds', budget=7.0), '7 seconds of training or 8 seconds of training'), (dict(kind='steps', budget=60), '8 seconds of training or 60 steps'),
             (dict(kind='seconds', counts='cpu', budget=7.0), '7 CPU seconds of training or 8 seconds of training'),
             (dict(kind='seconds', budget='<b>'), '8 seconds of training'), ([1], '8 seconds of training')]:
         f.write_text(json.dumps({**read_json(f), 'clock': clock}))
         assert budgets(find_session(TAG, 'polynomial', str(copy))) == says
+        if 'CPU' in says: assert 'Training is in CPU seconds over threads' in texts(copy, TAG)[0]
     for d in (copy/'runs'/TAG).glob('*/record.json'): d.unlink()
     s = find_session(TAG, 'polynomial', str(copy))
     assert budgets(s) == '8 seconds of training'
@@ -380,6 +379,7 @@ def test_disturbed_and_overran_are_said(copy):
     (copy/'summary.md').unlink()
     led = rows(copy)
     lost = next(r for r in led if r[3] == 'discard')
+    for r in led: change_notes(copy, r[0], disturbed='', overran=0.04) # what is no tenth of a second is not said
     change_notes(copy, led[1][0], disturbed='two others | at work', overran=0)
     change_notes(copy, lost[0], overran=3.25, disturbed='')
     md,page = texts(copy)

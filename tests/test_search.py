@@ -5,7 +5,8 @@ from autoresearch import search
 from autoresearch.contract import get_profile
 from autoresearch.ratchet import Session, lock_holder
 from autoresearch.run import read_json
-from lab import BIN, ROOT, TAG, ar, commit, edit, environ, example, git, rows, run, setup, sh, sound, until
+from lab import BIN, ROOT, TAG, ar, commit, edit, environ, example, git, run, setup, sh, sound, until
+from lab import rows_as_tried as rows # a run beside other work is measured again, and says so
 
 def begin(root, *args):
     return subprocess.Popen([BIN/'ar-search', *args], cwd=root, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
