@@ -433,7 +433,7 @@ def odd(d, o):
     said = ['no run vouches for it']*(not d['ran'])
     if d['status'] == 'crash' and (why := d['reason']): said.append(why)
     if o.get('disturbed'): said.append(f"disturbed: {o['disturbed']}")
-    if o.get('overran'): said.append(f"overran by {o['overran']:.1f} s")
+    if (o.get('overran') or 0) >= .05: said.append(f"overran by {o['overran']:.1f} s")
     return said
 
 # %% ../nbs/09_dashboard.ipynb #records
@@ -713,7 +713,7 @@ def facts(d, o, metric, speed=''):
         ('by', o.get('by')), ('began', when(o.get('started')))]
     pairs.insert(0 if d['status'] == 'crash' or d['kind'] not in ('ok', '') else 3, ('why', why))
     odd = [('not run', doubt if not d['ran'] else None), ('disturbed', o.get('disturbed')),
-        ('overran', f"{o['overran']:.1f} s" if o.get('overran') else None)]
+        ('overran', f"{o['overran']:.1f} s" if (o.get('overran') or 0) >= .05 else None)]
     rows = ''.join(f'<span>{k}</span><div>{html.escape(str(v))}</div>'
         for k,v in [*odd[:1], *pairs[:1], *odd[1:], *pairs[1:]] if v not in (None, ''))
     mark = f'<span class="ar-status ar-{d["status"]}">{d["status"]}</span>'

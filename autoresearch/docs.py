@@ -272,11 +272,12 @@ def settings(
     return '\n\n'.join(f'{escaped(comment[0].upper()+comment[1:])}:\n\n{head}\n' + '\n'.join(map(row, keys)) for comment,keys in groups(path))
 
 # %% ../nbs/11_docs.ipynb #variables
-VARIABLES = dict(AUTORESEARCH_PROFILE='the profile, where no command names one', AUTORESEARCH_CACHE='the folder of data and tokenizers, in place of `~/.cache`',
+VARIABLES = dict(AUTORESEARCH_PROFILE='the profile, where no session and no command names one',
+    AUTORESEARCH_CACHE='the folder of data and tokenizers, in place of `~/.cache/autoresearch`; '
+        'for `tiny` it is the one beside it whose name ends in `-tiny`, and so on',
     AUTORESEARCH_ATTENTION='the one implementation of attention to use, or to fail: see `ATTENTIONS` in the canvas',
     AUTORESEARCH_NONCE='set by the runner for its own kernel; leave it alone',
     AUTORESEARCH_RUN_DIR="set by the runner: the run's folder; leave it alone",
-    AUTORESEARCH_SEARCH='set by `ar-search --background` for the search itself; leave it alone',
     AUTORESEARCH_PAGE='set by `ar-dashboard` for its own kernels; leave it alone')
 
 # %% ../nbs/11_docs.ipynb #variables-table

@@ -8,7 +8,7 @@ __all__ = ['STATUSES', 'Step', 'COLORS', 'STYLE', 'DARK', 'LedgerError', 'one_li
            'plot_frontier', 'ar_frontier']
 
 # %% ../nbs/03_ledger.ipynb #imports
-import csv, errno, fcntl, html, io, json, math, os, re, sys, tempfile, time, warnings
+import csv, errno, fcntl, html, io, json, math, os, re, stat, sys, tempfile, time, warnings
 from collections import Counter, namedtuple
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -294,8 +294,11 @@ def vouch(
 
 # %% ../nbs/03_ledger.ipynb #session-notes
 def _object(path):
-    "The object in a JSON file; {} where it is absent, damaged or something else"
-    try: res = json.loads(Path(path).read_bytes())
+    "The object in a JSON file; {} where it is absent, damaged or something else, a pipe too"
+    try:
+        with open(path, 'rb', opener=lambda p,flags: os.open(p, flags|os.O_NONBLOCK)) as f:
+            if not stat.S_ISREG(os.fstat(f.fileno()).st_mode): return {}
+            res = json.loads(f.read())
     except (OSError, ValueError, RecursionError): return {}
     return res if isinstance(res, dict) else {}
 

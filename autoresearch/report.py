@@ -199,12 +199,16 @@ def budgets(
     s:Session # Any, past or present
 )->str: # All that its runs had, or are to have; 'unknown' where neither a record nor git says
     "The budget of a session, in words"
-    clocks = [c for d in s.run_dirs() if isinstance(c := _object(d/'record.json').get('clock'), dict)]
-    found = {(c['budget'], 'steps' if c.get('kind') == 'steps' else 'seconds of training') for c in clocks if is_number(c.get('budget'))}
+    def unit(kind, counts):
+        seconds = 'CPU seconds of training' if counts == 'cpu' else 'seconds of training'
+        return 'steps' if kind == 'steps' else seconds
+    clocks = [_object(d/'record.json').get('clock') for d in s.run_dirs()]
+    found = {(c['budget'], unit(c.get('kind'), c.get('counts'))) for c in clocks
+        if isinstance(c, dict) and is_number(c.get('budget'))}
     if not found:
         with suppress(SettingsError): # an old commit's may lack what is asked for today
-            if then := profile_then(s, s.p.name): found = {(then.time_budget, 'seconds of training')}
-    return ' or '.join(f'{b:g} {unit}' for b,unit in sorted(found)) or 'unknown'
+            if then := profile_then(s, s.p.name): found = {(then.time_budget, unit('', then.clock))}
+    return ' or '.join(f'{b:g} {what}' for b,what in sorted(found)) or 'unknown'
 
 # %% ../nbs/08_report.ipynb #last-search
 def utc(
@@ -289,7 +293,7 @@ def remarks(e:Experiment)->list: # (kind, text) of what makes a value doubtful
     if not e.ran: return [('not run', 'nobody ran it: no notes agree in commit, status and value')]
     res,over = [], e.notes.get('overran')
     if why := e.notes.get('disturbed'): res.append(('disturbed', f'disturbed: {why}'))
-    if is_number(over) and over > 0: res.append(('overran', f'overran by {over:.1f} s'))
+    if is_number(over) and over >= .05: res.append(('overran', f'overran by {over:.1f} s'))
     return res
 
 # %% ../nbs/08_report.ipynb #touched

@@ -768,7 +768,7 @@ def ar_search(
     seed:int=0, # Of the sampler
     anew:bool=False, # Begin another search although one is unfinished
     background:bool=False, # Return at once and search on, whatever becomes of the terminal
-    profile:str='' # Section of settings.ini; default: AUTORESEARCH_PROFILE, else climbmix with a GPU, tiny without
+    profile:str='' # Section of settings.ini; only the session's own is accepted
 ):
     "Search the constants of the canvas with Optuna: propose, ar-run, learn; goes on with an unfinished search"
     with told():

@@ -20,6 +20,11 @@ def sh(root, *args, ok=True, **env):
 def git(root, *args): return sh(root, 'git', *args).stdout.strip()
 def ar(root, command, *args, ok=True, **env): return sh(root, BIN/command, *args, ok=ok, **env)
 def rows(root): return [l.split('\t') for l in (root/'results.tsv').read_text().splitlines()[1:]]
+
+def rows_as_tried(root):
+    "The ledger's rows without what a busy machine adds to a description"
+    return [[re.sub(r' \(disturbed[^()]*\)$', '', o) for o in r] for r in rows(root)]
+
 def commit(root, message='by hand'): return git(root, '-c', 'user.name=t', '-c', 'user.email=t@example.org', 'commit', '-qam', message)
 
 def example(root, **settings):

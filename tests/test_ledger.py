@@ -233,6 +233,15 @@ def test_session_notes(tmp_path):
         journal.write_text(json.dumps(dict(row=row(6).line(), run_dir=run_dir)))
         assert vouch([row(3), row(6)], session_notes(tmp_path)) == [True, ok]
 
+def test_a_pipe_among_the_notes_is_none(tmp_path):
+    "Opening one would wait for ever for somebody who writes"
+    d = tmp_path/'001-0000001'
+    d.mkdir()
+    for f in (d/'experiment.json', d/'run.ipynb', tmp_path/'journal.json'): os.mkfifo(f)
+    code = 'import sys; from autoresearch.ledger import session_notes; print(session_notes(sys.argv[1]))'
+    r = subprocess.run([sys.executable, '-c', code, tmp_path], capture_output=True, text=True, timeout=60)
+    assert r.stdout == "[{'commit': '0000001'}]\n", r.stderr
+
 def test_no_file_and_no_folder(tmp_path):
     assert Ledger(tmp_path/'results.tsv').read() == ([], [])
     led = Ledger(tmp_path/'no'/'results.tsv')

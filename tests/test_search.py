@@ -5,7 +5,8 @@ from autoresearch import search
 from autoresearch.contract import get_profile
 from autoresearch.ratchet import Session, lock_holder
 from autoresearch.run import read_json
-from lab import BIN, ROOT, TAG, ar, commit, edit, environ, example, git, rows, run, setup, sh, sound, until
+from lab import BIN, ROOT, TAG, ar, commit, edit, environ, example, git, run, setup, sh, sound, until
+from lab import rows_as_tried as rows # a run beside other work is measured again, and says so
 
 def begin(root, *args):
     return subprocess.Popen([BIN/'ar-search', *args], cwd=root, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -408,15 +409,29 @@ def test_outputs_in_the_commit(tmp_path):
     out = proc.communicate(timeout=30)[0]
     assert proc.returncode == 130 and 'not committed' not in out and sound(root) == '', out
 
-def test_a_mended_baseline_and_hours(lab):
+def test_a_mended_baseline_and_hours(tmp_path):
+    lab = example(tmp_path/'repo')
     edit(lab, 'budget = Budget(profile)', '1/0')
     commit(lab, 'broken')
+    setup(lab)
     assert 'the baseline crashed' in ar(lab, 'ar-search', '--trials', '1', ok=False).stderr
     edit(lab, '1/0', 'budget = Budget(profile)')
     commit(lab, 'mended')
     assert '\n1 trial:' in ar(lab, 'ar-search', '--trials', '1').stdout
-    for hours in ('inf', 'nan'): assert 'say how long' in ar(lab, 'ar-search', '--hours', hours, ok=False).stderr
+    for hours in ('inf', 'nan'):
+        assert 'say how long' in ar(lab, 'ar-search', '--hours', hours, ok=False).stderr
     assert 'none fits' in ar(lab, 'ar-search', '--hours', '0.00001').stdout
+
+def test_a_break_committed_by_hand_is_a_crash_and_goes_back(lab):
+    "Before the baseline, too: the branch and the canvas are the base's, the commit has its reference"
+    base = (lab/'canvas.ipynb').read_bytes()
+    edit(lab, 'budget = Budget(profile)', '1/0')
+    commit(lab, 'broken')
+    assert 'the baseline crashed' in ar(lab, 'ar-search', '--trials', '1', ok=False).stderr
+    assert (lab/'canvas.ipynb').read_bytes() == base and sound(lab) == ''
+    assert '1/0' in git(lab, 'show', f'refs/autoresearch/{TAG}/001:canvas.ipynb')
+    assert '\n1 trial:' in ar(lab, 'ar-search', '--trials', '1').stdout
+    assert [r[3] for r in rows(lab)][:2] == ['crash', 'keep']
 
 def test_background_refuses_what_would_end_it(lab):
     edit(lab, '# of the polynomial', '# my thought')
@@ -539,7 +554,7 @@ def test_killed_and_looked_at(lab):
     assert looked(lab) == dict(state='never', pid=0, line='')
     proc = begin(lab, '--trials', '3')
     st = until(lambda: (st := looked(lab)).get('done') and st, 40)
-    assert (st['state'], st['pid'], st['trials']) == ('running', proc.pid, 3) and f'(process {proc.pid}): 1 of 3 trials, ' in st['line']
+    assert (st['state'], st['pid'], st['trials']) == ('running', proc.pid, 3) and f"(process {proc.pid}, {st['done']} of 3 trials): " in st['line']
     proc.kill()
     proc.wait()
     st = looked(lab)
@@ -554,7 +569,8 @@ def test_killed_and_looked_at(lab):
     old = dict(name='search-abc', open=False, asked=dict(trials=1, hours=0., sampler='tpe', seed=0), spent=1., edit='')
     for more in ({}, dict(ended=3, waiting='x')): # of an earlier version, or damaged
         (lab/'runs'/TAG/'search.json').write_text(json.dumps({**old, **more}))
-        assert looked(lab)['why'] == 'not recorded' and '0 of 1 trial:' in looked(lab)['line']
+        line = 'the last search died without a word after 0 of 1 trial' # it is closed: nothing goes on
+        assert (looked(lab)['state'], looked(lab)['line']) == ('died', line)
 
 def test_a_fault_of_its_own_is_shown_and_named(lab):
     "Twice it is tried again, then it ends, with the traceback where it was printed and its name in search.json"
