@@ -286,14 +286,18 @@ def num_threads(
     return max(1, min(torch.get_num_threads(), cpus or usable_cpus()))
 
 # %% ../nbs/00_contract.ipynb #run
-RUN = SimpleNamespace(t_import=time.perf_counter(), t_batch=None, batches=0, budget=None, budgets=0,
-    result=None, nonce=os.environ.get('AUTORESEARCH_NONCE', ''), # the runner's word
+RUN = SimpleNamespace(t_import=time.perf_counter(), t_batch=None, batches=0, tokens=0,
+    budget=None, budgets=0, result=None,
+    nonce=os.environ.get('AUTORESEARCH_NONCE', ''), # the runner's word
     run_dir=os.environ.get('AUTORESEARCH_RUN_DIR', '')) # its folder; empty outside of a run
 
 # %% ../nbs/00_contract.ipynb #note-batch
-def note_batch():
+def note_batch(
+    tokens:int=1 # Of the batch: its size, in whatever it is counted
+):
     "The loader says that a training batch was handed out: training time starts with the first one"
     RUN.batches += 1
+    RUN.tokens += tokens
     if RUN.t_batch is not None: return
     RUN.t_batch,b = (time.perf_counter(), cpu_seconds()), RUN.budget
     if b is not None and not b.num_steps and b.now is time.perf_counter: # made before the model was
@@ -317,18 +321,20 @@ def _mark(device):
     return event
 
 # %% ../nbs/00_contract.ipynb #steps-facts
-def _steps_facts(): return SimpleNamespace(began=0., seconds=0., cpu=0., batches=0, total=0)
+def _steps_facts():
+    return SimpleNamespace(began=0., seconds=0., cpu=0., batches=0, tokens=0, total=0, seen=0)
 
-def _note_step(self, t):
+def _note_step(self, t, began):
     "Keep what the step that ends at `t` was like; the one before it joins the others"
     first_timed = self.num_steps-1 == self.free_steps+1
-    for k in ('seconds', 'cpu'):
-        before = 0. if first_timed else getattr(self.most, k)
+    for k in ('seconds', 'cpu', 'batches', 'tokens'):
+        of_all = k in ('batches', 'tokens')
+        before = 0. if first_timed and not of_all else getattr(self.most, k)
         setattr(self.most, k, max(before, getattr(self.last, k)))
-    self.most.batches = max(self.most.batches, self.last.batches)
     took = self.counted(t)-self.counted(self.t_last)
-    self.last = SimpleNamespace(began=self.seconds, seconds=took, cpu=t[1]-self.t_last[1],
-        batches=RUN.batches-self.last.total, total=RUN.batches)
+    self.last = SimpleNamespace(began=began, seconds=took, cpu=t[1]-self.t_last[1],
+        batches=RUN.batches-self.last.total, tokens=RUN.tokens-self.last.seen,
+        total=RUN.batches, seen=RUN.tokens)
 
 # %% ../nbs/00_contract.ipynb #budget
 class Budget:
@@ -344,8 +350,9 @@ class Budget:
         self.counts,self.device = getattr(p, 'clock', 'wall'), ''
         self.free_steps,self.free_seconds = p.free_steps, p.free_seconds
         self.now,self.cpu,self.cpus = now, cpu, usable_cpus()
-        self.num_steps,self.asked,self.free_batches,self.marks = 0, 0, 0, deque()
-        self.last,self.most,self.tail = _steps_facts(), _steps_facts(), (0., 0)
+        self.num_steps,self.asked,self.marks = 0, 0, deque()
+        self.free_batches = self.free_tokens = 0
+        self.last,self.most,self.tail = _steps_facts(), _steps_facts(), (0., 0, 0)
         real = RUN.t_batch is not None and now is time.perf_counter
         self.start(RUN.t_batch if real else self.read())
         RUN.budget,RUN.budgets = self, RUN.budgets+1
@@ -383,15 +390,16 @@ def _look(self):
 # %% ../nbs/00_contract.ipynb #budget-step
 def _step(self:Budget):
     "Tell the clock that one optimizer step was issued; waits until at most one step is in flight"
+    began = self.seconds # as the loop was told, before threads are looked up again
     self.look()
     if self.device: self.marks.append(_mark(self.device))
     last_free = self.num_steps+1 == self.free_steps
     while len(self.marks) > (0 if last_free else 1): self.marks.popleft().synchronize()
     t,self.t_end,RUN.t_batch = self.read(), None, None
     self.num_steps += 1
-    self.note_step(t)
+    self.note_step(t, began)
     self.t_last = t
-    if last_free: self.t_free,self.free_batches = t, RUN.batches
+    if last_free: self.t_free,self.free_batches,self.free_tokens = t, RUN.batches, RUN.tokens
 
 Budget.look,Budget.note_step,Budget.step = _look,_note_step,_step
 
@@ -429,9 +437,10 @@ def _close(self):
     if self.device: (torch.cuda if self.device == 'cuda' else torch.mps).synchronize()
     end = self.read(sure=True) if self.cpu is cpu_seconds else self.read()
     at = self.counted
-    self.tail = at(came)-at(self.t_last) + at(end)-at(ready), RUN.batches-self.last.total
-    self.last.seconds += at(ready)-at(came)
-    self.last.cpu += ready[1]-came[1]
+    tail = at(came)-at(self.t_last) + at(end)-at(ready)
+    if not self.device: tail = min(tail, end[1]-self.t_last[1]) # asleep or stopped is not at work
+    self.tail = tail, RUN.batches-self.last.total, RUN.tokens-self.last.seen
+    self.last.seconds += at(ready)-at(came) # CPU seconds of waiting are no work of the step's
     self.t_end,RUN.t_batch = end, None
 Budget.close = _close
 
@@ -549,10 +558,13 @@ def clock_facts(
         threads_end=b.threads_end, num_steps=b.num_steps,
         free_steps=min(b.num_steps, b.free_steps), free_seconds=b.counted(b.t_free or b.t_last),
         batches=RUN.batches, free_batches=b.free_batches,
+        tokens=RUN.tokens, free_tokens=b.free_tokens, granted_steps=b.free_steps,
+        granted_seconds=b.free_seconds,
         last_began=b.last.began, last_seconds=b.last.seconds, last_cpu=b.last.cpu,
-        last_batches=b.last.batches, longest_seconds=b.most.seconds,
-        longest_cpu=b.most.cpu, most_batches=b.most.batches,
-        tail_seconds=b.tail[0], tail_batches=b.tail[1],
+        last_batches=b.last.batches, last_tokens=b.last.tokens,
+        longest_seconds=b.most.seconds,
+        longest_cpu=b.most.cpu, most_batches=b.most.batches, most_tokens=b.most.tokens,
+        tail_seconds=b.tail[0], tail_batches=b.tail[1], tail_tokens=b.tail[2],
         began=b.t0[0]+shift, ended=end[0]+shift,
         budgets=RUN.budgets, never_asked=b.asked == 0 or b.num_steps == 0)
 

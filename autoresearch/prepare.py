@@ -708,7 +708,7 @@ def _next(self:Loader):
         copied = torch.cuda.current_stream(self.device).record_event()
     x,y = widen(rows)
     self.free.put((buffer, copied))
-    if self.on_batch: self.on_batch()
+    if self.on_batch: self.on_batch(x.numel())
     return x, y, epoch
 Loader.__next__ = _next
 
@@ -717,6 +717,13 @@ def default_device()->str: # 'cuda', 'mps' or 'cpu'
     "The device to use where none is named"
     import torch
     return 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
+
+# %% ../nbs/01_prepare.ipynb #only-to-look
+def _only_to_look(tokens):
+    "Refuses validation rows where a gradient is recorded"
+    import torch
+    if torch.is_grad_enabled(): raise RuntimeError('validation rows are for looking, not for '
+        "training: draw them under torch.no_grad(), or take split = 'train'")
 
 # %% ../nbs/01_prepare.ipynb #make-dataloader
 def make_dataloader(
@@ -733,7 +740,8 @@ def make_dataloader(
     shards = train_shards(profile) if split == 'train' else [profile.val_shard]
     for i in shards:
         if fault := store_fault(profile, i, tokenizer.digest): raise DataError(f'{fault}: run ar-prepare --profile {profile.name}')
-    packer,on_batch = Packer(batches(profile, shards)), note_batch if split == 'train' else None
+    packer = Packer(batches(profile, shards))
+    on_batch = note_batch if split == 'train' else _only_to_look
     return Loader(packer, B, T, device or default_device(), on_batch)
 
 # %% ../nbs/01_prepare.ipynb #val-stem

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['OUTCOMES', 'INFRASTRUCTURE', 'PATHS', 'KERNEL', 'CHILD', 'MOST_BYTES', 'CLOCK', 'NO_MEMORY', 'PASSIVE', 'is_number',
            'Result', 'oom_kills', 'processes_of', 'kill_run', 'read_json', 'read_notes', 'notes_of', 'progress_bar',
-           'Watch', 'plain', 'shallow', 'bad_figure', 'other_data', 'distrust', 'bad_clock', 'charged', 'overtime',
-           'hidden_work', 'failure', 'cell_frames', 'read_log', 'exit_name', 'classify', 'compile_packages',
+           'Watch', 'plain', 'shallow', 'bad_figure', 'other_data', 'distrust', 'bad_clock', 'charged', 'free_work',
+           'overtime', 'hidden_work', 'failure', 'cell_frames', 'read_log', 'exit_name', 'classify', 'compile_packages',
            'run_experiment', 'GitError', 'git', 'verdict', 'rate_of', 'compared', 'lacked_cores', 'disturbance',
            'next_run_dir', 'write_notes', 'pace', 'project', 'link_log']
 
@@ -149,7 +149,8 @@ def _execute(notebook, run_dir, parameters, cwd):
     except Exception as e: _could_not(run_dir, e)
     try:
         papermill.execute_notebook(notebook, f'{run_dir}/run.ipynb', json.loads(parameters), kernel_name='python3', language='python', progress_bar=False,
-            cwd=cwd, stdout_file=sys.stdout, stderr_file=sys.stderr, coalesce_streams=True, autosave_cell_every=10, km=kernel)
+            cwd=cwd, stdout_file=sys.stdout, stderr_file=sys.stderr, coalesce_streams=True, autosave_cell_every=10, km=kernel,
+            iopub_timeout=10**6) # a reader that lags behind many prints is no failure; the wall limit is
     except papermill.PapermillExecutionError as e:
         print(re.sub(r'\x1b\[[0-9;]*m', '', '\n'.join(e.traceback)), file=sys.stderr)
         sys.exit(1)
@@ -271,35 +272,48 @@ def _memory():
 # %% ../nbs/04_run.ipynb #watch-class
 class Watch:
     "Samples what the machine does during a run; `load` sums them up"
-    def __init__(self, nonce):
-        self.nonce,self.processes,self.samples,self.again = nonce, {}, [], 0.
+    def __init__(self, nonce,
+        child=0 # Process id of papermill's process, whose work is none of the run's
+    ):
+        self.nonce,self.child,self.processes,self.samples,self.again = nonce, child, {}, [], 0.
         every = range(os.cpu_count() or 1)
         self.cpus = sorted(os.sched_getaffinity(0) if hasattr(os, 'sched_getaffinity') else every)
-
-    def _run_seconds(self):
-        "CPU seconds of the run's processes, those that are gone included"
-        import psutil
-        alive = {p.pid for p in self.processes if p.is_running()}
-        for p,(before,parent) in self.processes.items():
-            try: now = max(before, sum(p.cpu_times()[:4])) # with what it waited for
-            except psutil.Error: now = 0. if parent in alive else before # then its parent has it
-            self.processes[p] = now, parent
-        return sum(now for now,_ in self.processes.values())
 
     def _find(self):
         "Look for processes of the run that are not known yet"
         import psutil
         for p in processes_of(self.nonce):
-            try: self.processes.setdefault(p, (0., p.ppid()))
+            try: self.processes.setdefault(p, (0., 0., p.ppid()))
             except psutil.Error: pass
 
     def sample(self):
         now = time.monotonic()
-        if now >= self.again: # a walk through all processes: rarely where there are many
+        # a walk through all processes: rarely where there are many, but not before the kernel is found
+        if now >= self.again or len(self.processes) < 2:
             self._find()
             self.again = time.monotonic() + max(.5, 30*(time.monotonic()-now))
-        seen = _busy(self.cpus), self._run_seconds(), _pressure(), _memory()
+        seen = _busy(self.cpus), *self._run_seconds(), _pressure(), _memory()
         self.samples.append((time.monotonic(), *seen))
+
+# %% ../nbs/04_run.ipynb #run-seconds
+def _run_seconds(self):
+    "CPU seconds of the run's processes, those that are gone included; without papermill's; both"
+    import psutil
+    alive = {p.pid for p in self.processes if p.is_running()}
+    parents = {p.pid: parent for p,(*_,parent) in self.processes.items()}
+    for p,(own,total,parent) in self.processes.items():
+        try:
+            times,parent = p.cpu_times(), p.ppid() # an orphan gets another one
+            own,total = sum(times[:2]), max(total, sum(times[:4])) # with what it waited for
+        except psutil.Error:
+            for _ in range(9): # generations that went together
+                if parent not in alive: parent = parents.get(parent, parent)
+            if parent in alive: own = total = 0. # then an ancestor has it
+        self.processes[p] = own, total, parent
+    every = sum(total for _,total,_ in self.processes.values())
+    return every, every - sum(own for p,(own,*_) in self.processes.items() if p.pid == self.child)
+
+Watch._run_seconds = _run_seconds
 
 # %% ../nbs/04_run.ipynb #span
 def _span(self, clock):
@@ -321,10 +335,10 @@ def _load(self, clock):
     took = last[0]-first[0]
     busy,own = ((last[i]-first[i])/took for i in (1, 2))
     others,threads = max(0., busy-own), clock.get('threads_began')
-    worked = inner[-1][2]-inner[0][2] if inner else 0.
+    worked = inner[-1][3]-inner[0][3] if inner else 0.
     return dict(cores=len(self.cpus), others=others, run=own, share=others/len(self.cpus),
-        pressure=None if None in (first[3], last[3]) else (last[3]-first[3])/took, seconds=took,
-        cpu_seconds=worked, memory=max(s[4] for s in self.samples),
+        pressure=None if None in (first[4], last[4]) else (last[4]-first[4])/took, seconds=took,
+        cpu_seconds=worked, memory=max(s[5] for s in self.samples),
         wanted=threads if is_number(threads) and not clock.get('device') else 1)
 
 Watch._span,Watch.load = _span,_load
@@ -378,7 +392,7 @@ def other_data(
     if not isinstance(measured, dict): return 'the record does not say what data it was measured on'
     for k,want in expected.items():
         got = measured.get(k)
-        if got == want: continue
+        if got == want or k == 'revision' and ' ' in str(want): continue # the session did not know it
         if not (isinstance(got, dict) and isinstance(want, dict)):
             return f"other data than the session's: {k} is {_told(got)}, not {_told(want)}"
         names = sorted(o for o in {*got, *want} if got.get(o) != want.get(o))
@@ -415,20 +429,25 @@ def distrust(
         or overtime(clock, profile) or hidden_work(clock, load))
 
 # %% ../nbs/04_run.ipynb #overtime
-CLOCK = ('budget wall_seconds cpu_seconds threads free_seconds batches free_batches num_steps '
-    'last_began last_seconds last_cpu last_batches longest_seconds longest_cpu most_batches tail_seconds '
-    'tail_batches').split()
+CLOCK = ('budget wall_seconds cpu_seconds threads free_seconds batches free_batches tokens '
+    'free_tokens granted_steps granted_seconds num_steps last_began last_seconds last_cpu '
+    'last_batches last_tokens longest_seconds longest_cpu most_batches most_tokens '
+    'tail_seconds tail_batches tail_tokens').split()
 
 # %% ../nbs/04_run.ipynb #bad-clock
 def bad_clock(clock, profile):
     "What is wrong with a record's clock before its times are looked at; '' if nothing"
     if clock.get('kind') != 'seconds': return f"the budget was one of {_told(clock.get('kind'))}"
     if clock.get('budgets') != 1: return f"{_told(clock.get('budgets'))} budgets were made"
-    if clock.get('never_asked', True): return 'the clock was never asked'
+    if clock.get('never_asked', True):
+        return 'the clock was never asked, or saw no step: ask it before every step, and call step()'
     if lacking := [k for k in CLOCK if not is_number(clock.get(k)) or clock[k] < 0]:
         said = _told(clock.get(lacking[0]))
         return f'the record says nothing of its clock: {lacking[0]} is {said}'
     if clock['num_steps'] < 1 or clock['threads'] < 1: return 'the clock saw no step'
+    granted = clock['granted_steps'], clock['granted_seconds']
+    if granted != (profile.free_steps, profile.free_seconds):
+        return f"the clock's own free steps were {granted[0]:g}, of {granted[1]:g} s"
     want,counts = 'wall' if clock.get('device') else profile.clock, clock.get('counts')
     return '' if counts == want else f'the clock counted {_told(counts)}, not {want}'
 
@@ -439,24 +458,35 @@ def charged(clock, profile):
     if clock['counts'] == 'wall': spent = clock['wall_seconds']
     return spent - min(clock['free_seconds'], profile.free_seconds)
 
+# %% ../nbs/04_run.ipynb #free-work
+def free_work(t, profile, total, grain):
+    "Did the free steps train on much more than as many others? '' if not"
+    timed,drawn = t.num_steps-profile.free_steps, t.tokens-t.free_tokens
+    if timed <= 0: return ''
+    as_many = 2*profile.free_steps/timed
+    ahead = 8*drawn/max(1, t.batches-t.free_batches) # eight batches, as a loader draws
+    if t.free_tokens <= as_many*drawn + ahead: return ''
+    if t.free_seconds <= as_many*total + grain: return ''
+    return (f'the free steps drew {t.free_tokens:,} of {t.tokens:,} tokens and took '
+        f'{t.free_seconds:.1f} s')
+
 # %% ../nbs/04_run.ipynb #overtime-def
 def overtime(clock, profile):
     "Did training take more than the profile grants, in more than its last step? '' if not"
     t,budget,total = SimpleNamespace(**clock), profile.time_budget, charged(clock, profile)
     over = f'training took {total:.1f} s of a budget of {budget:g} s'
     if t.budget != budget: return f"{over}: the clock's own budget was {t.budget:g} s"
-    timed,drawn = t.num_steps-profile.free_steps, t.batches-t.free_batches
-    fair = 2*profile.free_steps*drawn/timed + 8 if timed > 0 else math.inf # a loader draws ahead
-    if t.free_batches > fair: return f'the free steps drew {t.free_batches} of {t.batches} batches'
-    if total <= budget: return ''
     grain,last = max(1, .02*budget), f'{over}: its last step'
-    if t.last_began >= budget: return f'{last} began after {t.last_began:.1f} s'
+    if why := free_work(t, profile, total, grain): return why
+    if total <= budget: return ''
+    if t.last_began >= budget:
+        return f'{last} began after {t.last_began:.1f} s; ask the clock before every step'
     if t.num_steps == 1: return f'{over} in a single step, which no other can be compared with'
-    if t.last_batches > t.most_batches:
-        return f'{last} drew {t.last_batches} batches, another at most {t.most_batches}'
+    if t.last_tokens > 2*t.most_tokens:
+        return f'{last} drew {t.last_tokens:,} tokens, another at most {t.most_tokens:,}'
     if t.tail_seconds > max(grain, t.longest_seconds):
         return f'{over}, {t.tail_seconds:.1f} s of it after its last step'
-    if t.tail_batches > max(1, t.most_batches):
+    if t.tail_batches > 1 and t.tail_tokens > t.most_tokens:
         return f'{over}: {t.tail_batches} batches were drawn after its last step'
     threads = 1 if clock.get('device') else t.threads
     if t.last_cpu > max(grain*threads, 2*t.longest_cpu):
@@ -467,7 +497,7 @@ def overtime(clock, profile):
 def hidden_work(clock, load):
     "Did the run's processes work more than its clock of CPU seconds counted? '' if not"
     seen,counted = (load or {}).get('cpu_seconds', 0.), clock['cpu_seconds']
-    if clock['counts'] != 'cpu' or seen <= 1.25*counted + 4: return ''
+    if clock['counts'] != 'cpu' or seen <= 1.1*counted + 2: return ''
     return (f'processes of the run used {seen:.1f} CPU seconds during training, of which its clock '
         f'counted {counted:.1f}')
 
@@ -595,11 +625,13 @@ def classify(
     if not ended: return 'timeout', f'killed after {profile.wall_limit:g} s', {}
     if code == INFRASTRUCTURE: return 'infrastructure', _told(said.get('failed') or last), {}
     if err := failure(run_dir): return _by_exception(err, run_dir, log), err['text'], {}
-    if crash := re.search(r'^Fatal Python error: .*', log, re.M):
+    ended_well = record and not code and name == '' # then words in the log are only words
+    crash = None if ended_well else re.search(r'^Fatal Python error: .*', log, re.M)
+    if crash:
         by = f' ({name})' if isinstance(name, str) and name else ''
         return 'error', crash[0][:160] + by, {}
     dead = isinstance(code, int) and code < 0 # the child itself was killed, and its kernel with it
-    if dead or name not in ('', 0) or 'DeadKernelError' in log:
+    if dead or name not in ('', 0) or not ended_well and 'DeadKernelError' in log:
         if name == '': name = exit_name(code) if dead else 'SIGKILL'
         return *_by_exit(name, said, load or {}), {}
     if not record and os.path.lexists(f'{run_dir}/record.json'):
@@ -680,7 +712,7 @@ def run_experiment(
         run_dir.mkdir(parents=True, exist_ok=True)
         proc = _start(run_dir, *_command(notebook, run_dir, profile, seed, code, nonce), code)
     except OSError as e: return Result('infrastructure', run_dir, 0., reason=_told(e))
-    watch = Watch(nonce)
+    watch = Watch(nonce, proc.pid)
     try: ended = _follow(proc, run_dir, profile.wall_limit, bar, watch)
     finally: kill_run(nonce)
     clock = o if isinstance(o := read_json(run_dir/'record.json').get('clock'), dict) else {}
@@ -728,9 +760,11 @@ def rate_of(
     block,clock = (o[k] if isinstance(o.get(k), dict) else {} for k in ('block', 'clock'))
     block = block or o
     steps,seconds = _number(block, 'num_steps'), _number(block, 'training_seconds')
+    free = _number(clock, 'free_steps') # a block alone does not say which were
+    # where no step was timed: all of them, in all that was counted
+    if steps and free >= steps: free,seconds = 0., _number(clock, 'free_seconds')
     if not steps or not seconds: return 0.
-    timed = 1 - _number(clock, 'free_steps')/steps # a block alone does not say which were free
-    return (_number(block, 'total_tokens_M')*1e6 or steps)*timed/seconds
+    return (_number(block, 'total_tokens_M')*1e6 or steps)*(1-free/steps)/seconds
 
 # %% ../nbs/04_run.ipynb #block-of
 def _block(o): return b if isinstance(b := o.get('block'), dict) else o
@@ -780,13 +814,15 @@ def disturbance(
 )->str: # Why it counts as disturbed; '' if it does not
     "Was a run slowed by something other than its canvas?"
     rate,load = rate_of(notes), v if isinstance(v := notes.get('load'), dict) else {}
-    good = [(n.get('code'), r) for n in earlier if n.get('class') == 'ok' and (r := rate_of(n))]
+    ran = [n for n in earlier if n.get('class') == 'ok' and rate_of(n)]
+    ran = [n for n in ran if not n.get('disturbed')] or ran
+    good = [(n.get('code'), rate_of(n)) for n in ran]
     same = [r for code,r in good if code and code == notes.get('code')]
     short,said = lacked_cores(load), f'{_pace(rate)} {_unit(notes)}'
     busy = ''
     if short: busy = f", beside other work on {load['others']:.1f} of {load['cores']:g} cores"
-    if rate and same and rate < .9*max(same):
-        return f'{said}, where the same code made {_pace(max(same))}{busy}'
+    if rate and same and rate < .9*median(same):
+        return f'{said}, where the same code made {_pace(median(same))}{busy}'
     if not short or not rate or same: return ''
     usual,steps,most = median([r for _,r in good] or [0.]), _steps(notes), _steps(best or {})
     if rate < .9*usual: return f'{said} of the usual {_pace(usual)}{busy}'
