@@ -111,6 +111,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'autoresearch.contract._progress': ('contract.html#_progress', 'autoresearch/contract.py'),
                                        'autoresearch.contract._read_dict': ('contract.html#_read_dict', 'autoresearch/contract.py'),
                                        'autoresearch.contract._seconds': ('contract.html#_seconds', 'autoresearch/contract.py'),
+                                       'autoresearch.contract._seconds_charged': ( 'contract.html#_seconds_charged',
+                                                                                   'autoresearch/contract.py'),
                                        'autoresearch.contract._seconds_left': ('contract.html#_seconds_left', 'autoresearch/contract.py'),
                                        'autoresearch.contract._session_said': ('contract.html#_session_said', 'autoresearch/contract.py'),
                                        'autoresearch.contract._shards': ('contract.html#_shards', 'autoresearch/contract.py'),
