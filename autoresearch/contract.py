@@ -36,7 +36,7 @@ def package_folder()->Path: # The folder that holds contract.py
 
 # %% ../nbs/00_contract.ipynb #find-settings
 def settings_path(
-    start:str|Path|None=None # Folder to look upward from; the working folder, then the package's, when None
+    start:str|Path|None=None # Folder to look upward from; the working one, the package's when None
 )->Path: # The nearest `settings.ini`
     "Find the experiment contract. Raises `SettingsError` where there is none."
     starts = [Path(start)] if start else [Path.cwd(), package_folder()]
@@ -82,17 +82,19 @@ def _choice(*accepted):
     return check
 
 # %% ../nbs/00_contract.ipynb #schema
-TARGET_KEYS = dict(canvas=_text, frozen=_files, metric=_text, direction=_choice('lower', 'higher'), evaluator=_function,
-    ledger=_text, runs=_text, log=_text, picture=_text, time_budget=_seconds, wall_limit=_seconds, free_steps=_natural,
-    free_seconds=_seconds, clock=_choice('wall', 'cpu'), source=_choice('hub', 'embedded', 'none'))
-TEXT_KEYS = dict(dataset=_text, shard_name=_text, last_shard=_natural, val_shard=_natural, train_shards=_shards, doc_bytes=_natural,
-    vocab_size=_count, tokenizer_chars=_count, tokenizer_doc_chars=_count, split_pattern=_text, max_seq_len=_count,
-    eval_tokens=_count, cache=_text, revision=_text)
+TARGET_KEYS = dict(canvas=_text, frozen=_files, metric=_text, direction=_choice('lower', 'higher'),
+    evaluator=_function, ledger=_text, runs=_text, log=_text, picture=_text,
+    time_budget=_seconds, wall_limit=_seconds, free_steps=_natural, free_seconds=_seconds,
+    clock=_choice('wall', 'cpu'), source=_choice('hub', 'embedded', 'none'))
+TEXT_KEYS = dict(dataset=_text, shard_name=_text, last_shard=_natural, val_shard=_natural,
+    train_shards=_shards, doc_bytes=_natural, vocab_size=_count, tokenizer_chars=_count,
+    tokenizer_doc_chars=_count, split_pattern=_text, max_seq_len=_count, eval_tokens=_count,
+    cache=_text, revision=_text)
 
 # %% ../nbs/00_contract.ipynb #read
 def read_settings(
     path:str|Path|None=None # `settings.ini`; the nearest one when None
-)->ConfigParser: # Its sections as text, the defaults from fastcore's `Config`, which reads `[DEFAULT]` alone
+)->ConfigParser: # Its sections as text; the defaults by fastcore's `Config`, which reads no more
     "Read `settings.ini` and never write it. Raises `SettingsError` if it can't be parsed."
     path = Path(path) if path else settings_path()
     if not path.exists(): raise SettingsError(f'{path}: no such file')
@@ -108,44 +110,57 @@ def read_settings(
 
 # %% ../nbs/00_contract.ipynb #profile
 class Profile:
-    "The checked constants of one section of `settings.ini`, read-only; seconds, bytes and tokens as the keys say"
+    "The checked constants of a section of `settings.ini`, read-only, in the units the keys say"
     def __init__(self, name, values): self.__dict__.update(name=name, **values)
-    def __setattr__(self, k, v): raise AttributeError(f'profile {self.name} is frozen: {k} is changed in settings.ini, by a human, before a TAG')
-    def __repr__(self): return f'Profile({self.name}: {self.metric}, {self.direction} is better, {self.time_budget:g} s)'
+    def __setattr__(self, k, v):
+        raise AttributeError(f'profile {self.name} is frozen: {k} is changed in settings.ini, '
+            'by a human, before a TAG')
+    def __repr__(self):
+        return (f'Profile({self.name}: {self.metric}, {self.direction} is better, '
+            f'{self.time_budget:g} s)')
     def _repr_markdown_(self):
-        rows = [f'| {k} | `{str(v).replace("|", chr(92)+"|")}` |' for k,v in self.__dict__.items() if k not in ('name', 'root')]
+        said = {k: str(v).replace('|', '\\|') for k,v in self.__dict__.items()}
+        rows = [f'| {k} | `{v}` |' for k,v in said.items() if k not in ('name', 'root')]
         return '\n'.join([f'| {self.name} | |', '| --- | --- |', *rows])
 
 # %% ../nbs/00_contract.ipynb #check
 def _check(path, name, values, own):
-    "The section's `values` in their types, or a `SettingsError` that says which key is at fault; `own` are the keys that stand in it"
-    def section(k): return name if k in own or k not in values else 'DEFAULT'
+    "A section's `values` in their types, or a `SettingsError`; `own` keys stand in the section"
+    def fault(k, what, accepted):
+        section = name if k in own or k not in values else 'DEFAULT'
+        return SettingsError(f'{path}, section [{section}]: {what}; accepted: {accepted}')
     keys = TARGET_KEYS if values.get('source') == 'none' else {**TARGET_KEYS, **TEXT_KEYS}
     if unknown := sorted(set(values) - set(TARGET_KEYS) - set(TEXT_KEYS)):
-        raise SettingsError(f'{path}, section [{section(unknown[0])}]: unknown key {unknown[0]}; accepted: {", ".join(keys)}')
+        raise fault(unknown[0], f'unknown key {unknown[0]}', ', '.join(keys))
     res = {}
     for k,typ in keys.items():
-        if k not in values: raise SettingsError(f'{path}, section [{name}]: the key {k} is missing; accepted: {typ.__doc__}')
+        if k not in values: raise fault(k, f'the key {k} is missing', typ.__doc__)
         try: res[k] = typ(values[k])
-        except ValueError: raise SettingsError(f'{path}, section [{section(k)}]: {k} = {values[k]!r}; accepted: {typ.__doc__}') from None
-    if res['wall_limit'] <= res['time_budget']:
-        raise SettingsError(f"{path}, section [{section('wall_limit')}]: wall_limit = {res['wall_limit']:g}; accepted: more than time_budget = {res['time_budget']:g}")
+        except ValueError: raise fault(k, f'{k} = {values[k]!r}', typ.__doc__) from None
+    limit,budget = res['wall_limit'], res['time_budget']
+    if limit <= budget:
+        more = f'more than time_budget = {budget:g}'
+        raise fault('wall_limit', f'wall_limit = {limit:g}', more)
     return res
 
 # %% ../nbs/00_contract.ipynb #has-gpu
 def has_gpu()->bool: # True where a CUDA (or ROCm) GPU is present and visible
     "Is there a GPU? Asks torch if it is loaded, else the driver."
-    if (torch := sys.modules.get('torch')) and hasattr(torch, 'cuda'): return torch.cuda.is_available()
-    for lib,init,count in [('libcuda.so.1', 'cuInit', 'cuDeviceGetCount'), ('libamdhip64.so', 'hipInit', 'hipGetDeviceCount')]:
+    torch = sys.modules.get('torch')
+    if torch and hasattr(torch, 'cuda'): return torch.cuda.is_available()
+    drivers = [('libcuda.so.1', 'cuInit', 'cuDeviceGetCount'),
+        ('libamdhip64.so', 'hipInit', 'hipGetDeviceCount')]
+    for lib,init,count in drivers:
         try: drv = ctypes.CDLL(lib)
         except OSError: continue
         n = ctypes.c_int(0)
-        if getattr(drv, init)(0) == 0 and getattr(drv, count)(ctypes.byref(n)) == 0 and n.value > 0: return True
+        answers = getattr(drv, init)(0) == 0 and getattr(drv, count)(ctypes.byref(n)) == 0
+        if answers and n.value > 0: return True
     return False
 
 # %% ../nbs/00_contract.ipynb #get-profile
 def get_profile(
-    name:str='', # Section of `settings.ini`; when empty `AUTORESEARCH_PROFILE`, else climbmix with a GPU, tiny without
+    name:str='', # Section; if empty `AUTORESEARCH_PROFILE`, else climbmix with a GPU, tiny without
     path:str|Path|None=None # `settings.ini`; the nearest one when None
 )->Profile: # Its constants, every one checked
     "Choose a profile. Raises `SettingsError` naming file, section, key and accepted values."
@@ -153,8 +168,12 @@ def get_profile(
     cfg = read_settings(path)
     if not cfg.sections(): raise SettingsError(f'{path}: has no profile; add a section')
     name = name or os.environ.get('AUTORESEARCH_PROFILE', '')
-    if not name: name = cfg.sections()[0] if len(cfg.sections()) == 1 else 'climbmix' if has_gpu() else 'tiny'
-    if name not in cfg: raise SettingsError(f'{path}: there is no profile {name!r}; accepted: {", ".join(cfg.sections())}')
+    names = cfg.sections()
+    suggested = names[0] if len(names) == 1 else ''
+    name = name or suggested or ('climbmix' if has_gpu() else 'tiny')
+    if name not in cfg:
+        said = ', '.join(names)
+        raise SettingsError(f'{path}: there is no profile {name!r}; accepted: {said}')
     values = _check(path, name, dict(cfg[name]), cfg.own[name])
     return Profile(name, {**values, 'root': path.resolve().parent})
 
@@ -228,7 +247,8 @@ def contract_hash(
     profile:Profile # The profile in force
 )->str: # 16 hexadecimal digits
     "Hash of the files of settings, contract and evaluator that this process uses"
-    mods = [sys.modules[n].__file__ for n in ('autoresearch.contract', profile.evaluator.rpartition('.')[0]) if n in sys.modules]
+    names = 'autoresearch.contract', profile.evaluator.rpartition('.')[0]
+    mods = [sys.modules[n].__file__ for n in names if n in sys.modules]
     return hash_files([profile.root/'settings.ini', *mods])
 
 # %% ../nbs/00_contract.ipynb #cpu-seconds
@@ -286,14 +306,18 @@ def num_threads(
     return max(1, min(torch.get_num_threads(), cpus or usable_cpus()))
 
 # %% ../nbs/00_contract.ipynb #run
-RUN = SimpleNamespace(t_import=time.perf_counter(), t_batch=None, batches=0, budget=None, budgets=0,
-    result=None, nonce=os.environ.get('AUTORESEARCH_NONCE', ''), # the runner's word
+RUN = SimpleNamespace(t_import=time.perf_counter(), t_batch=None, batches=0, tokens=0,
+    budget=None, budgets=0, result=None,
+    nonce=os.environ.get('AUTORESEARCH_NONCE', ''), # the runner's word
     run_dir=os.environ.get('AUTORESEARCH_RUN_DIR', '')) # its folder; empty outside of a run
 
 # %% ../nbs/00_contract.ipynb #note-batch
-def note_batch():
+def note_batch(
+    tokens:int=1 # Of the batch: its size, in whatever it is counted
+):
     "The loader says that a training batch was handed out: training time starts with the first one"
     RUN.batches += 1
+    RUN.tokens += tokens
     if RUN.t_batch is not None: return
     RUN.t_batch,b = (time.perf_counter(), cpu_seconds()), RUN.budget
     if b is not None and not b.num_steps and b.now is time.perf_counter: # made before the model was
@@ -317,18 +341,20 @@ def _mark(device):
     return event
 
 # %% ../nbs/00_contract.ipynb #steps-facts
-def _steps_facts(): return SimpleNamespace(began=0., seconds=0., cpu=0., batches=0, total=0)
+def _steps_facts():
+    return SimpleNamespace(began=0., seconds=0., cpu=0., batches=0, tokens=0, total=0, seen=0)
 
-def _note_step(self, t):
+def _note_step(self, t, began):
     "Keep what the step that ends at `t` was like; the one before it joins the others"
     first_timed = self.num_steps-1 == self.free_steps+1
-    for k in ('seconds', 'cpu'):
-        before = 0. if first_timed else getattr(self.most, k)
+    for k in ('seconds', 'cpu', 'batches', 'tokens'):
+        of_all = k in ('batches', 'tokens')
+        before = 0. if first_timed and not of_all else getattr(self.most, k)
         setattr(self.most, k, max(before, getattr(self.last, k)))
-    self.most.batches = max(self.most.batches, self.last.batches)
     took = self.counted(t)-self.counted(self.t_last)
-    self.last = SimpleNamespace(began=self.seconds, seconds=took, cpu=t[1]-self.t_last[1],
-        batches=RUN.batches-self.last.total, total=RUN.batches)
+    self.last = SimpleNamespace(began=began, seconds=took, cpu=t[1]-self.t_last[1],
+        batches=RUN.batches-self.last.total, tokens=RUN.tokens-self.last.seen,
+        total=RUN.batches, seen=RUN.tokens)
 
 # %% ../nbs/00_contract.ipynb #budget
 class Budget:
@@ -344,8 +370,9 @@ class Budget:
         self.counts,self.device = getattr(p, 'clock', 'wall'), ''
         self.free_steps,self.free_seconds = p.free_steps, p.free_seconds
         self.now,self.cpu,self.cpus = now, cpu, usable_cpus()
-        self.num_steps,self.asked,self.free_batches,self.marks = 0, 0, 0, deque()
-        self.last,self.most,self.tail = _steps_facts(), _steps_facts(), (0., 0)
+        self.num_steps,self.asked,self.marks = 0, 0, deque()
+        self.free_batches = self.free_tokens = 0
+        self.last,self.most,self.tail = _steps_facts(), _steps_facts(), (0., 0, 0)
         real = RUN.t_batch is not None and now is time.perf_counter
         self.start(RUN.t_batch if real else self.read())
         RUN.budget,RUN.budgets = self, RUN.budgets+1
@@ -368,8 +395,10 @@ def _charged(self, t):
     free = self.counted(t if self.t_free is None else self.t_free)
     return max(0., self.counted(t) - min(free, self.free_seconds))
 
+def _seconds_charged(self): return _charged(self, self.t_last if self.t_end is None else self.t_end)
+
 Budget.counted = _counted
-Budget.seconds = property(lambda self: _charged(self, self.t_last if self.t_end is None else self.t_end),
+Budget.seconds = property(_seconds_charged,
     doc='Seconds of training charged so far, as the profile counts them')
 
 # %% ../nbs/00_contract.ipynb #budget-look
@@ -383,15 +412,16 @@ def _look(self):
 # %% ../nbs/00_contract.ipynb #budget-step
 def _step(self:Budget):
     "Tell the clock that one optimizer step was issued; waits until at most one step is in flight"
+    began = self.seconds # as the loop was told, before threads are looked up again
     self.look()
     if self.device: self.marks.append(_mark(self.device))
     last_free = self.num_steps+1 == self.free_steps
     while len(self.marks) > (0 if last_free else 1): self.marks.popleft().synchronize()
     t,self.t_end,RUN.t_batch = self.read(), None, None
     self.num_steps += 1
-    self.note_step(t)
+    self.note_step(t, began)
     self.t_last = t
-    if last_free: self.t_free,self.free_batches = t, RUN.batches
+    if last_free: self.t_free,self.free_batches,self.free_tokens = t, RUN.batches, RUN.tokens
 
 Budget.look,Budget.note_step,Budget.step = _look,_note_step,_step
 
@@ -429,9 +459,10 @@ def _close(self):
     if self.device: (torch.cuda if self.device == 'cuda' else torch.mps).synchronize()
     end = self.read(sure=True) if self.cpu is cpu_seconds else self.read()
     at = self.counted
-    self.tail = at(came)-at(self.t_last) + at(end)-at(ready), RUN.batches-self.last.total
-    self.last.seconds += at(ready)-at(came)
-    self.last.cpu += ready[1]-came[1]
+    tail = at(came)-at(self.t_last) + at(end)-at(ready)
+    if not self.device: tail = min(tail, end[1]-self.t_last[1]) # asleep or stopped is not at work
+    self.tail = tail, RUN.batches-self.last.total, RUN.tokens-self.last.seen
+    self.last.seconds += at(ready)-at(came) # CPU seconds of waiting are no work of the step's
     self.t_end,RUN.t_batch = end, None
 Budget.close = _close
 
@@ -448,25 +479,35 @@ def end_evaluation(
     **details # What else the record should say of it, JSON-able
 ):
     "The evaluator hands in its value, from where alone the record takes it"
-    RUN.result = dict(metric=metric, value=float(value), evaluator=evaluator, nonce=RUN.nonce, details=details)
+    RUN.result = dict(metric=metric, value=float(value), evaluator=evaluator, nonce=RUN.nonce,
+        details=details)
 
 # %% ../nbs/00_contract.ipynb #peaks
-_AMPERE,_ADA,_RTX50 = 'NVIDIA Ampere GA102 whitepaper', 'NVIDIA Ada whitepaper', 'NVIDIA RTX Blackwell whitepaper'
-PEAKS = { # part of torch's device name -> dense bf16 TFLOP/s with float32 sums, source; the longest name that occurs counts
-    'H100': (989.5, 'NVIDIA H100 datasheet, SXM'), 'H100 PCIe': (756.5, 'NVIDIA H100 datasheet, PCIe'), 'H100 NVL': (835.5, 'NVIDIA H100 NVL datasheet'),
-    'H200': (989.5, 'NVIDIA H200 datasheet, SXM'), 'H200 NVL': (835.5, 'NVIDIA H200 datasheet, NVL'), 'B200': (2250., 'NVIDIA Blackwell datasheet'), 'A100': (312., 'NVIDIA A100 datasheet'),
-    'L4': (121., 'NVIDIA L4 datasheet'), 'L40': (181.05, 'NVIDIA L40 datasheet'), 'L40S': (362.05, 'NVIDIA L40S datasheet'),
+_H100,_H200 = 'NVIDIA H100 datasheet', 'NVIDIA H200 datasheet'
+_AMPERE,_RTX50 = 'NVIDIA Ampere GA102 whitepaper', 'NVIDIA RTX Blackwell whitepaper'
+_ADA = 'NVIDIA Ada whitepaper'
+# part of torch's device name -> dense bf16 TFLOP/s with float32 sums, source
+PEAKS = {
+    'H100': (989.5, f'{_H100}, SXM'), 'H100 PCIe': (756.5, f'{_H100}, PCIe'),
+    'H100 NVL': (835.5, 'NVIDIA H100 NVL datasheet'),
+    'H200': (989.5, f'{_H200}, SXM'), 'H200 NVL': (835.5, f'{_H200}, NVL'),
+    'B200': (2250., 'NVIDIA Blackwell datasheet'), 'A100': (312., 'NVIDIA A100 datasheet'),
+    'L4': (121., 'NVIDIA L4 datasheet'), 'L40': (181.05, 'NVIDIA L40 datasheet'),
+    'L40S': (362.05, 'NVIDIA L40S datasheet'),
     'RTX 3070': (40.6, _AMPERE), 'RTX 3080': (59.5, _AMPERE), 'RTX 3090': (71., _AMPERE),
-    'RTX 4070': (58.3, f'{_ADA}: 2 x the FP32 rate'), 'RTX 4080': (97.5, _ADA), 'RTX 4090': (165.2, _ADA),
+    'RTX 4070': (58.3, f'{_ADA}: 2 x the FP32 rate'), 'RTX 4080': (97.5, _ADA),
+    'RTX 4090': (165.2, _ADA),
     'RTX 5070': (61.7, _RTX50), 'RTX 5080': (112.6, _RTX50), 'RTX 5090': (209.5, _RTX50),
-    'MI300X': (1307.4, 'AMD Instinct MI300X datasheet'), 'MI300A': (980.6, 'AMD Instinct MI300A datasheet')}
+    'MI300X': (1307.4, 'AMD Instinct MI300X datasheet'),
+    'MI300A': (980.6, 'AMD Instinct MI300A datasheet')}
 
 # %% ../nbs/00_contract.ipynb #peak
 def peak_flops(
     device:str # Name of the device, as torch.cuda.get_device_name() gives it
-)->float: # Peak in FLOP/s, dense bf16; 0.0 for a device not in `PEAKS`, a CPU, a laptop's or a cut-down variant
+)->float: # FLOP/s, dense bf16; 0.0 for one not in `PEAKS`, a CPU, a laptop's, a cut-down variant
     "Look up a device's peak rate"
-    names = [n for n in PEAKS if re.search(rf'\b{n}\b(?! (Ti|SUPER|D|Laptop))', device) and ' MIG ' not in device]
+    if ' MIG ' in device: return 0.
+    names = [n for n in PEAKS if re.search(rf'\b{n}\b(?! (Ti|SUPER|D|Laptop))', device)]
     return PEAKS[max(names, key=len)][0]*1e12 if names else 0.
 
 # %% ../nbs/00_contract.ipynb #replacing
@@ -505,7 +546,7 @@ def _short(v):
 
 # %% ../nbs/00_contract.ipynb #progress
 class Progress:
-    "Prints figures of a run at most once a second and keeps them, with the loss curve, in `progress.json`"
+    "Prints figures of a run once a second at most; they and the loss curve go to `progress.json`"
     def __init__(self,
         run_dir:str|Path='', # The run's folder; no file is written when empty
         every:float=1. # Seconds between two lines
@@ -522,17 +563,21 @@ class Progress:
         write_json(Path(self.run_dir)/'progress.json', shown, durable=False)
 
 # %% ../nbs/00_contract.ipynb #formats
-FORMATS = dict(training_seconds='.1f', total_seconds='.1f', peak_vram_mb='.1f', mfu_percent='.2f', total_tokens_M='.1f',
-    num_steps='d', num_params_M='.1f', depth='d') # The final block's keys after the metric, in order
+# The final block's keys after the metric, in order
+FORMATS = dict(training_seconds='.1f', total_seconds='.1f', peak_vram_mb='.1f',
+    mfu_percent='.2f', total_tokens_M='.1f', num_steps='d', num_params_M='.1f', depth='d')
 
 def final_block(
     record:dict # A record's `block`: metric first
 )->str: # Lines `key: value`, values aligned two spaces after the longest usual key
-    "The text a run prints last, made for `grep '^val_bpb:'`. Raises `ValueError` naming a figure that is no number."
+    "What a run prints last, for `grep '^val_bpb:'`. Raises `ValueError` naming what is no number."
     width,lines = max(len(k) for k in ['training_seconds', *record]) + 2, ['---']
     for i,(k,v) in enumerate(record.items()):
-        try: lines.append(f'{k+":":<{width}}{v:{FORMATS.get(k, ".6f" if i == 0 else "g")}}')
-        except (TypeError, ValueError): raise ValueError(f'{k} = {v!r}; accepted: {"a whole number" if FORMATS.get(k) == "d" else "a number"}') from None
+        form = FORMATS.get(k, '.6f' if i == 0 else 'g')
+        try: lines.append(f'{k+":":<{width}}{v:{form}}')
+        except (TypeError, ValueError):
+            accepted = 'a whole number' if form == 'd' else 'a number'
+            raise ValueError(f'{k} = {v!r}; accepted: {accepted}') from None
     return '\n'.join(lines)
 
 # %% ../nbs/00_contract.ipynb #clock-facts
@@ -549,10 +594,13 @@ def clock_facts(
         threads_end=b.threads_end, num_steps=b.num_steps,
         free_steps=min(b.num_steps, b.free_steps), free_seconds=b.counted(b.t_free or b.t_last),
         batches=RUN.batches, free_batches=b.free_batches,
+        tokens=RUN.tokens, free_tokens=b.free_tokens, granted_steps=b.free_steps,
+        granted_seconds=b.free_seconds,
         last_began=b.last.began, last_seconds=b.last.seconds, last_cpu=b.last.cpu,
-        last_batches=b.last.batches, longest_seconds=b.most.seconds,
-        longest_cpu=b.most.cpu, most_batches=b.most.batches,
-        tail_seconds=b.tail[0], tail_batches=b.tail[1],
+        last_batches=b.last.batches, last_tokens=b.last.tokens,
+        longest_seconds=b.most.seconds,
+        longest_cpu=b.most.cpu, most_batches=b.most.batches, most_tokens=b.most.tokens,
+        tail_seconds=b.tail[0], tail_batches=b.tail[1], tail_tokens=b.tail[2],
         began=b.t0[0]+shift, ended=end[0]+shift,
         budgets=RUN.budgets, never_asked=b.asked == 0 or b.num_steps == 0)
 
@@ -561,8 +609,10 @@ def host_facts()->dict: # Names and versions
     "Where a run ran"
     torch = sys.modules.get('torch')
     cuda = torch is not None and torch.cuda.is_initialized()
-    return dict(host=platform.node(), system=platform.platform(), python=platform.python_version(), torch=getattr(torch, '__version__', None),
-        device=torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine(), cpus=os.cpu_count())
+    device = torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine()
+    return dict(host=platform.node(), system=platform.platform(),
+        python=platform.python_version(), torch=getattr(torch, '__version__', None),
+        device=device, cpus=os.cpu_count())
 
 # %% ../nbs/00_contract.ipynb #peak-memory
 def _peak_resident():
@@ -588,15 +638,19 @@ def report(
     info:dict|None=None, # Anything else worth keeping, JSON-able
     **figures # The block's other keys, of `FORMATS` or a target's own
 )->dict: # The record
-    "Write the record and print the final block. Raises `RuntimeError` if the evaluator handed in no value of the profile's metric."
+    "Write the record, print the final block. Raises `RuntimeError` without an evaluator's value."
     if RUN.result is None or RUN.result['metric'] != profile.metric:
-        raise RuntimeError(f'nothing to report: {profile.evaluator} handed in no {profile.metric} in this run')
-    if profile.metric in figures: raise RuntimeError(f'report takes {profile.metric} from {profile.evaluator}, not from its caller: leave it out')
+        raise RuntimeError(f'nothing to report: {profile.evaluator} handed in no '
+            f'{profile.metric} in this run')
+    if profile.metric in figures:
+        raise RuntimeError(f'report takes {profile.metric} from {profile.evaluator}, not from '
+            'its caller: leave it out')
     clock = clock_facts(RUN.budget)
     own = dict(training_seconds=clock['training_seconds'],
         total_seconds=time.perf_counter()-RUN.t_import, num_steps=clock['num_steps'])
     vals = {**own, **figures, **own}
-    block = {profile.metric: RUN.result['value'], **{k: vals.pop(k) for k in FORMATS if k in vals}, **vals}
+    first = {k: vals.pop(k) for k in FORMATS if k in vals}
+    block = {profile.metric: RUN.result['value'], **first, **vals}
     details = {k: v for k,v in RUN.result['details'].items() if k != 'data'}
     record = dict(block=block, direction=profile.direction, profile=profile.name, seed=seed,
         clock=clock, evaluation={**RUN.result, 'details': details},

@@ -23,8 +23,8 @@ import numpy as np
 import tiktoken
 from fastcore.script import call_parse
 import autoresearch
-from .contract import (Profile, RUN, SettingsError, begin_evaluation, end_evaluation, get_profile,
-    note_batch, replacing, write_json)
+from .contract import (Profile, RUN, SettingsError, begin_evaluation, end_evaluation,
+    get_profile, note_batch, replacing, write_json)
 
 # %% ../nbs/01_prepare.ipynb #data-error
 class DataError(RuntimeError):
@@ -34,15 +34,18 @@ class DataError(RuntimeError):
 def cache_dir(
     profile:Profile # Its key `cache` names the folder
 )->Path: # Folder with `data/`, `tokenizer/` and `tokens/`; it need not exist
-    "The profile's cache: under `~/.cache`, or where `AUTORESEARCH_CACHE` puts `~/.cache/autoresearch`"
-    if not (moved := os.environ.get('AUTORESEARCH_CACHE')): return Path.home()/'.cache'/profile.cache
-    root,suffix = Path(os.path.abspath(os.path.expanduser(moved))), profile.cache.removeprefix('autoresearch').lstrip('-')
+    "The profile's cache: in `~/.cache`; `AUTORESEARCH_CACHE` moves `~/.cache/autoresearch`"
+    moved = os.environ.get('AUTORESEARCH_CACHE')
+    if not moved: return Path.home()/'.cache'/profile.cache
+    root = Path(os.path.abspath(os.path.expanduser(moved)))
+    suffix = profile.cache.removeprefix('autoresearch').lstrip('-')
     return root.with_name(f'{root.name}-{suffix}') if suffix else root
 
 # %% ../nbs/01_prepare.ipynb #read-json
 def _read_json(path):
     "The dict in a JSON file; `ValueError` for anything else"
-    if not isinstance(res := json.loads(Path(path).read_text()), dict): raise ValueError('it holds no object')
+    res = json.loads(Path(path).read_text())
+    if not isinstance(res, dict): raise ValueError('it holds no object')
     return res
 
 # %% ../nbs/01_prepare.ipynb #locked
@@ -265,7 +268,8 @@ def fetch_shard(
                 f'{profile.name}` goes on') from e
         if not (fault := shard_fault(path)): return
     path.unlink()
-    raise DataError(f'{path.name} of {profile.dataset}, as the hub sends it, {fault}; nothing to train on, report it to the data set')
+    raise DataError(f'{path.name} of {profile.dataset}, as the hub sends it, {fault}; nothing to '
+        'train on, report it to the data set')
 
 # %% ../nbs/01_prepare.ipynb #bar
 def _bar(items=None, **kwargs):
@@ -287,18 +291,21 @@ def _fetch(profile, workers):
     _resolve(profile)
     from huggingface_hub.utils import disable_progress_bars
     disable_progress_bars() # one bar for all shards, not one each
-    with ThreadPool(min(workers or 8, len(todo))) as pool, _bar(total=len(todo), desc='fetching', unit='shard') as bar:
+    bar = _bar(total=len(todo), desc='fetching', unit='shard')
+    with ThreadPool(min(workers or 8, len(todo))) as pool, bar:
         for _ in pool.imap_unordered(partial(fetch_shard, profile), todo): bar.update()
-    for f in (cache_dir(profile)/'data').glob('.cache/huggingface/download/*.incomplete'): f.unlink() # of killed transfers, of no use now
+    parts = (cache_dir(profile)/'data').glob('.cache/huggingface/download/*.incomplete')
+    for f in parts: f.unlink() # of killed transfers, of no use any more
 
 # %% ../nbs/01_prepare.ipynb #cut
-_SENTENCE = re.compile(rb'(?:[.!?](?:["\')\]_]|\xe2\x80[\x99\x9d])*(?=\s)|\n(?=\s*\n))') # the quotes are U+2019 and U+201D
+# the quotes are U+2019 and U+201D
+_SENTENCE = re.compile(rb'(?:[.!?](?:["\')\]_]|\xe2\x80[\x99\x9d])*(?=\s)|\n(?=\s*\n))')
 
 def cut(
     text:str, # A document
     limit:int # Most bytes of a piece in UTF-8, at least 4; 0 leaves the document whole
 )->list[str]: # The pieces, without white space at their ends
-    "Cut a document at sentence ends into pieces of at most `limit` bytes; a longer sentence at a space"
+    "Cut a document at sentence ends into pieces of `limit` bytes; a longer sentence at a space"
     b,res = text.strip().encode(), []
     while limit and len(b) > limit:
         ends = [m.end() for m in _SENTENCE.finditer(b, 0, limit+1) if m.end() <= limit]
@@ -320,7 +327,8 @@ def origin(
     "Which text the profile trains on. Raises `DataError` if its settings can't go together."
     if profile.source == 'hub' and not profile.doc_bytes: return profile.dataset
     if profile.source != 'embedded' or profile.train_shards == -1:
-        raise DataError(f'settings.ini, profile {profile.name}: doc_bytes above 0 needs source = embedded, and that a number of train_shards')
+        raise DataError(f'settings.ini, profile {profile.name}: doc_bytes above 0 needs '
+            'source = embedded, and that a number of train_shards')
     h = hashlib.sha256(f'cut 2, {profile.doc_bytes}, {profile.train_shards}'.encode())
     for split in ('train', 'val'): h.update(_corpus(split).read_bytes())
     return f'embedded {h.hexdigest()[:16]}'
@@ -333,11 +341,14 @@ def _embed(profile):
     import pyarrow as pa, pyarrow.parquet as pq
     mark,train = shard_path(profile, 0).with_name('embedded.json'), train_shards(profile)
     paths = [shard_path(profile, i) for i in [*train, profile.val_shard]]
-    if mark.exists() and origin(profile) in mark.read_text() and not any(map(shard_fault, paths)): return
+    same = mark.exists() and origin(profile) in mark.read_text()
+    if same and not any(map(shard_fault, paths)): return
     mark.unlink(missing_ok=True)
     for split,files in [('train', paths[:-1]), ('val', paths[-1:])]:
-        docs = [d for t in pq.read_table(_corpus(split))['text'].to_pylist() for d in cut(t, profile.doc_bytes)]
-        order = sorted(range(len(docs)), key=lambda i: hashlib.sha256(b'%d' % i).digest()) # no library's generator: the same for ever
+        texts = pq.read_table(_corpus(split))['text'].to_pylist()
+        docs = [d for t in texts for d in cut(t, profile.doc_bytes)]
+        # no library's generator: the same for ever
+        order = sorted(range(len(docs)), key=lambda i: hashlib.sha256(b'%d' % i).digest())
         for k,path in enumerate(files):
             table = pa.table({'text': [docs[i] for i in order[k::len(files)]]})
             with replacing(path) as f:
@@ -348,14 +359,17 @@ def _embed(profile):
 SPECIALS = [f'<|reserved_{i}|>' for i in range(4)] # the first is BOS
 
 class Tokenizer:
-    "Text to token ids and back; `token_bytes` (int32) gives each id's true length in bytes, 0 for specials; `digest` names it"
+    "Text to token ids and back; `token_bytes`, int32: each id's bytes, 0 for specials; `digest`"
     def __init__(self, ranks, pattern):
         n = len(ranks)
-        self.enc = tiktoken.Encoding('autoresearch', pat_str=pattern, mergeable_ranks=ranks, special_tokens={s: n+i for i,s in enumerate(SPECIALS)})
+        self.enc = tiktoken.Encoding('autoresearch', pat_str=pattern, mergeable_ranks=ranks,
+            special_tokens={s: n+i for i,s in enumerate(SPECIALS)})
         self.bos_id,self.vocab_size,self.pattern = n, n + len(SPECIALS), pattern
-        lengths = {i: len(b) for b,i in ranks.items()}
-        self.token_bytes = np.array([lengths[i] for i in range(n)] + [0]*len(SPECIALS), dtype=np.int32)
-        self.digest = hashlib.sha256(rank_lines(ranks) + json.dumps([pattern, SPECIALS]).encode()).hexdigest()
+        by_id = {i: len(b) for b,i in ranks.items()}
+        lengths = [by_id[i] for i in range(n)] + [0]*len(SPECIALS)
+        self.token_bytes = np.array(lengths, dtype=np.int32)
+        made_of = rank_lines(ranks) + json.dumps([pattern, SPECIALS]).encode()
+        self.digest = hashlib.sha256(made_of).hexdigest()
     def __repr__(self): return f'Tokenizer({self.vocab_size} tokens, {self.digest[:8]})'
 
 # %% ../nbs/01_prepare.ipynb #rank-lines
@@ -363,10 +377,13 @@ def rank_lines(
     ranks:dict # Token's bytes -> rank
 )->bytes: # Lines of base64, space, rank
     "The ranks as a file's content, in order"
-    return b''.join(b'%b %d\n' % (base64.b64encode(b), i) for b,i in sorted(ranks.items(), key=lambda o: o[1]))
+    in_order = sorted(ranks.items(), key=lambda o: o[1])
+    return b''.join(b'%b %d\n' % (base64.b64encode(b), i) for b,i in in_order)
 
 # %% ../nbs/01_prepare.ipynb #parts
-def _parts(text): return [text] if len(text) < 100_000 else [o for o in re.split(r'(\s{50000})', text) if o]
+def _parts(text):
+    if len(text) < 100_000: return [text]
+    return [o for o in re.split(r'(\s{50000})', text) if o]
 
 # %% ../nbs/01_prepare.ipynb #encode
 def _encode(self:Tokenizer,
@@ -384,7 +401,8 @@ def _encode_batch(self:Tokenizer, texts, num_threads=8):
 # %% ../nbs/01_prepare.ipynb #encode-document
 def _encode_document(self:Tokenizer, text):
     "One document as uint16, BOS first"
-    return np.concatenate([np.array([self.bos_id]), *(self.enc.encode_to_numpy(o, disallowed_special=()) for o in _parts(text))]).astype(np.uint16)
+    ids = [self.enc.encode_to_numpy(o, disallowed_special=()) for o in _parts(text)]
+    return np.concatenate([np.array([self.bos_id]), *ids]).astype(np.uint16)
 
 # %% ../nbs/01_prepare.ipynb #decode
 def _decode(self:Tokenizer,
@@ -393,27 +411,31 @@ def _decode(self:Tokenizer,
     "Decode token ids"
     return self.enc.decode([int(i) for i in ids], errors='replace')
 
-Tokenizer.encode,Tokenizer.encode_batch,Tokenizer.encode_document,Tokenizer.decode = _encode, _encode_batch, _encode_document, _decode
+Tokenizer.encode,Tokenizer.encode_batch = _encode, _encode_batch
+Tokenizer.encode_document,Tokenizer.decode = _encode_document, _decode
 
 # %% ../nbs/01_prepare.ipynb #texts
 def texts(
     path:Path # A shard
 ):
-    "The documents of a shard, one after the other. Raises `DataError` if the shard is damaged inside."
+    "The documents of a shard, one by one. Raises `DataError` if it is damaged inside."
     import pyarrow.parquet as pq
     try:
         with pq.ParquetFile(path) as f:
-            for batch in f.iter_batches(1024, columns=['text']): yield from (t or '' for t in batch.column(0).to_pylist())
+            for batch in f.iter_batches(1024, columns=['text']):
+                yield from (t or '' for t in batch.column(0).to_pylist())
     except (OSError, ValueError) as e:
         if told := _named(e, path): raise told from e
-        raise DataError(f'{path} is damaged inside ({e}): delete it and run ar-prepare again') from e
+        raise DataError(f'{path} is damaged inside ({e}): delete it and run '
+            'ar-prepare again') from e
 
 # %% ../nbs/01_prepare.ipynb #sample
 def _sample(profile, h):
     "The text that the tokenizer learns from, piece by piece, hashed into `h`"
     left = profile.tokenizer_chars
     with _bar(total=left, desc='training the tokenizer', unit='char', unit_scale=True) as bar:
-        for text in itertools.chain.from_iterable(texts(shard_path(profile, i)) for i in train_shards(profile)):
+        shards = (texts(shard_path(profile, i)) for i in train_shards(profile))
+        for text in itertools.chain.from_iterable(shards):
             if left <= 0: return
             text = text[:profile.tokenizer_doc_chars]
             left -= len(text)
@@ -434,16 +456,22 @@ def tokenizer_wanted(
 def train_tokenizer(
     profile:Profile # Its shards must be there
 )->Tokenizer: # The new tokenizer
-    "Train the profile's tokenizer and save it. Raises `DataError` where the text or the vocabulary size is unfit."
+    "Train the profile's tokenizer and save it. Raises `DataError` for unfit text or size."
     import rustbpe
-    n,h,learner,folder = profile.vocab_size - len(SPECIALS), hashlib.sha256(), rustbpe.Tokenizer(), cache_dir(profile)/'tokenizer'
-    if not 256 <= n < 2**16 - len(SPECIALS): raise DataError(f'settings.ini, profile {profile.name}: vocab_size = {profile.vocab_size}; accepted: 260 to 65535')
+    n,folder = profile.vocab_size - len(SPECIALS), cache_dir(profile)/'tokenizer'
+    h,learner = hashlib.sha256(), rustbpe.Tokenizer()
+    if not 256 <= n < 2**16 - len(SPECIALS):
+        raise DataError(f'settings.ini, profile {profile.name}: vocab_size = '
+            f'{profile.vocab_size}; accepted: 260 to 65535')
     learner.train_from_iterator(_sample(profile, h), n, pattern=profile.split_pattern)
     ranks = {bytes(b): i for b,i in learner.get_mergeable_ranks()}
-    if len(ranks) < n: raise DataError(f'the text of profile {profile.name} gives {len(ranks)} tokens, fewer than vocab_size = {profile.vocab_size}: lower it or add text')
+    if len(ranks) < n:
+        raise DataError(f'the text of profile {profile.name} gives {len(ranks)} tokens, fewer '
+            f'than vocab_size = {profile.vocab_size}: lower it or add text')
     (folder/'tokenizer.json').unlink(missing_ok=True)
     with replacing(folder/'tokenizer.tiktoken') as f: f.write(rank_lines(ranks))
-    write_json(folder/'tokenizer.json', {**tokenizer_wanted(profile), 'ranks_sha256': hashlib.sha256(rank_lines(ranks)).hexdigest(), 'text_sha256': h.hexdigest()})
+    write_json(folder/'tokenizer.json', dict(tokenizer_wanted(profile),
+        ranks_sha256=hashlib.sha256(rank_lines(ranks)).hexdigest(), text_sha256=h.hexdigest()))
     return Tokenizer(ranks, profile.split_pattern)
 
 # %% ../nbs/01_prepare.ipynb #from-dir
@@ -455,9 +483,12 @@ def _from_dir(cls,
     for f in (path/'tokenizer.json', path/'tokenizer.tiktoken'):
         if not f.exists(): raise DataError(f'{f} is missing: {again}')
     try: info,data = _read_json(path/'tokenizer.json'), (path/'tokenizer.tiktoken').read_bytes()
-    except ValueError as e: raise DataError(f'{path/"tokenizer.json"} is damaged ({e}): {again}') from e
-    if hashlib.sha256(data).hexdigest() != info.get('ranks_sha256'): raise DataError(f'{path/"tokenizer.tiktoken"} is damaged (its checksum differs): {again}')
-    tok = cls({base64.b64decode(b): int(i) for b,i in map(bytes.split, data.splitlines())}, info.get('pattern', ''))
+    except ValueError as e:
+        raise DataError(f'{path}/tokenizer.json is damaged ({e}): {again}') from e
+    if hashlib.sha256(data).hexdigest() != info.get('ranks_sha256'):
+        raise DataError(f'{path}/tokenizer.tiktoken is damaged (its checksum differs): {again}')
+    ranks = {base64.b64decode(b): int(i) for b,i in map(bytes.split, data.splitlines())}
+    tok = cls(ranks, info.get('pattern', ''))
     tok.info = info
     return tok
 Tokenizer.from_dir = classmethod(_from_dir)
@@ -470,8 +501,10 @@ def get_tokenizer(
     folder = cache_dir(profile)/'tokenizer'
     tok = Tokenizer.from_dir(folder)
     for k,v in tokenizer_wanted(profile).items():
-        if tok.info.get(k) != v: raise DataError(f'{folder/"tokenizer.json"} is foreign: {k} is {tok.info.get(k)!r}, profile {profile.name} '
-            f'wants {v!r}; run ar-prepare --profile {profile.name} to train it again')
+        if (got := tok.info.get(k)) == v: continue
+        raise DataError(f'{folder}/tokenizer.json is foreign: {k} is {got!r}, profile '
+            f'{profile.name} wants {v!r}; run ar-prepare --profile {profile.name} to train it '
+            'again')
     return tok
 
 # %% ../nbs/01_prepare.ipynb #fingerprint
@@ -486,6 +519,7 @@ def fingerprint(
 
 # %% ../nbs/01_prepare.ipynb #build-store
 STORE = 2 # format of the token store
+_ENDINGS = '.json', '.tokens', '.offsets.npy' # of its files
 def _stem(profile, i): return cache_dir(profile)/'tokens'/Path(profile.shard_name.format(i)).stem
 
 def _row_groups(path):
@@ -499,7 +533,8 @@ def build_store(
 ):
     "Tokenize one shard; runs in a process of its own"
     shard,stem,tok = job[0], job[1], Tokenizer.from_dir(job[2])
-    files,offsets,content = [Path(f'{stem}{o}') for o in ('.json', '.tokens', '.offsets.npy')], [0], 0
+    files = [Path(f'{stem}{o}') for o in _ENDINGS]
+    offsets,content = [0], 0
     files[0].unlink(missing_ok=True) # from here until it is written again there is no store
     with replacing(files[1]) as f:
         for text in texts(shard):
@@ -519,7 +554,7 @@ def store_fault(
     digest:str # Of the tokenizer that is to read it
 )->str: # What is wrong with the shard's token store, naming the file; empty for a sound one
     "Is shard `i` tokenized, whole, with this tokenizer, in the form that is read here?"
-    files,shard = [Path(f'{_stem(profile, i)}{o}') for o in ('.json', '.tokens', '.offsets.npy')], shard_path(profile, i)
+    files,shard = [Path(f'{_stem(profile, i)}{o}') for o in _ENDINGS], shard_path(profile, i)
     if missing := [f for f in [shard, *files] if not f.exists()]: return f'{missing[0]} is missing'
     try: info = _read_json(files[0])
     except ValueError as e: return f'{files[0]} is damaged ({e})'
@@ -528,7 +563,8 @@ def store_fault(
     if info.get('tokenizer') != digest: return f'{files[0]} was made with another tokenizer'
     if info['shard'] != fingerprint(shard): return f'{files[0]} was made of another {shard.name}'
     sizes = [f.stat().st_size for f in files[1:]]
-    return '' if sizes == info['sizes'] else f'{files[1]} and its offsets have {sizes} bytes instead of {info["sizes"]}'
+    if sizes == info['sizes']: return ''
+    return f'{files[1]} and its offsets have {sizes} bytes instead of {info["sizes"]}'
 
 # %% ../nbs/01_prepare.ipynb #start-worker
 def start_worker():
@@ -556,21 +592,28 @@ def _build_stores(profile, tok, workers):
     import multiprocessing as mp
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from concurrent.futures.process import BrokenProcessPool
-    from autoresearch.prepare import build_store, start_worker # by their module's name, which the processes can import, also from a notebook
-    todo = [i for i in [*train_shards(profile), profile.val_shard] if store_fault(profile, i, tok.digest)]
+    # by their module's name, which the processes can import, also from a notebook
+    from autoresearch.prepare import build_store, start_worker
+    every,folder = [*train_shards(profile), profile.val_shard], cache_dir(profile)/'tokenizer'
+    todo = [i for i in every if store_fault(profile, i, tok.digest)]
     if not todo: return
     before,ours = mp.active_children(), []
-    with ProcessPoolExecutor(min(workers or os.cpu_count(), len(todo)), mp.get_context('spawn'), start_worker) as pool:
+    n = min(workers or os.cpu_count(), len(todo))
+    with ProcessPoolExecutor(n, mp.get_context('spawn'), start_worker) as pool:
         def submit(i):
-            try: return pool.submit(build_store, (shard_path(profile, i), _stem(profile, i), cache_dir(profile)/'tokenizer'))
-            except OSError as e: # 'handle is closed', which has no number: a process died so early that the pool is just closing
+            job = shard_path(profile, i), _stem(profile, i), folder
+            try: return pool.submit(build_store, job)
+            except OSError as e:
                 if e.errno: raise
+                # 'handle is closed': a process died so early that the pool is just closing
                 raise BrokenProcessPool(str(e)) from e
             finally: ours.extend(c for c in mp.active_children() if c not in [*before, *ours])
         try:
             jobs = [submit(i) for i in todo]
-            for job in _bar(as_completed(jobs), total=len(jobs), desc='tokenizing', unit='shard'): job.result()
-        except BaseException as e: # also Ctrl-C: stop the others in the middle, what is half done has no name yet
+            shown = dict(total=len(jobs), desc='tokenizing', unit='shard')
+            for job in _bar(as_completed(jobs), **shown): job.result()
+        # also Ctrl-C: stop the others in the middle, what is half done has no name yet
+        except BaseException as e:
             if isinstance(e, BrokenProcessPool): how = _ended(ours)
             for child in {*ours, *mp.active_children()} - set(before): child.terminate()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -651,8 +694,10 @@ def _pack(self:Packer,
     pos,end = 0, len(row)
     while pos < end:
         if len(self.keys) < self.size: self.fill()
-        i = bisect(self.keys, (end-pos+1) << 40) - 1 # the longest that fits, for its key is the last below those of longer ones
-        if i < 0: i = bisect(self.keys, (self.keys[0] >> 40) + 1 << 40) - 1 # none fits: the first to arrive of the shortest
+        # the longest that fits, for its key is the last below those of longer ones
+        i = bisect(self.keys, (end-pos+1) << 40) - 1
+        # none fits: the first to arrive of the shortest
+        if i < 0: i = bisect(self.keys, (self.keys[0] >> 40) + 1 << 40) - 1
         key = self.keys.pop(i)
         doc = self.waiting.pop(key)[:end-pos]
         row[pos:pos+len(doc)] = doc
@@ -662,7 +707,8 @@ Packer.pack = _pack
 
 # %% ../nbs/01_prepare.ipynb #pack-thread
 def _pack_ahead(packer, free, ready):
-    "The thread: takes free buffers, fills them, hands them on. It must not know the loader, or that would never be collected."
+    "The thread: takes free buffers, fills them, hands them on"
+    # it must not know the loader, or that would never be collected
     try:
         while (item := free.get()) is not None:
             buffer,copied = item
@@ -684,9 +730,12 @@ class Loader:
     "Endless `(inputs, targets, epoch)`; a thread packs ahead until `close()` or garbage collection"
     def __init__(self, packer, B, T, device, on_batch=None, buffers=4):
         import torch
-        self.device,self.on_batch,self.cuda,self.failed = torch.device(device), on_batch, torch.device(device).type == 'cuda', None
+        self.device,self.on_batch,self.failed = torch.device(device), on_batch, None
+        self.cuda = self.device.type == 'cuda'
         self.free,self.ready = queue.SimpleQueue(), queue.SimpleQueue()
-        for _ in range(buffers): self.free.put((torch.empty(B, T+1, dtype=torch.int16, pin_memory=self.cuda), None))
+        for _ in range(buffers):
+            rows = torch.empty(B, T+1, dtype=torch.int16, pin_memory=self.cuda)
+            self.free.put((rows, None))
         args = (packer, self.free, self.ready)
         self.thread = threading.Thread(target=_pack_ahead, args=args, daemon=True, name='packer')
         self.close = weakref.finalize(self, self.free.put, None)
@@ -708,7 +757,7 @@ def _next(self:Loader):
         copied = torch.cuda.current_stream(self.device).record_event()
     x,y = widen(rows)
     self.free.put((buffer, copied))
-    if self.on_batch: self.on_batch()
+    if self.on_batch: self.on_batch(x.numel())
     return x, y, epoch
 Loader.__next__ = _next
 
@@ -716,7 +765,15 @@ Loader.__next__ = _next
 def default_device()->str: # 'cuda', 'mps' or 'cpu'
     "The device to use where none is named"
     import torch
-    return 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
+    if torch.cuda.is_available(): return 'cuda'
+    return 'mps' if torch.backends.mps.is_available() else 'cpu'
+
+# %% ../nbs/01_prepare.ipynb #only-to-look
+def _only_to_look(tokens):
+    "Refuses validation rows where a gradient is recorded"
+    import torch
+    if torch.is_grad_enabled(): raise RuntimeError('validation rows are for looking, not for '
+        "training: draw them under torch.no_grad(), or take split = 'train'")
 
 # %% ../nbs/01_prepare.ipynb #make-dataloader
 def make_dataloader(
@@ -727,18 +784,21 @@ def make_dataloader(
     profile:Profile|None=None, # `get_profile()` when None
     device=None # Where batches go, as torch names devices; `default_device()` when None
 )->Loader: # Yields inputs and targets, int64 (B, T), and the epoch, from 1, of the last batch drawn
-    "Batches of packed rows, in a fixed order, without end. Raises `DataError` if a token store is missing or unsound."
+    "Packed rows in a fixed order, without end. Raises `DataError` if a token store is unsound."
     profile = profile or get_profile()
     if split not in ('train', 'val'): raise ValueError(f'split = {split!r}; accepted: train, val')
     shards = train_shards(profile) if split == 'train' else [profile.val_shard]
     for i in shards:
-        if fault := store_fault(profile, i, tokenizer.digest): raise DataError(f'{fault}: run ar-prepare --profile {profile.name}')
-    packer,on_batch = Packer(batches(profile, shards)), note_batch if split == 'train' else None
+        if fault := store_fault(profile, i, tokenizer.digest):
+            raise DataError(f'{fault}: run ar-prepare --profile {profile.name}')
+    packer = Packer(batches(profile, shards))
+    on_batch = note_batch if split == 'train' else _only_to_look
     return Loader(packer, B, T, device or default_device(), on_batch)
 
 # %% ../nbs/01_prepare.ipynb #val-stem
 def _val_stem(profile):
-    return cache_dir(profile)/'tokens'/f'val_rows_{profile.max_seq_len}_{max(1, profile.eval_tokens//profile.max_seq_len)}'
+    T = profile.max_seq_len
+    return cache_dir(profile)/'tokens'/f'val_rows_{T}_{max(1, profile.eval_tokens//T)}'
 
 # %% ../nbs/01_prepare.ipynb #pack-val
 VAL_ROWS = 3 # format of the packed rows
@@ -763,7 +823,7 @@ def val_rows(
     profile:Profile, # The profile
     tok:Tokenizer # Its tokenizer
 )->tuple: # Rows, uint16 (n, T+1), and a dict that says how they were made
-    "The packed validation rows. Raises `DataError` if they are missing, damaged or made of something else."
+    "The packed validation rows. Raises `DataError` if they are missing, damaged or foreign."
     stem,again = _val_stem(profile), f'run ar-prepare --profile {profile.name}'
     for f in (f'{stem}.json', f'{stem}.tokens'):
         if not os.path.exists(f): raise DataError(f'{f} is missing: {again}')
@@ -773,7 +833,8 @@ def val_rows(
         raise DataError(f'{stem}.json has format {form} instead of {VAL_ROWS}: {again}')
     if hashlib.sha256(rows.data).hexdigest() != info.get('sha256'):
         raise DataError(f'{stem}.tokens is damaged (its checksum differs): {again}')
-    if fault := store_fault(profile, profile.val_shard, tok.digest): raise DataError(f'{fault}: {again}')
+    if fault := store_fault(profile, profile.val_shard, tok.digest):
+        raise DataError(f'{fault}: {again}')
     shard = fingerprint(shard_path(profile, profile.val_shard))
     if info['tokenizer'] != tok.digest:
         raise DataError(f'{stem}.json was made with another tokenizer: {again}')
@@ -856,15 +917,18 @@ def _tell_shards(profile, n):
 # %% ../nbs/01_prepare.ipynb #prepare
 def prepare(
     profile:Profile, # The profile
-    num_shards:int|None=None, # Training shards, -1 for all, remembered; as before, else the profile's, when None
+    num_shards:int|None=None, # Training shards, -1 for all, remembered; None: as before
     workers:int|None=None # Downloads, then tokenizing processes, at once; 8 and one a CPU when None
 )->dict: # Figures of what is there
-    "Fetch or write the shards, train the tokenizer, tokenize, pack the validation rows. Raises `DataError`."
+    "Fetch or write the shards, train the tokenizer, tokenize, pack. Raises `DataError`."
     if profile.source == 'none': return dict(profile=profile.name)
     origin(profile) # refuses settings that can't go together
-    if num_shards is not None and (profile.source != 'hub' or not (num_shards == -1 or 0 < num_shards <= profile.last_shard)):
-        raise DataError(f'--num-shards {num_shards}: profile {profile.name} takes {f"1 to {profile.last_shard}, or -1" if profile.source == "hub" else "none"}')
-    if workers is not None and workers < 1: raise DataError(f'--workers {workers}; accepted: a whole number above 0')
+    takes = f'1 to {profile.last_shard}, or -1' if profile.source == 'hub' else 'none'
+    fits = num_shards is None or num_shards == -1 or 0 < num_shards <= profile.last_shard
+    if not fits or num_shards is not None and profile.source != 'hub':
+        raise DataError(f'--num-shards {num_shards}: profile {profile.name} takes {takes}')
+    if workers is not None and workers < 1:
+        raise DataError(f'--workers {workers}; accepted: a whole number above 0')
     with _locked(cache_dir(profile)):
         if num_shards is not None: _tell_shards(profile, num_shards)
         if profile.source == 'hub': _fetch(profile, workers)
@@ -909,7 +973,7 @@ def is_prepared(
 # %% ../nbs/01_prepare.ipynb #ar-prepare
 @call_parse
 def ar_prepare(
-    profile:str='', # Section of settings.ini; AUTORESEARCH_PROFILE, else climbmix with a GPU and tiny without, when empty
+    profile:str='', # Section; if empty AUTORESEARCH_PROFILE, else climbmix with a GPU, tiny without
     num_shards:int=None, # Training shards to fetch and train on, -1 for all; remembered
     workers:int=None, # Downloads, then tokenizing processes, at once
     clean_compiled:bool=False # Only empty the cache of what the compilers made for the GPU
@@ -926,38 +990,48 @@ def ar_prepare(
         if not (cause := disk_cause(e, p)): raise
         sys.exit(f'ar-prepare: {cause}; the next one goes on from here')
     except KeyboardInterrupt: sys.exit('ar-prepare: interrupted; the next one goes on from here')
-    for k,v in made.items(): print(f'{k:<16} {v:,}' if isinstance(v, (int, float)) else f'{k:<16} {v}')
-    if made.get('val_epochs', 1) > 1: print(f'the validation shard is small: its {made["val_rows"]:,} rows take {made["val_epochs"]} epochs of it')
+    for k,v in made.items():
+        print(f'{k:<16} {v:,}' if isinstance(v, (int, float)) else f'{k:<16} {v}')
+    if made.get('val_epochs', 1) > 1:
+        print(f'the validation shard is small: its {made["val_rows"]:,} rows take '
+            f'{made["val_epochs"]} epochs of it')
 
 # %% ../nbs/01_prepare.ipynb #nats
 def _nats(logits, y):
-    "Cross-entropy in nats of each target from the logits, float64 (rows, T), on the CPU; row by row, for the memory's sake"
+    "Cross-entropy in nats of each target from the logits, float64 (rows, T), on the CPU"
     import torch
+    loss = torch.nn.functional.cross_entropy
     where = 'cpu' if logits.device.type == 'mps' else logits.device # MPS has no float64
-    return torch.stack([torch.nn.functional.cross_entropy(z.to(where).double(), t.to(where), reduction='none').cpu() for z,t in zip(logits, y)])
+    def of(z, t): return loss(z.to(where).double(), t.to(where), reduction='none').cpu()
+    return torch.stack([of(z, t) for z,t in zip(logits, y)]) # row by row, for the memory's sake
 
 # %% ../nbs/01_prepare.ipynb #agree
 def _agree(what, a, b, counted, tolerance):
-    "Demand that `a` and `b`, nats (rows, T), agree where `counted`: on average within `tolerance`, row by row within ten times that"
+    "Demand that nats `a` and `b` (rows, T) agree: on average in `tolerance`, a row in ten times"
     diff = (a - b)*counted
-    total,worst = (diff.sum()/counted.sum()).abs().item(), (diff.sum(1)/counted.sum(1).clamp(min=1)).abs().max().item()
+    total = (diff.sum()/counted.sum()).abs().item()
+    worst = (diff.sum(1)/counted.sum(1).clamp(min=1)).abs().max().item()
     if not (total <= tolerance and worst <= 10*tolerance):
-        raise RuntimeError(f'evaluate_bpb refuses the model: {what} by {total:.4g} nats per token (worst row {worst:.4g}); accepted: {tolerance:g} ({10*tolerance:g})')
+        raise RuntimeError(f'evaluate_bpb refuses the model: {what} by {total:.4g} nats per token '
+            f'(worst row {worst:.4g}); accepted: {tolerance:g} ({10*tolerance:g})')
     return total
 
 # %% ../nbs/01_prepare.ipynb #probe
 def _probe(model, x, y, reported, counted, tolerance=5e-3, at_once=1):
-    "Compare the nats a model `reported` (rows, T) with its logits, and its logits with themselves when the future is another"
+    "Compare nats `reported` (rows, T) with logits, and logits with those before another future"
     import torch
-    model,T = getattr(model, '_orig_mod', model), x.shape[1] # a compiled model would compile once more, for logits alone
+    # a compiled model would compile once more, for logits alone
+    model,T = getattr(model, '_orig_mod', model), x.shape[1]
     other = x.clone()
     other[:, T//2:] = x.flip(0)[:, T//2:].roll(1, 1) # text of other rows
     diffs = []
     for i in range(0, len(x), at_once): # few rows at a time: logits are large
         s = slice(i, i+at_once)
         true,blind = _nats(model(x[s]), y[s]), _nats(model(other[s])[:, :T//2], y[s, :T//2])
-        diffs.append(_agree('its loss differs from its logits', reported[s], true, counted[s], tolerance))
-        _agree('its logits depend on later tokens, they differ', blind, true[:, :T//2], counted[s, :T//2], tolerance)
+        differs,c = 'its loss differs from its logits', counted[s]
+        diffs.append(_agree(differs, reported[s], true, c, tolerance))
+        later = 'its logits depend on later tokens, they differ'
+        _agree(later, blind, true[:, :T//2], c[:, :T//2], tolerance)
     return max(diffs)
 
 # %% ../nbs/01_prepare.ipynb #checked-tokenizer
@@ -965,7 +1039,8 @@ def _own_tokenizer(profile, tokenizer):
     "The profile's tokenizer, fresh from its files; refuses another one"
     own = get_tokenizer(profile)
     if tokenizer.digest != own.digest or tokenizer.vocab_size != own.vocab_size:
-        raise DataError(f'evaluate_bpb takes the tokenizer of profile {profile.name}, {own}, not {tokenizer}: get_tokenizer(profile) gives it')
+        raise DataError(f'evaluate_bpb takes the tokenizer of profile {profile.name}, {own}, not '
+            f'{tokenizer}: get_tokenizer(profile) gives it')
     return own
 
 # %% ../nbs/01_prepare.ipynb #fitting
@@ -998,7 +1073,8 @@ def _model_nats(model, rows, B):
         x,y = widen(batch)
         nats = model(x, y, reduction='none')
         if nats.numel() != y.numel():
-            raise RuntimeError(f"model(x, y, reduction='none') gave {tuple(nats.shape)}; accepted: one number for each of {tuple(y.shape)} targets")
+            raise RuntimeError(f"model(x, y, reduction='none') gave {tuple(nats.shape)}; "
+                f'accepted: one number for each of {tuple(y.shape)} targets')
         res.append(nats.detach().float().reshape(y.shape))
     return torch.cat(res)[:len(rows)]
 
@@ -1006,8 +1082,11 @@ def _model_nats(model, rows, B):
 def _weights(model):
     "Sum and sum of squares of every parameter and buffer, float64 (n, 2), on the CPU"
     import torch
-    wide = lambda o: o.detach().to('cpu' if o.device.type == 'mps' else o.device).double()
-    return torch.stack([torch.stack([wide(o).sum(), wide(o).square().sum()]) for o in [*model.parameters(), *model.buffers()]] or [torch.zeros(2)]).cpu()
+    def sums(o):
+        wide = o.detach().to('cpu' if o.device.type == 'mps' else o.device).double()
+        return torch.stack([wide.sum(), wide.square().sum()])
+    every = [sums(o) for o in [*model.parameters(), *model.buffers()]]
+    return torch.stack(every or [torch.zeros(2)]).cpu()
 
 # %% ../nbs/01_prepare.ipynb #keep-nats
 def _keep_nats(nats, lengths):
@@ -1023,19 +1102,23 @@ def _keep_nats(nats, lengths):
 _OWN = ('_nats _agree _probe _own_tokenizer _out_of_memory _fitting _model_nats _measure _weights '
     '_keep_nats _facts revision widen val_rows get_tokenizer begin_evaluation '
     'end_evaluation').split()
-_TORCH = {'torch': 'where cat stack no_grad from_numpy', 'torch.nn.functional': 'cross_entropy', 'torch._tensor': 'Tensor'}
+_TORCH = {'torch': 'where cat stack no_grad from_numpy', 'torch.nn.functional': 'cross_entropy',
+    'torch._tensor': 'Tensor'}
 _remembered = {}
 
 def _stands_on():
     "The functions that the metric stands on, by name, as they are now, with their code"
     own = {n: globals()[n] for n in _OWN}
-    torchs = {f'{m}.{n}': getattr(sys.modules[m], n) for m,ns in _TORCH.items() if m in sys.modules for n in ns.split()}
+    names = [(m, n) for m,ns in _TORCH.items() if m in sys.modules for n in ns.split()]
+    torchs = {f'{m}.{n}': getattr(sys.modules[m], n) for m,n in names}
     return {n: (f, getattr(f, '__code__', None)) for n,f in {**own, **torchs}.items()}
 
 def _intact():
     "Raises `RuntimeError` naming a function that is not the one remembered"
     for n,was in _stands_on().items():
-        if _remembered.setdefault(n, was) != was: raise RuntimeError(f'evaluate_bpb: {n} was replaced since it was loaded; the metric stands on it, leave it alone')
+        if _remembered.setdefault(n, was) == was: continue
+        raise RuntimeError(f'evaluate_bpb: {n} was replaced since it was loaded; the metric '
+            'stands on it, leave it alone')
 
 # %% ../nbs/01_prepare.ipynb #measure
 def _measure(model, rows, lengths, B, profile):
@@ -1059,12 +1142,12 @@ def _measure(model, rows, lengths, B, profile):
 
 # %% ../nbs/01_prepare.ipynb #evaluate-bpb
 def evaluate_bpb(
-    model, # Module on its device: `model(x)` gives logits (B, T, V), `model(x, y, reduction='none')` nats per token; autocast is its own business
+    model, # On its device; `model(x)`: logits (B, T, V), `model(x, y, reduction='none')`: nats
     tokenizer:Tokenizer, # The profile's own
     batch_size:int, # Rows at once, at first; the result does not depend on it
     profile:Profile|None=None # `get_profile()` when None
 )->float: # Bits per byte of the validation rows
-    "Stop the clock and measure. Raises `DataError` for unprepared data or a foreign tokenizer, `RuntimeError` for a loss that isn't finite or isn't the logits'."
+    "Stop the clock and measure. Raises `DataError` (data, tokenizer), `RuntimeError` (the loss)."
     import torch
     begin_evaluation()
     _intact()
@@ -1075,11 +1158,14 @@ def evaluate_bpb(
     training = model.training
     model.eval()
     try:
-        with torch.no_grad(): # not inference_mode: what a model caches there could not be trained on later
+        # not inference_mode: what a model caches there could not be trained on later
+        with torch.no_grad():
             nats,details = _measure(model, rows, lengths, min(batch_size, len(rows)), profile)
     finally: model.train(training)
     _intact()
-    if not torch.equal(before, _weights(model)): raise RuntimeError('evaluate_bpb refuses the model: its parameters or buffers changed while it was evaluated')
+    if not torch.equal(before, _weights(model)):
+        raise RuntimeError('evaluate_bpb refuses the model: its parameters or buffers changed '
+            'while it was evaluated')
     value,facts = float(nats.sum())/math.log(2)/int(lengths.sum()), _facts(profile, own, info)
     end_evaluation(profile.metric, value, 'autoresearch.prepare.evaluate_bpb', rows=len(rows),
         tokens=int((lengths > 0).sum()), bytes=int(lengths.sum()), epochs=info['epochs'],

@@ -32,7 +32,7 @@ source = none
 def fresh_run():
     "RUN as a new process has it, and as it was afterwards"
     before = dict(vars(c.RUN))
-    vars(c.RUN).update(t_batch=None, batches=0, budget=None, budgets=0, result=None)
+    vars(c.RUN).update(t_batch=None, batches=0, tokens=0, budget=None, budgets=0, result=None)
     yield
     vars(c.RUN).clear()
     vars(c.RUN).update(before)
@@ -353,7 +353,7 @@ def test_a_budget_of_steps(host):
 def facts(*steps, tail=(0., 0), clock='wall', threads=1, **kw):
     """The facts of a clock after steps of (seconds, batches) or of (seconds, batches, CPU seconds), and what came after them"""
     hand,cpu = Hand(), Hand(7.)
-    vars(c.RUN).update(t_batch=None, batches=0, budget=None, budgets=0)
+    vars(c.RUN).update(t_batch=None, batches=0, tokens=0, budget=None, budgets=0)
     def spend(seconds, batches, work=None):
         for _ in range(batches): c.note_batch()
         hand.t += seconds
@@ -374,6 +374,10 @@ def _facts(p, hand, cpu, spend, steps, tail):
     b.close()
     return c.clock_facts(b), p
 
+def test_a_stop_after_the_last_step_is_no_training(host):
+    "A laptop that sleeps, a process that is stopped: the wall goes on, the process does not"
+    assert verdict_of(*FREE, *[STEP]*10, tail=(60., 0, .1)) == ''
+
 def verdict_of(*steps, **kw):
     told,p = facts(*steps, **kw)
     return bad_clock(told, p) or overtime(told, p)
@@ -391,6 +395,11 @@ HONEST = dict(
     drawn_ahead_by_a_thread=[(1., 6), (1., 0), *[(1., 2), (.9, 0)]*5, (1.5, 2)],
     stopped_early=[*FREE, STEP],
     batches_that_grow=[*FREE, *[(1., 1)]*3, *[(2., 2)]*4],
+    accumulation_that_grows=[(1., 1), (1., 2), (2., 3), (2., 4), (2., 5), (2., 6), (2.1, 7)],
+    a_shuffle_buffer=[(1., 65), (1., 1), *[STEP]*10],
+    a_queue_before_long_steps=[(1., 21), (1., 1), (3., 1), (3., 1), (4.1, 1)],
+    ten_thousand=[*FREE, *[(.001, 1)]*10_000],
+    held_out_batches_now_and_then=[*FREE, *[STEP]*4, (1., 9), *[STEP]*4, (1.5, 1)],
     nothing_drawn=[(1., 0), (1., 0), *[(1., 0)]*9, (1.4, 0)])
 
 @pytest.mark.parametrize('name', HONEST)
@@ -404,24 +413,68 @@ def test_a_moment_after_the_last_step_stands(host, tail): assert verdict_of(*FRE
 CHEATS = dict(
     goes_on=([*FREE, *[STEP]*12], 'its last step began after 11.0 s'),
     one_too_many=([*FREE, *[STEP]*11], 'its last step began after 10.0 s'),
-    many_batches_at_last=([*FREE, *[STEP]*9, (20., 20)], 'its last step drew 20 batches, another at most 2'),
+    many_batches_at_last=([*FREE, *[STEP]*9, (20., 20)], 'its last step drew 20 tokens, another at most 2'),
     batches_drawn_before=([*FREE, STEP, (1., 30), *[STEP]*7, (20., 0)], 'its last step took 20.0 CPU seconds, another at most 1.0'),
     trains_in_the_last_step=([*FREE, *[STEP]*9, (20., 1)], 'its last step took 20.0 CPU seconds, another at most 1.0'),
     a_single_step=([(40., 100)], 'in a single step'),
-    trains_while_free=([(1., 30), (1., 30), *[STEP]*10], 'the free steps drew 60 of 70 batches'),
-    trains_while_free_and_a_few_steps=([(1., 100), (1., 100), (4., 10), (5., 10)], 'the free steps drew 200 of 220 batches'))
+    trains_while_free=([(4., 30), (4., 30), *[STEP]*10], 'the free steps drew 60 of 70 tokens and took 8.0 s'),
+    trains_while_free_and_long_steps=([(4., 100), (4., 100), *[(1., 10)]*10], 'the free steps drew 200 of 300 tokens'))
 
 @pytest.mark.parametrize('name', CHEATS)
 def test_a_loop_that_takes_more_does_not(host, name):
     steps,why = CHEATS[name]
     assert why in verdict_of(*steps)
 
-@pytest.mark.parametrize('tail, why', [((5., 0), '5.0 s of it after its last step'), ((5., 0, 0.), '5.0 s of it after its last step'),
+@pytest.mark.parametrize('tail, why', [((5., 0), '5.0 s of it after its last step'), ((9., 0, 5.), '5.0 s of it after its last step'),
     ((.5, 9), '9 batches were drawn after its last step')])
 def test_what_comes_after_the_last_step_is_bounded(host, tail, why): assert why in verdict_of(*FREE, *[STEP]*10, tail=tail)
 
 def test_a_longer_last_step_is_the_machines_where_the_process_did_not_work(host):
     assert verdict_of(*FREE, *[STEP]*9, (60., 1, 1.9)) == '' and 'CPU seconds' in verdict_of(*FREE, *[STEP]*9, (60., 1, 2.1))
+
+def test_a_large_batch_is_not_one_of_many(host):
+    "Free steps of one batch each, thirty times as large: counted in tokens"
+    b = c.Budget(limits(), now=(hand := Hand()), cpu=Hand(0.))
+    for i in range(12):
+        b.progress
+        c.note_batch(30*64 if i < 2 else 64)
+        turn(b, hand, 4. if i < 2 else 1.)
+    b.close()
+    told = c.clock_facts(b)
+    assert told['batches'] == 12 and told['tokens'] == 70*64
+    assert 'the free steps drew 3,840 of 4,480 tokens and took 8.0 s' in overtime(told, limits())
+
+@pytest.mark.parametrize('changed', [dict(free_steps=1000), dict(free_steps=8), dict(free_seconds=99.)])
+def test_free_steps_of_its_own_are_none_of_the_profiles(host, changed):
+    "Whoever sets the budget's attributes is told so"
+    b = c.Budget(limits(), now=(hand := Hand()), cpu=Hand(0.))
+    vars(b).update(changed)
+    while not b.done: turn(b, hand, 1)
+    b.close()
+    p = limits()
+    p.clock = 'wall'
+    assert "the clock's own free steps were" in bad_clock(c.clock_facts(b), p)
+
+def test_waiting_for_a_device_is_no_work_of_the_last_step(monkeypatch):
+    "Long steps on a slow card: at the end two are waited for, and a host that waits spins"
+    hand,cpu,ends = Hand(), Hand(0.), {}
+    class Spins(Device):
+        def wait(self, n):
+            left = max(0., ends.get(n, 0.)-hand.t)
+            hand.t,cpu.t = hand.t+left, cpu.t+left
+    monkeypatch.setitem(sys.modules, 'torch', Spins(hand).torch)
+    p,at = limits(time_budget=10.), hand.t
+    p.clock = 'wall'
+    b = c.Budget(p, now=hand, cpu=cpu)
+    while not b.done:
+        at = max(at, hand.t) + 3. + .02*(b.num_steps % 3)
+        ends[b.num_steps+1] = at
+        hand.t,cpu.t = hand.t+.01, cpu.t+.01
+        b.step()
+    b.close()
+    told = c.clock_facts(b)
+    assert told['training_seconds'] > 10 and told['last_seconds'] > 5.9 and told['last_cpu'] < 3.1
+    assert (bad_clock(told, p) or overtime(told, p)) == ''
 
 def test_another_budget_is_none_of_the_profiles(host):
     told,p = facts(*FREE, STEP)
@@ -479,6 +532,24 @@ def test_the_fewest_threads_ever_seen_divide(monkeypatch):
         told = c.clock_facts(b)
         assert b.seconds == want and (told['threads_began'], told['threads_end']) == (4, changes[-1])
         assert charged(told, p) == pytest.approx(want)
+
+@pytest.mark.parametrize('at', [1, 3, 7, 8, 9, 11, 12, 13])
+def test_threads_lowered_in_the_middle_lose_no_run(monkeypatch, at):
+    "All of training is charged as by the fewest; the step that finds it so began when the loop was told less"
+    torch = Threads(2)
+    monkeypatch.setitem(sys.modules, 'torch', torch)
+    monkeypatch.setattr(c, 'usable_cpus', lambda: 8)
+    p = limits()
+    p.clock = 'cpu'
+    b = c.Budget(p, now=(hand := Hand()), cpu=(cpu := Hand(0.)))
+    while not b.done:
+        hand.t,cpu.t = hand.t+1, cpu.t+2
+        if b.num_steps+1 == at: torch.n = 1
+        b.step()
+    if at == 13: torch.n = 1
+    b.close()
+    told = c.clock_facts(b)
+    assert (bad_clock(told, p) or overtime(told, p)) == '' and told['threads'] == (2 if at > 13 else 1)
 
 def test_threads_beyond_the_processors_do_not_count(monkeypatch):
     monkeypatch.setitem(sys.modules, 'torch', Threads(10**6))

@@ -722,6 +722,7 @@ def stored(p, i):
 
 @pytest.mark.parametrize('T', [1, 5, 64, 300])
 @pytest.mark.parametrize('split', ['train', 'val'])
+@torch.no_grad()
 def test_packs_like_the_reference(ready, split, T):
     p,tok = ready
     shards = [stored(p, i) for i in ([0, 1, 2] if split == 'train' else [5])]
@@ -867,14 +868,23 @@ def test_only_training_batches_start_the_clock(ready, monkeypatch):
     p,tok = ready
     monkeypatch.setattr(contract.RUN, 't_batch', None)
     monkeypatch.setattr(contract.RUN, 'batches', 0)
-    next(P.make_dataloader(tok, 2, 8, 'val', p, 'cpu'))
+    monkeypatch.setattr(contract.RUN, 'tokens', 0)
+    with torch.no_grad(): next(P.make_dataloader(tok, 2, 8, 'val', p, 'cpu'))
     assert contract.RUN.batches == 0 and contract.RUN.t_batch is None
     loader = P.make_dataloader(tok, 2, 8, 'train', p, 'cpu')
     time.sleep(.1)
     assert contract.RUN.batches == 0, 'what waits in the thread has not been handed out'
     next(loader), next(loader)
-    assert contract.RUN.batches == 2 and contract.RUN.t_batch is not None
+    assert contract.RUN.batches == 2 and contract.RUN.tokens == 2*2*8 and contract.RUN.t_batch is not None
     with pytest.raises(ValueError, match="split = 'test'; accepted: train, val"): P.make_dataloader(tok, 2, 8, 'test', p)
+
+def test_nobody_trains_on_validation_rows_by_a_typo(ready):
+    p,tok = ready
+    loader = P.make_dataloader(tok, 2, 8, 'val', p, 'cpu')
+    with pytest.raises(RuntimeError, match='validation rows are for looking, not for training: draw them under torch.no_grad'): next(loader)
+    with torch.no_grad(): x,_,_ = next(loader)
+    with torch.inference_mode(): y,_,_ = next(loader)
+    assert x.shape == y.shape == (2, 8)
 
 # ---- evaluation
 

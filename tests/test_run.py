@@ -108,6 +108,9 @@ BURN = 'import time; t = time.process_time()\nwhile time.process_time()-t < {}: 
     ('untrusted', 'not from autoresearch.prepare.evaluate_bpb', [reporting(evaluator='canvas.mine')]),
     ('untrusted', 'val_bpb is nan', [reporting(value='float("nan")')]),
     ('untrusted', 'the clock was never asked', [reporting(during='')]),
+    ('untrusted', 'or saw no step', [reporting(during='b.progress')]),
+    ('ok', '', [reporting(during='print("Fatal Python error: of a child\\nDeadKernelError")\nwhile not b.done: b.progress; b.step()')]),
+    ('ok', '', [reporting(during='from IPython.display import display\nwhile not b.done:\n    b.progress; [display("x"*2000) for _ in range(50)]; b.step()')]),
     ('ok', '', [reporting(during='b.progress; [b.step() for _ in range(20)]\n' + BURN.format(.9) + 'b.step()\n' + BURN.format(1.5) + 'b.step()')]),
     ('untrusted', 'its last step took 2.', [reporting(during='b.progress; [b.step() for _ in range(20)]\n' + BURN.format(2.5) + 'b.step()')]),
     ('untrusted', 'its last step began after 2.', [reporting(during='b.progress; [b.step() for _ in range(20)]\n' + BURN.format(2.2) + 'b.step(); b.step()')]),
@@ -174,6 +177,21 @@ def test_children_that_end_are_not_counted_twice(tmp_path):
     res = run_cells(tmp_path, reporting(during=work), time_budget=20)
     clock = res.record['clock']
     assert res.ok and clock["cpu_seconds"] > 3 and res.load['cpu_seconds'] < 1.1*clock['cpu_seconds'] + 1, res
+
+def test_grandchildren_that_go_with_their_parent_are_not_counted_twice(tmp_path):
+    "A compiler's driver and its passes end between two samples"
+    burn = 'import time\nwhile time.process_time() < 1: pass'
+    work = f'import os, sys; os.environ.update(BURN={burn!r}, PY=sys.executable)\nfor _ in range(4): b.progress; os.system(\'"$PY" -c "$BURN"; true\'); b.step()'
+    res = run_cells(tmp_path, reporting(during=work), time_budget=20)
+    clock = res.record['clock']
+    assert res.ok and clock['cpu_seconds'] > 4 and res.load['cpu_seconds'] < 1.1*clock['cpu_seconds'] + 1, res
+
+def test_papermills_own_work_is_none_of_the_runs(tmp_path):
+    "A canvas of many prints makes work for who reads them"
+    talk = 'from IPython.display import display\nwhile not b.done:\n    b.progress; [display("x"*2000) for _ in range(50)]; b.step()'
+    res = run_cells(tmp_path, reporting(during=talk), time_budget=3)
+    clock = res.record['clock']
+    assert res.ok and res.load['cpu_seconds'] < 1.1*clock['cpu_seconds'] + .5 and res.load['run'] > 0, res
 
 def test_work_in_hiding_is_seen(tmp_path):
     "A process that is nobody's child trains on; the clock of CPU seconds does not see it, the runner does"
@@ -328,7 +346,8 @@ def sound_run(folder, p):
     "A folder that is judged `ok`, and the contents of its files"
     (folder/'run').mkdir()
     clock = dict(kind='seconds', counts=p.clock, device='', budgets=1, never_asked=False, budget=p.time_budget, wall_seconds=31., cpu_seconds=42.,
-        threads=2, threads_began=2, threads_end=2, free_seconds=2.5, batches=201, free_batches=11, num_steps=200, free_steps=10, last_began=19.9, last_seconds=.1,
+        threads=2, threads_began=2, threads_end=2, free_seconds=2.5, granted_steps=10, granted_seconds=p.free_seconds,
+        batches=201, free_batches=11, tokens=201, free_tokens=11, last_tokens=1, most_tokens=2, tail_tokens=0, num_steps=200, free_steps=10, last_began=19.9, last_seconds=.1,
         last_cpu=.2, last_batches=1, longest_seconds=.2, longest_cpu=.4, most_batches=2, tail_seconds=0., tail_batches=0, overran=0., began=5., ended=36.)
     record = dict(block=dict(val_bpb=1.7, training_seconds=20., peak_vram_mb=400., num_steps=200, total_tokens_M=.4), profile='tiny', clock=clock, data=dict(val_rows='aa'),
         evaluation=dict(evaluator=p.evaluator, value=1.7, nonce='word', details={}), contract='c0', host=dict(host='here'), info=dict(x=[1, dict(y=2)]))
@@ -398,6 +417,8 @@ def test_other_data_is_named(tmp_path):
     for other,why in [(dict(val_rows='ab'), 'val_rows is aa, not ab'), (dict(train_shards=dict(s0='0')), 'train_shards differ in s1, s2'),
         (dict(revision='main'), 'revision is None, not main'), (dict(train_shards=7), 'train_shards is')]:
         assert why in r.other_data(data, {**data, **other})
+    unknown = dict(data, revision='unknown: the cache was filled without asking the hub')
+    assert r.other_data(dict(data, revision='0a1b2c'), unknown) == '', 'a session that did not know is not held to it'
     assert r.other_data(None, data) == 'the record does not say what data it was measured on' and r.other_data(data, None) == r.other_data(data, data) == ''
 
 def test_a_line_of_200_mb_leaves_a_reason(tmp_path):
@@ -426,6 +447,19 @@ def test_load_alone_disturbs_a_first_run_only_by_the_wall(counted, want):
     seen = dict(code='a', rate=100., load=dict(cores=2, others=1.5, wanted=2, pressure=.9), **counted)
     assert bool(r.disturbance(seen, [])) == want
     assert r.disturbance(dict(seen, rate=89.), [dict({'class': 'ok'}, code='a', rate=100.)]), 'the same code was faster, whatever was counted'
+
+def test_the_fastest_of_many_is_no_measure():
+    "The same code again and again: the median counts, and what was disturbed does not"
+    def ran(rate, disturbed=''): return {'class': 'ok', 'code': 'a', 'rate': rate, 'counts': 'cpu', 'disturbed': disturbed}
+    assert r.disturbance(ran(93.), [ran(99.), ran(106.), ran(100.), ran(101.)]) == ''
+    assert 'the same code made 100' in r.disturbance(ran(89.), [ran(99.), ran(106.), ran(100.), ran(101.)])
+    assert 'the same code made 100' in r.disturbance(ran(60.), [ran(100.), ran(60., 'busy'), ran(60., 'busy')])
+
+def test_a_run_of_free_steps_alone_has_a_rate():
+    "Stopped for most of its budget, say: it would never be called disturbed"
+    slow = dict(block=dict(num_steps=4, training_seconds=.1, total_tokens_M=.008), clock=dict(free_steps=4, free_seconds=20.), code='a')
+    assert r.rate_of(slow) == pytest.approx(400)
+    assert r.disturbance(slow, [{'class': 'ok', 'code': 'a', 'rate': 20_000.}])
 
 def test_rates_and_what_is_said_of_them():
     block = dict(val_bpb=1.7, training_seconds=20., num_steps=210, total_tokens_M=.42)
