@@ -218,7 +218,8 @@ def session_profile(
                 f'there; say which: AUTORESEARCH_PROFILE={" or ".join(cfg.sections())}')
         if said and name and said != name:
             raise SettingsError(f'session {at} is of profile {said}, not {name}: its values '
-                f'compare with no other. Leave {name} out, or begin a session of its own: '
+                f'compare with no other. Leave it out (unset AUTORESEARCH_PROFILE), or begin a '
+                'session of its own: '
                 f'AUTORESEARCH_PROFILE={name} ar-setup NEWTAG')
         return get_profile(said or name, path)
     return get_profile(name, path)
@@ -663,8 +664,8 @@ def report(
     return record
 
 # %% ../nbs/00_contract.ipynb #help-order
-LOOP = ('help prepare setup status cells run wait stop drop log search frontier report dashboard '
-    'docs').split()
+LOOP = ('help prepare setup status cells run wait stop drop log describe search frontier report '
+    'dashboard docs').split()
 
 def _place(e):
     "Where a command stands in the list"

@@ -479,7 +479,7 @@ def _from_dir(cls,
     path:str|Path # Folder with `tokenizer.tiktoken` and `tokenizer.json`
 )->Tokenizer: # The tokenizer saved there
     "Load a tokenizer. Raises `DataError` naming the file that is missing or damaged."
-    path,again = Path(path), 'run ar-prepare to train it again'
+    path,again = Path(path), 'run ar-prepare to train one'
     for f in (path/'tokenizer.json', path/'tokenizer.tiktoken'):
         if not f.exists(): raise DataError(f'{f} is missing: {again}')
     try: info,data = _read_json(path/'tokenizer.json'), (path/'tokenizer.tiktoken').read_bytes()

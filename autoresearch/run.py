@@ -12,7 +12,7 @@ __all__ = ['OUTCOMES', 'INFRASTRUCTURE', 'PATIENCE', 'PATHS', 'KERNEL', 'CHILD',
 
 # %% ../nbs/04_run.ipynb #imports
 import asyncio, ctypes, errno, importlib.util, json, math, os, re, secrets, signal, subprocess
-import sys, time
+import stat, sys, time
 from collections import defaultdict, deque
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
@@ -202,8 +202,11 @@ def read_json(
 )->dict: # Its content, {} where it is absent, damaged, nested too deep or above 256 MiB
     "Read a JSON file that another process replaces"
     try:
-        with open(path, encoding='utf8') as f:
-            if os.fstat(f.fileno()).st_size > MOST_BYTES: return {}
+        # opened so that a pipe does not wait for whoever writes
+        patient = lambda p, flags: os.open(p, flags | os.O_NONBLOCK)
+        with open(path, encoding='utf8', opener=patient) as f:
+            info = os.fstat(f.fileno())
+            if not stat.S_ISREG(info.st_mode) or info.st_size > MOST_BYTES: return {}
             obj = json.load(f)
     except (OSError, ValueError, RecursionError, MemoryError): return {}
     return obj if isinstance(obj, dict) else {}
@@ -815,7 +818,14 @@ def compared(
         f'(best {_pace(best_rate)}, {100*faster:+.1f} %)')
     words = (more, ('more steps', 'fewer steps')), (faster, ('faster', 'slower'))
     far = [f'{100*abs(d):.0f} % {w[d < 0]}' for d,w in words if abs(d) > .05]
-    return line + (f': {" and ".join(far)} than the best, so not by the idea alone' if far else '')
+    return line + (f': {" and ".join(far)} than the best' if far else '')
+
+# %% ../nbs/04_run.ipynb #step-tokens
+def _step_tokens(o):
+    "Tokens of a step, in thousands, from notes or a record; 0 where there are none"
+    block = b if isinstance(b := o.get('block'), dict) else o
+    steps = _steps(o)
+    return round(_number(block, 'total_tokens_M')*1e3/steps) if steps else 0
 
 # %% ../nbs/04_run.ipynb #lacked-cores
 def lacked_cores(
@@ -844,12 +854,14 @@ def disturbance(
     if short: busy = f", beside other work on {load['others']:.1f} of {load['cores']:g} cores"
     if rate and same and rate < .9*median(same):
         return f'{said}, where the same code made {_pace(median(same))}{busy}'
-    if not short or not rate or same: return ''
+    clock = c if isinstance(c := notes.get('clock'), dict) else {}
+    counts = notes.get('counts') or clock.get('counts') or 'wall'
+    if counts != 'wall' or not short or not rate or same: return ''
     usual,steps,most = median([r for _,r in good] or [0.]), _steps(notes), _steps(best or {})
     if rate < .9*usual: return f'{said} of the usual {_pace(usual)}{busy}'
-    if 0 < steps < .9*most: return f'{steps} steps of the {most} of the best{busy}'
-    clock = c if isinstance(c := notes.get('clock'), dict) else {}
-    if good or (notes.get('counts') or clock.get('counts') or 'wall') != 'wall': return ''
+    alike = _step_tokens(notes) == _step_tokens(best or {})
+    if alike and 0 < steps < .9*most: return f'{steps} steps of the {most} of the best{busy}'
+    if good: return ''
     return f'{said}{busy}; there is no run to compare it with'
 
 # %% ../nbs/04_run.ipynb #next-run-dir
@@ -871,7 +883,8 @@ def write_notes(
     "Write `experiment.json` and the same into run.ipynb's metadata under `autoresearch`"
     record,clock = result.record, c if isinstance(c := result.record.get('clock'), dict) else {}
     seen = dict(load=result.load, exit=result.exit, rate=rate_of(record), steps=_steps(record),
-        counts=clock.get('counts', ''), overran=clock.get('overran', 0.))
+        counts=clock.get('counts', ''), overran=clock.get('overran', 0.),
+        trained=clock.get('wall_seconds'))
     notes = {**seen, **notes, 'class': result.status, 'seconds': result.seconds,
         'block': result.block, 'contract': record.get('contract'), 'host': record.get('host'),
         'time': time.time()}
@@ -881,6 +894,12 @@ def write_notes(
     nb['metadata']['autoresearch'] = notes
     try: write_json(result.run_dir/'run.ipynb', nb)
     except (ValueError, RecursionError): pass # JSON reads more than it writes
+
+# %% ../nbs/04_run.ipynb #trained
+def _trained(n):
+    "Seconds on the wall that an experiment trained, from its notes"
+    wall = n.get('trained')
+    return wall if n.get('counts') == 'cpu' and is_number(wall) else n['block']['training_seconds']
 
 # %% ../nbs/04_run.ipynb #pace
 def pace(
@@ -895,7 +914,7 @@ def pace(
     hours = max(0., done[-1]['time'] - done[0]['started'])/3600 if done else 0.
     between = [b['started']-a['started'] for a,b in zip(done, done[1:])]
     between += [n['time']-n['started'] for n in done[-1:]]
-    lost = [n['seconds']-n['block']['training_seconds'] for n in good]
+    lost = [n['seconds']-_trained(n) for n in good]
     counts = {k: sum(o.get('class') == k for o in notes) for k in OUTCOMES}
     return dict(experiments=len(done), hours=hours, per_hour=len(done)/hours if hours else 0.,
         keeps_per_hour=len(kept)/hours if hours else 0.,
