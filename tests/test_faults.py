@@ -549,7 +549,7 @@ def test_disturbed_runs_are_made_again(lab, tmp_path):
         def go():
             todo = list(disturbed)
             ratchet.run_experiment = replay(lab/f'run-{kind}')
-            ratchet.disturbance = lambda *a: todo.pop(0) if todo else ''
+            ratchet.SHORT,ratchet.disturbance = 0., lambda *a: todo.pop(0) if todo else '' # its runs are shorter
             return ratchet._supervisor('an idea', 'word')
         return ended(forked(root, go, tmp_path/'log'))
     assert call(['a neighbour', 'the neighbour again'], 'baseline') == 0, (tmp_path/'log').read_text()
