@@ -246,6 +246,128 @@ def count(what, done):
     faults = [f for _,f in done if f]
     assert not faults, f'{len(faults)} of {len(done)}:\n' + '\n'.join(faults[:40])
 
+# Killed elsewhere: a disturbed run's second, the baseline measured again, mending, and the commands beside ar-run
+
+def disturbed_supervisor(lab, disturbed, kind):
+    "A supervisor whose runs are replayed, the first ones `disturbed`"
+    def call():
+        todo = list(disturbed)
+        ratchet.run_experiment,ratchet.SHORT = replay(lab/f'run-{kind}'), 0. # the example's runs are shorter
+        ratchet.disturbance = lambda *a: todo.pop(0) if todo else ''
+        return ratchet._supervisor('an idea', 'word')
+    return call
+
+def twice_disturbed(lab, root):
+    "A session whose baseline was disturbed twice, and an edit"
+    shutil.copytree(lab/'tree-baseline', root, symlinks=True)
+    assert ended(forked(root, disturbed_supervisor(lab, ['a neighbour']*2, 'baseline'), root.parent/'log')) == 0
+    edit(root, *EDITS['discard'])
+
+def tidied(lab, root):
+    "A session whose notes and ledger are gone, and of whose last run neither journal nor notes are left"
+    shutil.copytree(lab/'tree-discard', root, symlinks=True)
+    points = (lab/'points-discard').read_text().split('\n')
+    assert ended(forked(root, supervised(lab/'run-discard', points.index('committed: before run')), root.parent/'log')) == -9
+    for f in (root/'runs'/TAG).glob('0*/experiment.json'): f.unlink()
+    for f in (root/'runs'/TAG/'journal.json', root/'results.tsv'): f.unlink()
+
+def dropped(lab, root):
+    shutil.copytree(lab/'done-keep', root, symlinks=True)
+    edit(root, 'RATE = 0.5 ', 'RATE = 0.25 ')
+    ar(root, 'ar-drop')
+
+def of(tree): return lambda lab, root: shutil.copytree(lab/tree, root, symlinks=True)
+def no_session(lab, root):
+    shutil.copytree(lab/'done-keep', root, symlinks=True)
+    git(root, 'switch', '-q', 'main')
+
+ELSEWHERE = dict(disturbed=(of('tree-keep'), lambda lab: disturbed_supervisor(lab, ['a neighbour'], 'keep')),
+    repeat=(twice_disturbed, lambda lab: disturbed_supervisor(lab, [], 'discard')),
+    mend=(tidied, lambda lab: lambda: ratchet.ar_status()), drop=(of('tree-discard'), lambda lab: lambda: ratchet.ar_drop()),
+    undo=(dropped, lambda lab: lambda: ratchet.ar_drop(undo=True)), describe=(of('done-keep'), lambda lab: lambda: ratchet.ar_describe(2, 'in other words')),
+    rewind=(of('done-keep'), lambda lab: lambda: ratchet.ar_run(rewind='main')), setup=(no_session, lambda lab: lambda: ratchet.ar_setup('nov2')))
+
+def interrupt(): raise KeyboardInterrupt
+
+def dies(call, at=None, record=None, how=die):
+    "`call`, which ends at point `at`, or writes down all points"
+    def go():
+        points = []
+        def hit(label, half):
+            points.append(label)
+            if at == len(points)-1: (half if half and how is die else how)()
+        sys.argv[0] = 'ar-command'
+        instrument(hit)
+        try: return call()
+        finally:
+            if record: record.write_text('\n'.join(points))
+    return go
+
+def whole(root, what, lab, log):
+    "What must hold after a kill elsewhere, once the same was typed again"
+    def again(*args, ok=True): return ar(root, *args, ok=ok)
+    if what == 'setup':
+        r = again('ar-setup', 'nov2', ok=False)
+        if r.returncode: sh(root, *re.search(r'git switch [\w/-]+', r.stderr)[0].split())
+        assert git(root, 'symbolic-ref', '--short', 'HEAD') == 'autoresearch/nov2' and not rows(root)
+        git(root, 'switch', '-q', f'autoresearch/{TAG}')
+    recover(root, log)
+    n = len(rows(root))
+    notes = [m for f in sorted((root/'runs'/TAG).glob('0*/experiment.json')) if (m := read_json(f)).get('status') in STATUS.values()]
+    book = ledger.Ledger(root/'results.tsv', 'rmse').read()[0]
+    assert all(ledger.vouch(book, notes)) and len(notes) == n >= 1, (rows(root), notes)
+    assert git(root, 'rev-parse', 'HEAD') == git(root, 'rev-parse', f'refs/autoresearch/{TAG}/tip') or what == 'rewind'
+    if what == 'disturbed': assert n == 1 or rows(root)[-1][3] == 'keep', rows(root)
+    if what == 'repeat': assert n in (1, 2, 3) and rows(root)[0][4] == 'an idea (disturbed twice)' and (n == 1 or rows(root)[1][0] == rows(root)[0][0]), rows(root)
+    if what == 'mend': assert n == 1 and git(root, 'rev-parse', 'HEAD') == git(root, 'rev-parse', 'main')
+    if what == 'drop': assert EDITS['discard'][1] in (root/'canvas.ipynb').read_text() or EDITS['discard'][1] in max((root/'runs'/TAG).glob('dropped-*')).read_text()
+    if what == 'undo': assert [f for f in [root/'canvas.ipynb', *(root/'runs'/TAG).glob('dropped-*')] if 'RATE = 0.25 ' in f.read_text()]
+    if what == 'describe':
+        again('ar-describe', '2', 'in other words')
+        sha = git(root, 'cat-file', 'blob', f'refs/autoresearch/{TAG}/notes/002')
+        assert rows(root)[1][4] == 'in other words' == json.loads(sha)['description'] and len(rows(root)) == 2
+    if what == 'rewind':
+        if git(root, 'status', '--porcelain'): again('ar-drop')
+        again('ar-run', '--rewind', 'main', ok=False)
+        assert len({git(root, 'rev-parse', r) for r in ('HEAD', 'main', f'refs/autoresearch/{TAG}/tip')}) == 1
+    sound(root)
+    if what != 'repeat': return go_on(root, lab, log)
+    if n == 3 or not git(root, 'status', '--porcelain'): edit(root, 'STEPS = 300 ', 'STEPS = 299 ')
+    assert ended(forked(root, disturbed_supervisor(lab, [], 'discard'), log)) == 0, log.read_text()
+    assert 'measured again' in rows(root)[1][4] and [r[3] for r in rows(root)[2:]] == ['discard']*(1 + (n == 3)), rows(root)
+
+def kill_elsewhere(job):
+    "One kill of what is no ordinary experiment; returns (point, fault)"
+    lab,what,at,how = job
+    begin,call = ELSEWHERE[what]
+    label = (lab/f'points-{what}').read_text().split('\n')[at]
+    root = Path(tempfile.mkdtemp(dir=lab))/'r'
+    log = root.parent/'log'
+    try:
+        begin(lab, root)
+        code = ended(forked(root, dies(call(lab), at, how=interrupt if how else die), log))
+        assert code == (130 if how else -9), f'ended with {code}: {log.read_text()}'
+        assert not how or 'Traceback' not in log.read_text()
+        whole(root, what, lab, log)
+        shutil.rmtree(root.parent)
+        return f'{what}: {label.split(": ")[1]}', None
+    except BaseException as e: return f'{what}: {label.split(": ")[1]}', f'{root}: {what} at {at}, {label}: {type(e).__name__}: {e}'
+
+def test_kills_elsewhere(lab, tmp_path):
+    "Seven points of each, spread over all; and Ctrl-C at three, where a person waits"
+    jobs = []
+    for what,(begin,call) in ELSEWHERE.items():
+        root = tmp_path/what/'r'
+        root.parent.mkdir()
+        begin(lab, root)
+        assert ended(forked(root, dies(call(lab), record=lab/f'points-{what}'), tmp_path/'log')) == 0, (tmp_path/'log').read_text()
+        points = (lab/f'points-{what}').read_text().split('\n')
+        first = points.index('committed: after run') if what == 'disturbed' else 0
+        last = len(points) - points[::-1].index('committed: after run') if what == 'disturbed' else len(points)
+        jobs += [(lab, what, first + (last-first)*k//7 + (last-first)//14, False) for k in range(7)]
+        if what not in ('disturbed', 'repeat'): jobs += [(lab, what, len(points)*k//3 + 5, True) for k in range(3)]
+    count('replayed', in_parallel(kill_elsewhere, jobs))
+
 def outcome_on_disk(root, kind):
     "What a dead supervisor left: (was there an outcome, the nonce)"
     was = 0 if kind == 'baseline' else 1
