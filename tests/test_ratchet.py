@@ -362,8 +362,8 @@ def test_kills_elsewhere(lab, tmp_path):
         begin(lab, root)
         assert ended(forked(root, dies(call(lab), record=lab/f'points-{what}'), tmp_path/'log')) == 0, (tmp_path/'log').read_text()
         points = (lab/f'points-{what}').read_text().split('\n')
-        first = points.index('committed: after run') if what == 'disturbed' else 0
-        last = len(points) - points[::-1].index('committed: after run') if what == 'disturbed' else len(points)
+        ran = [i for i,l in enumerate(points) if l == 'committed: after rename to record.json'] if what == 'disturbed' else [0, len(points)-1]
+        first,last = ran[0], ran[-1] + 1 # of a disturbed run: from its end to the end of the second
         jobs += [(lab, what, first + (last-first)*k//7 + (last-first)//14, False) for k in range(7)]
         if what not in ('disturbed', 'repeat'): jobs += [(lab, what, len(points)*k//3 + 5, True) for k in range(3)]
     count('replayed', in_parallel(kill_elsewhere, jobs))
