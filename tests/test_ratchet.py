@@ -943,18 +943,18 @@ def test_kills_on_tiny(session_on_tiny, tmp_path):
     for k,step in enumerate(steps):
         finished = not step.startswith(('guard', 'begun', 'committed'))
         was = len(rows(root))
-        (root/CANVAS).write_text(text.replace('two heads', f'two heads, {k}'))
+        (root/CANVAS).write_text(text.replace('HEAD_DIM = 64 ', f'HEAD_DIM = {65+k} '))
         in_clone(root, f'assert ended(forked({str(root)!r}, supervised(Path({str(out)!r}), {step!r}), {str(tmp_path/"log")!r})) == -9, ({step!r}, open({str(tmp_path/"log")!r}).read(), open("runs/last.json").read())')
         r = ar(root, 'ar-status', **tiny)
         KILLS[step.split(':')[0], step.split(': ')[1], 'tiny'] += 1
         status = sound(root).split('\n')
         assert len(rows(root)) == was+finished and git(root, 'rev-parse', 'HEAD') == head, (step, r.stdout)
-        assert (status == [''] if finished else any(s.endswith(CANVAS) for s in status) and f'two heads, {k}' in (root/CANVAS).read_text()), (step, status)
+        assert (status == [''] if finished else any(s.endswith(CANVAS) for s in status) and f'HEAD_DIM = {65+k} ' in (root/CANVAS).read_text()), (step, status)
         assert not [s for s in status if s.startswith('?')], (step, status)
     r = run(root, ok=False, **tiny)
     assert 'edit a cell first' in r.stderr, r
     p = None
-    (root/CANVAS).write_text(text.replace('two heads', 'two heads, killed'))
+    (root/CANVAS).write_text(text.replace('HEAD_DIM = 64 ', 'HEAD_DIM = 32 '))
     p = subprocess.Popen([BIN/'ar-run', '-m', 'killed'], cwd=root, env=environ(**tiny), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until(lambda: list((root/'runs'/TAG).glob('*/progress.json'))[1:] or len([d for d in (root/'runs'/TAG).glob('*-*') if (d/'run.log').exists()]) > 6)
     time.sleep(3)
@@ -972,14 +972,14 @@ def test_module_edited_by_hand(session_on_tiny, tmp_path):
     text,before = (root/CANVAS).read_text(), rows(root)
     module = root/'autoresearch/train.py'
     with open(module, 'a') as f: f.write('\nDEPTH = 3\n')
-    (root/CANVAS).write_text(text.replace('two heads', 'two heads, again'))
+    (root/CANVAS).write_text(text.replace('HEAD_DIM = 64 ', 'HEAD_DIM = 16 '))
     r = run(root, ok=False, **tiny)
-    assert r.returncode == 1 and 'autoresearch/train.py holds edits' in r.stderr and 'git checkout' in r.stderr and rows(root) == before
+    assert r.returncode == 1 and 'autoresearch/train.py holds edits' in r.stderr and 'git stash push' in r.stderr and rows(root) == before
     assert 'DEPTH = 3' in module.read_text(), 'and the edit is not wiped out'
-    git(root, 'checkout', 'autoresearch/train.py')
+    sh(root, *re.search(r'git stash push -- \S+', r.stderr)[0].split())
     (root/CANVAS).write_text(text.replace('    HEAD_DIM = 64 ', '    HEAD_DIM = 64/0 '))
     assert run(root, 'a slip', **tiny).stdout.startswith('status:   crash (error')
-    (root/CANVAS).write_text(text.replace('two heads', 'two heads, mended'))
+    (root/CANVAS).write_text(text.replace('HEAD_DIM = 64 ', 'HEAD_DIM = 8 '))
     in_clone(root, f'assert ended(forked({str(root)!r}, supervised(Path({str(out)!r})), {str(tmp_path/"log")!r})) == 0, open({str(tmp_path/"log")!r}).read()')
     assert rows(root)[-1][3] == 'discard' and sound(root) == ''
 
