@@ -549,7 +549,7 @@ def test_disturbed_runs_are_made_again(lab, tmp_path):
         def go():
             todo = list(disturbed)
             ratchet.run_experiment = replay(lab/f'run-{kind}')
-            ratchet.disturbance = lambda *a: todo.pop(0) if todo else ''
+            ratchet.SHORT,ratchet.disturbance = 0., lambda *a: todo.pop(0) if todo else '' # its runs are shorter
             return ratchet._supervisor('an idea', 'word')
         return ended(forked(root, go, tmp_path/'log'))
     assert call(['a neighbour', 'the neighbour again'], 'baseline') == 0, (tmp_path/'log').read_text()
@@ -562,3 +562,203 @@ def test_disturbed_runs_are_made_again(lab, tmp_path):
     assert rows(root)[0][0] == rows(root)[1][0] and sound(root) == ''
     edit(root, 'STEPS = 300 ', 'STEPS = 299 ')
     assert call(['a neighbour'], 'discard') == 0 and rows(root)[-1][4] == 'an idea (disturbed, run again)' and len(rows(root)) == 4
+
+# Two faults at once, and repositories of other kinds
+
+def test_state_that_goes_while_it_runs(lab, tmp_path):
+    "Notes and ledger vanish under a run: it is judged by what git says, not as a baseline"
+    root = copied(lab, tmp_path)
+    edit(root, *EDITS['discard'])
+    def call():
+        def run_experiment(*args, **named):
+            both(gone('results.tsv'), gone(N))(root)
+            return replay(lab/'run-discard')(*args, **named)
+        ratchet.run_experiment = run_experiment
+        return ratchet._supervisor('an idea', 'word')
+    assert ended(forked(root, call, tmp_path/'log')) == 0, (tmp_path/'log').read_text()
+    answer = '\n'.join(said(root))
+    assert answer.startswith('status:   discard') and 'were gone and are back' in answer and len(rows(root)) == 2 and sound(root) == ''
+
+@pytest.mark.parametrize('how', ['delete', 'rename'])
+def test_branch_gone_while_it_runs(lab, tmp_path, how):
+    root = copied(lab, tmp_path)
+    edit(root, *EDITS['discard'])
+    def call():
+        def run_experiment(*args, **named):
+            if how == 'delete': git(root, 'update-ref', '-d', f'refs/heads/{BRANCH}')
+            else: git(root, 'branch', '-m', BRANCH, 'autoresearch/mine')
+            return replay(lab/'run-discard')(*args, **named)
+        ratchet.run_experiment = run_experiment
+        return ratchet._supervisor('an idea', 'word')
+    assert ended(forked(root, call, tmp_path/'log')) == 0, (tmp_path/'log').read_text()
+    assert 'was gone and is back' in '\n'.join(said(root)) and len(rows(root)) == 2
+    if how == 'rename': typed(root, re.search(r'git switch autoresearch/\w+', ar(root, 'ar-status', ok=False).stderr)[0], ok=False)
+    assert git(root, 'rev-parse', BRANCH) == git(root, 'rev-parse', 'main') and not list((root/'runs').rglob('journal.json'))
+
+def test_branch_gone_between_runs(lab, tmp_path):
+    root = copied(lab, tmp_path, 'done-keep')
+    head = git(root, 'rev-parse', 'HEAD')
+    git(root, 'branch', '-m', BRANCH, 'autoresearch/mine')
+    typed(root, re.search(r'git branch -m \S+ autoresearch/\w+', ar(root, 'ar-status', ok=False).stderr)[0])
+    goes_on(root, lab)
+    git(root, 'switch', '-q', 'main')
+    git(root, 'branch', '-D', BRANCH)
+    typed(root, re.search(r'git switch -c \S+ \S+', ar(root, 'ar-status', ok=False).stderr)[0])
+    assert git(root, 'rev-parse', 'HEAD') == head
+    goes_on(root, lab)
+
+def test_neither_notes_nor_references(lab, tmp_path):
+    "A ledger that nothing stands behind is no empty one: refused, with the way to begin"
+    root = copied(lab, tmp_path)
+    for ref in git(root, 'for-each-ref', '--format=%(refname)', 'refs/autoresearch').split(): git(root, 'update-ref', '-d', ref)
+    gone(f'runs/{TAG}/0*')(root)
+    edit(root, *EDITS['keep'])
+    code,answer = answered(root, lab)
+    assert code == 1 and 'no run is known' in answer and len(rows(root)) == 1, answer
+    typed(root, re.search(r'mkdir -p .*', answer)[0])
+    assert answered(root, lab)[0] == 0 and len(rows(root)) == 1 and list((root/'runs').glob('aside-*/results.tsv'))
+
+@pytest.mark.parametrize('kind', ['keep', 'discard'])
+@pytest.mark.parametrize('step', ['ran', 'appended', 'moved'])
+@pytest.mark.parametrize('damage', [None, dict(commit='f'*40), dict(outcome=dict(status=3)), dict(row='x')])
+def test_killed_and_its_journal_damaged(lab, tmp_path, kind, step, damage):
+    "Whatever a journal holds, the next command gets past it, and what can't be proven counts for nothing"
+    root = copied(lab, tmp_path, f'tree-{kind}')
+    points = (lab/f'points-{kind}').read_text().split('\n')
+    assert ended(forked(root, supervised(lab/f'run-{kind}', points.index(f'{step}: after note {step}')), tmp_path/'log')) == -9
+    f = root/f'runs/{TAG}/journal.json'
+    if damage is None: f.unlink()
+    elif set(damage) <= set(read_json(f)): write_json(f, {**read_json(f), **damage})
+    else: return
+    recover(root, tmp_path/'log')
+    sound(root)
+    assert git(root, 'rev-parse', 'HEAD') == git(root, 'rev-parse', 'main') == git(root, 'rev-parse', f'refs/autoresearch/{TAG}/tip')
+    assert git(root, 'cat-file', '-t', f'refs/autoresearch/{TAG}/002') == 'commit', 'the edit is somewhere'
+    (root/'canvas.ipynb').write_text((root/'canvas.ipynb').read_text().replace('STEPS = 300 ', 'STEPS = 299 '))
+    code,answer = answered(root, lab, 'discard')
+    assert code == 0 and f'best before: {float(rows(root)[0][1]):.6f}' in answer, answer
+
+def test_repository_of_sha256_in_a_subfolder(lab, tmp_path):
+    "Names of 64 digits; settings.ini below the top; git's own settings on relative names; a tracked ledger and picture"
+    top = tmp_path/'top'
+    top.mkdir()
+    root = example(top/'sub dir')
+    shutil.rmtree(root/'.git')
+    for name in ('results.tsv', 'progress.png', '../other.txt'): (root/name).write_text('')
+    git(top, 'init', '-q', '-b', 'main', '--template=', '--object-format=sha256')
+    for key in ('diff.relative', 'status.relativePaths'): git(top, 'config', key, 'true')
+    git(top, 'add', '-A', '-f')
+    commit(top)
+    setup(root)
+    assert answered(root, lab, 'baseline')[0] == 0
+    (root/'progress.png').write_text('drawn')
+    edit(root, *EDITS['keep'])
+    skipped(root)
+    r = run(root, ok=False)
+    for line in advice(r.stderr): typed(root, line)
+    code,answer = answered(root, lab)
+    assert code == 0 and answer.startswith('status:   keep') and len(rows(root)) == 2, answer
+    (top/'other.txt').write_text('mine')
+    git(top, '-c', 'user.name=t', '-c', 'user.email=t@e', 'commit', '-qm', 'x', '--', 'other.txt')
+    edit(root, 'STEPS = 300 ', 'STEPS = 299 ')
+    code,answer = answered(root, lab, 'discard')
+    assert code == 1 and 'change other.txt' in answer, answer
+
+def test_two_worktrees(lab, tmp_path):
+    "References are shared, runs are not; a killed git's locks lie in both folders"
+    root,other = copied(lab, tmp_path, 'done-keep'), tmp_path/'other'
+    git(root, 'worktree', 'add', '-q', '-b', 'side', str(other), 'main')
+    ar(other, 'ar-setup', 'two')
+    assert answered(other, lab, 'baseline')[0] == 0 and len(rows(other)) == 1
+    edit(other, *EDITS['keep'])
+    at = (lab/'points-keep').read_text().split('\n').index('committed: before run')
+    assert ended(forked(other, supervised(lab/'run-keep', at), tmp_path/'log')) == -9
+    for name in ('refs/heads/autoresearch/two', 'packed-refs', 'worktrees/other/index'): (root/f'.git/{name}.lock').touch()
+    assert 'was cut off' in ar(other, 'ar-status').stdout and not list((root/'.git').rglob('*.lock'))
+    assert git(other, 'rev-parse', 'HEAD') == git(root, 'rev-parse', 'main') and len(rows(root)) == 2
+    goes_on(root, lab)
+
+@pytest.mark.parametrize('what', ['merge', 'rebase', 'cherry-pick'])
+def test_under_way(lab, tmp_path, what):
+    root = copied(lab, tmp_path, 'done-keep')
+    git(root, 'switch', '-qc', 'side', 'main')
+    edit(root, 'DEGREE = 1 ', 'DEGREE = 2 ')
+    commit(root)
+    git(root, 'switch', '-q', BRANCH)
+    head = git(root, 'rev-parse', 'HEAD')
+    assert sh(root, 'git', '-c', 'user.name=t', '-c', 'user.email=t@e', what, 'side', ok=False).returncode
+    for command in (['ar-run', '-m', 'x'], ['ar-drop']):
+        r = ar(root, *command, ok=False)
+        assert r.returncode == 1 and f'a git {what} is under way' in r.stderr, r
+    typed(root, re.search(rf'git {what} --abort', r.stderr)[0])
+    assert git(root, 'rev-parse', 'HEAD') == head and sound(root) == ''
+    goes_on(root, lab)
+
+def test_tags_that_are_in_the_way(lab, tmp_path):
+    root = copied(lab, tmp_path)
+    git(root, 'switch', '-q', 'main')
+    (root/'runs/last.json').write_text('{}')
+    for tag in ('answers', 'last.json', 'x'*200):
+        r = ar(root, 'ar-setup', tag, ok=False)
+        assert r.returncode == 1 and 'Errno' not in r.stderr and not git(root, 'for-each-ref', f'refs/heads/autoresearch/{tag}'), r
+    git(root, 'switch', '-qc', 'autoresearch/a/b')
+    typed(root, re.search(r'ar-setup [^ \n]+', ar(root, 'ar-status', ok=False).stderr)[0])
+    plain = example(tmp_path/'plain')
+    git(plain, 'branch', 'autoresearch')
+    r = setup(plain, ok=False)
+    assert r.returncode == 1 and not (plain/f'runs/{TAG}').exists()
+    typed(plain, re.search(r'git branch -m .*', r.stderr)[0])
+    setup(plain)
+
+def test_a_session_of_an_older_version(lab, tmp_path):
+    "State without seed, data and gpu, notes without what is known since, no copies in git: it goes on, and has copies from then on"
+    root = copied(lab, tmp_path, 'done-keep')
+    for ref in ('state', 'tip', 'notes/001', 'notes/002'): git(root, 'update-ref', '-d', f'refs/autoresearch/{TAG}/{ref}')
+    write_json(root/S, {k: v for k,v in read_json(root/S).items() if k in ('tag', 'base', 'profile', 'created')})
+    for f in (root/f'runs/{TAG}').glob('0*/experiment.json'):
+        old = read_json(f)
+        for k in ('code', 'load', 'exit', 'rate', 'steps', 'counts', 'overran', 'disturbed', 'rerun', 'changed'): old.pop(k, None)
+        write_json(f, old)
+    head = git(root, 'rev-parse', 'HEAD')
+    assert f'best {best(root):.6f}' in ar(root, 'ar-status').stdout
+    ar(root, 'ar-describe', '1', 'the first')
+    goes_on(root, lab)
+    shutil.rmtree(root/'runs')
+    (root/'results.tsv').unlink()
+    ar(root, 'ar-status')
+    assert len(rows(root)) == 3 and rows(root)[0][4] == 'the first' and git(root, 'rev-parse', 'HEAD') == head
+    goes_on(root, lab)
+
+def test_describe_knows_its_row(lab, tmp_path):
+    "A row of the same commit and status that somebody put before it stays as it is"
+    root = copied(lab, tmp_path, 'done-keep')
+    lines = (root/'results.tsv').read_text().splitlines()
+    forged = lines[2].replace(rows(root)[1][1], '0.000001').replace('an idea', 'forged')
+    (root/'results.tsv').write_text('\n'.join([*lines[:2], forged, lines[2]]) + '\n')
+    ar(root, 'ar-describe', '2', 'the true one')
+    assert [r[4] for r in rows(root)] == ['an idea', 'forged', 'the true one']
+    last = json.loads(ar(root, 'ar-status', '--json').stdout)['last']
+    assert [o['ran'] for o in last] == [True, False, True] and 'steps' in last[2] and 'steps' not in last[1]
+
+def test_dropped_last_is_brought_back(lab, tmp_path):
+    "Whatever the clock says; and what is no notebook comes back as it was"
+    root = copied(lab, tmp_path)
+    for rate in ('0.25', '0.3'):
+        edit(root, 'RATE = 0.5 ', f'RATE = {rate} ')
+        ar(root, 'ar-drop')
+    for f in (root/f'runs/{TAG}').glob('dropped-002-*'): os.utime(f, (1, 1))
+    assert 'RATE 0.5 -> 0.3' in ar(root, 'ar-drop', '--undo').stdout
+    (root/'canvas.ipynb').write_text('no notebook')
+    ar(root, 'ar-drop')
+    assert 'it is no notebook' in ar(root, 'ar-drop', '--undo').stdout and (root/'canvas.ipynb').read_text() == 'no notebook'
+
+def test_a_disturbed_run_that_was_killed(lab, tmp_path):
+    "Its record is there, but nobody said yet that it was disturbed: recovery says so"
+    root = copied(lab, tmp_path, 'tree-keep')
+    at = (lab/'points-keep').read_text().split('\n').index('committed: after run')
+    assert ended(forked(root, supervised(lab/'run-keep', at), tmp_path/'log')) == -9
+    def call():
+        ratchet.SHORT,ratchet.disturbance = 0., lambda *a: 'a neighbour'
+        return ratchet.ar_status()
+    assert ended(forked(root, call, tmp_path/'log')) == 0, (tmp_path/'log').read_text()
+    assert rows(root)[-1][4] == 'an idea (disturbed)' and sound(root) == ''

@@ -68,7 +68,7 @@ def instrument(hit):
             return res
         setattr(owner, name, wrapped)
     base = lambda p: re.sub(r'(\.json|\.ipynb)\w+\.tmp$|\.\d+\.tmp$', r'\1', Path(p).name)
-    asks = ('rev-parse', 'cat-file', 'ls-tree', 'ls-files', 'diff', 'symbolic-ref', 'var', 'config', 'hash-object', 'archive')
+    asks = ('rev-parse', 'cat-file', 'ls-tree', 'ls-files', 'diff', 'symbolic-ref', 'var', 'config', 'hash-object', 'for-each-ref', 'merge-base', 'worktree') # they change nothing
     def half_git(orig, cmd, **k):
         def go(group):
             kept = {n: k[n] for n in ('cwd', 'env') if n in k}
@@ -245,6 +245,128 @@ def count(what, done):
     for label,_ in done: KILLS[label.split(':')[0], re.sub(r'(git [\w-]+).*', r'\1', label.split(': ')[1]), what] += 1
     faults = [f for _,f in done if f]
     assert not faults, f'{len(faults)} of {len(done)}:\n' + '\n'.join(faults[:40])
+
+# Killed elsewhere: a disturbed run's second, the baseline measured again, mending, and the commands beside ar-run
+
+def disturbed_supervisor(lab, disturbed, kind):
+    "A supervisor whose runs are replayed, the first ones `disturbed`"
+    def call():
+        todo = list(disturbed)
+        ratchet.run_experiment,ratchet.SHORT = replay(lab/f'run-{kind}'), 0. # the example's runs are shorter
+        ratchet.disturbance = lambda *a: todo.pop(0) if todo else ''
+        return ratchet._supervisor('an idea', 'word')
+    return call
+
+def twice_disturbed(lab, root):
+    "A session whose baseline was disturbed twice, and an edit"
+    shutil.copytree(lab/'tree-baseline', root, symlinks=True)
+    assert ended(forked(root, disturbed_supervisor(lab, ['a neighbour']*2, 'baseline'), root.parent/'log')) == 0
+    edit(root, *EDITS['discard'])
+
+def tidied(lab, root):
+    "A session whose notes and ledger are gone, and of whose last run neither journal nor notes are left"
+    shutil.copytree(lab/'tree-discard', root, symlinks=True)
+    points = (lab/'points-discard').read_text().split('\n')
+    assert ended(forked(root, supervised(lab/'run-discard', points.index('committed: before run')), root.parent/'log')) == -9
+    for f in (root/'runs'/TAG).glob('0*/experiment.json'): f.unlink()
+    for f in (root/'runs'/TAG/'journal.json', root/'results.tsv'): f.unlink()
+
+def dropped(lab, root):
+    shutil.copytree(lab/'done-keep', root, symlinks=True)
+    edit(root, 'RATE = 0.5 ', 'RATE = 0.25 ')
+    ar(root, 'ar-drop')
+
+def of(tree): return lambda lab, root: shutil.copytree(lab/tree, root, symlinks=True)
+def no_session(lab, root):
+    shutil.copytree(lab/'done-keep', root, symlinks=True)
+    git(root, 'switch', '-q', 'main')
+
+ELSEWHERE = dict(disturbed=(of('tree-keep'), lambda lab: disturbed_supervisor(lab, ['a neighbour'], 'keep')),
+    repeat=(twice_disturbed, lambda lab: disturbed_supervisor(lab, [], 'discard')),
+    mend=(tidied, lambda lab: lambda: ratchet.ar_status()), drop=(of('tree-discard'), lambda lab: lambda: ratchet.ar_drop()),
+    undo=(dropped, lambda lab: lambda: ratchet.ar_drop(undo=True)), describe=(of('done-keep'), lambda lab: lambda: ratchet.ar_describe(2, 'in other words')),
+    rewind=(of('done-keep'), lambda lab: lambda: ratchet.ar_run(rewind='main')), setup=(no_session, lambda lab: lambda: ratchet.ar_setup('nov2')))
+
+def interrupt(): raise KeyboardInterrupt
+
+def dies(call, at=None, record=None, how=die):
+    "`call`, which ends at point `at`, or writes down all points"
+    def go():
+        points = []
+        def hit(label, half):
+            points.append(label)
+            if at == len(points)-1: (half if half and how is die else how)()
+        sys.argv[0] = 'ar-command'
+        instrument(hit)
+        try: return call()
+        finally:
+            if record: record.write_text('\n'.join(points))
+    return go
+
+def whole(root, what, lab, log):
+    "What must hold after a kill elsewhere, once the same was typed again"
+    def again(*args, ok=True): return ar(root, *args, ok=ok)
+    if what == 'setup':
+        r = again('ar-setup', 'nov2', ok=False)
+        if r.returncode: sh(root, *re.search(r'git switch [\w/-]+', r.stderr)[0].split())
+        assert git(root, 'symbolic-ref', '--short', 'HEAD') == 'autoresearch/nov2' and not rows(root)
+        git(root, 'switch', '-q', f'autoresearch/{TAG}')
+    recover(root, log)
+    n = len(rows(root))
+    notes = [m for f in sorted((root/'runs'/TAG).glob('0*/experiment.json')) if (m := read_json(f)).get('status') in STATUS.values()]
+    book = ledger.Ledger(root/'results.tsv', 'rmse').read()[0]
+    assert all(ledger.vouch(book, notes)) and len(notes) == n >= 1, (rows(root), notes)
+    assert git(root, 'rev-parse', 'HEAD') == git(root, 'rev-parse', f'refs/autoresearch/{TAG}/tip') or what == 'rewind'
+    if what == 'disturbed': assert n == 1 or rows(root)[-1][3] == 'keep', rows(root)
+    if what == 'repeat': assert n in (1, 2, 3) and rows(root)[0][4] == 'an idea (disturbed twice)' and (n == 1 or rows(root)[1][0] == rows(root)[0][0]), rows(root)
+    if what == 'mend': assert n == 1 and git(root, 'rev-parse', 'HEAD') == git(root, 'rev-parse', 'main')
+    if what == 'drop': assert EDITS['discard'][1] in (root/'canvas.ipynb').read_text() or EDITS['discard'][1] in max((root/'runs'/TAG).glob('dropped-*')).read_text()
+    if what == 'undo': assert [f for f in [root/'canvas.ipynb', *(root/'runs'/TAG).glob('dropped-*')] if 'RATE = 0.25 ' in f.read_text()]
+    if what == 'describe':
+        again('ar-describe', '2', 'in other words')
+        sha = git(root, 'cat-file', 'blob', f'refs/autoresearch/{TAG}/notes/002')
+        assert rows(root)[1][4] == 'in other words' == json.loads(sha)['description'] and len(rows(root)) == 2
+    if what == 'rewind':
+        if git(root, 'status', '--porcelain'): again('ar-drop')
+        again('ar-run', '--rewind', 'main', ok=False)
+        assert len({git(root, 'rev-parse', r) for r in ('HEAD', 'main', f'refs/autoresearch/{TAG}/tip')}) == 1
+    sound(root)
+    if what != 'repeat': return go_on(root, lab, log)
+    if n == 3 or not git(root, 'status', '--porcelain'): edit(root, 'STEPS = 300 ', 'STEPS = 299 ')
+    assert ended(forked(root, disturbed_supervisor(lab, [], 'discard'), log)) == 0, log.read_text()
+    assert 'measured again' in rows(root)[1][4] and [r[3] for r in rows(root)[2:]] == ['discard']*(1 + (n == 3)), rows(root)
+
+def kill_elsewhere(job):
+    "One kill of what is no ordinary experiment; returns (point, fault)"
+    lab,what,at,how = job
+    begin,call = ELSEWHERE[what]
+    label = (lab/f'points-{what}').read_text().split('\n')[at]
+    root = Path(tempfile.mkdtemp(dir=lab))/'r'
+    log = root.parent/'log'
+    try:
+        begin(lab, root)
+        code = ended(forked(root, dies(call(lab), at, how=interrupt if how else die), log))
+        assert code == (130 if how else -9), f'ended with {code}: {log.read_text()}'
+        assert not how or 'Traceback' not in log.read_text()
+        whole(root, what, lab, log)
+        shutil.rmtree(root.parent)
+        return f'{what}: {label.split(": ")[1]}', None
+    except BaseException as e: return f'{what}: {label.split(": ")[1]}', f'{root}: {what} at {at}, {label}: {type(e).__name__}: {e}'
+
+def test_kills_elsewhere(lab, tmp_path):
+    "Seven points of each, spread over all; and Ctrl-C at three, where a person waits"
+    jobs = []
+    for what,(begin,call) in ELSEWHERE.items():
+        root = tmp_path/what/'r'
+        root.parent.mkdir()
+        begin(lab, root)
+        assert ended(forked(root, dies(call(lab), record=lab/f'points-{what}'), tmp_path/'log')) == 0, (tmp_path/'log').read_text()
+        points = (lab/f'points-{what}').read_text().split('\n')
+        ran = [i for i,l in enumerate(points) if l == 'committed: after rename to record.json'] if what == 'disturbed' else [0, len(points)-1]
+        first,last = ran[0], ran[-1] + 1 # of a disturbed run: from its end to the end of the second
+        jobs += [(lab, what, first + (last-first)*k//7 + (last-first)//14, False) for k in range(7)]
+        if what not in ('disturbed', 'repeat'): jobs += [(lab, what, len(points)*k//3 + 5, True) for k in range(3)]
+    count('replayed', in_parallel(kill_elsewhere, jobs))
 
 def outcome_on_disk(root, kind):
     "What a dead supervisor left: (was there an outcome, the nonce)"
@@ -821,18 +943,18 @@ def test_kills_on_tiny(session_on_tiny, tmp_path):
     for k,step in enumerate(steps):
         finished = not step.startswith(('guard', 'begun', 'committed'))
         was = len(rows(root))
-        (root/CANVAS).write_text(text.replace('two heads', f'two heads, {k}'))
+        (root/CANVAS).write_text(text.replace('HEAD_DIM = 64 ', f'HEAD_DIM = {65+k} '))
         in_clone(root, f'assert ended(forked({str(root)!r}, supervised(Path({str(out)!r}), {step!r}), {str(tmp_path/"log")!r})) == -9, ({step!r}, open({str(tmp_path/"log")!r}).read(), open("runs/last.json").read())')
         r = ar(root, 'ar-status', **tiny)
         KILLS[step.split(':')[0], step.split(': ')[1], 'tiny'] += 1
         status = sound(root).split('\n')
         assert len(rows(root)) == was+finished and git(root, 'rev-parse', 'HEAD') == head, (step, r.stdout)
-        assert (status == [''] if finished else any(s.endswith(CANVAS) for s in status) and f'two heads, {k}' in (root/CANVAS).read_text()), (step, status)
+        assert (status == [''] if finished else any(s.endswith(CANVAS) for s in status) and f'HEAD_DIM = {65+k} ' in (root/CANVAS).read_text()), (step, status)
         assert not [s for s in status if s.startswith('?')], (step, status)
     r = run(root, ok=False, **tiny)
     assert 'edit a cell first' in r.stderr, r
     p = None
-    (root/CANVAS).write_text(text.replace('two heads', 'two heads, killed'))
+    (root/CANVAS).write_text(text.replace('HEAD_DIM = 64 ', 'HEAD_DIM = 32 '))
     p = subprocess.Popen([BIN/'ar-run', '-m', 'killed'], cwd=root, env=environ(**tiny), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until(lambda: list((root/'runs'/TAG).glob('*/progress.json'))[1:] or len([d for d in (root/'runs'/TAG).glob('*-*') if (d/'run.log').exists()]) > 6)
     time.sleep(3)
@@ -850,14 +972,14 @@ def test_module_edited_by_hand(session_on_tiny, tmp_path):
     text,before = (root/CANVAS).read_text(), rows(root)
     module = root/'autoresearch/train.py'
     with open(module, 'a') as f: f.write('\nDEPTH = 3\n')
-    (root/CANVAS).write_text(text.replace('two heads', 'two heads, again'))
+    (root/CANVAS).write_text(text.replace('HEAD_DIM = 64 ', 'HEAD_DIM = 16 '))
     r = run(root, ok=False, **tiny)
-    assert r.returncode == 1 and 'autoresearch/train.py holds edits' in r.stderr and 'git checkout' in r.stderr and rows(root) == before
+    assert r.returncode == 1 and 'autoresearch/train.py holds edits' in r.stderr and 'git stash push' in r.stderr and rows(root) == before
     assert 'DEPTH = 3' in module.read_text(), 'and the edit is not wiped out'
-    git(root, 'checkout', 'autoresearch/train.py')
+    sh(root, *re.search(r'git stash push -- \S+', r.stderr)[0].split())
     (root/CANVAS).write_text(text.replace('    HEAD_DIM = 64 ', '    HEAD_DIM = 64/0 '))
     assert run(root, 'a slip', **tiny).stdout.startswith('status:   crash (error')
-    (root/CANVAS).write_text(text.replace('two heads', 'two heads, mended'))
+    (root/CANVAS).write_text(text.replace('HEAD_DIM = 64 ', 'HEAD_DIM = 8 '))
     in_clone(root, f'assert ended(forked({str(root)!r}, supervised(Path({str(out)!r})), {str(tmp_path/"log")!r})) == 0, open({str(tmp_path/"log")!r}).read()')
     assert rows(root)[-1][3] == 'discard' and sound(root) == ''
 
