@@ -623,6 +623,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'autoresearch.ratchet.blob_kind': ('ratchet.html#blob_kind', 'autoresearch/ratchet.py'),
                                       'autoresearch.ratchet.blob_sha': ('ratchet.html#blob_sha', 'autoresearch/ratchet.py'),
                                       'autoresearch.ratchet.blobs': ('ratchet.html#blobs', 'autoresearch/ratchet.py'),
+                                      'autoresearch.ratchet.bound_cache': ('ratchet.html#bound_cache', 'autoresearch/ratchet.py'),
                                       'autoresearch.ratchet.branch_of': ('ratchet.html#branch_of', 'autoresearch/ratchet.py'),
                                       'autoresearch.ratchet.by_hand': ('ratchet.html#by_hand', 'autoresearch/ratchet.py'),
                                       'autoresearch.ratchet.cell_outputs': ('ratchet.html#cell_outputs', 'autoresearch/ratchet.py'),

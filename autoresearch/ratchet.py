@@ -10,23 +10,23 @@ __all__ = ['FORESEEN', 'UNDER_WAY', 'IMPORTED', 'SEED', 'STEPS', 'SHORT', 'NOTED
            'own_ledger', 'blob_sha', 'tree_of', 'content', 'may_differ', 'changed_files', 'really_differs',
            'stray_files', 'foreign_modules', 'printable', 'quoted', 'way_out', 'in_the_way', 'guard', 'cells_of',
            'differs', 'edited_files', 'facts', 'data_changes', 'able', 'is_name', 'usable_tag', 'had_runs', 'setup',
-           'ar_setup', 'read_canvas', 'strip_outputs', 'replace', 'exports_astray', 'export_canvas', 'export_module',
-           'as_in', 'identity', 'make_commit', 'on_branch', 'at_now', 'move_branch', 'tip', 'rewinds', 'is_ancestor',
-           'same_code', 'between', 'by_hand', 'blobs', 'lay_out', 'base_copy', 'contract_of', 'holding', 'locked',
-           'held_by', 'lock_holder', 'searching', 'experiment_runs', 'holder', 'taken_over', 'note', 'is_journal',
-           'unchanged', 'changes', 'kept_rows', 'numbers', 'commit_edit', 'known_runs', 'begin', 'measure',
-           'why_disturbed', 'put_aside', 'execute', 'row_said', 'judged', 'outcome_of', 'keep_notes', 'finish', 'alike',
-           'append_once', 'undo', 'cut_off', 'git_at_work', 'git_locks', 'stale_locks', 'sweep', 'is_whole', 'resume',
-           'recover', 'mend', 'mend_copies', 'mend_notes', 'plural', 'mend_cut_off', 'before_cut', 'end_processes',
-           'as_row', 'is_row', 'unmatched', 'key', 'merged', 'mend_ledger', 'classify_late', 'verdict_line',
-           'best_notes', 'where_now', 'told_also', 'verdict_lines', 'as_left', 'take_back', 'experiment',
-           'doubtful_baseline', 'supervise', 'leave_answer', 'answer_of', 'supervisor_log', 'start', 'running', 'watch',
-           'no_answer', 'attend', 'no_room', 'told', 'unforeseen', 'answer', 'ar_run', 'begun', 'follow', 'last_answer',
-           'ar_wait', 'end_search', 'ar_stop', 'restore', 'is_edited', 'drops', 'drop', 'undrop', 'ar_drop', 'row_of',
-           'describe', 'name_notebook', 'ar_describe', 'keep_named', 'keep_left', 'go_back', 'rows_of', 'made_by',
-           'lasting', 'remaining', 'read_state', 'at_clock', 'how_it_stands', 'search_state', 'status_of', 'row_facts',
-           'running_now', 'speed_of', 'row_line', 'running_line', 'status_lines', 'ar_status', 'log_tail',
-           'lesson_lines', 'cell_outputs', 'log_lines', 'ar_log']
+           'bound_cache', 'ar_setup', 'read_canvas', 'strip_outputs', 'replace', 'exports_astray', 'export_canvas',
+           'export_module', 'as_in', 'identity', 'make_commit', 'on_branch', 'at_now', 'move_branch', 'tip', 'rewinds',
+           'is_ancestor', 'same_code', 'between', 'by_hand', 'blobs', 'lay_out', 'base_copy', 'contract_of', 'holding',
+           'locked', 'held_by', 'lock_holder', 'searching', 'experiment_runs', 'holder', 'taken_over', 'note',
+           'is_journal', 'unchanged', 'changes', 'kept_rows', 'numbers', 'commit_edit', 'known_runs', 'begin',
+           'measure', 'why_disturbed', 'put_aside', 'execute', 'row_said', 'judged', 'outcome_of', 'keep_notes',
+           'finish', 'alike', 'append_once', 'undo', 'cut_off', 'git_at_work', 'git_locks', 'stale_locks', 'sweep',
+           'is_whole', 'resume', 'recover', 'mend', 'mend_copies', 'mend_notes', 'plural', 'mend_cut_off', 'before_cut',
+           'end_processes', 'as_row', 'is_row', 'unmatched', 'key', 'merged', 'mend_ledger', 'classify_late',
+           'verdict_line', 'best_notes', 'where_now', 'told_also', 'verdict_lines', 'as_left', 'take_back',
+           'experiment', 'doubtful_baseline', 'supervise', 'leave_answer', 'answer_of', 'supervisor_log', 'start',
+           'running', 'watch', 'no_answer', 'attend', 'no_room', 'told', 'unforeseen', 'answer', 'ar_run', 'begun',
+           'follow', 'last_answer', 'ar_wait', 'end_search', 'ar_stop', 'restore', 'is_edited', 'drops', 'drop',
+           'undrop', 'ar_drop', 'row_of', 'describe', 'name_notebook', 'ar_describe', 'keep_named', 'keep_left',
+           'go_back', 'rows_of', 'made_by', 'lasting', 'remaining', 'read_state', 'at_clock', 'how_it_stands',
+           'search_state', 'status_of', 'row_facts', 'running_now', 'speed_of', 'row_line', 'running_line',
+           'status_lines', 'ar_status', 'log_tail', 'lesson_lines', 'cell_outputs', 'log_lines', 'ar_log']
 
 # %% ../nbs/06_ratchet.ipynb #imports
 import errno, fcntl, hashlib, json, math, os, re, shutil, signal, subprocess, sys, tempfile, time
@@ -383,7 +383,7 @@ def in_the_way(s:Session):
     some = [printable(f'{k:<9} {n}') for k,n in bad[:10]] + ['...']*(len(bad) > 10)
     ways = [printable(way_out(s, kind, names)) for kind,names in by.items()]
     return '\n'.join(['only the canvas may change in a session; nothing was committed or run',
-        *some, 'put right, nothing is lost by it:', *ways])
+        *some, 'these put it right and lose nothing:', *ways])
 
 # %% ../nbs/06_ratchet.ipynb #guard-function
 def guard(s:Session):
@@ -513,6 +513,12 @@ def setup(
     s.git('symbolic-ref', '-m', 'ar-setup', 'HEAD', s.ref)
     return Session(p, tag)
 
+# %% ../nbs/06_ratchet.ipynb #bound-cache
+def bound_cache(p):
+    "Take out of the compilers' cache what is old, or more than its size allows"
+    from autoresearch.prepare import prune_compiled
+    if freed := prune_compiled(p): print(f'{freed/2**30:.1f} GiB of old compiled code removed')
+
 # %% ../nbs/06_ratchet.ipynb #ar-setup-command
 @call_parse
 def ar_setup(
@@ -524,6 +530,7 @@ def ar_setup(
         p = get_profile(profile)
         with locked(p, what='ar-setup'): s = setup(p, tag)
         compile_packages()
+        if p.source != 'none': bound_cache(p)
         at = f'on branch {s.branch}, base {s.base[:7]}, profile {s.p.name}'
         print(f'{at}; next: ar-run -m "baseline"')
 
@@ -1321,7 +1328,7 @@ def told_also(n):
     "What else is to be said of a run, beside its verdict"
     res = [f'disturbed: {n[k]}' for k in ('rerun', 'disturbed') if n.get(k)]
     over = n.get('overran')
-    if over: res.append(f'overran:  the last step ended {over:.1f} s after the budget')
+    if over and over >= .05: res.append(f'overran:  the last step ended {over:.1f} s after the budget')
     return res + [f'note:     {o}' for o in n.get('said') or []]
 
 # %% ../nbs/06_ratchet.ipynb #verdict-lines-function
@@ -1910,7 +1917,7 @@ def speed_of(o, best):
     "Steps and rate of a row, with the difference from the best's where it is above 5 %"
     if not o.get('rate'): return ''
     gap = o['rate']/best-1 if best else 0.
-    far = f' ({gap:+.0%} of the best\'s rate)' if abs(gap) > .05 else ''
+    far = f' ({gap:+.0%} against the best\'s rate)' if abs(gap) > .05 else ''
     return f"  {o.get('steps', 0):.0f} steps, {o['rate']:,.0f}/s{far}"
 
 # %% ../nbs/06_ratchet.ipynb #row-line

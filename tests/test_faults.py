@@ -21,7 +21,7 @@ def typed(root, command, ok=True):
 
 def advice(text):
     "The commands that end a refusal of the guard, one a line"
-    return text.strip().split('nothing is lost by it:\n')[1].split('\n')
+    return text.strip().split('these put it right and lose nothing:\n')[1].split('\n')
 
 def best(root): return min(float(r[1]) for r in rows(root) if r[3] == 'keep')
 

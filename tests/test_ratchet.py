@@ -584,7 +584,7 @@ def test_guard(lab, tmp_path):
     evaluator = (root/'evaluator.py').read_text()
     def refused(name):
         code,answer = answered(root, lab)
-        assert code == 1 and name in answer and 'nothing is lost by it' in answer, (name, answer)
+        assert code == 1 and name in answer and 'these put it right and lose nothing' in answer, (name, answer)
         nothing_happened(root, before)
         assert EDITS['keep'][1] in (root/'canvas.ipynb').read_text()
     (root/'evaluator.py').write_text(evaluator + '# cheat\n')
