@@ -1328,7 +1328,8 @@ def told_also(n):
     "What else is to be said of a run, beside its verdict"
     res = [f'disturbed: {n[k]}' for k in ('rerun', 'disturbed') if n.get(k)]
     over = n.get('overran')
-    if over and over >= .05: res.append(f'overran:  the last step ended {over:.1f} s after the budget')
+    if over and over >= .05:
+        res.append(f'overran:  the last step ended {over:.1f} s after the budget')
     return res + [f'note:     {o}' for o in n.get('said') or []]
 
 # %% ../nbs/06_ratchet.ipynb #verdict-lines-function

@@ -63,7 +63,11 @@ def test_an_unknown_profile_is_named_with_the_known_ones():
 @pytest.mark.parametrize('name', ['DEFAULT', 'default', ' tiny', 'Tiny'])
 def test_only_sections_are_profiles(name): assert 'accepted: climbmix, climbmix60, tiny' in complaint(ROOT/'settings.ini', name)
 
-@pytest.mark.parametrize('key', [*c.TARGET_KEYS, *c.TEXT_KEYS])
+def test_keys_that_came_later_mean_what_was_meant(ini):
+    p = c.get_profile('tiny', ini(re.sub('^(clock|revision) = .*\n', '', INI, flags=re.M)))
+    assert (p.clock, p.revision) == ('wall', 'main')
+
+@pytest.mark.parametrize('key', [k for k in (*c.TARGET_KEYS, *c.TEXT_KEYS) if k not in c.LATER])
 def test_a_missing_key_is_named(ini, key):
     path = ini(re.sub(rf'^{key} = .*\n', '', INI, flags=re.M))
     text = complaint(path)
