@@ -404,7 +404,8 @@ def test_another_users_cache(made, monkeypatch):
     monkeypatch.setenv('AUTORESEARCH_CACHE', str(made.root/'autoresearch'))
     monkeypatch.chdir(made.root)
     shard,(r,w) = P.shard_path(made, 0), os.pipe()
-    before,way = shard.read_bytes(), [made.root, *made.root.parents[:2]] # pytest's own folders
+    before = shard.read_bytes()
+    way = [d for d in (made.root, *made.root.parents) if not d.stat().st_mode & 0o001] # pytest's own folders
     modes = {f: f.stat().st_mode for f in [shard, P.cache_dir(made)/'.lock', *way]}
     for f in modes: f.chmod(0 if f == shard else 0o666 if f.name == '.lock' else 0o755)
     if not (pid := os.fork()):
@@ -413,6 +414,7 @@ def test_another_users_cache(made, monkeypatch):
             os.write(w, json.dumps([P.is_prepared(made), exits()]).encode())
         finally: os._exit(0)
     os.waitpid(pid, 0)
+    os.close(w) # or a child that failed would be waited for without end
     for f,mode in modes.items(): f.chmod(mode)
     for said in json.loads(os.read(r, 10**5)):
         assert 'shard_00000.parquet: Permission denied: give this user the right' in said
