@@ -18,7 +18,7 @@ from collections import Counter
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from statistics import mean, median
+from statistics import mean
 from pathlib import Path
 from secrets import token_hex
 from types import SimpleNamespace
@@ -28,7 +28,7 @@ from .contract import Profile, get_profile, write_json
 from .cells import edit_cell
 from .ledger import STATUSES, LedgerError, frontier, one_line, vouch
 from .ratchet import (FORESEEN, Busy, Refused, Session, answer, attend, blob_sha,
-    current_session, experiment_runs, follow, guard, held_by, holding, kept_rows, lock_holder,
+    current_session, experiment_runs, follow, guard, holding, kept_rows, lock_holder,
     lasting, locked, made_by, own_ledger, plural, read_state, recover, remaining, replace, restore,
     rows_of, search_state, start, strip_outputs, told)
 from .run import is_number, read_json
