@@ -261,20 +261,26 @@ def test_the_budget_is_the_sessions(copy):
     put(copy, time_budget='14')
     ar(copy, 'ar-setup', 'nov2')
     put(copy, time_budget='15')
-    assert facts(texts(copy, TAG)[0])['budget'] == '8 seconds of training, profile polynomial'
-    assert facts(texts(copy, 'nov2', tag='nov2')[0])['budget'] == '14 seconds of training, profile polynomial'
-    put(copy, clock='cpu')
-    assert 'CPU seconds' not in texts(copy, TAG)[0]
+    assert facts(texts(copy, TAG)[0])['budget'] == '8 CPU seconds of training, profile polynomial'
+    assert facts(texts(copy, 'nov2', tag='nov2')[0])['budget'] == '14 CPU seconds of training, profile polynomial'
+    put(copy, clock='wall')
+    assert 'Training is in CPU seconds over threads' in texts(copy, TAG)[0]
     f = sorted((copy/'runs'/TAG).glob('*/record.json'))[0]
-    for clock,says in [(dict(kind='seconds', budget=7.0), '7 seconds of training or 8 seconds of training'), (dict(kind='steps', budget=60), '8 seconds of training or 60 steps'),
-            (dict(kind='seconds', counts='cpu', budget=7.0), '7 CPU seconds of training or 8 seconds of training'),
-            (dict(kind='seconds', budget='<b>'), '8 seconds of training'), ([1], '8 seconds of training')]:
+    ours = '8 CPU seconds of training'
+    cases = [(dict(kind='seconds', budget=7.0), f'7 seconds of training or {ours}'),
+        (dict(kind='steps', budget=60), f'{ours} or 60 steps'),
+        (dict(kind='seconds', counts='cpu', budget=7.0), f'7 CPU seconds of training or {ours}'),
+        (dict(kind='seconds', budget='<b>'), ours),
+        ([1], ours)]
+    for clock,says in cases:
         f.write_text(json.dumps({**read_json(f), 'clock': clock}))
         assert budgets(find_session(TAG, 'polynomial', str(copy))) == says
-        if 'CPU' in says: assert 'Training is in CPU seconds over threads' in texts(copy, TAG)[0]
+    for d in (copy/'runs'/TAG).glob('*/record.json'):
+        d.write_text(json.dumps({**read_json(d), 'clock': dict(kind='seconds', budget=8)}))
+    assert 'CPU seconds' not in texts(copy, TAG)[0]
     for d in (copy/'runs'/TAG).glob('*/record.json'): d.unlink()
     s = find_session(TAG, 'polynomial', str(copy))
-    assert budgets(s) == '8 seconds of training'
+    assert budgets(s) == ours
     s.state['base'] = 'f'*40
     assert budgets(s) == 'unknown'
 
