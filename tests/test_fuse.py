@@ -1,0 +1,186 @@
+"""What is edited is what runs: random edits of the canvas, their loss and every gradient fused as written, on a CPU in float64.
+
+Each edit is text put into the canvas' own classes, as an agent would. A model has a layer for each edit, so that the
+layers around it, edited otherwise, hand on what they have."""
+import inspect, itertools, os, random
+from types import SimpleNamespace
+import pytest, torch, torch.nn as nn, torch.nn.functional as F
+from autoresearch import kernels as k, train as t
+
+CPU = torch.device('cpu')
+D,HEADS,KV,T = 64, 4, 2, 16
+HEADS_,OUT,MLP = 'heads', 'attention output', 'MLP'
+
+# What may be done to the stream, at each of its three seams; none of it costs a kernel
+STREAM = ['x = 1.5*x', 'x = x*2', 'x = self.number*x', 'x = x*self.gain', 'x = self.gain.to(x.dtype)*x', 'x = x + self.bias',
+    'x = x.clamp(-3, 3)', 'x = x.float().to(x.dtype)', 'x = F.dropout(x, 0.)', 'x = x + 0.1*torch.tanh(x)', 'x = x + 0.1*x.roll(1, 1)',
+    'x = x - 0.1*norm(x)', 'x = x + 0.1*self.extra(norm(x)).tanh()', 'x = torch.where(x > 5, x, 0.9*x)', 'x = x + 0.1*x.mean(1, keepdim=True)',
+    'x = x.transpose(1, 2).contiguous().transpose(1, 2)', 'y = x\n        x = y', 'x = x.clone()', 'x = x.view(-1, x.shape[-1]).view(x.shape)',
+    'x = x + x', 'x = torch.cat([x[..., :8], 2*x[..., 8:]], -1)', 'x = x.detach() + 0.5*(x - x.detach())']
+ATTENTION,LAST = 'x = x + self.attn(norm(x), *args)', 'return x + self.mlp(norm(x))'
+Q_AND_K = 'q,k = norm(rope(q, *angles)), norm(rope(k, *angles))'
+PRODUCTS = 'q,k,v = (f(x).unflatten(-1, (-1, self.head_dim)) for f in (self.c_q, self.c_k, self.c_v))'
+MLP_NOW = 'return self.c_proj(F.relu(self.c_fc(x)).square())'
+GATE = 'gate = 2*torch.sigmoid(self.ve_gate(x[..., :GATE_CHANNELS]))'
+ADDED = 'v = v + gate[..., None]*ve.view(v.shape)'
+END = 'return self.c_proj(attend(q, k, v, mask).flatten(2))'
+
+def edits():
+    "(class, text, what takes its place, the kinds of site that it costs in its layer)"
+    for s in STREAM:
+        yield 'Block', ATTENTION, f'{s}\n        {ATTENTION}', ()
+        yield 'Block', LAST, f'{s}\n        {LAST}', ()
+        yield 'Block', LAST, f'{LAST.replace("return", "x =")}\n        {s}\n        return x', ()
+    normed = {'n*self.gain': (), 'F.rms_norm(x, (x.shape[-1],), self.gain)': (), 'F.rms_norm(x, (x.shape[-1],))': (), 'self.rms(x)': (), 'self.gain.to(x.dtype)*n': (),
+        'F.rms_norm(x, (x.shape[-1],), eps=1e-3)': 1, 'n + self.bias': 1, 'F.layer_norm(x, (x.shape[-1],))': 1, '1.1*n': 1, 'n.clamp(-2, 2)': 1, 'x': 1,
+        'F.dropout(n, 0.)': 1, 'n.detach() + 0.5*(n - n.detach())': 1}
+    for s,costs in normed.items():
+        yield 'Block', ATTENTION, f'n = norm(x)\n        x = x + self.attn({s}, *args)', (HEADS_,) if costs else ()
+        yield 'Block', LAST, f'n = norm(x)\n        return x + self.mlp({s})', (MLP,) if costs else ()
+    for s,kind in ((ATTENTION, OUT), (LAST, MLP)):
+        part = s[s.index('self'):]
+        head = s[:s.index('=')+1] + ' ' if '=' in s.split('self')[0] else 'return '
+        for new,costs in {f'{part} + x': (), f'torch.add(x, {part})': (), f'x.add({part})': (), f'x + 0.5*{part}': 1, f'x + {part}*self.gain': 1, f'x - {part}': 1,
+                f'0.5*x + {part}': (kind,) if kind == MLP else (), f'x + {part} + 0.1*norm(x)': (), f'x + F.dropout({part}, 0.)': 1, f'torch.add(x, {part}, alpha=0.5)': 1,
+                f'x + ({part} + self.bias)': 1, f'x.detach() + {part}': (kind,) if kind == MLP else (), f'x + {part}.clamp(-1, 1)': 1, f'2*x - x + {part}': (kind,) if kind == MLP else ()}.items():
+            yield 'Block', s, head + new, costs if isinstance(costs, tuple) else (kind,)
+    h = 'F.relu(self.c_fc(x))'
+    for new,costs in {f'{h}**2': (), f'{h}.pow(2)': (), f'torch.square({h})': (), 'torch.relu(self.c_fc(x)).square()': (), 'self.c_fc(x).relu().square()': (), f'torch.pow({h}, 2)': (),
+            'F.gelu(self.c_fc(x))': 1, 'F.silu(self.c_fc(x))': 1, h: 1, f'{h}**3': 1, f'{h}.square()*self.wide': 1, f'{h}.square().clamp(max=2)': 1, 'F.relu(self.c_fc(x) + self.wide).square()': 1,
+            'F.leaky_relu(self.c_fc(x)).square()': 1, f'({h}*self.c_fc(x))': 1, 'F.relu6(self.c_fc(x)).square()': 1, f'F.dropout({h}.square(), 0.)': 1, 'self.c_fc(x).square()': 1,
+            'F.silu(self.c_fc(x))*self.c_gate(x)': 1, 'F.gelu(self.c_gate(x))*self.c_fc(x)': 1, f'{h}.square().float().to(x.dtype)': 1}.items():
+        yield 'MLP', MLP_NOW, f'return self.c_proj({new})', (MLP,) if costs else ()
+    for new in (f'h = {h}\n        h = h*h\n        return self.c_proj(h)', f'n = x\n        h = F.linear(n, self.c_fc.weight)\n        return F.linear(h.relu()**2, self.c_proj.weight)'):
+        yield 'MLP', MLP_NOW, new, ()
+    for new in (f'h = {h}\n        return self.c_proj(h.square()) + 0.01*h.mean()', f'return self.c_proj({h}.square()) + self.bias', f'return self.c_proj({h}.square()) + 0.1*self.extra(x)',
+            f'return self.biased({h}.square())', f'return 0.5*self.c_proj({h}.square())', f'p = {h}.square()\n        return self.c_proj(p) + 0.1*p[..., :x.shape[-1]]',
+            'return self.c_out(self.c_in(x).relu().square())'):
+        yield 'MLP', MLP_NOW, new, (MLP,)
+    for new,costs in {'q,k = norm(rope(q, *angles))*self.head_gain, norm(rope(k, *angles))*1.2': 0, 'q,k = (norm(rope(o, *angles)) for o in (q, k))': 0,
+            'q,k = norm(rope(q*self.head_gain, *angles)), norm(rope(k, *angles))': 1, 'q,k = rope(q, *angles), rope(k, *angles)': 1, 'q,k = norm(q), norm(k)': 1, 'q,k = rope(norm(q), *angles), rope(norm(k), *angles)': 1,
+            'q,k = norm(rope(q, *angles)), rope(k, *angles)': 1, 'cos,sin = angles[0], -angles[1]\n        q,k = norm(rope(q, cos, sin)), norm(rope(k, cos, sin))': 0,
+            'q,k = norm(rope(q, *angles)), norm(rope(k, angles[1], angles[0]))': 1, 'cos,sin = angles[0]*self.number, angles[1]\n        q,k = norm(rope(q, cos, sin)), norm(rope(k, cos, sin))': 1,
+            'q,k = norm(rope(q, *angles)), norm(rope(k, *angles)) + 0.1*k': 1, 'q,k = norm(rope(q, *angles)), norm(rope(k, *angles))\n        q = q + 0.1*q.roll(1, 1)': 0,
+            'q,k = F.rms_norm(rope(q, *angles), (self.head_dim,)), F.rms_norm(rope(k, *angles), (self.head_dim,))': 0, 'q,k = self.head_rms(rope(q, *angles)), self.head_rms(rope(k, *angles))': 1,
+            'def turn(x, cos, sin):\n            a,b = x.split(x.shape[-1]//2, -1)\n            return torch.cat((b*sin + cos*a, cos*b - sin*a), dim=3)\n        q,k = norm(turn(q, *angles)), norm(turn(k, *angles))': 0,
+            'def turn(x, cos, sin):\n            a,b = x[..., :x.shape[-1]//2], x[..., x.shape[-1]//2:]\n            return torch.cat([a*cos - b*sin, b*cos + a*sin], -1)\n        q,k = norm(turn(q, *angles)), norm(turn(k, *angles))': 0,
+            'def turn(x, cos, sin):\n            a,b = x.chunk(2, -1)\n            return torch.cat([a*cos + b*sin, b*cos + a*sin], -1)\n        q,k = norm(turn(q, *angles)), norm(turn(k, *angles))': 1,
+            'def turn(x, cos, sin):\n            a,b = x[..., ::2], x[..., 1::2]\n            return torch.cat([a*cos + b*sin, b*cos - a*sin], -1)\n        q,k = norm(turn(q, *angles)), norm(turn(k, *angles))': 1,
+            'def turn(x, cos, sin):\n            h = x.shape[-1]//2\n            return torch.cat([rope(x[..., :h], cos[..., :h//2], sin[..., :h//2]), x[..., h:]], -1)\n        q,k = norm(turn(q, *angles)), norm(turn(k, *angles))': 1,
+            'q,k = norm(rope(q, *angles)), norm(rope(k, *angles))\n        v = norm(v)': 0, 'q,k = norm(rope(q, *angles)), norm(rope(k, *angles))\n        v = 1.5*v': 0}.items():
+        yield 'Attention', Q_AND_K, new, (HEADS_,) if costs else ()
+    for new,costs in {'B,S,_ = x.shape\n        q,k,v = (f(x).view(B, S, -1, self.head_dim) for f in (self.c_q, self.c_k, self.c_v))': 0,
+            'B,S,_ = x.shape\n        q,k,v = (f(x).reshape(B, S, -1, self.head_dim) for f in (self.c_q, self.c_k, self.c_v))': 0,
+            'w = torch.cat([self.c_q.weight, self.c_k.weight, self.c_v.weight])\n        q,k,v = F.linear(x, w).unflatten(-1, (-1, self.head_dim)).split([4, 2, 2], 2)': 0,
+            'q,k,v = self.c_qkv(x).unflatten(-1, (8, self.head_dim)).split([4, 2, 2], 2)': 0, 'q,k,v = (o.unflatten(-1, (-1, self.head_dim)) for o in self.c_qkv(x).split([64, 32, 32], -1))': 0,
+            'q,kv = self.c_q(x), self.c_kv(x)\n        q,k,v = (o.unflatten(-1, (-1, self.head_dim)) for o in (q, *kv.chunk(2, -1)))': 0,
+            f'{PRODUCTS}\n        q = 1.1*q': 1, f'{PRODUCTS}\n        k = k + self.c_v(x).view(k.shape)': 1, f'{PRODUCTS}\n        v = 1.5*v': 0, f'{PRODUCTS}\n        v = v + 0.1*v.roll(1, 1)': 0,
+            f'{PRODUCTS}\n        q = self.biased(x).view(q.shape)': 1, f'{PRODUCTS}\n        v = k': 1, f'{PRODUCTS}\n        v = v + k': 1, f'{PRODUCTS}\n        q = q.clone()': 1}.items():
+        yield 'Attention', PRODUCTS, new, (HEADS_,) if costs else ()
+    for old,new in [(GATE, 'gate = 2*torch.sigmoid(self.wide_gate(x[..., :48]))'), (GATE, 'gate = 2*torch.sigmoid(self.wide_gate(x[..., 8:56]))'), (GATE, 'gate = torch.sigmoid(self.ve_gate(x[..., :GATE_CHANNELS]))'),
+            (GATE, 'gate = 1 + torch.tanh(self.ve_gate(x[..., :GATE_CHANNELS]))'), (GATE, 'gate = self.ve_gate(x[..., :GATE_CHANNELS]).sigmoid()*2'), (GATE, 'gate = self.number*torch.ones_like(v[..., 0])'),
+            (ADDED, 'v = ve.view(v.shape)*gate.unsqueeze(-1) + v'), (ADDED, 'v = v + ve.view(v.shape)'), (ADDED, 'v = v + gate[..., None]*(2*ve).view(v.shape)'), (ADDED, 'v = v + gate[..., None]*norm(ve.view(v.shape))'),
+            (ADDED, 'v = (v + gate[..., None]*ve.view(v.shape)).clamp(-9, 9)'), (ADDED, 'v = v - gate[..., None]*ve.view(v.shape)'), (ADDED, 'v = v + gate[..., None]*ve.roll(1, 1).view(v.shape)'),
+            (ADDED, 'v = v + gate[..., None]*ve.view(v.shape) + 0.1*gate[..., None]'), (ADDED, 'v = v + gate[..., None]*ve.view(v.shape)*v'), (ADDED, 'pass')]:
+        yield 'Attention', old, new, ()
+    for new,costs in {'return self.c_proj(self.gain*attend(q, k, v, mask).flatten(2))': 0, 'return self.c_proj(attend(q, k, v, mask).reshape(x.shape))': 0, 'return self.biased(attend(q, k, v, mask).flatten(2))': 1,
+            'return self.c_proj(attend(1.3*q, k, v, mask).flatten(2))': 0, 'return self.c_proj(attend(q, k, norm(v), mask).flatten(2))': 0, 'return self.c_proj(attend(q, k, v, mask).flatten(2)) + 0.1*x': 0,
+            'return self.c_proj(attend(q, k, v, mask).flatten(2)*torch.sigmoid(self.extra(x)))': 0, 'y = self.c_proj(attend(q, k, v, mask).flatten(2))\n        return y*torch.sigmoid(self.number)': 1,
+            'return self.c_proj((attend(q, k, v, mask) + 0.01*q).flatten(2))': 0, 'return self.c_proj(attend(q, k, v, mask).flatten(2)).detach()': 1}.items():
+        yield 'Attention', END, new, (OUT,) if costs else ()
+
+# The machinery: a class of the canvas with a text replaced, its spare parameters, and what came of it
+
+def spare(module, kind):
+    "What edits may use, with values of its own"
+    vector = lambda n: nn.Parameter(1 + 0.1*torch.randn(n))
+    module.number,module.gain,module.bias,module.head_gain = nn.Parameter(torch.tensor(0.9)), vector(D), nn.Parameter(0.1*torch.randn(D)), vector(D//HEADS)
+    module.extra,module.rms,module.head_rms = nn.Linear(D, D, bias=False), nn.RMSNorm(D), nn.RMSNorm(D//HEADS)
+    module.biased = nn.Linear(4*D if kind == 'MLP' else D, D)
+    if kind == 'MLP': module.wide,module.c_gate,module.c_in,module.c_out = vector(4*D), nn.Linear(D, 4*D, bias=False), nn.Linear(D, 96, bias=False), nn.Linear(96, D, bias=False)
+    if kind == 'Attention': module.c_qkv,module.c_kv,module.wide_gate = nn.Linear(D, 2*D, bias=False), nn.Linear(D, D, bias=False), nn.Linear(48, KV, bias=False)
+
+def edited(changes, *kinds):
+    "The canvas' names with texts of its classes replaced: {(class, old): new}"
+    space = dict(vars(t))
+    for kind in kinds:
+        text = inspect.getsource(getattr(t, kind))
+        for (which,old),new in changes.items():
+            if which == kind:
+                assert text.count(old) == 1, (kind, old)
+                text = text.replace(old, new)
+        exec(text, space)
+    return space
+
+def layer(changes, c, i):
+    made = edited(changes, 'Attention', 'MLP', 'Block')['Block'](c, i)
+    for o,kind in ((made, 'Block'), (made.attn, 'Attention'), (made.mlp, 'MLP')): spare(o, kind)
+    return made
+
+def model(layers, whole={}, **config):
+    "A model with a layer for each set of changes, no weight of which is zero"
+    c = t.GPTConfig(T, 64, len(layers), HEADS, KV, D, **config)
+    torch.manual_seed(0)
+    m = edited(whole, 'GPT')['GPT'](c, t.choose_attention(CPU))
+    m.blocks = nn.ModuleList([layer(o, c, i) for i,o in enumerate(layers)])
+    t.init_weights(m, CPU)
+    m.double()
+    m.cos,m.sin = m.cos.double(), m.sin.double()
+    for p in m.parameters():
+        if p.ndim > 1: nn.init.normal_(p, std=.15)
+    for p in (m.resid_lambdas, m.x0_lambdas): nn.init.normal_(p, .6, .1)
+    return m
+
+def compare(m, x=None):
+    "The `Sites` of a model, whose loss and gradients are the same fused"
+    torch.manual_seed(1)
+    x = torch.randint(64, (2, T)) if x is None else x
+    y,got,seen = torch.randint(64, x.shape), [], []
+    def backend(gm, inputs):
+        before = str(gm.graph)
+        fused,sites = k.fuse(gm)
+        assert str(gm.graph) == before, 'the given graph is changed'
+        seen.append(sites)
+        return fused
+    torch._dynamo.reset()
+    for f in (m.losses, torch.compile(m.losses, backend=backend, dynamic=False)):
+        m.zero_grad()
+        mean,each = f(x, y)
+        mean.backward()
+        got.append([mean, each, *(p.grad for p in m.parameters())])
+    names = ['loss', 'losses', *(n for n,_ in m.named_parameters())]
+    for name,a,b in zip(names, *got):
+        assert (a is None) == (b is None), (name, a is None, b is None)
+        assert a is None or (a-b).norm() <= 1e-5*a.norm() + 1e-9, (name, a.norm(), b.norm(), (a-b).norm())
+    assert len(seen) == 1
+    return seen[0]
+
+def plain(sites, *kinds): return {kind: set(sites[kind][1]) for kind in kinds or sites}
+
+EDITS = list(edits())
+SINGLE = [{(kind, old): new} for kind,old,new,_ in EDITS]
+
+def drawn(seed, n):
+    "Sets of one or two edits that go together, for n layers; every edit comes alone once, the rest in pairs"
+    rng = random.Random(seed)
+    def pair():
+        while True:
+            a,b = rng.sample(EDITS, 2)
+            if a[:2] != b[:2] and len({a[0], b[0], 'Block'}) > 1 or a[0] == b[0] == 'Block' and a[1] != b[1]: return [a, b]
+    alone = [[o] for o in EDITS]
+    sets = alone + [pair() for _ in range(max(0, 408-len(alone)))]
+    rng.shuffle(sets)
+    return [sets[i:i+n] for i in range(0, len(sets), n)]
+
+LAYERS = 6
+
+@pytest.mark.parametrize('i', range(len(drawn(0, LAYERS))))
+def test_edits(i):
+    "At least 300, alone and in pairs, neighbours edited otherwise: the same numbers, and the kernels exactly where they should be"
+    sets = drawn(0, LAYERS)[i]
+    changes = [{(kind, old): new for kind,old,new,_ in o} for o in sets]
+    sites = compare(model(changes))
+    want = {kind: {at for at,o in enumerate(sets) if any(kind in costs for *_,costs in o)} for kind in (HEADS_, OUT, MLP)}
+    assert plain(sites, HEADS_, OUT, MLP) == want, (str(sites), [[e[2] for e in o] for o in sets])
+    assert plain(sites, 'loss', 'embeddings') == {'loss': set(), 'embeddings': set()}, str(sites)
+    assert [sites[kind][0] for kind in (HEADS_, OUT, MLP)] == [len(sets)]*3, str(sites)
