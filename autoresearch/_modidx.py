@@ -461,6 +461,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'autoresearch.kernels.is_attention': ('kernels.html#is_attention', 'autoresearch/kernels.py'),
                                       'autoresearch.kernels.is_gate': ('kernels.html#is_gate', 'autoresearch/kernels.py'),
                                       'autoresearch.kernels.is_number': ('kernels.html#is_number', 'autoresearch/kernels.py'),
+                                      'autoresearch.kernels.is_residual': ('kernels.html#is_residual', 'autoresearch/kernels.py'),
                                       'autoresearch.kernels.is_stream': ('kernels.html#is_stream', 'autoresearch/kernels.py'),
                                       'autoresearch.kernels.is_vector': ('kernels.html#is_vector', 'autoresearch/kernels.py'),
                                       'autoresearch.kernels.jit': ('kernels.html#jit', 'autoresearch/kernels.py'),

@@ -325,6 +325,38 @@ def check_gradients(model):
         if p.requires_grad and p.grad is None: raise ValueError(f'{name} has no gradient: the loss '
             f'does not depend on it. Use it in forward, delete it, or {name}.requires_grad_(False)')
 
+# %% ../nbs/02_train.ipynb #check-trained
+def leaves(loss):
+    "The tensors that `loss` sends gradients to, by identity"
+    seen,todo,found = set(), [loss.grad_fn], {}
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen: continue
+        seen.add(node)
+        if hasattr(node, 'variable'): found[id(node.variable)] = node.variable
+        todo += [o for o,_ in node.next_functions]
+    return found
+
+def check_groups(model, loss, groups):
+    "Before the first step. Raises `ValueError` for a tensor that is in no group, or in two"
+    names = {id(p): name for name,p in model.named_parameters()}
+    grouped = [id(p) for g in groups for p in g['params']]
+    wanted = {id(p): p for p in model.parameters() if p.requires_grad} | leaves(loss)
+    for key,p in wanted.items():
+        if (n := grouped.count(key)) == 1: continue
+        name = names.get(key)
+        if name is None: raise ValueError(f'a tensor of shape {tuple(p.shape)} wants a gradient and '
+            'is no parameter of the model: assign it to a module as nn.Parameter(...), several as '
+            'nn.ParameterList([...])')
+        raise ValueError(f'{name} stands in {n} groups of the optimizer, not in one: '
+            f'give it one line in named_rates, or none, or {name}.requires_grad_(False)')
+
+def check_gradients(model):
+    "After the first pass. Raises `ValueError` for a parameter that the loss does not depend on"
+    for name,p in model.named_parameters():
+        if p.requires_grad and p.grad is None: raise ValueError(f'{name} has no gradient: the loss '
+            f'does not depend on it. Use it in forward, delete it, or {name}.requires_grad_(False)')
+
 # %% ../nbs/02_train.ipynb #all-steps
 def all_steps(adam, muon, t, momentum, decay):
     "A step of every tensor in `adam` and every stack of matrices in `muon`, with state and rate"

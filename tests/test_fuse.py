@@ -8,7 +8,7 @@ import pytest, torch, torch.nn as nn, torch.nn.functional as F
 from autoresearch import kernels as k, train as t
 
 CPU = torch.device('cpu')
-D,HEADS,KV,T = 64, 4, 2, 16
+D,HEADS,KV,T = 128, 4, 2, 16
 HEADS_,OUT,MLP = 'heads', 'attention output', 'MLP'
 
 # What may be done to the stream, at each of its three seams; none of it costs a kernel
@@ -72,7 +72,7 @@ def edits():
     for new,costs in {'B,S,_ = x.shape\n        q,k,v = (f(x).view(B, S, -1, self.head_dim) for f in (self.c_q, self.c_k, self.c_v))': 0,
             'B,S,_ = x.shape\n        q,k,v = (f(x).reshape(B, S, -1, self.head_dim) for f in (self.c_q, self.c_k, self.c_v))': 0,
             'w = torch.cat([self.c_q.weight, self.c_k.weight, self.c_v.weight])\n        q,k,v = F.linear(x, w).unflatten(-1, (-1, self.head_dim)).split([4, 2, 2], 2)': 0,
-            'q,k,v = self.c_qkv(x).unflatten(-1, (8, self.head_dim)).split([4, 2, 2], 2)': 0, 'q,k,v = (o.unflatten(-1, (-1, self.head_dim)) for o in self.c_qkv(x).split([64, 32, 32], -1))': 0,
+            'q,k,v = self.c_qkv(x).unflatten(-1, (8, self.head_dim)).split([4, 2, 2], 2)': 0, 'q,k,v = (o.unflatten(-1, (-1, self.head_dim)) for o in self.c_qkv(x).split([128, 64, 64], -1))': 0,
             'q,kv = self.c_q(x), self.c_kv(x)\n        q,k,v = (o.unflatten(-1, (-1, self.head_dim)) for o in (q, *kv.chunk(2, -1)))': 0,
             f'{PRODUCTS}\n        q = 1.1*q': 1, f'{PRODUCTS}\n        k = k + self.c_v(x).view(k.shape)': 1, f'{PRODUCTS}\n        v = 1.5*v': 0, f'{PRODUCTS}\n        v = v + 0.1*v.roll(1, 1)': 0,
             f'{PRODUCTS}\n        q = self.biased(x).view(q.shape)': 1, f'{PRODUCTS}\n        v = k': 1, f'{PRODUCTS}\n        v = v + k': 1, f'{PRODUCTS}\n        q = q.clone()': 1}.items():
@@ -104,7 +104,7 @@ def edited(changes, *kinds):
     "The canvas' names with texts of its classes replaced: {(class, old): new}"
     space = dict(vars(t))
     for kind in kinds:
-        text = inspect.getsource(getattr(t, kind))
+        text = inspect.getsource(getattr(t, kind)).replace('forward(self, x): ', 'forward(self, x):\n        ')
         for (which,old),new in changes.items():
             if which == kind:
                 assert text.count(old) == 1, (kind, old)
