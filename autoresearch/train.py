@@ -26,16 +26,16 @@ from . import kernels
 
 # %% ../nbs/02_train.ipynb #parameters
 SEED = 42       # random seed of the initial weights
-PROFILE = ''    # section of settings.ini; empty: AUTORESEARCH_PROFILE, else what the machine suggests
+PROFILE = ''    # section of settings.ini; empty: AUTORESEARCH_PROFILE, else what suits the machine
 RUN_DIR = ''    # folder for record.json and progress.json; empty: write none
 
 # %% ../nbs/02_train.ipynb #hparams
 DEPTH = 8                   # layers [4 .. 16]
-ASPECT_RATIO = 64           # width = DEPTH x this, up to a multiple of HEAD_DIM [32, 48, 64, 80, 96]
+ASPECT_RATIO = 64           # width = DEPTH x this, to a multiple of HEAD_DIM [32, 48, 64, 80, 96]
 HEAD_DIM = 128              # width of one attention head [64, 128]
 WINDOW_PATTERN = 'SSSL'     # repeated; S: short, L: all; last layer L ['SSSL', 'SSL', 'SL', 'L']
 SHORT_WINDOW = 1/2          # what S sees, as a share of the context [1/16, 1/8, 1/4, 1/2]
-ROPE_BASE = 10_000.         # longest wavelength of positions, over 2 pi [10_000. .. 500_000. log]
+ROPE_BASE = 10_000.0        # longest wavelength of positions, over 2 pi [10_000.0 .. 500_000.0 log]
 GATE_CHANNELS = 32          # of the stream, read by a value embedding's gate [8, 16, 32, 64, 128]
 RESID_INIT = 1.0            # residual scalars at the start [0.8 .. 1.2]
 X0_INIT = 0.1               # x0 scalars at the start [0.0 .. 0.3]
@@ -44,12 +44,12 @@ DEVICE_BATCH_SIZE = 128     # rows per forward pass, at most; the total is accum
 EMBEDDING_LR = 0.6          # AdamW: token and value embeddings [0.1 .. 2.0 log]
 UNEMBEDDING_LR = 0.004      # AdamW: head [0.001 .. 0.03 log]
 MATRIX_LR = 0.04            # Muon: every matrix in a block [0.01 .. 0.16 log]
-SCALAR_LR = 0.5             # AdamW: x0 scalars; a hundredth of it: all other vectors [0.05 .. 2.0 log]
+SCALAR_LR = 0.5             # AdamW: x0 scalars; a hundredth of it: other vectors [0.05 .. 2.0 log]
 WEIGHT_DECAY = 0.2          # Muon: cautious, falls to 0 with progress [0.0 .. 0.6]
 HEAD_DECAY = 0.0            # AdamW: weight decay of the head [0.0 .. 0.1]
 EMBEDDING_DECAY = 0.0       # AdamW: of the token embedding [0.0 .. 0.02]
 VALUE_DECAY = 0.0           # AdamW: of the value embeddings [0.0 .. 0.02]
-ADAM_BETAS = (0.8, 0.95)    # AdamW: decay of first and second moment [(0.7, 0.95), (0.8, 0.95), (0.9, 0.95), (0.9, 0.98)]
+ADAM_BETAS = (0.8, 0.95)    # AdamW: two decays [(0.7, 0.95), (0.8, 0.95), (0.9, 0.95), (0.9, 0.98)]
 MOMENTUM_END = 0.95         # Muon: from 0.85 at the start, over 300 steps [0.9 .. 0.98]
 WARMUP_RATIO = 0.0          # share of the budget with rising rates [0.0 .. 0.2]
 WARMDOWN_RATIO = 0.5        # share of the budget with falling rates [0.2 .. 0.95]
@@ -59,14 +59,17 @@ FINAL_LR_FRAC = 0.0         # rates at the end, as a share of their peak [0.0 ..
 profile = get_profile(PROFILE)
 if profile.name == 'tiny':
     DEPTH = 2                 # 128 wide [1 .. 3]
-    ASPECT_RATIO = 64         # no range here nor below: with two layers these change nothing, or far too much
+    ASPECT_RATIO = 64         # no range here nor below: these change nothing or far too much
     HEAD_DIM = 64             # two heads
     WINDOW_PATTERN = 'SSSL'
     TOTAL_BATCH_SIZE = 2**11  # 16 rows of 128 tokens: small steps, many of them [2**11, 2**12]
     DEVICE_BATCH_SIZE = 16    # one forward pass per step
 
 # %% ../nbs/02_train.ipynb #hparams-check
-assert TOTAL_BATCH_SIZE % (DEVICE_BATCH_SIZE*profile.max_seq_len) == 0, 'TOTAL_BATCH_SIZE is no multiple of DEVICE_BATCH_SIZE x context'
+assert TOTAL_BATCH_SIZE % profile.max_seq_len == 0, 'TOTAL_BATCH_SIZE is no multiple of the context'
+assert (TOTAL_BATCH_SIZE % (DEVICE_BATCH_SIZE*profile.max_seq_len) == 0
+    or DEVICE_BATCH_SIZE*profile.max_seq_len % TOTAL_BATCH_SIZE == 0
+), 'neither of TOTAL_BATCH_SIZE and DEVICE_BATCH_SIZE x context is a multiple of the other'
 assert HEAD_DIM % 8 == 0 and HEAD_DIM <= 256, 'no attention kernel takes this HEAD_DIM'
 assert WARMUP_RATIO + WARMDOWN_RATIO <= 1, 'the rates cannot rise and fall at once'
 
@@ -161,7 +164,7 @@ class Block(nn.Module):
 
 # %% ../nbs/02_train.ipynb #gpt
 class GPT(nn.Module):
-    "x (B,T) token ids -> logits (B,T,V) in float32, or with targets y (B,T) the cross-entropy in nats"
+    "x (B,T) token ids -> logits (B,T,V) in float32; with targets y (B,T) the cross-entropy in nats"
     def __init__(self, c:GPTConfig, attention):
         super().__init__()
         self.config,self.attention = c, attention
@@ -238,8 +241,10 @@ def adamw_step(p, g, m, v, t, lr, b1, b2, eps, decay=0.):
     p.sub_(lr/(1-b1**t) * m / ((v/(1-b2**t)).sqrt() + eps))
 
 # %% ../nbs/02_train.ipynb #polar-express
-POLAR_EXPRESS = [(8.156554524902461, -22.48329292557795, 15.878769915207462), (4.042929935166739, -2.808917465908714, 0.5000178451051316),
-    (3.8916678022926607, -2.772484153217685, 0.5060648178503393), (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
+POLAR_EXPRESS = [(8.156554524902461, -22.48329292557795, 15.878769915207462),
+    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
+    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
+    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
     (2.3465413258596377, -1.7097828382687081, 0.42323551169305323)]
 
 def orthogonalize(G):
@@ -254,7 +259,7 @@ def orthogonalize(G):
 
 # %% ../nbs/02_train.ipynb #muon
 def muon_step(p, g, buf, second, lr, momentum, decay, beta2):
-    "One Muon step in place for a stack of matrices (n, rows, cols); `second` is (n, rows, 1) or (n, 1, cols)"
+    "One Muon step in place for matrices (n, rows, cols); `second` is (n, rows, 1) or (n, 1, cols)"
     buf.lerp_(g, 1-momentum)
     u = orthogonalize(g.lerp(buf, momentum)).float()
     square = u.square().mean(-1 if p.size(-2) >= p.size(-1) else -2, keepdim=True)
@@ -312,50 +317,19 @@ def check_groups(model, loss, groups):
     wanted = {id(p): p for p in model.parameters() if p.requires_grad} | leaves(loss)
     for key,p in wanted.items():
         if (n := grouped.count(key)) == 1: continue
-        name = names.get(key)
-        if name is None: raise ValueError(f'a tensor of shape {tuple(p.shape)} wants a gradient and '
-            'is no parameter of the model: assign it to a module as nn.Parameter(...), several as '
-            'nn.ParameterList([...])')
+        if (name := names.get(key)) is None:
+            raise ValueError(f'a tensor of shape {tuple(p.shape)} wants a gradient and is no '
+                'parameter of the model: assign it to a module as nn.Parameter(...), several as '
+                'nn.ParameterList([...])')
         raise ValueError(f'{name} stands in {n} groups of the optimizer, not in one: '
             f'give it one line in named_rates, or none, or {name}.requires_grad_(False)')
 
 def check_gradients(model):
     "After the first pass. Raises `ValueError` for a parameter that the loss does not depend on"
     for name,p in model.named_parameters():
-        if p.requires_grad and p.grad is None: raise ValueError(f'{name} has no gradient: the loss '
-            f'does not depend on it. Use it in forward, delete it, or {name}.requires_grad_(False)')
-
-# %% ../nbs/02_train.ipynb #check-trained
-def leaves(loss):
-    "The tensors that `loss` sends gradients to, by identity"
-    seen,todo,found = set(), [loss.grad_fn], {}
-    while todo:
-        node = todo.pop()
-        if node is None or node in seen: continue
-        seen.add(node)
-        if hasattr(node, 'variable'): found[id(node.variable)] = node.variable
-        todo += [o for o,_ in node.next_functions]
-    return found
-
-def check_groups(model, loss, groups):
-    "Before the first step. Raises `ValueError` for a tensor that is in no group, or in two"
-    names = {id(p): name for name,p in model.named_parameters()}
-    grouped = [id(p) for g in groups for p in g['params']]
-    wanted = {id(p): p for p in model.parameters() if p.requires_grad} | leaves(loss)
-    for key,p in wanted.items():
-        if (n := grouped.count(key)) == 1: continue
-        name = names.get(key)
-        if name is None: raise ValueError(f'a tensor of shape {tuple(p.shape)} wants a gradient and '
-            'is no parameter of the model: assign it to a module as nn.Parameter(...), several as '
-            'nn.ParameterList([...])')
-        raise ValueError(f'{name} stands in {n} groups of the optimizer, not in one: '
-            f'give it one line in named_rates, or none, or {name}.requires_grad_(False)')
-
-def check_gradients(model):
-    "After the first pass. Raises `ValueError` for a parameter that the loss does not depend on"
-    for name,p in model.named_parameters():
-        if p.requires_grad and p.grad is None: raise ValueError(f'{name} has no gradient: the loss '
-            f'does not depend on it. Use it in forward, delete it, or {name}.requires_grad_(False)')
+        if p.requires_grad and p.grad is None:
+            raise ValueError(f'{name} has no gradient: the loss does not depend on it. '
+                f'Use it in forward, delete it, or {name}.requires_grad_(False)')
 
 # %% ../nbs/02_train.ipynb #all-steps
 def all_steps(adam, muon, t, momentum, decay):
@@ -410,8 +384,8 @@ def weight_decay(progress): return WEIGHT_DECAY*(1-progress)
 # %% ../nbs/02_train.ipynb #build
 def build_config():
     width = -(-DEPTH*ASPECT_RATIO//HEAD_DIM)*HEAD_DIM
-    heads = width//HEAD_DIM
-    return GPTConfig(profile.max_seq_len, profile.vocab_size, DEPTH, heads, heads, width, WINDOW_PATTERN)
+    heads,T,V = width//HEAD_DIM, profile.max_seq_len, profile.vocab_size
+    return GPTConfig(T, V, DEPTH, heads, heads, width, WINDOW_PATTERN)
 
 def build(seed=SEED):
     "Model, optimizer, data and what the loop must know of them"
@@ -420,43 +394,46 @@ def build(seed=SEED):
     device = pick_device()
     if device.type == 'cpu': torch.set_num_threads(min(8, torch.get_num_threads()))
     if device.type == 'cpu' and profile.source == 'hub':
-        raise RuntimeError(f'profile {profile.name} needs a GPU and torch sees none: install a torch '
-            'build that suits the driver, or set AUTORESEARCH_PROFILE=tiny')
+        raise RuntimeError(f'profile {profile.name} needs a GPU and torch sees none: install a '
+            'torch build that suits the driver, or set AUTORESEARCH_PROFILE=tiny')
     kernels.begin(cache_dir(profile)/'compiled')
     c = build_config()
     kernels.compile_ahead(device, c.n_embd, HEAD_DIM, c.n_layer, c.vocab_size)
     attention = choose_attention(device, os.environ.get('AUTORESEARCH_ATTENTION', ''))
-    print(f'{profile.name} on {device.type}, attention {attention.name}', *attention.passed, sep='; ')
+    said = f'{profile.name} on {device.type}, attention {attention.name}'
+    print(said, *attention.passed, sep='; ')
     with device: model = GPT(c, attention).init_weights(device)
     optimizer = MuonAdamW(param_groups(model), device)
     model.losses = kernels.compiled(model.losses, device)
-    tokens,tokenizer = DEVICE_BATCH_SIZE*profile.max_seq_len, get_tokenizer(profile)
-    loader = make_dataloader(tokenizer, DEVICE_BATCH_SIZE, profile.max_seq_len, 'train', profile, device)
+    T,tokenizer = profile.max_seq_len, get_tokenizer(profile)
+    rows = min(DEVICE_BATCH_SIZE, TOTAL_BATCH_SIZE//T)
+    loader = make_dataloader(tokenizer, rows, T, 'train', profile, device)
     return SimpleNamespace(device=device, model=model, optimizer=optimizer, tokenizer=tokenizer,
-        loader=loader, accumulate=TOTAL_BATCH_SIZE//tokens, pieces=1, flops=flops_per_token(model),
-        attention=attention.name, history=[])
+        loader=loader, rows=rows, accumulate=TOTAL_BATCH_SIZE//(rows*T), pieces=1,
+        flops=flops_per_token(model), attention=attention.name, history=[])
 
 # %% ../nbs/02_train.ipynb #halve
 def halve(run):
-    "After running out of memory: half the rows at once, so twice as many passes; the batch of a step stays what it was"
+    "After running out of memory: half the rows at once in twice as many passes for the same step"
     run.optimizer.zero_grad(set_to_none=True)
     if run.device.type == 'cuda': torch.cuda.empty_cache()
     run.pieces *= 2
-    print(f'out of memory: {DEVICE_BATCH_SIZE//run.pieces} rows at once from here on, TOTAL_BATCH_SIZE stays {TOTAL_BATCH_SIZE}')
+    print(f'out of memory: {run.rows//run.pieces} rows at once from here on, '
+        f'TOTAL_BATCH_SIZE stays {TOTAL_BATCH_SIZE}')
 
 # %% ../nbs/02_train.ipynb #step
 def passes(run, batch):
-    "Forward and backward over one device batch, in pieces; its share of the loss, None if it does not fit"
+    "Forward and backward over one device batch; its share of the loss, None if it does not fit"
     total,first = 0., run.optimizer.t == 0
     try:
         for x,y in zip(batch[0].chunk(run.pieces), batch[1].chunk(run.pieces)):
-            loss = run.model(x, y) * len(x) / (run.accumulate*DEVICE_BATCH_SIZE)
+            loss = run.model(x, y) * len(x) / (run.accumulate*run.rows)
             if first: check_groups(run.model, loss, run.optimizer.param_groups)
             loss.backward()
             if first: check_gradients(run.model)
             total = total + loss.detach()
     except torch.OutOfMemoryError:
-        if run.pieces >= DEVICE_BATCH_SIZE: raise
+        if run.pieces >= run.rows: raise
         return None
     return total
 
@@ -469,14 +446,14 @@ def train_step(run, budget, batch):
             halve(run)
             total,done = 0., 0
         else: total,done,batch = total+loss, done+1, next(run.loader)
-    progress = budget.progress
-    run.optimizer.step(lr_multiplier(progress), muon_momentum(budget.num_steps), weight_decay(progress))
+    progress,momentum = budget.progress, muon_momentum(budget.num_steps)
+    run.optimizer.step(lr_multiplier(progress), momentum, weight_decay(progress))
     run.optimizer.zero_grad(set_to_none=True)
     return total, batch
 
 # %% ../nbs/02_train.ipynb #loop
 def train(budget:Budget, seed=SEED, run_dir=RUN_DIR):
-    "Train until the budget is spent. Raises `FloatingPointError` on a loss that is not finite or above 100."
+    "Train until the budget is spent. Raises `FloatingPointError` on a loss above 100 or not finite"
     run = build(seed)
     cuda,show = run.device.type == 'cuda', Progress(run_dir)
     peak = peak_flops(torch.cuda.get_device_name()) if cuda else 0.

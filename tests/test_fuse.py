@@ -184,3 +184,49 @@ def test_edits(i):
     assert plain(sites, HEADS_, OUT, MLP) == want, (str(sites), [[e[2] for e in o] for o in sets])
     assert plain(sites, 'loss', 'embeddings') == {'loss': set(), 'embeddings': set()}, str(sites)
     assert [sites[kind][0] for kind in (HEADS_, OUT, MLP)] == [len(sets)]*3, str(sites)
+
+# Edits of the whole
+
+MIX = 'x = self.resid_lambdas[i]*x + self.x0_lambdas[i]*x0'
+START = 'x = x0 = norm(self.wte(tokens))'
+VE = 've = self.value_embeds[str(i)](tokens) if self.config.has_ve(i) else None'
+CALL = 'x = block(x, ve, (self.cos, self.sin), self.attention.attend, self.masks[i])'
+HEAD = 'return 15*torch.tanh(self.lm_head(norm(x)).float()/15)'
+EACH = "each = F.cross_entropy(self.logits(x).flatten(0, 1), y.flatten(), reduction='none')"
+RESULT = 'return each.mean(), each.detach().view(y.shape)'
+INDENT = '\n' + 12*' '
+WHOLE = [(MIX, new, {}) for new in ('pass', 'x = x + self.x0_lambdas[i]*x0', 'x = 0.9*x + 0.1*x0', 'x = self.x0_lambdas[i]*x0 + self.resid_lambdas[i]*x', 'x = x*self.resid_lambdas[i] + x0*self.x0_lambdas[i]',
+    'x = self.resid_lambdas[i].exp()*x + self.x0_lambdas[i].tanh()*x0', 'x = self.resid_lambdas[i]*x + self.x0_lambdas[i]*x', 'x = torch.lerp(x, x0, 0.1)', 'x = self.resid_lambdas[i]*x + self.x0_lambdas[0]*x0',
+    f'{MIX}{INDENT}x = x + 0.1*x0', f'{MIX}{INDENT}if i == 1: kept = x{INDENT}if i == 3: x = x + 0.3*kept', f'if i == 1: kept = x{INDENT}if i == 3: x = x + 0.3*kept{INDENT}{MIX}',
+    'x = self.resid_lambdas.view(-1, 1)[i]*x + self.x0_lambdas[i]*x0', 'x = self.resid_lambdas[i]*x - self.x0_lambdas[i]*x0', 'x = self.resid_lambdas[i]*x + self.x0_lambdas[i]*norm(x)', 'x = self.resid_lambdas[3-i]*x + self.x0_lambdas[3-i]*x0',
+    'x = self.resid_lambdas[i]*x + self.x0_lambdas[i]*x0.roll(1, 1)', 'x0 = x0 + 0.1*x\n            x = self.resid_lambdas[i]*x + self.x0_lambdas[i]*x0', 'x = self.resid_lambdas[i]*x + self.x0_lambdas[i]*x0.detach()',
+    'x = x + x0*self.x0_lambdas[i] if i else x')]
+WHOLE += [(START, new, {}) for new in ('x = x0 = self.wte(tokens)', 'x = x0 = norm(self.wte(tokens)) + 0.1*norm(self.wte(tokens.roll(1, 1)))', 'x0 = norm(self.wte(tokens))\n        x = x0.detach()',
+    'x = x0 = F.dropout(norm(self.wte(tokens)), 0.)', 'x = x0 = norm(F.embedding(tokens, 2*self.wte.weight))', 'x = x0 = norm(self.wte.weight[tokens])')]
+WHOLE += [(VE, new, {}) for new in ('ve = self.value_embeds["1"](tokens) if i in (1, 3) else None', 've = self.value_embeds[str(i)](tokens.roll(1, 1)) if self.config.has_ve(i) else None',
+    've = self.value_embeds[str(i)]((tokens*31 + tokens.roll(1, 1)*17) % 64) if self.config.has_ve(i) else None', 've = None', 've = self.value_embeds["1"](tokens) if i == 1 else None',
+    've = 0.5*self.value_embeds[str(i)](tokens) if self.config.has_ve(i) else None', 've = self.value_embeds[str(i)](tokens) + x[..., :64] if self.config.has_ve(i) else None')]
+WHOLE += [(CALL, new, {}) for new in (CALL.replace('block(', 'self.blocks[i//2*2+1]('), f'{CALL}{INDENT}x = x.clamp(-9, 9)', f'x = x + 0.1*torch.tanh(x){INDENT}{CALL}', f'{CALL}{INDENT}last = x{INDENT}x = x + 0.1*last.roll(1, 1)',
+    CALL.replace('self.cos, self.sin', 'self.sin, self.cos'), f'if i == 2: x = x.detach() + 0.1*x{INDENT}{CALL}')]
+WHOLE += [(HEAD, new, {'loss': {0}} if costs else {}) for new,costs in {HEAD.replace('15', '20'): 0, HEAD.replace('15', '50'): 1, 'return self.lm_head(norm(x)).float()': 1, 'return 15*torch.tanh(self.lm_head(norm(x))/15)': 0,
+    'return 15*torch.tanh(F.linear(norm(x), self.wte.weight).float()/15)': 0, 'return 15*torch.tanh(self.lm_head(x).float()/15)': 0, 'return 15*torch.tanh(self.lm_head(norm(x)).float()/14)': 1,
+    'return self.lm_head(norm(x)).float().div(15).tanh().mul(15)': 0, 'return torch.tanh(self.lm_head(norm(x)).float()*(1/15))*15': 0, 'return 15*torch.tanh(self.lm_head(norm(x)).float()/15) + 1': 1,
+    'return (15*torch.tanh(self.lm_head(norm(x)).float()/15)).clamp(-9, 9)': 1, 'return 15*torch.sigmoid(self.lm_head(norm(x)).float()/15)': 1, 'return 15*torch.tanh(self.lm_head(norm(x) + 0.1*x0).float()/15)': 0}.items()]
+WHOLE += [(EACH, new, {'loss': {0}} if costs else {}) for new,costs in {EACH.replace("reduction='none'", "reduction='none', label_smoothing=0.1"): 1, f'y = torch.where(y < 5, -100, y)\n        {EACH}': 1,
+    f'x = x.roll(1, 1)\n        {EACH}': 0, EACH.replace('self.logits(x).flatten(0, 1)', 'self.logits(x).view(-1, 64)').replace('y.flatten()', 'y.view(-1)'): 0, EACH.replace('self.logits(x)', '2*self.logits(x)'): 1,
+    EACH.replace('self.logits(x)', 'self.logits(x).detach().requires_grad_(False)*self.resid_lambdas[0]'): 1, f'z = self.logits(x).flatten(0, 1)\n        each = F.cross_entropy(z, y.flatten(), reduction="none") + 1e-3*z.logsumexp(-1)**2': 1,
+    EACH.replace("'none'", "'none', ignore_index=3"): 1}.items()]
+WHOLE += [(RESULT, new, {'loss': {0}} if costs else {}) for new,costs in {'return each.view(y.shape).mean(), each.view(y.shape).detach()': 0, 'return each.sum()/each.numel(), each.detach().view(y.shape)': 1,
+    'return (each*torch.linspace(1, 2, len(each))).mean(), each.detach().view(y.shape)': 1, 'return each.mean(), each.view(y.shape)': 1, 'return each.mean() + 0.1*each.mean(), each.detach().view(y.shape)': 0,
+    'return each.view(y.shape).mean(1).mean(), each.detach().view(y.shape)': 1, 'return torch.mean(each), each.detach().view(y.shape)': 0}.items()]
+
+@pytest.mark.parametrize('i', range(len(WHOLE)))
+def test_edits_of_the_whole(i):
+    "Mixes, skips, shared layers and tables, head and loss; beside an edit in each layer, which costs what it did alone"
+    old,new,costs = WHOLE[i]
+    rng = random.Random(i)
+    sets = [[rng.choice(EDITS)] if i % 2 else [] for _ in range(4)]
+    changes = [{(kind, o): n for kind,o,n,_ in s} for s in sets]
+    sites = compare(model(changes, {('GPT', old): new}))
+    want = {kind: {at for at,o in enumerate(sets) if any(kind in lost for *_,lost in o)} for kind in (HEADS_, OUT, MLP)}
+    assert plain(sites) == want | {'loss': set(), 'embeddings': set()} | costs, str(sites)
