@@ -40,7 +40,7 @@ EDITS = {
     'scaled branches': [(ATTENTION, 'x = x + 0.7*self.attn(norm(x), *args)'), (LAST, 'return x + 0.7*self.mlp(norm(x))')],
     'no value embeddings': [('def has_ve(self, i): return i % 2 == (self.n_layer-1) % 2', 'def has_ve(self, i): return False')],
     'value embeddings everywhere': [('def has_ve(self, i): return i % 2 == (self.n_layer-1) % 2', 'def has_ve(self, i): return True')],
-    'value embeddings of pairs of tokens': [('self.value_embeds[str(i)](tokens)', 'self.value_embeds[str(i)]((tokens*31 + tokens.roll(1, 1)*17) % self.config.vocab_size)')],
+    'value embeddings of pairs of tokens': [('self.value_embeds[str(i)](tokens)', 'self.value_embeds[str(i)]((tokens*31 + F.pad(tokens, (1, 0))[:, :-1]*17) % self.config.vocab_size)')],
     'no softcap': [('return 15*torch.tanh(self.lm_head(norm(x)).float()/15)', 'return self.lm_head(norm(x)).float()')],
     'shared layers': [('x = block(x, ve,', 'x = self.blocks[i//2*2+1](x, ve,')],
     'no QK norm': [(Q_AND_K, 'q,k = rope(q, *angles), rope(k, *angles)')],

@@ -117,9 +117,9 @@ def layer(changes, c, i):
     for o,kind in ((made, 'Block'), (made.attn, 'Attention'), (made.mlp, 'MLP')): spare(o, kind)
     return made
 
-def model(layers, whole={}, **config):
+def model(layers, whole={}, seq=T):
     "A model with a layer for each set of changes, no weight of which is zero"
-    c = t.GPTConfig(T, 64, len(layers), HEADS, KV, D, **config)
+    c = t.GPTConfig(seq, 64, len(layers), HEADS, KV, D)
     torch.manual_seed(0)
     m = edited(whole, 'GPT')['GPT'](c, t.choose_attention(CPU))
     m.blocks = nn.ModuleList([layer(o, c, i) for i,o in enumerate(layers)])
@@ -230,3 +230,149 @@ def test_edits_of_the_whole(i):
     sites = compare(model(changes, {('GPT', old): new}))
     want = {kind: {at for at,o in enumerate(sets) if any(kind in lost for *_,lost in o)} for kind in (HEADS_, OUT, MLP)}
     assert plain(sites) == want | {'loss': set(), 'embeddings': set()} | costs, str(sites)
+
+# What stands in the way, and what only seems to
+
+def in_place(text, want, *plain_kinds):
+    "A model with an edit that writes in place has the numbers of one with the same edit that does not"
+    (kind,old,new),(_,_,same) = text, want
+    a,b = model([{}, {(kind, old): new}, {}]), model([{}, {(kind, old): same}, {}])
+    x,y,seen,got = torch.randint(64, (2, T)), torch.randint(64, (2, T)), [], []
+    def backend(gm, inputs):
+        fused,sites = k.fuse(gm)
+        seen.append(sites)
+        return torch._dynamo.lookup_backend('aot_eager')(fused, inputs)
+    torch._dynamo.reset()
+    for m,f in ((b, b.losses), (a, torch.compile(a.losses, backend=backend, dynamic=False))):
+        mean,_ = f(x, y)
+        mean.backward()
+        got.append([mean, *(p.grad for p in m.parameters())])
+    for p,q in zip(*got): assert (p is None) == (q is None) and (p is None or (p-q).norm() <= 1e-5*p.norm() + 1e-9)
+    assert {kind for kind,(_,o) in seen[0].items() if o} == set(plain_kinds), str(seen[0])
+
+@pytest.mark.parametrize('old, new, same, lost', [
+    (ATTENTION, 'x += self.attn(norm(x), *args)', ATTENTION, ()),
+    (LAST, 'x += self.mlp(norm(x))\n        return x', LAST, ()),
+    (ATTENTION, f'x = 1*x\n        x.mul_(1.5)\n        {ATTENTION}', f'x = 1.5*x\n        {ATTENTION}', (HEADS_, OUT)),
+    (ATTENTION, f'x = 1*x\n        x[:, 0] = 0\n        {ATTENTION}', f'x = torch.cat([0*x[:, :1], x[:, 1:]], 1)\n        {ATTENTION}', (HEADS_, OUT)),
+    (LAST, 'n = norm(x)\n        x.add_(1)\n        return x + self.mlp(n)', 'n = norm(x)\n        x = x + 1\n        return x + self.mlp(n)', (OUT, MLP)),
+    (LAST, 'y = x\n        x += self.mlp(norm(x))\n        return x + 0.1*y', 'x = x + self.mlp(norm(x))\n        return x + 0.1*x', (OUT, MLP))],
+    ids=['sum', 'last sum', 'scaled', 'set', 'between', 'read later'])
+def test_in_place(old, new, same, lost): in_place(('Block', old, new), ('Block', old, same), *lost)
+
+def test_the_cases_that_were_seen():
+    "Each was another model than the one written, an error in another cell, or a parameter that was never trained"
+    seen = [('MLP', MLP_NOW, 'return self.c_proj(F.gelu(self.c_fc(x)))', 'gelu between its products'),
+        ('Block', LAST, f'x = 1.5*x\n        {LAST}', None), ('Attention', END, 'return self.c_proj(self.gain*attend(q, k, v, mask).flatten(2))', None),
+        ('Block', ATTENTION, 'x = x + self.attn(norm(x)*self.gain, *args)', None), ('Block', ATTENTION, f'x = x + self.bias\n        {ATTENTION}', None)]
+    for kind,old,new,why in seen:
+        sites = compare(model([{}, {(kind, old): new}]))
+        assert sites == {HEADS_: (2, {}), OUT: (2, {}), MLP: (2, {1: why} if why else {}), 'loss': (1, {}), 'embeddings': (2, {})}
+        assert (f'MLP 1/2 (layer 1: {why})' in str(sites)) == bool(why)
+
+def test_a_switch_in_between():
+    "No site reaches over a change of gradients or of autocast"
+    text = 'with torch.no_grad(): n = norm(x)\n        return x + self.mlp(n)'
+    assert plain(compare(model([{}, {('Block', LAST): text}])), MLP) == {MLP: {1}}
+    inside = f'with torch.no_grad():\n            y = norm(x) + self.mlp(norm(x))\n        {LAST} + 0.1*y'
+    assert plain(compare(model([{}, {('Block', LAST): inside}])), HEADS_, OUT) == {HEADS_: set(), OUT: set()}
+
+def test_rows_that_do_not_fill_tiles():
+    "15 rows: heads stay plain, with the same numbers"
+    sites = compare(model([{}, {}], seq=5), torch.randint(64, (3, 5)))
+    assert plain(sites) == {HEADS_: {0, 1}, OUT: set(), MLP: set(), 'loss': set(), 'embeddings': set()} and '15 rows' in str(sites)
+
+def test_types_under_autocast():
+    "bfloat16 as on a GPU: all is found, a stream that became float32 is named, and one cast back is found again"
+    def sites_of(changes):
+        m,seen = model(changes), []
+        m.float()
+        for o in m.modules():
+            if isinstance(o, nn.Embedding): o.bfloat16()
+        m.cos,m.sin = m.cos.bfloat16(), m.sin.bfloat16()
+        m.dtype = torch.bfloat16
+        def backend(gm, inputs):
+            fused,sites = k.fuse(gm)
+            seen.append(sites)
+            return fused
+        torch._dynamo.reset()
+        x = torch.randint(64, (2, T))
+        want = m(x, x)
+        m.losses = torch.compile(m.losses, backend=backend, dynamic=False)
+        got = m(x, x)
+        assert abs(got-want) < .02*abs(want)
+        return seen[0]
+    assert not any(o for _,o in sites_of([{}, {}]).values())
+    gain = ('Block', ATTENTION)
+    cast = sites_of([{}, {gain: f'x = x*self.gain.to(x.dtype)\n        {ATTENTION}'}])
+    assert not any(o for _,o in cast.values()), str(cast)
+    wide = sites_of([{}, {gain: f'x = x*self.gain\n        {ATTENTION}'}])
+    assert wide[HEADS_][1] and 'float32' in wide[HEADS_][1][1], str(wide)
+
+def test_off(monkeypatch):
+    "AUTORESEARCH_FUSE=0 and a device without the kernels hand the graph on as it came"
+    m,given = model([{}]), []
+    import torch._inductor.compile_fx as inductor
+    monkeypatch.setattr(inductor, 'compile_fx', lambda gm, inputs: given.append(gm) or gm)
+    x = torch.randint(64, (2, T))
+    def run():
+        torch._dynamo.reset()
+        torch.compile(m.losses, backend=k.backend, dynamic=False)(x, x)
+        return given[-1], k.found()
+    gm,said = run()
+    assert said == 'fused: nothing (no CUDA with Triton)' and 'autoresearch' not in str(gm.graph)
+    monkeypatch.setattr(k, 'supported', lambda device: '')
+    gm,said = run()
+    assert said == 'fused: heads 1/1, attention output 1/1, MLP 1/1, loss 1/1, embeddings 2/2' and 'autoresearch.mlp' in str(gm.graph)
+    monkeypatch.setenv('AUTORESEARCH_FUSE', '0')
+    gm,said = run()
+    assert said == 'fused: nothing (AUTORESEARCH_FUSE=0)' and 'autoresearch' not in str(gm.graph)
+
+def test_hand_overs():
+    "The factor of a norm comes from the product before it, and the gradient along the residual goes by a link, where that is so"
+    def count(changes, *names):
+        m,seen = model(changes), []
+        def backend(gm, inputs):
+            fused,_ = k.fuse(gm)
+            seen.append(fused)
+            return fused
+        torch._dynamo.reset()
+        x = torch.randint(64, (2, T))
+        torch.compile(m.losses, backend=backend, dynamic=False)(x, x)
+        nodes = [n for n in seen[0].graph.nodes]
+        linked = sum(n.args[3] is not None for n in nodes if k.name(n) == 'autoresearch.residual')
+        mixed = sum(n.args[6] is not None for n in nodes if k.name(n) == 'autoresearch.mlp')
+        return sum(k.name(n) == 'rsqrt' for n in nodes), linked, mixed
+    assert count([{}]*3) == (1, 3, 2) # the stream's first norm; every attention; every MLP but the last
+    scaled = {('Block', LAST): f'x = 1.5*x\n        {LAST}'}
+    assert count([{}, scaled, {}]) == (2, 3, 2)
+    other = {('Block', ATTENTION): 'x = 0.5*x + self.attn(norm(x), *args)'}
+    assert count([{}, other, {}]) == (1, 2, 2)
+    after = {('Block', LAST): f'{LAST.replace("return", "x =")}\n        x = x.clamp(-9, 9)\n        return x'}
+    assert count([{}, after, {}]) == (1, 3, 1)
+
+def test_the_recipes_of_program_md():
+    "The lines that it shows for a norm's weight, a gate and a table: trained, and what is not the gated MLP stays fused"
+    from test_train import first_step, group_of
+    lines = (t.__file__ and open(os.path.join(os.path.dirname(__file__), '..', 'program.md')).read()).split('```')
+    block = next(o for o in lines if 'self.gain = nn.Parameter' in o).strip().splitlines()
+    gain,use,rate,gate,zero,gated,table,at,start = (o for o in block if o and not o.startswith('#'))
+    built,mlp_built = 'self.attn,self.mlp = Attention(c, c.has_ve(i)), MLP(c)', 'self.c_proj = nn.Linear(4*c.n_embd, c.n_embd, bias=False)'
+    blocks = {('Block', built): f'{built}\n        {gain}', ('Block', ATTENTION): use, ('MLP', mlp_built): f'{mlp_built}\n        {gate}\n        {zero}', ('MLP', MLP_NOW): gated}
+    wte = 'self.wte = nn.Embedding(c.vocab_size, c.n_embd)'
+    whole = {('GPT', wte): f'{wte}\n        {table}', ('GPT', START): f'{at}\n        {start}'}
+    space = edited(blocks | whole, 'Attention', 'MLP', 'Block', 'GPT')
+    torch.manual_seed(0)
+    c = t.GPTConfig(T, 64, 2, HEADS, KV, D)
+    m = space['GPT'](c, t.choose_attention(CPU))
+    t.init_weights(m, CPU)
+    assert all((b.gain == 1).all() and (b.mlp.gate.weight == 0).all() for b in m.blocks), 'init_weights keeps what the author gave'
+    for b in m.blocks:
+        for p in (b.attn.c_proj.weight, b.mlp.c_proj.weight): nn.init.normal_(p, std=.1)
+    assert 'adamw(0.003)' in rate and eval('{' + rate.replace('adamw', 't.adamw') + '}')['blocks.*.gain']['peak_lr'] == 0.003
+    groups,still = first_step(m, torch.randint(64, (2, T)))
+    assert not still, still
+    assert group_of(m, groups, 'pairs.weight')['peak_lr'] == t.EMBEDDING_LR*(D/768)**-.5 and group_of(m, groups, 'blocks.1.mlp.gate.weight')['kind'] == 'muon'
+    m.double()
+    m.cos,m.sin = m.cos.double(), m.sin.double()
+    assert plain(compare(m)) == {HEADS_: set(), OUT: set(), MLP: {0, 1}, 'loss': set(), 'embeddings': set()}
