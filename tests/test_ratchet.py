@@ -223,6 +223,7 @@ def in_parallel(call, jobs):
     with multiprocessing.get_context('spawn').Pool(2) as pool: return pool.map(call, jobs, chunksize=1)
 
 KILLS = collections.Counter()
+ALL = 'ALL_KILLS' in os.environ # every point and seed, for minutes more: ALL_KILLS=1 pytest tests/test_ratchet.py
 
 def test_locks_that_a_killed_git_left_are_removed(lab, tmp_path):
     points = (lab/'points-discard').read_text().split('\n')
@@ -236,8 +237,11 @@ def test_locks_that_a_killed_git_left_are_removed(lab, tmp_path):
 
 def test_kills_at_every_point(lab):
     "At calls that change anything or ask git, before, within and after; every fifth recovery is killed too"
-    jobs = [(lab, kind, at, at % 5 == 0) for kind in EDITS for at in range(len((lab/f'points-{kind}').read_text().split('\n')))
-        if at % (2 if kind == 'discard' else 5) == list(EDITS).index(kind) % 2] # every second of a discard's, every fifth of the others
+    jobs = []
+    for i,kind in enumerate(EDITS):
+        points = len((lab/f'points-{kind}').read_text().split('\n'))
+        stride = 1 if ALL else 3 if kind == 'discard' else 9 # much of the others is the same
+        jobs += [(lab, kind, at, at % 5 == 0) for at in range(i % stride, points, stride)]
     count('replayed', in_parallel(kill_once, jobs))
 
 def count(what, done):
@@ -354,8 +358,8 @@ def kill_elsewhere(job):
     except BaseException as e: return f'{what}: {label.split(": ")[1]}', f'{root}: {what} at {at}, {label}: {type(e).__name__}: {e}'
 
 def test_kills_elsewhere(lab, tmp_path):
-    "Seven points of each, spread over all; and Ctrl-C at three, where a person waits"
-    jobs = []
+    "Four points of each, spread over all; and Ctrl-C at two, where a person waits"
+    jobs,n = [], 12 if ALL else 4
     for what,(begin,call) in ELSEWHERE.items():
         root = tmp_path/what/'r'
         root.parent.mkdir()
@@ -364,8 +368,8 @@ def test_kills_elsewhere(lab, tmp_path):
         points = (lab/f'points-{what}').read_text().split('\n')
         ran = [i for i,l in enumerate(points) if l == 'committed: after rename to record.json'] if what == 'disturbed' else [0, len(points)-1]
         first,last = ran[0], ran[-1] + 1 # of a disturbed run: from its end to the end of the second
-        jobs += [(lab, what, first + (last-first)*k//7 + (last-first)//14, False) for k in range(7)]
-        if what not in ('disturbed', 'repeat'): jobs += [(lab, what, len(points)*k//3 + 5, True) for k in range(3)]
+        jobs += [(lab, what, first + (last-first)*k//n + (last-first)//(2*n), False) for k in range(n)]
+        if what not in ('disturbed', 'repeat'): jobs += [(lab, what, len(points)*k//2 + 5, True) for k in range(2)]
     count('replayed', in_parallel(kill_elsewhere, jobs))
 
 def outcome_on_disk(root, kind):
@@ -414,8 +418,9 @@ def test_kills_at_random_times(lab):
     count('replayed', in_parallel(kill_at_a_time, [(lab, list(EDITS)[seed % 4], seed, False) for seed in range(40)]))
 
 def test_kills_with_a_kernel(lab):
-    "48 seeds with a real kernel, started by papermill; every sixth through the commands alone; some kills come too late"
-    count('real kernel', in_parallel(kill_at_a_time, [(lab, list(EDITS)[seed % 4], seed, True) for seed in range(48)]))
+    "24 seeds with a real kernel, started by papermill; every sixth through the commands alone; some kills come too late"
+    seeds = range(96 if ALL else 24)
+    count('real kernel', in_parallel(kill_at_a_time, [(lab, list(EDITS)[seed % 4], seed, True) for seed in seeds]))
 
 # The protocol
 
@@ -934,13 +939,13 @@ def session_on_tiny(clone, tmp_path_factory):
     return root, out
 
 def test_kills_on_tiny(session_on_tiny, tmp_path):
-    "Once per step, with torch and nbdev's export"
+    "At every second step, with torch and nbdev's export"
     (root,out),tiny = session_on_tiny, dict(TINY, PYTHONPATH=str(session_on_tiny[0]))
     head,text = git(root, 'rev-parse', 'HEAD'), (root/CANVAS).read_text()
     steps = ['begun: after note begun', 'committed: after note committed', 'committed: after git update-ref', 'ran: after note ran',
         'decided: after note decided', 'decided: half append', 'appended: after rename to train.py', 'moved: half write of experiment.json',
         'moved: before removal of journal.json']
-    for k,step in enumerate(steps):
+    for k,step in enumerate(steps if ALL else steps[::2]):
         finished = not step.startswith(('guard', 'begun', 'committed'))
         was = len(rows(root))
         (root/CANVAS).write_text(text.replace('HEAD_DIM = 64 ', f'HEAD_DIM = {65+k} '))
@@ -991,4 +996,4 @@ def test_number_of_kills(capsys):
     for (step,_,what),n in done.items(): steps[step, what] += n
     with capsys.disabled():
         print(f'\n{sum(done.values())} kills, {real} of them with a real kernel:', *(f'{n:4}  {s}, {w}' for (s,w),n in sorted(steps.items())), sep='\n')
-    assert sum(done.values()) >= 200 and real >= 40
+    assert sum(done.values()) >= 200 and real >= 20
