@@ -901,6 +901,7 @@ class Site:
     outs:list    # The nodes that it stands for
     reads:dict   # What the operator takes, by name; nodes, numbers or None
     more:dict = field(default_factory=dict)
+    by:dict = field(default_factory=dict) # Nodes that it looked through, which may have other readers
 
     def check(self):
         "What vanishes is read nowhere else"
@@ -926,11 +927,13 @@ def mlp_site(out):
     h = squared(r, p)
     need(name(h) == 'relu', f'{name(h) or "nothing"} between its products')
     n,w_fc = r.linear(args(r.named(h, 'relu'), 'input', 'inplace')[0])
-    normed,gain = Reader().norm(n)
+    by = Reader()
+    normed,gain = by.norm(n)
     need(normed is x, 'its norm reads another tensor than its result is added to')
     fits(x, value(x).shape[-1], value(w_fc).shape[0])
     need(alike(out, x), 'a result of another type or shape than the stream')
-    return Site('MLP', r.inside, [out], dict(x=x, w_fc=w_fc, w_proj=w_proj, gain=gain)).check()
+    reads = dict(x=x, w_fc=w_fc, w_proj=w_proj, gain=gain)
+    return Site('MLP', r.inside, [out], reads, by=by.inside).check()
 
 def added(r, node):
     "The two parts of a sum, the product last"
@@ -971,7 +974,7 @@ def with_mix(site):
         if not alike(x0, z) or not alike(mixed, z) or element(b) is None: return site
         r.take(z)
         reads = site.reads | dict(a=a, b=b, x0=x0)
-        return Site(site.kind, site.inside | r.inside, [mixed], reads).check()
+        return Site(site.kind, site.inside | r.inside, [mixed], reads, by=site.by).check()
     except Unlike: return site
 
 def is_number(node):
@@ -1124,7 +1127,8 @@ def heads_site(q, k):
     r = Reader()
     (n,wq),(other,wk) = r.linear(q.product), r.linear(k.product)
     need(n is other, 'queries and keys of two tensors')
-    x,gain = Reader().norm(n)
+    by = Reader()
+    x,gain = by.norm(n)
     need(q.D == k.D and q.angles == k.angles, 'queries and keys that are turned otherwise')
     fits(x, value(x).shape[-1])
     types = {value(o).dtype for o in (x, q.node, k.node)}
@@ -1136,7 +1140,7 @@ def heads_site(q, k):
     parts |= dict(x=x, gain=gain, angles=q.angles, D=q.D,
         q=(wq, q.first, q.H*q.D), k=(wk, k.first, k.H*k.D))
     inside = {o: None for o in inside if o not in outs}
-    return Site('heads', inside, outs, parts, dict(flat=value(out).ndim == 3)).check()
+    return Site('heads', inside, outs, parts, dict(flat=value(out).ndim == 3), by.inside).check()
 
 # %% ../nbs/10_kernels.ipynb #values-site
 def values_beside(n, q, k):
@@ -1285,10 +1289,10 @@ class Finder:
     def sound(self, site):
         "What the nodes alone do not show. Raises `Unlike`."
         mine = {*site.inside, *site.outs}
-        read = list(nodes_in(site.reads))
-        dirty = any(storages(o) & self.written for o in mine.union(read))
+        read,seen = list(nodes_in(site.reads)), mine.union(site.by)
+        dirty = any(storages(o) & self.written for o in seen.union(read))
         need(not dirty, 'a tensor that is written to in place')
-        need(len({self.region[o] for o in mine}) == 1, 'a switch of autocast or gradients')
+        need(len({self.region[o] for o in seen}) == 1, 'a switch of autocast or gradients')
         taken = [self.claimed[o].kind for o in mine if o in self.claimed]
         need(not taken, f'a part that belongs to {taken}')
         last = max(self.place[o] for o in read)

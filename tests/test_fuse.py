@@ -15,7 +15,7 @@ HEADS_,OUT,MLP = 'heads', 'attention output', 'MLP'
 STREAM = ['x = 1.5*x', 'x = x*2', 'x = self.number*x', 'x = x*self.gain', 'x = self.gain.to(x.dtype)*x', 'x = x + self.bias',
     'x = x.clamp(-3, 3)', 'x = x.float().to(x.dtype)', 'x = F.dropout(x, 0.)', 'x = x + 0.1*torch.tanh(x)', 'x = x + 0.1*x.roll(1, 1)',
     'x = x - 0.1*norm(x)', 'x = x + 0.1*self.extra(norm(x)).tanh()', 'x = torch.where(x > 5, x, 0.9*x)', 'x = x + 0.1*x.mean(1, keepdim=True)',
-    'x = x.transpose(1, 2).contiguous().transpose(1, 2)', 'y = x\n        x = y', 'x = x.clone()', 'x = x.view(-1, x.shape[-1]).view(x.shape)',
+    'x = x.transpose(1, 2).contiguous().transpose(1, 2)', 'y = x\n        x = y', 'x = x.clone()', 'x = x.reshape(-1, x.shape[-1]).view(x.shape)',
     'x = x + x', 'x = torch.cat([x[..., :8], 2*x[..., 8:]], -1)', 'x = x.detach() + 0.5*(x - x.detach())']
 ATTENTION,LAST = 'x = x + self.attn(norm(x), *args)', 'return x + self.mlp(norm(x))'
 Q_AND_K = 'q,k = norm(rope(q, *angles)), norm(rope(k, *angles))'
@@ -166,7 +166,8 @@ def drawn(seed, n):
     def pair():
         while True:
             a,b = rng.sample(EDITS, 2)
-            if a[:2] != b[:2] and len({a[0], b[0], 'Block'}) > 1 or a[0] == b[0] == 'Block' and a[1] != b[1]: return [a, b]
+            both = {a[1], b[1]} == {END, ATTENTION} # the first sum with a product counts as its output
+            if a[:2] != b[:2] and not both: return [a, b]
     alone = [[o] for o in EDITS]
     sets = alone + [pair() for _ in range(max(0, 408-len(alone)))]
     rng.shuffle(sets)
@@ -214,9 +215,9 @@ WHOLE += [(HEAD, new, {'loss': {0}} if costs else {}) for new,costs in {HEAD.rep
     'return (15*torch.tanh(self.lm_head(norm(x)).float()/15)).clamp(-9, 9)': 1, 'return 15*torch.sigmoid(self.lm_head(norm(x)).float()/15)': 1, 'return 15*torch.tanh(self.lm_head(norm(x) + 0.1*x0).float()/15)': 0}.items()]
 WHOLE += [(EACH, new, {'loss': {0}} if costs else {}) for new,costs in {EACH.replace("reduction='none'", "reduction='none', label_smoothing=0.1"): 1, f'y = torch.where(y < 5, -100, y)\n        {EACH}': 1,
     f'x = x.roll(1, 1)\n        {EACH}': 0, EACH.replace('self.logits(x).flatten(0, 1)', 'self.logits(x).view(-1, 64)').replace('y.flatten()', 'y.view(-1)'): 0, EACH.replace('self.logits(x)', '2*self.logits(x)'): 1,
-    EACH.replace('self.logits(x)', 'self.logits(x).detach().requires_grad_(False)*self.resid_lambdas[0]'): 1, f'z = self.logits(x).flatten(0, 1)\n        each = F.cross_entropy(z, y.flatten(), reduction="none") + 1e-3*z.logsumexp(-1)**2': 1,
+    f'z = (self.logits(x).detach()*self.resid_lambdas[0]).flatten(0, 1)\n        each = F.cross_entropy(z, y.flatten(), reduction="none")': 1, f'z = self.logits(x).flatten(0, 1)\n        each = F.cross_entropy(z, y.flatten(), reduction="none") + 1e-3*z.logsumexp(-1)**2': 1,
     EACH.replace("'none'", "'none', ignore_index=3"): 1}.items()]
-WHOLE += [(RESULT, new, {'loss': {0}} if costs else {}) for new,costs in {'return each.view(y.shape).mean(), each.view(y.shape).detach()': 0, 'return each.sum()/each.numel(), each.detach().view(y.shape)': 1,
+WHOLE += [(RESULT, new, {'loss': {0}} if costs else {}) for new,costs in {'each = each.view(y.shape)\n        return each.mean(), each.detach()': 0, 'return each.sum()/each.numel(), each.detach().view(y.shape)': 1,
     'return (each*torch.linspace(1, 2, len(each))).mean(), each.detach().view(y.shape)': 1, 'return each.mean(), each.view(y.shape)': 1, 'return each.mean() + 0.1*each.mean(), each.detach().view(y.shape)': 0,
     'return each.view(y.shape).mean(1).mean(), each.detach().view(y.shape)': 1, 'return torch.mean(each), each.detach().view(y.shape)': 0}.items()]
 
@@ -225,7 +226,7 @@ def test_edits_of_the_whole(i):
     "Mixes, skips, shared layers and tables, head and loss; beside an edit in each layer, which costs what it did alone"
     old,new,costs = WHOLE[i]
     rng = random.Random(i)
-    sets = [[rng.choice(EDITS)] if i % 2 else [] for _ in range(4)]
+    sets = [[rng.choice(EDITS)] if i % 2 and 'blocks[' not in new else [] for _ in range(4)]
     changes = [{(kind, o): n for kind,o,n,_ in s} for s in sets]
     sites = compare(model(changes, {('GPT', old): new}))
     want = {kind: {at for at,o in enumerate(sets) if any(kind in lost for *_,lost in o)} for kind in (HEADS_, OUT, MLP)}
@@ -255,9 +256,11 @@ def in_place(text, want, *plain_kinds):
     (LAST, 'x += self.mlp(norm(x))\n        return x', LAST, ()),
     (ATTENTION, f'x = 1*x\n        x.mul_(1.5)\n        {ATTENTION}', f'x = 1.5*x\n        {ATTENTION}', (HEADS_, OUT)),
     (ATTENTION, f'x = 1*x\n        x[:, 0] = 0\n        {ATTENTION}', f'x = torch.cat([0*x[:, :1], x[:, 1:]], 1)\n        {ATTENTION}', (HEADS_, OUT)),
-    (LAST, 'n = norm(x)\n        x.add_(1)\n        return x + self.mlp(n)', 'n = norm(x)\n        x = x + 1\n        return x + self.mlp(n)', (OUT, MLP)),
-    (LAST, 'y = x\n        x += self.mlp(norm(x))\n        return x + 0.1*y', 'x = x + self.mlp(norm(x))\n        return x + 0.1*x', (OUT, MLP))],
-    ids=['sum', 'last sum', 'scaled', 'set', 'between', 'read later'])
+    (ATTENTION, f'x = 1*x\n        x.view(-1).mul_(1.5)\n        {ATTENTION}', f'x = 1.5*x\n        {ATTENTION}', (HEADS_, OUT)),
+    (LAST, 'n = 1*norm(x)\n        n.add_(1)\n        return x + self.mlp(n)', 'return x + self.mlp(1 + norm(x))', (MLP,)),
+    (LAST, 'n = F.rms_norm(x, (x.shape[-1],))\n        n.mul_(1.1)\n        return x + self.mlp(n)', 'return x + self.mlp(1.1*norm(x))', (MLP,)),
+    (ATTENTION, 'n = F.rms_norm(x, (x.shape[-1],))\n        n[..., :32] = 0\n        x = x + self.attn(n, *args)', 'n = norm(x)\n        x = x + self.attn(torch.cat([0*n[..., :32], n[..., 32:]], -1), *args)', (HEADS_,))],
+    ids=['sum', 'last sum', 'scaled', 'set', 'by a view', 'added to a norm', 'scaled norm', 'set norm'])
 def test_in_place(old, new, same, lost): in_place(('Block', old, new), ('Block', old, same), *lost)
 
 def test_the_cases_that_were_seen():
@@ -294,7 +297,7 @@ def test_types_under_autocast():
         def backend(gm, inputs):
             fused,sites = k.fuse(gm)
             seen.append(sites)
-            return fused
+            return torch._dynamo.lookup_backend('aot_eager')(fused, inputs)
         torch._dynamo.reset()
         x = torch.randint(64, (2, T))
         want = m(x, x)
@@ -349,7 +352,7 @@ def test_hand_overs():
     other = {('Block', ATTENTION): 'x = 0.5*x + self.attn(norm(x), *args)'}
     assert count([{}, other, {}]) == (1, 2, 2)
     after = {('Block', LAST): f'{LAST.replace("return", "x =")}\n        x = x.clamp(-9, 9)\n        return x'}
-    assert count([{}, after, {}]) == (1, 3, 1)
+    assert count([{}, after, {}]) == (2, 3, 1)
 
 def test_the_recipes_of_program_md():
     "The lines that it shows for a norm's weight, a gate and a table: trained, and what is not the gated MLP stays fused"

@@ -184,7 +184,7 @@ def test_optimizer_groups_of_the_starting_line():
     assert (g('x0_lambdas')['peak_lr'], g('x0_lambdas')['betas']) == (t.SCALAR_LR, (0.96, 0.95))
     assert (g('resid_lambdas')['peak_lr'], g('resid_lambdas')['betas']) == (t.SCALAR_LR*.01, t.ADAM_BETAS)
     adam = [o for o in groups if o['kind'] == 'adamw']
-    assert len(adam) == 5 and all(o['betas'] == t.ADAM_BETAS for o in adam if o is not g('x0_lambdas')) and not any(o['decay'] for o in adam)
+    assert len(adam) == 4 and all(o['betas'] == t.ADAM_BETAS for o in adam if o is not g('x0_lambdas')) and not any(o['decay'] for o in adam)
     muon = {tuple(o['shape']): o for o in groups if o['kind'] == 'muon'}
     assert sum(len(o['params']) for o in muon.values()) == sum(1 for _ in m.blocks.parameters())
     assert {round(o['peak_lr']/t.MATRIX_LR, 6) for o in muon.values()} == {1.0, 2.0} # square and wide 1, c_fc (4d, d) sqrt(4)
