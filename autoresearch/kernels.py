@@ -1534,6 +1534,9 @@ def fuse(
     sites = finder.all()
     place,pen = finder.place, Pen(graph, finder.chosen)
     for site in sorted(finder.chosen, key=lambda o: max(place[n] for n in o.outs)): pen.write(site)
+    norms = {n for site in finder.chosen for n in site.by}
+    for n in reversed([n for n in graph.nodes if n in norms and n.op != 'placeholder']):
+        if not n.users: graph.erase_node(n)
     graph.lint()
     return fx.GraphModule(gm, graph), sites
 
