@@ -169,7 +169,7 @@ def drawn(seed, n):
             both = {a[1], b[1]} == {END, ATTENTION} # the first sum with a product counts as its output
             if a[:2] != b[:2] and not both: return [a, b]
     alone = [[o] for o in EDITS]
-    sets = alone + [pair() for _ in range(max(0, 408-len(alone)))]
+    sets = alone + [pair() for _ in range(max(0, 312-len(alone)))]
     rng.shuffle(sets)
     return [sets[i:i+n] for i in range(0, len(sets), n)]
 
