@@ -39,7 +39,7 @@ ROPE_BASE = 10_000.0        # longest wavelength of positions, over 2 pi [10_000
 GATE_CHANNELS = 32          # of the stream, read by a value embedding's gate [8, 16, 32, 64, 128]
 RESID_INIT = 1.0            # residual scalars at the start [0.8 .. 1.2]
 X0_INIT = 0.1               # x0 scalars at the start [0.0 .. 0.3]
-TOTAL_BATCH_SIZE = 2**19    # tokens per optimizer step [2**18, 2**17, 2**19, 2**20]
+TOTAL_BATCH_SIZE = 2**19    # tokens per optimizer step [2**17, 2**18, 2**19, 2**20]
 DEVICE_BATCH_SIZE = 128     # rows per forward pass, at most; the total is accumulated
 EMBEDDING_LR = 0.6          # AdamW: token and value embeddings [0.1 .. 2.0 log]
 UNEMBEDDING_LR = 0.004      # AdamW: head [0.001 .. 0.03 log]
@@ -72,6 +72,7 @@ assert (TOTAL_BATCH_SIZE % (DEVICE_BATCH_SIZE*profile.max_seq_len) == 0
 ), 'neither of TOTAL_BATCH_SIZE and DEVICE_BATCH_SIZE x context is a multiple of the other'
 assert HEAD_DIM % 8 == 0 and HEAD_DIM <= 256, 'no attention kernel takes this HEAD_DIM'
 assert WARMUP_RATIO + WARMDOWN_RATIO <= 1, 'the rates cannot rise and fall at once'
+assert GATE_CHANNELS <= -(-DEPTH*ASPECT_RATIO//HEAD_DIM)*HEAD_DIM, 'a gate wider than the stream'
 
 # %% ../nbs/02_train.ipynb #device
 def pick_device()->torch.device:
@@ -324,6 +325,7 @@ def check_groups(model, loss, groups):
         raise ValueError(f'{name} stands in {n} groups of the optimizer, not in one: '
             f'give it one line in named_rates, or none, or {name}.requires_grad_(False)')
 
+# %% ../nbs/02_train.ipynb #check-gradients
 def check_gradients(model):
     "After the first pass. Raises `ValueError` for a parameter that the loss does not depend on"
     for name,p in model.named_parameters():
@@ -381,12 +383,13 @@ def muon_momentum(step): return 0.85 + (MOMENTUM_END-0.85)*min(step/300, 1)
 
 def weight_decay(progress): return WEIGHT_DECAY*(1-progress)
 
-# %% ../nbs/02_train.ipynb #build
+# %% ../nbs/02_train.ipynb #build-config
 def build_config():
     width = -(-DEPTH*ASPECT_RATIO//HEAD_DIM)*HEAD_DIM
     heads,T,V = width//HEAD_DIM, profile.max_seq_len, profile.vocab_size
     return GPTConfig(T, V, DEPTH, heads, heads, width, WINDOW_PATTERN)
 
+# %% ../nbs/02_train.ipynb #build
 def build(seed=SEED):
     "Model, optimizer, data and what the loop must know of them"
     torch.manual_seed(seed)
@@ -421,7 +424,7 @@ def halve(run):
     print(f'out of memory: {run.rows//run.pieces} rows at once from here on, '
         f'TOTAL_BATCH_SIZE stays {TOTAL_BATCH_SIZE}')
 
-# %% ../nbs/02_train.ipynb #step
+# %% ../nbs/02_train.ipynb #passes
 def passes(run, batch):
     "Forward and backward over one device batch; its share of the loss, None if it does not fit"
     total,first = 0., run.optimizer.t == 0
@@ -437,6 +440,7 @@ def passes(run, batch):
         return None
     return total
 
+# %% ../nbs/02_train.ipynb #step
 def train_step(run, budget, batch):
     "One optimizer step over the whole batch; gives the loss (on the device) and the next batch"
     total,done = 0., 0
