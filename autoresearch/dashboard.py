@@ -704,7 +704,7 @@ def facts(d, o, metric, speed=''):
     value = f"{d['value']:.6f}" if d['value'] is not None else 'none'
     why = o.get('reason') or OUTCOMES.get(d['kind'])
     doubt = 'no run of this session ended with this commit, status and value: it decides nothing'
-    pairs = [(metric, value), ('speed', speed),
+    pairs = [(metric, value), ('speed', speed), ('kernels', str(o.get('fused') or '')[7:]),
         ('gain over the previous keep', f"{d['gain']:.6f}" if d['gain'] is not None else None),
         ('seconds', f"{d['seconds']:.1f}" if d['seconds'] is not None else None),
         ('memory', f"{d['memory']:.1f} GiB" if d['memory'] is not None else None),

@@ -275,7 +275,8 @@ def settings(
 VARIABLES = dict(AUTORESEARCH_PROFILE='the profile, where no session and no command names one',
     AUTORESEARCH_CACHE='the folder of data and tokenizers, in place of `~/.cache/autoresearch`; '
         'for `tiny` it is the one beside it whose name ends in `-tiny`, and so on',
-    AUTORESEARCH_ATTENTION='the one implementation of attention to use, or to fail: see `ATTENTIONS` in the canvas',
+    AUTORESEARCH_ATTENTION='the one implementation of attention to use, or to fail: see `ATTENTIONS` in the kernels',
+    AUTORESEARCH_FUSE='0: no part of the canvas runs as one of the kernels, all is compiled as it is written',
     AUTORESEARCH_NONCE='set by the runner for its own kernel; leave it alone',
     AUTORESEARCH_RUN_DIR="set by the runner: the run's folder; leave it alone",
     AUTORESEARCH_PAGE='set by `ar-dashboard` for its own kernels; leave it alone')

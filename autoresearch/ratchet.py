@@ -44,8 +44,8 @@ from .cells import CellsError, changed_cells, changed_constants, code_hash, pars
 from autoresearch.ledger import (STATUSES, Ledger, LedgerError, Row, frontier, one_line, parse_row,
     vouch)
 from .run import (OUTCOMES, GitError, Result, classify, compared, compile_packages,
-    disturbance, failure, git, is_number, kill_run, link_log, next_run_dir, notes_of, pace, plain,
-    progress_bar, rate_of, read_json, read_notes, run_experiment, verdict, write_notes)
+    disturbance, failure, fewer_kernels, git, is_number, kill_run, link_log, next_run_dir, notes_of,
+    pace, plain, progress_bar, rate_of, read_json, read_notes, run_experiment, verdict, write_notes)
 
 # %% ../nbs/06_ratchet.ipynb #refused
 class Refused(Exception):
@@ -1342,7 +1342,10 @@ def verdict_lines(s:Session, n):
     lines = [f"status:   {n['status']}{fault}", f"reason:   {plain(n['reason'])}",
         f'{s.p.metric}: ' + (f"{n['value']:.6f}" if ok else 'none'),
         'best before: ' + ('none' if best is None else f'{best:.6f}') + gap]
-    if ok: lines.append(f'speed:    {compared(n, best_notes(s, n["dir"]))}')
+    if ok:
+        before = best_notes(s, n['dir'])
+        lines.append(f'speed:    {compared(n, before)}')
+        if fewer := fewer_kernels(n, before): lines.append(f'kernels:  {fewer}')
     if n.get('changed'): lines.append(f"changed:  {n['changed']}")
     lines += [f"memory:   {n['memory_gb']:.1f} GB   seconds: {n['seconds']:.1f}",
         f'branch:   {where_now(s, n)}', *told_also(n),

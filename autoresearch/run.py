@@ -7,8 +7,8 @@ __all__ = ['OUTCOMES', 'INFRASTRUCTURE', 'PATIENCE', 'PATHS', 'KERNEL', 'CHILD',
            'is_number', 'Result', 'oom_kills', 'processes_of', 'kill_run', 'read_json', 'read_notes', 'notes_of',
            'progress_bar', 'Watch', 'plain', 'shallow', 'bad_figure', 'other_data', 'distrust', 'bad_clock', 'charged',
            'free_work', 'overtime', 'hidden_work', 'failure', 'cell_frames', 'read_log', 'exit_name', 'classify',
-           'compile_packages', 'run_experiment', 'GitError', 'git', 'verdict', 'rate_of', 'compared', 'lacked_cores',
-           'disturbance', 'next_run_dir', 'write_notes', 'pace', 'project', 'link_log']
+           'compile_packages', 'run_experiment', 'GitError', 'git', 'verdict', 'rate_of', 'compared', 'fused_of',
+           'fewer_kernels', 'lacked_cores', 'disturbance', 'next_run_dir', 'write_notes', 'pace', 'project', 'link_log']
 
 # %% ../nbs/04_run.ipynb #imports
 import asyncio, ctypes, errno, importlib.util, json, math, os, re, secrets, signal, subprocess
@@ -820,6 +820,32 @@ def compared(
     far = [f'{100*abs(d):.0f} % {w[d < 0]}' for d,w in words if abs(d) > .05]
     return line + (f': {" and ".join(far)} than the best' if far else '')
 
+# %% ../nbs/04_run.ipynb #fused
+def fused_of(
+    record:dict # Of a run
+)->str: # Like 'fused: heads 8/8, MLP 7/8 (layer 3: ...)'; '' where the run did not say
+    "What of the canvas ran as a kernel, in the run's own words"
+    said = info.get('fused') if isinstance(info := record.get('info'), dict) else None
+    return ' '.join(said.split())[:1000] if isinstance(said, str) else ''
+
+def fewer_kernels(
+    notes:dict, # Of a run
+    best:dict # Of the best so far
+)->str: # One line; '' where no kind of place has lost any, or nothing is known
+    "Which kinds of place ran less as kernels than they did in the best, and why"
+    def places(o):
+        said = o.get('fused') if isinstance(o.get('fused'), str) else ''
+        found = re.finditer(r'([a-zA-Z ]+) (\d+)/(\d+)( \([^()]*\))?', said)
+        return said, {m[1].strip(): (int(m[2]), int(m[3]), m[4] or '') for m in found}
+    (said,own),(_,before) = places(notes), places(best)
+    lost = []
+    for kind,(k,n,_) in before.items():
+        now,places_now,why = own.get(kind, (0, 0, ''))
+        if not own and said and k: lost.append(f'{kind} 0, best {k}/{n}')
+        elif places_now and now*n < k*places_now:
+            lost.append(f'{kind} {now}/{places_now}{why}, best {k}/{n}')
+    return '; '.join(lost)
+
 # %% ../nbs/04_run.ipynb #step-tokens
 def _step_tokens(o):
     "Tokens of a step, in thousands, from notes or a record; 0 where there are none"
@@ -884,7 +910,7 @@ def write_notes(
     record,clock = result.record, c if isinstance(c := result.record.get('clock'), dict) else {}
     seen = dict(load=result.load, exit=result.exit, rate=rate_of(record), steps=_steps(record),
         counts=clock.get('counts', ''), overran=clock.get('overran', 0.),
-        trained=clock.get('wall_seconds'))
+        trained=clock.get('wall_seconds'), fused=fused_of(record))
     notes = {**seen, **notes, 'class': result.status, 'seconds': result.seconds,
         'block': result.block, 'contract': record.get('contract'), 'host': record.get('host'),
         'time': time.time()}

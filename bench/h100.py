@@ -124,10 +124,10 @@ def bench_run():
 def bench_attention():
     "Forward and backward of one layer, B=128, T=2048, H=4, D=128, by choice and window"
     import torch
-    from autoresearch import train as t
+    from autoresearch import kernels
     device,rows = torch.device('cuda'), []
-    for name in t.ATTENTIONS:
-        try: attend,make_mask = t.ATTENTIONS[name](device)
+    for name in kernels.ATTENTIONS:
+        try: attend,make_mask = kernels.ATTENTIONS[name](device)
         except Exception as e:
             rows.append([name, str(e).splitlines()[0][:60], ''])
             continue

@@ -52,21 +52,18 @@ def count(profile, room, rows):
 
 def train(operators, room, seed, steps):
     "Train the canvas in this process and print what came of it as JSON"
-    from autoresearch import train as t
+    from autoresearch import kernels, train as t
     from autoresearch.contract import Budget, note_batch
     from autoresearch.prepare import Loader, evaluate_bpb
-    def chosen(device, c, choose=t.choose_operators):
-        ops,why = choose(device, c)
-        if operators == 'plain': return t.PLAIN, 'as asked'
-        if ops is not t.FUSED: raise SystemExit(f'no fused operators here: {why}')
-        return ops, why
+    if operators == 'fused' and (why := kernels.supported(t.pick_device())):
+        raise SystemExit(f'no fused operators here: {why}')
+    os.environ['AUTORESEARCH_FUSE'] = str(int(operators == 'fused'))
     def loader(tokenizer, B, T, split, profile, device):
         packer = Packer(batches(profile, train_shards(profile)), room)
         return Loader(packer, B, T, device, note_batch)
-    t.choose_operators = chosen
     if room != 1000: t.make_dataloader = loader
     run = t.train(Budget(t.profile, steps=steps), seed=seed)
-    bpb = evaluate_bpb(run.model, run.tokenizer, t.DEVICE_BATCH_SIZE, t.profile)
+    bpb = evaluate_bpb(run.model, run.tokenizer, run.rows, t.profile)
     _,losses,rates = zip(*run.history)
     loss,rate = float(np.mean(losses[-10:])), float(np.median(rates))
     print(json.dumps(dict(val_bpb=bpb, loss=loss, rate=rate)))

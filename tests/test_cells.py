@@ -1,5 +1,5 @@
 "ar-cells: bytes that must not move, editors at once, editors killed, requests that are refused"
-import difflib, io, json, os, random, resource, shutil, signal, stat, subprocess, sys, time
+import difflib, io, json, os, random, re, resource, shutil, signal, stat, subprocess, sys, time
 from pathlib import Path
 import pytest
 from fastcore.nbio import mk_cell, mk_stream, nb2str, new_nb, write_nb
@@ -321,7 +321,8 @@ def test_a_canvas_with_crlf(canvas, how):
         if how == 'insert': diff = insert_cell(path, 'norm', 'norm-two', 'x = 1\r\ny = 2')
         if how == 'delete': diff = delete_cell(path, 'norm')
         assert '\r' not in diff
-    assert crlf.read_bytes() == canvas.read_bytes().replace(b'\n', b'\r\n') and b'\\r' not in crlf.read_bytes()
+    assert crlf.read_bytes() == canvas.read_bytes().replace(b'\n', b'\r\n')
+    assert not re.search(rb'(?<!\\)(\\\\)*\\r', crlf.read_bytes()), 'an escaped CR; the prose may hold \\right'
 
 def test_sources_with_crlf(tmp_path):
     "A source in which an editor left CRLF is found by its lines, changed in those meant, and is the same code"

@@ -1,4 +1,4 @@
-"""The fused operators against the plain ones: the whole model in float64 on a CPU, each kernel in bf16 on a Hopper GPU."""
+"""The operators and their kernels against plain mathematics, in bf16 on a Hopper GPU. How they get into a model: test_fuse."""
 from types import SimpleNamespace
 import pytest, torch, torch.nn.functional as F
 from autoresearch import kernels as k, train as t
@@ -6,36 +6,21 @@ from autoresearch import kernels as k, train as t
 hopper = pytest.mark.skipif(not torch.cuda.is_available() or torch.cuda.get_device_capability()[0] != 9, reason='needs a Hopper GPU')
 CPU = torch.device('cpu')
 
-def test_the_model_is_the_same():
-    "Loss, each token's loss and every gradient, with shared keys and values too"
-    for n_kv_head in (4, 2):
-        c,got = t.GPTConfig(32, 64, 3, 4, n_kv_head, 64), []
-        x,y = torch.randint(64, (2, 4, 32))
-        for ops in (t.PLAIN, t.FUSED):
-            torch.manual_seed(1)
-            m = t.GPT(c, t.choose_attention(CPU), ops).init_weights(CPU).double()
-            for p in m.parameters(): torch.nn.init.normal_(p, std=.2)
-            m.cos,m.sin,m.dtype = m.cos.double(), m.sin.double(), torch.float32
-            loss = m(x, y)
-            loss.backward()
-            got.append([loss, m(x, y, reduction='none'), m(x), *(p.grad for p in m.parameters())])
-        for a,b in zip(*got): assert torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-6), (a-b).abs().max()
-
 def test_refuses_what_it_cannot():
     with pytest.raises(ValueError, match='B\\*T = 15 is no multiple of 16'):
         k.heads(torch.zeros(3, 5, 8), None, torch.zeros(24, 8), None, None, 1, 1, None, (None, None))
-    assert 'no CUDA' in k.supported(CPU, 128, 512)
+    assert 'no CUDA' in k.supported(CPU)
 
 def test_compile_ahead(tmp_path, monkeypatch):
     "Not where the main process needs the cores, and not again once done; a part that fails says so in its log"
     monkeypatch.setattr(k, 'PARTS', ['rest'])
     monkeypatch.chdir(tmp_path)
-    start = lambda cores: monkeypatch.setattr(k.os, 'sched_getaffinity', lambda _: range(cores), raising=False) or k.compile_ahead(tmp_path/'a', 512, 128, 8, 8192)
+    start = lambda cores: monkeypatch.setattr(k.os, 'sched_getaffinity', lambda _: range(cores), raising=False) or k.compile_ahead(CPU, 512, 128, 8, 8192, folder=tmp_path/'a')
     assert not start(4) and not (tmp_path/'a').exists()
     p, = start(8)
     log, = tmp_path.glob('a/*/rest.log')
     if torch.cuda.is_available(): assert p.wait(120) == 0, log.read_text()
-    else: assert p.wait(120) == 1 and 'CUDA' in log.read_text() and not log.with_suffix('.done').exists()
+    else: assert p.wait(120) == 1 and ('CUDA' in log.read_text() or 'NVIDIA' in log.read_text()) and not log.with_suffix('.done').exists()
     log.with_suffix('.done').touch()
     assert not start(8)
     monkeypatch.setattr(k.importlib.metadata, 'distributions', lambda name: [SimpleNamespace(version='another')])
@@ -57,13 +42,13 @@ def test_the_stream_stays_in_the_compute_type(monkeypatch):
         seen.extend([q.dtype, k.dtype, v.dtype])
         return attend(q, k, v, mask)
     attention.attend = spy
-    for ops in (t.PLAIN, t.FUSED):
-        m = t.GPT(t.GPTConfig(32, 64, 2, 4, 4, 64), attention, ops).init_weights(CPU)
-        m.dtype,m.cos,m.sin = torch.bfloat16, m.cos.bfloat16(), m.sin.bfloat16()
-        for e in [m.wte, *m.value_embeds.values()]: e.bfloat16()
-        x = torch.randint(64, (2, 32))
-        with m.autocast(x): seen.append(m.stream(x).dtype)
-    assert len(seen) == 14 and set(seen) == {torch.bfloat16}
+    m = t.GPT(t.GPTConfig(32, 64, 2, 4, 4, 64), attention).init_weights(CPU)
+    m.dtype,m.cos,m.sin = torch.bfloat16, m.cos.bfloat16(), m.sin.bfloat16()
+    for e in [m.wte, *m.value_embeds.values()]: e.bfloat16()
+    x = torch.randint(64, (2, 32))
+    m.lm_head.register_forward_pre_hook(lambda _, args: seen.append(args[0].dtype))
+    m(x)
+    assert len(seen) == 7 and set(seen) == {torch.bfloat16}
 
 @hopper
 @pytest.mark.parametrize('part', k.PARTS)
@@ -71,7 +56,7 @@ def test_compile_part(part): k.compile_part(part, 512, 128, 8, 8192)
 
 @hopper
 def test_supported_there(): 
-    assert k.supported(torch.device('cuda'), 128, 512) == '' and 'power of two' in k.supported(torch.device('cuda'), 96, 512)
+    assert k.supported(torch.device('cuda')) == ''
 
 def near(fused, plain, *args):
     "Values and gradients in bf16 against float32 of the same numbers"
@@ -93,7 +78,7 @@ def number(v): return torch.tensor(v, device='cuda')
 @hopper
 @pytest.mark.parametrize('T,kv,window', [(512, 4, None), (512, 2, 100), (300, 4, 256)])
 def test_flash(T, kv, window):
-    attend,make_mask = t.sdpa(torch.device('cuda'))
+    attend,make_mask = k.sdpa(torch.device('cuda'))
     mask = make_mask(T, T if window is None else window)
     near(lambda *o: k.flash(*o, window), lambda *o: attend(*o, mask), normal(2, T, 4, 128), normal(2, T, kv, 128), normal(2, T, kv, 128))
 

@@ -683,6 +683,22 @@ def test_outcomes(lab, tmp_path):
         assert time.time()-t0 < 25
     together(*[lambda n=n, c=c: one(n, *c) for n,c in enumerate(cases)])
 
+def test_fewer_kernels_are_said(tmp_path):
+    "What a canvas says of its kernels is in record and notes; a verdict tells where it is less than the best has"
+    root = example(tmp_path/'r')
+    now = 'report(profile, RUN_DIR, SEED, '
+    say = lambda mlp: f"{now}info=dict(fused='fused: heads 8/8, MLP {mlp}, loss 1/1'), "
+    edit(root, now, say('8/8'))
+    commit(root)
+    setup(root)
+    assert 'kernels:' not in run(root, 'baseline').stdout
+    edit(root, say('8/8'), say('7/8 (layer 3: gelu between its products)'))
+    edit(root, 'STEPS = 300', 'STEPS = 301')
+    r = run(root, 'another MLP')
+    assert 'kernels:  MLP 7/8 (layer 3: gelu between its products), best 8/8\n' in r.stdout, r.stdout
+    notes = read_json(sorted((root/'runs'/TAG).glob('0*'))[-1]/'experiment.json')
+    assert notes['fused'].endswith('MLP 7/8 (layer 3: gelu between its products), loss 1/1')
+
 # Losing and stopping
 
 def begun(root, slow):

@@ -5,7 +5,7 @@ import nbformat, psutil, pytest
 from autoresearch import run as r
 from autoresearch.contract import get_profile, write_json
 from autoresearch.prepare import prepare
-from autoresearch.run import OUTCOMES, Result, classify, compile_packages, read_log, read_notes, run_experiment, write_notes
+from autoresearch.run import OUTCOMES, Result, classify, compile_packages, fewer_kernels, fused_of, read_log, read_notes, run_experiment, write_notes
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -471,3 +471,10 @@ def test_rates_and_what_is_said_of_them():
     assert r.compared(told, dict(told, steps=953, rate=1.63e6)) == 'steps 942 (best 953), 1.61 M tokens/s (best 1.63 M, -1.2 %)'
     assert r.compared(told, dict(told, steps=1000)).endswith(': 6 % fewer steps than the best')
     assert r.compared(told) == 'steps 942, 1.61 M tokens/s' and r.compared({}, told) == ''
+
+@pytest.mark.parametrize('info', [None, [], dict(), dict(fused=None), dict(fused=5), dict(fused=['x']), 'text'])
+def test_a_record_that_says_nothing_of_kernels(info):
+    best = dict(fused='fused: heads 8/8, MLP 8/8')
+    assert fused_of(dict(info=info)) == '' and fewer_kernels(dict(fused=fused_of(dict(info=info))), best) == ''
+    assert fewer_kernels(dict(fused='fused: nothing (AUTORESEARCH_FUSE=0)'), best) == 'heads 0, best 8/8; MLP 0, best 8/8'
+    assert fewer_kernels(dict(fused='fused: heads 4/4'), best) == '' and fewer_kernels(best, dict(fused=info)) == ''

@@ -1,11 +1,12 @@
 """The canvas' starting line: attention, optimizer, positions and determinism, against references."""
 import copy, json, math, os, shutil, subprocess, sys
 from pathlib import Path
+from types import SimpleNamespace
 import pytest, torch
 import torch.nn.functional as F
 from autoresearch.contract import Budget, get_profile
 from autoresearch.prepare import prepare
-from autoresearch import train as t
+from autoresearch import kernels, train as t
 
 CPU = torch.device('cpu')
 ROOT = Path(__file__).parent.parent
@@ -47,19 +48,19 @@ def test_causal():
 @pytest.mark.parametrize('said', ['', '\n', '  \nafter'])
 def test_a_choice_that_fails_without_text_gives_way_to_the_next(monkeypatch, said):
     def broken(device): raise NotImplementedError(said)
-    monkeypatch.setattr(t, 'ATTENTIONS', dict(odd=broken, sdpa=t.sdpa))
+    monkeypatch.setattr(kernels, 'ATTENTIONS', dict(odd=broken, sdpa=kernels.sdpa))
     chosen = t.choose_attention(CPU)
     assert chosen.name == 'sdpa' and chosen.passed == [f'odd: {said.strip() or "NotImplementedError"}']
     with pytest.raises(RuntimeError, match=f'AUTORESEARCH_ATTENTION=odd does not work here: {said.strip() or "NotImplementedError"}'): t.choose_attention(CPU, 'odd')
 
 @pytest.mark.parametrize('window', [1, 7, 16, 31, 32])
-@pytest.mark.parametrize('name', list(t.ATTENTIONS))
+@pytest.mark.parametrize('name', list(kernels.ATTENTIONS))
 def test_band_exact(name, window):
     "Each choice sees the keys i-w..i and no others: equal to a softmax written out in float64"
     if name == 'flex' and not torch.cuda.is_available(): device,attend,make_mask = CPU, *flex_on_cpu()
     else:
         device = t.pick_device()
-        try: attend,make_mask = t.ATTENTIONS[name](device)
+        try: attend,make_mask = kernels.ATTENTIONS[name](device)
         except Exception as e: pytest.skip(f'{name} does not run here: {e}')
         if name == 'flex': attend = torch.compile(attend)
     dtype = t.compute_dtype(device)
@@ -78,7 +79,7 @@ def flex_on_cpu():
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
     def attend(q, k, v, mask):
         return flex_attention(*(o.transpose(1, 2) for o in (q, k, v)), block_mask=mask, enable_gqa=True).transpose(1, 2)
-    return attend, lambda T, w: create_block_mask(lambda b, h, i, j: t.band(i, j, w), None, None, T, T, device='cpu')
+    return attend, lambda T, w: create_block_mask(lambda b, h, i, j: kernels.band(i, j, w), None, None, T, T, device='cpu')
 
 def test_gqa_equals_repeated_heads():
     g,m = small(n_kv_head=2), small(n_kv_head=4)
@@ -101,10 +102,12 @@ def test_rope_is_complex_rotation():
 
 def test_value_embedding_gate_starts_at_one():
     m = t.GPT(t.GPTConfig(32, 64, 2, 2, 2, 64), t.choose_attention(CPU)).init_weights(CPU)
-    a,x,ve,tokens = m.blocks[1].attn, torch.randn(1, 32, 64), torch.randn(64, 64), torch.randint(64, (1, 32))
-    w = torch.cat([a.c_q.weight, a.c_k.weight, a.c_v.weight])
-    v = t.heads(x, None, w, m.cos, m.sin, 2, 2, tokens, None, ve, a.ve_gate.weight)[2]
-    assert torch.allclose(v.flatten(2), a.c_v(t.norm(x)) + ve[tokens], atol=1e-6) and m.blocks[0].attn.ve_gate is None
+    a,x,ve,seen = m.blocks[1].attn, torch.randn(1, 32, 64), torch.randn(1, 32, 64), []
+    def attend(q, k, v, mask):
+        seen.append(v)
+        return v
+    a(x, ve, (m.cos, m.sin), attend, None)
+    assert torch.allclose(seen[0].flatten(2), a.c_v(x) + ve, atol=1e-6) and m.blocks[0].attn.ve_gate is None
 
 def test_adamw_against_torch():
     torch.manual_seed(0)
@@ -152,7 +155,7 @@ def test_every_group_takes_its_own_step():
         for g in groups:
             ps,lr = g['params'], torch.tensor(g['peak_lr']*.7)
             if g['kind'] == 'adamw':
-                for p in ps: t.adamw_step(want[p], p.grad, *state.setdefault(p, [torch.zeros_like(p), torch.zeros_like(p)]), torch.tensor(float(step)), lr, *g['betas'], 1e-10)
+                for p in ps: t.adamw_step(want[p], p.grad, *state.setdefault(p, [torch.zeros_like(p), torch.zeros_like(p)]), torch.tensor(float(step)), lr, *g['betas'], 1e-10, g['decay'])
                 continue
             all_of,(rows,cols) = torch.stack([want[p] for p in ps]), ps[0].shape
             kept = state.setdefault(ps[0], [torch.zeros_like(all_of), torch.zeros(len(ps), *((rows, 1) if rows >= cols else (1, cols)))])
@@ -165,12 +168,111 @@ def test_every_group_takes_its_own_step():
         opt.load_state_dict(saved)
         opt.t = done
 
-def test_optimizer_groups_cover_every_parameter_once():
+def group_of(m, groups, name):
+    "The only group that a parameter stands in"
+    p = dict(m.named_parameters())[name]
+    g, = (g for g in groups if any(p is o for o in g['params']))
+    return g
+
+def test_optimizer_groups_of_the_starting_line():
     m = small()
     groups = t.param_groups(m)
     assert sorted(id(p) for g in groups for p in g['params']) == sorted(id(p) for p in m.parameters())
-    assert [g['kind'] for g in groups[:5]] == ['adamw']*5 and all(g['kind'] == 'muon' for g in groups[5:])
-    assert {round(g['peak_lr']/t.MATRIX_LR, 6) for g in groups[5:]} == {1.0, 2.0} # square and wide 1, c_fc (4d, d) sqrt(4)
+    scale,g = (64/768)**-.5, lambda name: group_of(m, groups, name)
+    assert (g('lm_head.weight')['peak_lr'], g('wte.weight')['peak_lr']) == (t.UNEMBEDDING_LR*scale, t.EMBEDDING_LR*scale)
+    assert {g(f'value_embeds.{i}.weight')['peak_lr'] for i in (1, 3)} == {t.EMBEDDING_LR*scale}
+    assert (g('x0_lambdas')['peak_lr'], g('x0_lambdas')['betas']) == (t.SCALAR_LR, (0.96, 0.95))
+    assert (g('resid_lambdas')['peak_lr'], g('resid_lambdas')['betas']) == (t.SCALAR_LR*.01, t.ADAM_BETAS)
+    adam = [o for o in groups if o['kind'] == 'adamw']
+    assert len(adam) == 4 and all(o['betas'] == t.ADAM_BETAS for o in adam if o is not g('x0_lambdas')) and not any(o['decay'] for o in adam)
+    muon = {tuple(o['shape']): o for o in groups if o['kind'] == 'muon'}
+    assert sum(len(o['params']) for o in muon.values()) == sum(1 for _ in m.blocks.parameters())
+    assert {round(o['peak_lr']/t.MATRIX_LR, 6) for o in muon.values()} == {1.0, 2.0} # square and wide 1, c_fc (4d, d) sqrt(4)
+
+class More(torch.nn.Module):
+    "What an experiment may add, used by a hook on every block's input"
+    def __init__(self, d):
+        super().__init__()
+        self.gain,self.bias,self.number = (torch.nn.Parameter(o) for o in (torch.full((d,), 1.25), torch.zeros(d), torch.tensor(0.75)))
+        self.several = torch.nn.ParameterList([torch.full((d,), 0.5)])
+        self.matrix,self.table,self.rms = torch.nn.Linear(d, d, bias=False), torch.nn.Embedding(64, d), torch.nn.RMSNorm(d)
+        self.conv = torch.nn.Conv1d(d, d, 2, groups=d, bias=False)
+        self.at = None
+
+    def forward(self, x):
+        y = self.conv(F.pad(self.matrix(self.rms(x)).mT, (1, 0))).mT + self.table(self.at)
+        return (x*self.gain + self.bias)*self.number + 0.1*y*self.several[0]
+
+def with_more(inside=True):
+    "A model with all of `More` in its first block, or outside of the blocks"
+    m = small()
+    more = More(64)
+    was = {name: p.detach().clone() for name,p in more.named_parameters()}
+    if inside: m.blocks[0].more = more
+    else: m.more = more
+    t.init_weights(m, CPU)
+    assert all(torch.equal(p, was[name]) for name,p in more.named_parameters()), 'the author\'s initial values are kept'
+    m.blocks[0].register_forward_pre_hook(lambda _, args: (more(args[0]), *args[1:]))
+    for p in m.parameters():
+        if p.ndim > 1: p.data += 0.1*torch.randn_like(p)
+    more.at = torch.randint(0, 64, (2, 32))
+    return m, more.at
+
+def first_step(m, x):
+    groups,before = t.param_groups(m), {name: p.detach().clone() for name,p in m.named_parameters()}
+    opt = t.MuonAdamW(groups, CPU)
+    run,budget = SimpleNamespace(model=m, optimizer=opt, pieces=1, rows=2, accumulate=1, loader=iter([None])), SimpleNamespace(progress=0., num_steps=0)
+    t.train_step(run, budget, (x, x.roll(1, 1)))
+    return groups, [name for name,p in m.named_parameters() if torch.equal(p, before[name])]
+
+@pytest.mark.parametrize('inside', [True, False])
+def test_every_parameter_that_is_added_is_trained(inside):
+    m,x = with_more(inside)
+    groups,still = first_step(m, x)
+    assert not still, still
+    at = lambda name: group_of(m, groups, f'{"blocks.0." if inside else ""}more.{name}')
+    for name in ('gain', 'bias', 'number', 'several.0', 'rms.weight', 'conv.weight'): assert at(name)['kind'] == 'adamw' and at(name)['peak_lr'] == t.SCALAR_LR*.01
+    assert at('matrix.weight')['kind'] == 'muon' and at('table.weight')['peak_lr'] == t.EMBEDDING_LR*(64/768)**-.5
+
+def test_a_rate_of_its_own_is_one_line(monkeypatch):
+    m,_ = with_more()
+    rates = t.named_rates
+    monkeypatch.setattr(t, 'named_rates', lambda scale: {'blocks.*.gain': t.adamw(0.003), **rates(scale)})
+    groups = t.param_groups(m)
+    assert group_of(m, groups, 'blocks.0.more.gain')['peak_lr'] == 0.003 and group_of(m, groups, 'blocks.0.more.bias')['peak_lr'] == t.SCALAR_LR*.01
+
+def test_a_tied_head_is_trained_once():
+    m = small()
+    m.lm_head.weight = m.wte.weight
+    groups,still = first_step(m, torch.randint(0, 64, (2, 32)))
+    assert not still and group_of(m, groups, 'wte.weight')['peak_lr'] == t.EMBEDDING_LR*(64/768)**-.5 and t.count_params(m)['head'] == 0
+
+def refused(m, match, monkeypatch, groups=None):
+    if groups is not None: monkeypatch.setattr(t, 'param_groups', lambda model: groups)
+    with pytest.raises(ValueError, match=match): first_step(m, torch.randint(0, 64, (2, 32)))
+
+def test_a_parameter_that_nothing_reads_is_named(monkeypatch):
+    m = small()
+    m.blocks[1].unused = torch.nn.Parameter(torch.ones(3))
+    refused(m, r'^blocks\.1\.unused has no gradient.*blocks\.1\.unused\.requires_grad_\(False\)', monkeypatch)
+    m = small()
+    m.blocks[1].unused = torch.nn.Parameter(torch.ones(3)).requires_grad_(False)
+    assert first_step(m, torch.randint(0, 64, (2, 32)))[1] == ['blocks.1.unused']
+
+@pytest.mark.parametrize('hold', [lambda p: [p], lambda p: dict(a=p), lambda p: (p,)])
+def test_a_parameter_that_is_none_of_the_models_is_refused(monkeypatch, hold):
+    "In a plain list it would be used and never trained"
+    m = small()
+    m.hidden = hold(torch.nn.Parameter(torch.ones(64)))
+    held = m.hidden['a'] if isinstance(m.hidden, dict) else m.hidden[0]
+    m.blocks[0].register_forward_pre_hook(lambda _, args: (args[0]*held, *args[1:]))
+    refused(m, r'shape \(64,\) wants a gradient and is no parameter of the model.*nn\.Parameter', monkeypatch)
+
+def test_a_parameter_in_two_groups_or_none_is_refused(monkeypatch):
+    m = small()
+    groups = t.param_groups(m)
+    refused(m, r'^x0_lambdas stands in 0 groups', monkeypatch, [g for g in groups if not any(p is m.x0_lambdas for p in g['params'])])
+    refused(m, r'appear in more than one parameter group|^x0_lambdas stands in 2 groups', monkeypatch, groups + [{**groups[0], 'params': [m.x0_lambdas]}])
 
 def test_schedules():
     assert [t.lr_multiplier(p) for p in (0, .25, .5, .75, 1)] == [1, 1, 1, .5, 0]
@@ -191,7 +293,7 @@ def test_loss_falls_and_a_seed_repeats(data, tmp_path):
 def test_another_seed_differs_and_divergence_fails(data, monkeypatch, capsys):
     same,other = (t.train(Budget(get_profile('tiny'), steps=5), seed=s).history for s in (42, 43))
     assert abs(same[-1][1] - other[-1][1]) > 1e-4
-    monkeypatch.setattr(t, 'param_groups', lambda m: [dict(kind='adamw', params=list(m.parameters()), peak_lr=math.nan, betas=(.8, .95))])
+    monkeypatch.setattr(t, 'param_groups', lambda m: [dict(kind='adamw', params=list(m.parameters()), peak_lr=math.nan, betas=(.8, .95), decay=0.)])
     with pytest.raises(FloatingPointError, match='loss nan at step 2'): t.train(Budget(get_profile('tiny'), steps=9))
     assert '\nFAIL\n' in capsys.readouterr().out
 
@@ -236,11 +338,11 @@ def test_after_halving_no_batch_is_learned_twice(data, monkeypatch):
 
 @pytest.fixture
 def keep(monkeypatch, tmp_path):
-    "Calls `keep_compiled`; settings and environment are put back"
+    "Calls `begin`; settings and environment are put back"
     for name in ('TORCHINDUCTOR_CACHE_DIR', 'TRITON_CACHE_DIR', 'QUACK_CACHE_DIR', 'FLASH_ATTENTION_CUTE_DSL_CACHE_DIR', 'FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED', 'TORCH_COMPILE_CACHE_KEY_TAG'):
         monkeypatch.setenv(name, 'so that it is put back')
         monkeypatch.delenv(name)
-    with torch.compiler.config.patch(cache_key_tag=''), t.functorch.patch(enable_autograd_cache=False): yield lambda: (t.keep_compiled(tmp_path), t.key_compiled(CPU))
+    with torch.compiler.config.patch(cache_key_tag=''), kernels.functorch.patch(enable_autograd_cache=False): yield lambda: (kernels.begin(tmp_path), kernels.set_cache())
 
 def test_compiled_code_is_kept_in_the_cache(keep, monkeypatch, tmp_path):
     monkeypatch.setenv('TRITON_CACHE_DIR', 'mine')
@@ -262,28 +364,30 @@ def test_the_folder_is_named_before_the_compiler_is_imported():
 def test_operators_of_the_canvas_are_compiled_anew(keep):
     "The cache does not see what the gradient of an operator does"
     keep()
-    assert t.functorch.enable_autograd_cache
+    assert kernels.functorch.enable_autograd_cache
     def twice(x: torch.Tensor) -> torch.Tensor: return 2*x
     twice.__module__ = t.__name__
     own = torch.library.custom_op('autoresearch_test::twice', twice, mutates_args=())
     keep()
-    assert not t.functorch.enable_autograd_cache
-    del t.OPDEFS[own._qualname]
+    assert not kernels.functorch.enable_autograd_cache
+    del kernels.OPDEFS[own._qualname]
 
 @pytest.mark.skipif(not shutil.which('g++'), reason='the compiler for CPUs needs g++')
-def test_the_second_compilation_finds_the_first(keep):
+def test_the_second_compilation_finds_the_first(keep, monkeypatch):
     "Forward and backward come out of the cache: nothing in the compiled function is beyond what it can hold"
     from torch._dynamo.utils import counters
     keep()
+    monkeypatch.setattr(kernels, 'supported', lambda device: '') # the operators' plain forms, compiled for a CPU
     c,x,grads = t.GPTConfig(64, 256, 1, 2, 2, 128, 'L'), torch.arange(128).view(2, 64), []
     for _ in range(2):
         torch._dynamo.reset()
         counters.clear()
         torch.manual_seed(0)
-        model = t.GPT(c, t.choose_attention(CPU), t.FUSED).init_weights(CPU)
-        model.losses = torch.compile(model.losses, dynamic=False)
+        model = t.GPT(c, t.choose_attention(CPU)).init_weights(CPU)
+        model.losses = torch.compile(model.losses, dynamic=False, backend=kernels.backend)
         model(x, x).backward()
         grads.append(model.blocks[0].attn.c_v.weight.grad)
         seen = {k: v for k,v in counters['aot_autograd'].items() if k.startswith('autograd_cache')}
         assert not seen.get('autograd_cache_bypass'), seen
     assert seen == dict(autograd_cache_hit=1) and torch.equal(*grads), seen
+    assert kernels.found() == 'fused: heads 1/1, attention output 1/1, MLP 1/1, loss 1/1, embeddings 2/2'
