@@ -31,7 +31,7 @@ demo:
 
 test: install
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/notebooks.py
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 readme: install
 	$(BIN)/python tests/readme.py
