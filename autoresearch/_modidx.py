@@ -621,6 +621,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'autoresearch.prepare._encode': ('prepare.html#_encode', 'autoresearch/prepare.py'),
                                       'autoresearch.prepare._encode_batch': ('prepare.html#_encode_batch', 'autoresearch/prepare.py'),
                                       'autoresearch.prepare._encode_document': ('prepare.html#_encode_document', 'autoresearch/prepare.py'),
+                                      'autoresearch.prepare._end_packing': ('prepare.html#_end_packing', 'autoresearch/prepare.py'),
                                       'autoresearch.prepare._ended': ('prepare.html#_ended', 'autoresearch/prepare.py'),
                                       'autoresearch.prepare._facts': ('prepare.html#_facts', 'autoresearch/prepare.py'),
                                       'autoresearch.prepare._fetch': ('prepare.html#_fetch', 'autoresearch/prepare.py'),

@@ -726,6 +726,11 @@ def widen(
     return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
 
 # %% ../nbs/01_prepare.ipynb #loader
+def _end_packing(free, thread):
+    "Stop the thread and wait: one that Python's exit cuts off within C++ aborts the process"
+    free.put(None)
+    if thread is not threading.current_thread(): thread.join(10)
+
 class Loader:
     "Endless `(inputs, targets, epoch)`; a thread packs ahead until `close()` or garbage collection"
     def __init__(self, packer, B, T, device, on_batch=None, buffers=4):
@@ -738,7 +743,7 @@ class Loader:
             self.free.put((rows, None))
         args = (packer, self.free, self.ready)
         self.thread = threading.Thread(target=_pack_ahead, args=args, daemon=True, name='packer')
-        self.close = weakref.finalize(self, self.free.put, None)
+        self.close = weakref.finalize(self, _end_packing, self.free, self.thread)
         self.thread.start()
     def __iter__(self): return self
 

@@ -23,7 +23,6 @@ NORM = 'def norm(x): return F.rms_norm(x, (x.size(-1),)).to(x.dtype)'
 Q_AND_K = 'q,k = norm(rope(q, *angles)), norm(rope(k, *angles))'
 HEAD_DIM = 'self.head_dim = c.n_embd//c.n_head\n'
 GAINS = '\n        self.a,self.b = (nn.Parameter(torch.ones(c.n_embd)) for _ in range(2))'
-def forward(text): return 'def forward(self, x): ' + text
 def as_gated(act): # two products of two thirds the width: as many parameters
     narrow = 'round(8*c.n_embd/3/64)*64'
     return [('self.c_fc = nn.Linear(c.n_embd, 4*c.n_embd, bias=False)', f'self.c_fc,self.c_gate = (nn.Linear(c.n_embd, {narrow}, bias=False) for _ in range(2))'),

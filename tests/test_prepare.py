@@ -488,6 +488,32 @@ def test_the_record_says_what_the_run_read(cache):
     assert details['data'] == before and details['train_shards'] == 3
     assert list(P.data_facts(p)['train_shards']) == ['shard_00000.parquet']
 
+def test_the_packing_thread_ends_before_its_process(cache):
+    "Closed, dropped, or at exit in the middle of packing: a thread that exit cuts off within C++ aborts the process"
+    p = fill(lab(cache))
+    P.prepare(p)
+    loader = P.make_dataloader(P.get_tokenizer(p), 2, p.max_seq_len, 'train', p, 'cpu')
+    thread = loader.thread
+    next(loader)
+    loader.close()
+    assert not thread.is_alive()
+    loader = P.make_dataloader(P.get_tokenizer(p), 2, p.max_seq_len, 'train', p, 'cpu')
+    thread = loader.thread
+    del loader
+    assert not thread.is_alive()
+    code = f"""
+import weakref
+from autoresearch import prepare as P
+from autoresearch.contract import get_profile
+p = get_profile({p.name!r}, {str(cache/"settings.ini")!r})
+def left(): print('alive' if loader.thread.is_alive() else 'ended')
+last = weakref.finalize(P, left) # exit goes from the newest to the oldest
+loader = P.make_dataloader(P.get_tokenizer(p), 64, p.max_seq_len, 'train', p, 'cpu')
+next(loader)
+"""
+    res = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert (res.returncode, res.stdout) == (0, 'ended\n'), res.stderr
+
 # ---- what the compilers leave
 
 def compiled(p, **days):
