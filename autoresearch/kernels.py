@@ -1371,7 +1371,9 @@ class Sites(dict):
         said = []
         for kind,(places,plain) in self.items():
             which = 'number' if kind == 'embeddings' else 'layer'
-            why = '; '.join(f'{which} {i}: {o}' if places > 1 else o for i,o in plain.items())
+            at = {o: [str(i) for i,why in plain.items() if why == o] for o in plain.values()}
+            plural = lambda o: which + 's'*(len(at[o]) > 1) + ' ' + ', '.join(at[o])
+            why = '; '.join(f'{plural(o)}: {o}' if places > 1 else o for o in at)
             why = f' ({why})' if why else ''
             if places: said.append(f'{kind} {places-len(plain)}/{places}{why}')
         return 'fused: ' + (', '.join(said) or 'nothing')

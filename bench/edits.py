@@ -32,7 +32,7 @@ EDITS = {
     'starting line': [],
     'GELU': [(MLP, MLP.replace('F.relu(self.c_fc(x)).square()', 'F.gelu(self.c_fc(x))'))],
     'SwiGLU': as_gated('F.silu'),
-    'stream gain': [(BLOCK, BLOCK + GAINS), (ATTENTION, f'x = x*self.a.to(x.dtype)\n        {ATTENTION}')],
+    'stream gain': [(BLOCK, BLOCK + '\n        self.a = nn.Parameter(torch.ones(c.n_embd))'), (ATTENTION, f'x = x*self.a.to(x.dtype)\n        {ATTENTION}')],
     'weighted norms': [(BLOCK, BLOCK + GAINS), (ATTENTION, 'x = x + self.attn(norm(x)*self.a.to(x.dtype), *args)'), (LAST, 'return x + self.mlp(norm(x)*self.b.to(x.dtype))')],
     'q and k gain': [(HEAD_DIM, HEAD_DIM + '        self.a,self.b = (nn.Parameter(torch.ones(self.head_dim)) for _ in range(2))\n'),
         (Q_AND_K, Q_AND_K + '\n        q,k = q*self.a.to(q.dtype), k*self.b.to(k.dtype)')],
@@ -41,7 +41,8 @@ EDITS = {
     'value embeddings everywhere': [('def has_ve(self, i): return i % 2 == (self.n_layer-1) % 2', 'def has_ve(self, i): return True')],
     'value embeddings of pairs of tokens': [('self.value_embeds[str(i)](tokens)', 'self.value_embeds[str(i)]((tokens*31 + F.pad(tokens, (1, 0))[:, :-1]*17) % self.config.vocab_size)')],
     'no softcap': [('return 15*torch.tanh(self.lm_head(norm(x)).float()/15)', 'return self.lm_head(norm(x)).float()')],
-    'shared layers': [('x = block(x, ve,', 'x = self.blocks[i//2*2+1](x, ve,')],
+    'shared layers': [('[Block(c, i) for i in range(c.n_layer)]', '[Block(c, i | 1) for i in range(c.n_layer//2)]'),
+        ('for i,block in enumerate(self.blocks):', 'for i in range(self.config.n_layer):'), ('x = block(x, ve,', 'x = self.blocks[i//2](x, ve,')],
     'no QK norm': [(Q_AND_K, 'q,k = rope(q, *angles), rope(k, *angles)')],
 }
 
