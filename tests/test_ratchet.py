@@ -977,8 +977,11 @@ def test_kills_on_tiny(session_on_tiny, tmp_path):
     p = None
     (root/CANVAS).write_text(text.replace('HEAD_DIM = 64 ', 'HEAD_DIM = 32 '))
     p = subprocess.Popen([BIN/'ar-run', '-m', 'killed'], cwd=root, env=environ(**tiny), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until(lambda: list((root/'runs'/TAG).glob('*/progress.json'))[1:] or len([d for d in (root/'runs'/TAG).glob('*-*') if (d/'run.log').exists()]) > 6)
-    time.sleep(3)
+    def trains():
+        j = read_json(root/'runs'/TAG/'journal.json')
+        return 'nonce' in j and (root/'runs'/TAG/j.get('run_dir', 'not yet')/'progress.json').exists()
+    until(trains, 90)
+    time.sleep(1)
     os.killpg(read_json(root/'runs/.lock')['pid'], signal.SIGKILL)
     p.wait(10)
     nonce,was = read_json(root/'runs'/TAG/'journal.json')['nonce'], len(rows(root))
