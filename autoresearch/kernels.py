@@ -1448,9 +1448,9 @@ def mlp(self:Finder, product):
     if self.attempt(lambda: with_mix(mlp_site(product))) is None: return None
     return self.attempt(mlp_site, product)
 
-# %% ../nbs/10_kernels.ipynb #finder-all
+# %% ../nbs/10_kernels.ipynb #finder-look
 @patch
-def all(self:Finder):
+def look(self:Finder):
     "Claim all sites; the `Sites`"
     products,tables = self.named('linear'), self.named('embedding')
     begun = {n: behind(n, lambda o: name(o) == 'linear' or is_attention(o)) for n in products}
@@ -1647,9 +1647,9 @@ def embedding(self:Pen, tokens, table):
     tokens = self.at(tokens)
     return [embedding(tokens, self.at(table), self.order(tokens))]
 
-# %% ../nbs/10_kernels.ipynb #pen-operator
+# %% ../nbs/10_kernels.ipynb #pen-call
 @patch
-def operator(self:Pen, site):
+def call(self:Pen, site):
     "Call the operator of a site; what stands for its results"
     if site.kind == 'MLP': return self.mlp(site, **site.reads)
     if site.kind == 'residual': return self.residual(**site.reads)
@@ -1669,9 +1669,9 @@ def write(self:Pen, site):
         if 've' in site.reads:
             ready += [o.node for o in self.order(self.at(site.reads['tokens']))]
         last = max(ready, key=list(self.graph.nodes).index)
-        made = self.after(last, lambda: self.operator(site))
+        made = self.after(last, lambda: self.call(site))
     else:
-        with self.graph.inserting_before(place): made = self.operator(site)
+        with self.graph.inserting_before(place): made = self.call(site)
     for old,new in zip(site.outs, made):
         old.replace_all_uses_with(new.node)
         self.now[old] = new.node
@@ -1720,7 +1720,7 @@ def _fused(gm, refused):
         if hasattr(old, '_dynamo_source'): new._dynamo_source = old._dynamo_source
     out_of_place(graph)
     finder = Finder(graph, refused)
-    sites = finder.all()
+    sites = finder.look()
     place,pen = finder.place, Pen(graph, finder.chosen)
     for site in sorted(finder.chosen, key=lambda o: max(place[n] for n in o.outs)):
         key = site.key
@@ -1757,7 +1757,7 @@ def backend(gm, inputs):
 def begin(
     folder # Where the compilers of this process keep what they make
 ):
-    "Name the folder and wake GPU and compiler. Once; a second call changes nothing."
+    "Name the folder and wake GPU and compiler; a second call finds all of that done."
     names = dict(TORCHINDUCTOR_CACHE_DIR='inductor', TRITON_CACHE_DIR='triton', QUACK_CACHE_DIR='quack',
         FLASH_ATTENTION_CUTE_DSL_CACHE_DIR='flash')
     for variable,sub in names.items(): os.environ.setdefault(variable, f'{folder}/{sub}')
