@@ -6,9 +6,9 @@
 __all__ = ['ROW_GROUP', 'SPECIALS', 'STORE', 'BATCH', 'VAL_ROWS', 'DataError', 'cache_dir', 'disk_cause', 'shard_path',
            'train_shards', 'shard_fault', 'fetch_cause', 'fetch_shard', 'cut', 'origin', 'Tokenizer', 'rank_lines',
            'texts', 'tokenizer_wanted', 'train_tokenizer', 'get_tokenizer', 'fingerprint', 'build_store', 'store_fault',
-           'start_worker', 'open_store', 'batches', 'Packer', 'widen', 'Loader', 'default_device', 'make_dataloader',
-           'val_rows', 'revision', 'data_facts', 'prune_compiled', 'prepare', 'is_prepared', 'ar_prepare',
-           'evaluate_bpb']
+           'start_worker', 'RememberingContext', 'open_store', 'batches', 'Packer', 'widen', 'Loader', 'default_device',
+           'make_dataloader', 'val_rows', 'revision', 'data_facts', 'prune_compiled', 'prepare', 'is_prepared',
+           'ar_prepare', 'evaluate_bpb']
 
 # %% ../nbs/01_prepare.ipynb #imports
 import base64, errno, fcntl, gc, hashlib, itertools, json, math, os, queue, re, secrets, signal, sys
@@ -16,6 +16,7 @@ import threading, time, weakref
 from bisect import bisect
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing.context import SpawnContext
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -576,9 +577,19 @@ def start_worker():
         os._exit(1)
     threading.Thread(target=watch, daemon=True).start()
 
+# %% ../nbs/01_prepare.ipynb #remembering-context
+class RememberingContext(SpawnContext):
+    "Starts processes afresh and keeps them all, also those that died before anyone looked"
+    def __init__(self): self.started = []
+
+    def Process(self, *args, **kwargs):
+        self.started.append(super().Process(*args, **kwargs))
+        return self.started[-1]
+
 # %% ../nbs/01_prepare.ipynb #ended
 def _ended(children):
     "How the first of some processes to end badly did: its signal or exit code; or ''"
+    children = [c for c in children if c.pid] # one may have been prevented from starting
     for child in children: child.join(5)
     codes = [c.exitcode for c in children if c.exitcode]
     codes.sort(key=lambda c: c == -signal.SIGTERM) # that is how the pool ends the rest
@@ -589,7 +600,6 @@ def _ended(children):
 # %% ../nbs/01_prepare.ipynb #build-stores
 def _build_stores(profile, tok, workers):
     "Tokenize the shards whose store is missing or unsound, in parallel processes"
-    import multiprocessing as mp
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from concurrent.futures.process import BrokenProcessPool
     # by their module's name, which the processes can import, also from a notebook
@@ -597,9 +607,9 @@ def _build_stores(profile, tok, workers):
     every,folder = [*train_shards(profile), profile.val_shard], cache_dir(profile)/'tokenizer'
     todo = [i for i in every if store_fault(profile, i, tok.digest)]
     if not todo: return
-    before,ours = mp.active_children(), []
+    spawn = RememberingContext()
     n = min(workers or os.cpu_count(), len(todo))
-    with ProcessPoolExecutor(n, mp.get_context('spawn'), start_worker) as pool:
+    with ProcessPoolExecutor(n, spawn, start_worker) as pool:
         def submit(i):
             job = shard_path(profile, i), _stem(profile, i), folder
             try: return pool.submit(build_store, job)
@@ -607,15 +617,15 @@ def _build_stores(profile, tok, workers):
                 if e.errno: raise
                 # 'handle is closed': a process died so early that the pool is just closing
                 raise BrokenProcessPool(str(e)) from e
-            finally: ours.extend(c for c in mp.active_children() if c not in [*before, *ours])
         try:
             jobs = [submit(i) for i in todo]
             shown = dict(total=len(jobs), desc='tokenizing', unit='shard')
             for job in _bar(as_completed(jobs), **shown): job.result()
         # also Ctrl-C: stop the others in the middle, what is half done has no name yet
         except BaseException as e:
-            if isinstance(e, BrokenProcessPool): how = _ended(ours)
-            for child in {*ours, *mp.active_children()} - set(before): child.terminate()
+            if isinstance(e, BrokenProcessPool): how = _ended(spawn.started)
+            for child in spawn.started:
+                if child.pid: child.terminate()
             pool.shutdown(wait=False, cancel_futures=True)
             if not isinstance(e, BrokenProcessPool): raise
             raise DataError(f'a tokenizing process ended by {how or "an unknown cause"}: '

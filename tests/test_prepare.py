@@ -697,6 +697,21 @@ def test_a_dead_worker_is_named(cache, monkeypatch):
     P.prepare(p, workers=1)
     assert P.is_prepared(p) == ''
 
+def test_a_worker_that_dies_at_once_is_named(cache, monkeypatch):
+    "Before anybody asked which processes there are: it is reaped by then, and counted all the same"
+    from multiprocessing.process import BaseProcess
+    p = fill(lab(cache, vocab_size=300, tokenizer_chars=10**5), rows=20_000)
+    P.train_tokenizer(p)
+    start,killed = BaseProcess.start, []
+    def start_and_kill(self):
+        start(self)
+        if killed: return
+        killed.append(self.pid)
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+    monkeypatch.setattr(BaseProcess, 'start', start_and_kill)
+    with pytest.raises(P.DataError, match='ended by SIGKILL, which .*--workers 1. goes on'): P.prepare(p, workers=2)
+
 def test_two_at_once(cache):
     p = fill(lab(cache))
     procs = [subprocess.Popen([sys.executable, '-c', PREPARE, str(cache/'settings.ini')], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
