@@ -1,4 +1,4 @@
-"""The products of `nbs/10_kernels.ipynb` with their epilogues: do they compile, are they right, how long do they take with which tile?
+"""The products of `nbs/03_kernels.ipynb` with their epilogues: do they compile, are they right, how long do they take with which tile?
 
     python bench/products.py compile    # for sm_90a, seconds each; needs quack-kernels, no GPU
     python bench/products.py            # on a Hopper GPU: values, and milliseconds by tile beside cuBLAS and the plain form compiled

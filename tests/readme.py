@@ -4,7 +4,7 @@ import ast, base64, contextlib, json, os, re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-DRAWN = dict(packing='packing.png', protocol='protocol.png') # cells of nbs/11_docs.ipynb whose pictures other pages show
+DRAWN = dict(packing='packing.png', protocol='protocol.png') # cells of nbs/32_docs.ipynb whose pictures other pages show
 
 def cells_of(page): return json.loads(page.read_text(encoding='utf8'))['cells']
 
@@ -43,7 +43,7 @@ def refresh(page):
 
 def drawn():
     "The pictures that notebooks show from nbs/images, by file name, from the outputs of the cells that drew them"
-    shown = {c['id']: [o['data']['image/png'] for o in c['outputs'] if 'image/png' in o.get('data', {})] for c in cells_of(ROOT/'nbs/11_docs.ipynb') if c['id'] in DRAWN}
+    shown = {c['id']: [o['data']['image/png'] for o in c['outputs'] if 'image/png' in o.get('data', {})] for c in cells_of(ROOT/'nbs/32_docs.ipynb') if c['id'] in DRAWN}
     return {f'nbs/images/{name}': base64.b64decode(''.join(shown[cell][0])) for cell,name in DRAWN.items()}
 
 def described(text):

@@ -690,6 +690,6 @@ def test_a_short_run_has_its_threads(repo):
 
 def test_the_notebook_opens_clean():
     "No output is a widget of a kernel that is gone: JupyterLab would show an error in its place"
-    nb = json.loads((lab.ROOT/'nbs/09_dashboard.ipynb').read_text())
+    nb = json.loads((lab.ROOT/'nbs/31_dashboard.ipynb').read_text())
     kept = [c['id'] for c in nb['cells'] for o in c.get('outputs', []) if any('widget' in k for k in o.get('data', {}))]
     assert not kept and 'widgets' not in nb['metadata']

@@ -37,7 +37,7 @@ def test_the_site_has_no_fault(): assert site_faults(ROOT) == []
 
 def test_every_check_can_fail(copy):
     known = site_faults(copy)
-    change(copy/'nbs/recipes.ipynb', lambda cs: cs.extend([md('a', '[x](gone.ipynb) [y](06_ratchet.ipynb#no-such) [z](#nor-this) [c](02_train.ipynb#no-cell) [h](https://example.org/any)'),
+    change(copy/'nbs/recipes.ipynb', lambda cs: cs.extend([md('a', '[x](gone.ipynb) [y](15_ratchet.ipynb#no-such) [z](#nor-this) [c](02_train.ipynb#no-cell) [h](https://example.org/any)'),
         md('b', '[x](../pyproject.toml)'), md('c', '![](images/packing.png) ![  ](images/packing.png)'), md('d', 'a picture: <img src="images/packing.png">'),
         code('e', 'draw()', **{'image/png': 'aGk='}), code('f', '#| fig-alt: ""\ndraw()', **{'image/png': 'aGk='}), code('g', 'show()', **{'text/markdown': '| [t](gone-too.ipynb) |\n| --- |'}),
         code('h', 'html()', **{'text/html': '<img alt="" src="x.png">'})]))
@@ -46,9 +46,9 @@ def test_every_check_can_fail(copy):
     for name in ('README.md', 'program.md', 'CONTRIBUTING.md'):
         with (copy/name).open('a') as f: f.write(f'\n\n[l](gone-from-{name})\n\n```\n[no](link-in-code)\n```\n')
     new = [f for f in site_faults(copy) if f not in known]
-    assert sorted(new) == sorted(['recipes.ipynb: the link gone.ipynb leads nowhere', 'recipes.ipynb: 06_ratchet.ipynb has no heading for 06_ratchet.ipynb#no-such',
+    assert sorted(new) == sorted(['recipes.ipynb: the link gone.ipynb leads nowhere', 'recipes.ipynb: 15_ratchet.ipynb has no heading for 15_ratchet.ipynb#no-such',
         'recipes.ipynb: recipes.ipynb has no heading for #nor-this', 'recipes.ipynb: 02_train.ipynb has no heading for 02_train.ipynb#no-cell',
-        'recipes.ipynb: the link ../pyproject.toml leaves the site; give the file a page in HOMES of nbs/11_docs.ipynb',
+        'recipes.ipynb: the link ../pyproject.toml leaves the site; give the file a page in HOMES of nbs/32_docs.ipynb',
         'recipes.ipynb: the picture images/packing.png has no description between its brackets', 'recipes.ipynb: cell d: <img src="images/packing.png"> has no alt',
         'recipes.ipynb: cell e draws a picture; it needs a line #| fig-alt: "..."', 'recipes.ipynb: cell f draws a picture; it needs a line #| fig-alt: "..."',
         'recipes.ipynb: the link gone-too.ipynb leads nowhere', 'recipes.ipynb: cell h: <img alt="" src="x.png"> has no alt',
@@ -64,7 +64,7 @@ def test_a_page_that_nbdev_cannot_process_is_named(copy, tmp_path_factory):
 def test_a_picture_that_is_lost_breaks_a_link(copy):
     known = site_faults(copy)
     (copy/'nbs/images/protocol.png').unlink()
-    assert [f for f in site_faults(copy) if f not in known] == ['06_ratchet.ipynb: the link images/protocol.png leads nowhere']
+    assert [f for f in site_faults(copy) if f not in known] == ['15_ratchet.ipynb: the link images/protocol.png leads nowhere']
 
 def test_processed_pages_show_the_code(copy, tmp_path_factory):
     made = process(tmp_path_factory.mktemp('made'), copy)
@@ -81,13 +81,13 @@ def test_processed_pages_show_the_code(copy, tmp_path_factory):
 
 def test_pictures_are_light():
     "At most 60 kB each on the pages of the tour, so that a page is there at once and a diff of one stays small"
-    sizes = {(p.name, c['id']): len(''.join(o['data']['image/png']))*3//4 for p in [*ROOT.glob('nbs/tour_*.ipynb'), ROOT/'nbs/11_docs.ipynb']
+    sizes = {(p.name, c['id']): len(''.join(o['data']['image/png']))*3//4 for p in [*ROOT.glob('nbs/tour_*.ipynb'), ROOT/'nbs/32_docs.ipynb']
         for c in cells(p) if c['cell_type'] == 'code' for o in c['outputs'] if 'image/png' in o.get('data', {})}
     assert len(sizes) > 9 and max(sizes.values()) <= 60_000, sizes
 
 def test_reading_order():
     order = [n for _,n in sidebar(ROOT)]
-    tour = 'index tour_why 01_prepare tour_model tour_optimizer tour_loop 04_run 06_ratchet 07_search 08_report 09_dashboard agents recipes reference 10_kernels'.split()
+    tour = 'index tour_why 01_prepare tour_model tour_optimizer tour_loop 12_run 15_ratchet 20_search 30_report 31_dashboard agents recipes reference 03_kernels'.split()
     assert [n for n in order if n.removesuffix('.ipynb') in tour] == [f'{n}.ipynb' for n in tour]
 
 @pytest.mark.parametrize('page', readme.pages(), ids=lambda p: p.stem)
