@@ -6,13 +6,14 @@
 __all__ = ['TARGET_KEYS', 'TEXT_KEYS', 'LATER', 'cpu_seconds', 'RUN', 'PEAKS', 'FORMATS', 'LOOP', 'SettingsError',
            'package_folder', 'settings_path', 'read_settings', 'Profile', 'has_gpu', 'get_profile', 'settings_of',
            'session_profile', 'machine_lacks', 'hash_files', 'contract_hash', 'CpuClock', 'usable_cpus', 'num_threads',
-           'note_batch', 'Budget', 'begin_evaluation', 'end_evaluation', 'peak_flops', 'replacing', 'write_json',
-           'Progress', 'final_block', 'clock_facts', 'host_facts', 'peak_memory_mb', 'report', 'ar_help']
+           'note_batch', 'Budget', 'begin_evaluation', 'end_evaluation', 'peak_flops', 'sync_folder', 'replacing',
+           'write_json', 'file_lock', 'Progress', 'final_block', 'clock_facts', 'host_facts', 'peak_memory_mb',
+           'report', 'ar_help']
 
 # %% ../nbs/00_contract.ipynb #imports
-import ast, ctypes, hashlib, json, math, os, platform, re, resource, sys, time
+import ast, ctypes, errno, fcntl, hashlib, json, math, os, platform, re, resource, shutil, sys, time
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from configparser import ConfigParser
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -514,21 +515,33 @@ def peak_flops(
     return PEAKS[max(names, key=len)][0]*1e12 if names else 0.
 
 # %% ../nbs/00_contract.ipynb #replacing
+def sync_folder(
+    folder:str|Path # The folder whose names must survive a power cut
+):
+    "Ask the disk to keep the names in `folder`; a file system that cannot is let be"
+    fd = os.open(folder, os.O_RDONLY)
+    try: os.fsync(fd)
+    except OSError as e:
+        if e.errno not in (errno.EINVAL, errno.ENOTSUP): raise
+    finally: os.close(fd)
+
 @contextmanager
 def replacing(
-    path:str|Path, # File to write; its folder is made
+    path:str|Path, # File to write, through links; its folder is made, its mode kept
     durable:bool=True # Wait until the disk has it?
 ):
     "A binary file that becomes `path` when the block ends well, and vanishes when it raises"
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+    tmp = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
         with open(tmp, 'wb') as f:
+            if path.exists(): shutil.copymode(path, tmp)
             yield f
             f.flush()
             if durable: os.fsync(f.fileno())
         os.replace(tmp, path)
+        if durable: sync_folder(path.parent)
     finally: tmp.unlink(missing_ok=True)
 
 # %% ../nbs/00_contract.ipynb #write-json
@@ -540,6 +553,33 @@ def write_json(
     "Write `obj` to a temporary neighbour, rename: readers see the old file or the new one"
     text = json.dumps(obj, indent=1) # may raise; then nothing is touched
     with replacing(path, durable) as f: f.write(text.encode())
+
+# %% ../nbs/00_contract.ipynb #file-lock
+def _has_lock(fd, path, kind):
+    "Lock `fd` without waiting; is it ours, and still the file that `path` names?"
+    try: fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError: return False
+    with suppress(FileNotFoundError): return os.path.samestat(os.fstat(fd), os.stat(path))
+    return False
+
+@contextmanager
+def file_lock(
+    path:str|Path, # File or folder to lock
+    waiting:callable, # Gets the seconds waited so far, again and again; what it raises ends the wait
+    flags:int=os.O_RDWR|os.O_CREAT, # How the file is opened; `os.O_RDONLY` for a folder
+    shared:bool=False # Together with others who ask for it shared?
+):
+    "Hold the lock of `path`; gives the open file's descriptor. Raises what `waiting` raises."
+    kind,begun = fcntl.LOCK_SH if shared else fcntl.LOCK_EX, time.monotonic()
+    while True:
+        fd = os.open(path, flags, 0o666)
+        try:
+            if _has_lock(fd, path, kind):
+                yield fd
+                return
+        finally: os.close(fd)
+        waiting(time.monotonic() - begun)
+        time.sleep(.01)
 
 # %% ../nbs/00_contract.ipynb #short
 def _short(v):

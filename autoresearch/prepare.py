@@ -11,7 +11,7 @@ __all__ = ['ROW_GROUP', 'SPECIALS', 'STORE', 'BATCH', 'VAL_ROWS', 'DataError', '
            'ar_prepare', 'evaluate_bpb']
 
 # %% ../nbs/01_prepare.ipynb #imports
-import base64, errno, fcntl, gc, hashlib, itertools, json, math, os, queue, re, secrets, signal, sys
+import base64, errno, gc, hashlib, itertools, json, math, os, queue, re, secrets, signal, sys
 import threading, time, weakref
 from bisect import bisect
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ import tiktoken
 from fastcore.script import call_parse
 import autoresearch
 from .contract import (Profile, RUN, SettingsError, begin_evaluation, end_evaluation,
-    get_profile, note_batch, replacing, write_json)
+    file_lock, get_profile, note_batch, replacing, write_json)
 
 # %% ../nbs/01_prepare.ipynb #data-error
 class DataError(RuntimeError):
@@ -54,12 +54,12 @@ def _read_json(path):
 def _locked(folder):
     "Only one process at a time prepares `folder`; the system drops the lock of a killed one"
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder/'.lock', 'w') as f:
-        try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f'another ar-prepare works in {folder}: waiting for it', flush=True)
-            fcntl.flock(f, fcntl.LOCK_EX)
-        for tmp in folder.glob('*/*.tmp'): tmp.unlink()
+    said = []
+    def waiting(seconds):
+        if not said: print(f'another ar-prepare works in {folder}: waiting for it', flush=True)
+        said.append(seconds)
+    with file_lock(folder/'.lock', waiting):
+        for tmp in folder.glob('*/.*.tmp'): tmp.unlink()
         yield
 
 # %% ../nbs/01_prepare.ipynb #disk-cause

@@ -379,7 +379,7 @@ def test_a_full_disk_is_named(hub, monkeypatch):
     "A file of the cache is written to a device that has no space left"
     monkeypatch.chdir(hub.root)
     P.prepare(hub)
-    P.cache_dir(hub).joinpath(f'shards.json.{os.getpid()}.tmp').symlink_to('/dev/full')
+    P.cache_dir(hub).joinpath(f'.shards.json.{os.getpid()}.tmp').symlink_to('/dev/full')
     said = exits(num_shards=2)
     assert 'No space left on device: make room there, empty' in said and '--clean-compiled' in said
     assert P.train_shards(hub) == [0, 1, 2] and P.is_prepared(hub) == ''
