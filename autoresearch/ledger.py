@@ -8,7 +8,7 @@ __all__ = ['STATUSES', 'Step', 'COLORS', 'STYLE', 'DARK', 'Label', 'LedgerError'
            'save_figure', 'figure', 'place_labels', 'plot_frontier', 'ar_frontier']
 
 # %% ../nbs/10_ledger.ipynb #imports
-import csv, errno, fcntl, html, io, json, math, os, re, stat, sys, tempfile, time, warnings
+import csv, errno, html, io, json, math, os, re, stat, sys, warnings
 from collections import Counter, namedtuple
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,7 +16,8 @@ from pathlib import Path
 from fastcore.basics import patch
 from fastcore.script import call_parse
 from . import contract
-from .contract import Profile, SettingsError, get_profile
+from autoresearch.contract import (Profile, SettingsError, file_lock, get_profile, replacing,
+    sync_folder)
 
 # %% ../nbs/10_ledger.ipynb #error
 class LedgerError(ValueError):
@@ -38,9 +39,9 @@ def _number(name, v, least=-math.inf):
     "`v` as a finite number, or a `LedgerError` that names the column"
     try: res = float(v)
     except (TypeError, ValueError, OverflowError): res = math.nan
-    if not (math.isfinite(res) and res >= least):
-        raise LedgerError(f'{name} is {v!r}; accepted: a finite number' + ' of at least 0'*(least == 0))
-    return res
+    if math.isfinite(res) and res >= least: return res
+    accepted = 'a finite number' + ' of at least 0'*(least == 0)
+    raise LedgerError(f'{name} is {v!r}; accepted: {accepted}')
 
 # %% ../nbs/10_ledger.ipynb #row
 @dataclass(frozen=True)
@@ -53,28 +54,39 @@ class Row:
     description:str # What was tried; made one line
 
     def __post_init__(self):
-        if self.status not in STATUSES: raise LedgerError(f'status is {self.status!r}; accepted: {", ".join(STATUSES)}')
-        if not re.fullmatch(r'\w{7,}', self.commit): raise LedgerError(f'commit is {self.commit!r}; accepted: 7 or more letters and digits')
-        crash = self.status == 'crash'
-        # + 0. turns -0.0 into 0.0
-        value = 0. if crash else float(f'{_number("value", self.value):.6f}') + 0.
-        memory = 0. if crash else float(f'{_number("memory_gb", self.memory_gb, least=0):.1f}')
-        self.__dict__.update(commit=self.commit[:7], value=value, memory_gb=memory, description=one_line(self.description))
+        if self.status not in STATUSES:
+            raise LedgerError(f'status is {self.status!r}; accepted: {", ".join(STATUSES)}')
+        if not re.fullmatch(r'\w{7,}', self.commit):
+            raise LedgerError(f'commit is {self.commit!r}; accepted: 7 or more letters and digits')
+        value = memory = 0.
+        if self.status != 'crash':
+            # + 0. turns -0.0 into 0.0
+            value = float(f'{_number("value", self.value):.6f}') + 0.
+            memory = float(f'{_number("memory_gb", self.memory_gb, least=0):.1f}')
+        self.__dict__.update(commit=self.commit[:7], value=value, memory_gb=memory,
+            description=one_line(self.description))
 
     def line(self):
         "The row's text, without a line end"
-        return f'{self.commit}\t{self.value:.6f}\t{self.memory_gb:.1f}\t{self.status}\t{self.description}'
+        figures = f'{self.value:.6f}\t{self.memory_gb:.1f}'
+        return f'{self.commit}\t{figures}\t{self.status}\t{self.description}'
 
 # %% ../nbs/10_ledger.ipynb #parse
 def parse_row(
     line:str # One line of a ledger, with or without its line end
 )->Row: # The experiment
-    "Read one line. Raises `LedgerError` saying what is wrong: number of columns, commit, value, memory or status."
+    "Read one line. Raises `LedgerError` saying what is wrong: the columns' number or a value."
     cols = line.rstrip('\r\n').split('\t')
-    if len(cols) != 5: raise LedgerError(f'{len(cols)} column{"s"*(len(cols) != 1)}; accepted: 5, separated by tabs')
+    if len(cols) != 5:
+        count = f'{len(cols)} column{"s"*(len(cols) != 1)}'
+        raise LedgerError(f'{count}; accepted: 5, separated by tabs')
     return Row(*[c.strip() for c in cols])
 
 # %% ../nbs/10_ledger.ipynb #ledger
+def _check_direction(direction):
+    if direction not in ('lower', 'higher'):
+        raise LedgerError(f'direction is {direction!r}; accepted: lower, higher')
+
 class Ledger:
     "`results.tsv`: one row per experiment"
     def __init__(self,
@@ -83,8 +95,9 @@ class Ledger:
         direction:str='lower', # Which value is better: lower or higher
         timeout:float=30. # Seconds to wait for another process' lock
     ):
-        if direction not in ('lower', 'higher'): raise LedgerError(f'direction is {direction!r}; accepted: lower, higher')
-        self.path,self.metric,self.direction,self.timeout = Path(path), metric, direction, timeout
+        _check_direction(direction)
+        self.path = Path(path)
+        self.metric,self.direction,self.timeout = metric, direction, timeout
         self.header = '\t'.join(['commit', metric, 'memory_gb', 'status', 'description'])
 
 # %% ../nbs/10_ledger.ipynb #get-ledger
@@ -96,46 +109,43 @@ def get_ledger(
     return Ledger(p.root/p.ledger, p.metric, p.direction)
 
 # %% ../nbs/10_ledger.ipynb #os-error
-_WAYS_OUT = {**dict.fromkeys([errno.ENOSPC, errno.EDQUOT, errno.EFBIG], 'no row was added; free some space there, then append again'),
-    **dict.fromkeys([errno.EACCES, errno.EPERM, errno.EROFS], 'give this user the right to read and write file and folder (ls -l)'),
-    **dict.fromkeys([errno.ENOENT, errno.ENOTDIR], 'make the folder first'), errno.EISDIR: 'name a file, not a folder',
-    **dict.fromkeys([errno.ENOLCK, errno.EOPNOTSUPP], 'this file system knows no locks; use a local one')}
+_WAYS_OUT = {
+    'no row was added; free some space there, then append again':
+        (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    'give this user the right to read and write file and folder (ls -l)':
+        (errno.EACCES, errno.EPERM, errno.EROFS),
+    'make the folder first': (errno.ENOENT, errno.ENOTDIR, errno.EEXIST),
+    'name a file, not a folder': (errno.EISDIR,),
+    'this file system knows no locks; use a local one': (errno.ENOLCK, errno.EOPNOTSUPP)}
 
 @contextmanager
-def _explained(path):
+def _as_ledger_error(path):
     "Turn what the operating system raises into a `LedgerError` with file and way out"
     try: yield
-    except OSError as e: raise LedgerError(f'{path}: {e.strerror or e}: {_WAYS_OUT.get(e.errno, "see to the disk")}') from e
+    except OSError as e:
+        way = next((w for w,codes in _WAYS_OUT.items() if e.errno in codes), 'see to the disk')
+        raise LedgerError(f'{path}: {e.strerror or e}: {way}') from e
 
 # %% ../nbs/10_ledger.ipynb #lock
-def _holds(fd, path, kind):
-    "Lock `fd` without waiting; is it ours, and still the file that `path` names?"
-    try: fcntl.flock(fd, kind|fcntl.LOCK_NB)
-    except BlockingIOError: return False
-    with suppress(FileNotFoundError): return os.path.samestat(os.fstat(fd), os.stat(path))
-    return False
+_FOR_WRITING = os.O_RDWR|os.O_CREAT|os.O_APPEND
 
 @contextmanager
-def _locked(path, flags, timeout):
-    "Open `path` and hold its lock, shared for reading, else exclusive"
-    kind = fcntl.LOCK_SH if flags == os.O_RDONLY else fcntl.LOCK_EX
-    end = time.monotonic() + timeout
-    while True:
-        fd = os.open(path, flags, 0o666)
-        try:
-            if _holds(fd, path, kind):
-                yield fd
-                return
-        finally: os.close(fd)
-        if time.monotonic() >= end:
-            raise LedgerError(f'{path}: locked by another process for {timeout:g} s; wait for it, or end it (lslocks names it)')
-        time.sleep(.01)
+def _locked(led, flags):
+    "The ledger's file, open and under its lock, which readers share; faults are `LedgerError`s"
+    def waiting(seconds):
+        if seconds < led.timeout: return
+        raise LedgerError(f'{led.path}: locked by another process for {led.timeout:g} s; '
+            'wait for it, or end it (lslocks names it)')
+    shared = flags == os.O_RDONLY
+    with _as_ledger_error(led.path), file_lock(led.path, waiting, flags, shared) as fd: yield fd
 
 # %% ../nbs/10_ledger.ipynb #write
 def _write(fd, data, size):
-    "Write `data` at the end of `fd`, of `size` bytes, and to the disk; on any failure cut the file back"
+    "Write `data` behind the `size` bytes of `fd` and to the disk; on failure cut the file back"
     try:
-        if (n := os.write(fd, data)) < len(data): raise OSError(errno.ENOSPC, f'only {n} of {len(data)} bytes found room')
+        n = os.write(fd, data)
+        if n < len(data):
+            raise OSError(errno.ENOSPC, f'only {n} of {len(data)} bytes found room')
         os.fsync(fd)
     except BaseException:
         # a part that can't be cut off stays a damaged line: the next append starts a new one
@@ -152,71 +162,59 @@ def _is_header(led, line):
             'move the file away, or choose its profile')
     return cols == led.header.split('\t')
 
-# %% ../nbs/10_ledger.ipynb #understood
-def _understood(led, data):
+# %% ../nbs/10_ledger.ipynb #parse-file
+def _parse_file(led, data):
     "Rows, and damaged lines as (line number, text, reason); line 0 is a missing header"
-    rows,damaged,first = [],[],True
-    for n,line in enumerate(data.decode('utf-8-sig', 'replace').split('\n'), 1):
-        line = line.rstrip('\r')
-        if not line.strip(): continue
-        was_first,first = first,False
-        if _is_header(led, line) if was_first else line.strip() == led.header: continue
+    rows,damaged = [], []
+    lines = enumerate(data.decode('utf-8-sig', 'replace').split('\n'), 1)
+    lines = [(n, l.rstrip('\r')) for n,l in lines if l.strip()]
+    for i,(n,line) in enumerate(lines):
+        first = i == 0
+        if first and _is_header(led, line) or line.strip() == led.header: continue
         try: rows.append(parse_row(line))
         except LedgerError as e:
-            damaged.append((n, line, f'not the header {led.header!r}' if was_first else str(e)))
+            damaged.append((n, line, f'not the header {led.header!r}' if first else str(e)))
             continue
-        why = f'the header {led.header!r} is missing; the next append puts it there'
-        if was_first: damaged.append((0, '', why))
+        reason = f'the header {led.header!r} is missing; the next append puts it there'
+        if first: damaged.append((0, '', reason))
     return rows, damaged
 
 # %% ../nbs/10_ledger.ipynb #replace-file
-def _whole(fd): return os.pread(fd, os.fstat(fd).st_size, 0)
+def _content(fd): return os.pread(fd, os.fstat(fd).st_size, 0)
 
-def _replace(path, fd, lines):
-    "Under the lock of `fd`: `path` becomes these lines, in one step, with the mode it had"
-    path = Path(os.path.realpath(path))
-    tmp = path.with_name(f'.{path.name}.tmp')
-    try:
-        with open(tmp, 'wb') as f:
-            f.write(b''.join(l + b'\n' for l in lines))
-            f.flush()
-            os.fchmod(f.fileno(), os.fstat(fd).st_mode & 0o7777)
-            os.fsync(f.fileno())
-        os.replace(tmp, path)
-        _sync_folder(path.parent)
-    finally: tmp.unlink(missing_ok=True)
-
-# %% ../nbs/10_ledger.ipynb #sync-folder
-def _sync_folder(folder):
-    "A new file's name is on the disk only once its folder is"
-    fd = os.open(folder, os.O_RDONLY)
-    try: os.fsync(fd)
-    finally: os.close(fd)
+def _replace(path, lines):
+    "Let `path` be these lines, in one step; for who holds the old file's lock"
+    with replacing(path) as f: f.writelines(l + b'\n' for l in lines)
 
 # %% ../nbs/10_ledger.ipynb #header-mend
 def _put_header(led, fd, text):
     "The header, all lines, then `text`. Raises `LedgerError` for a file that is no ledger."
-    data = _whole(fd).removeprefix(b'\xef\xbb\xbf')
-    rows,damaged = _understood(led, data)
-    worth = [t for _,t,_ in damaged if t.strip('\0 ') and not led.header.startswith(t.strip())]
-    if worth and not rows:
+    data = _content(fd).removeprefix(b'\xef\xbb\xbf')
+    rows,damaged = _parse_file(led, data)
+    other = [t for _,t,_ in damaged if t.strip('\0 ') and not led.header.startswith(t.strip())]
+    if other and not rows:
         raise LedgerError(f'{led.path}: no line of it is a row of a ledger; nothing was written; '
             'move the file away, or bring back the ledger that was here')
     head = led.header.encode()
     lines = [l for l in data.split(b'\n') if l.strip(b'\0 \t\r') and not head.startswith(l.strip())]
-    _replace(led.path, fd, [head, *lines, *text.encode().split(b'\n')[:-1]])
+    _replace(led.path, [head, *lines, *text.encode().split(b'\n')[:-1]])
 
 # %% ../nbs/10_ledger.ipynb #append
+def _first_line(fd):
+    text = os.pread(fd, 4096, 0).decode('utf-8-sig', 'replace')
+    return text.split('\n')[0].rstrip('\r')
+
 def _add(led, text):
-    "Under the lock: the header if there is none, a newline if the last line has none, then `text`, in one write"
-    with _explained(led.path), _locked(led.path, os.O_RDWR|os.O_CREAT|os.O_APPEND, led.timeout) as fd:
+    "Add `text` in one write, behind a header or a newline where those are missing"
+    with _locked(led, _FOR_WRITING) as fd:
         size = os.fstat(fd).st_size
-        first = os.pread(fd, 4096, 0).decode('utf-8-sig', 'replace').split('\n')[0]
-        if size and not _is_header(led, first.rstrip('\r')): return _put_header(led, fd, text)
-        start = led.header + '\n' if size == 0 else '' if not text or os.pread(fd, 1, size-1) == b'\n' else '\n'
-        if not (start or text): return
-        _write(fd, (start+text).encode(), size)
-        if size == 0: _sync_folder(led.path.parent)
+        if size and not _is_header(led, _first_line(fd)): return _put_header(led, fd, text)
+        if not size:
+            _write(fd, f'{led.header}\n{text}'.encode(), size)
+            sync_folder(led.path.parent) # a new file's name is on the disk only once its folder is
+        elif text:
+            torn = os.pread(fd, 1, size-1) != b'\n'
+            _write(fd, ('\n'*torn + text).encode(), size)
 
 # %% ../nbs/10_ledger.ipynb #append-methods
 @patch
@@ -229,7 +227,7 @@ def create(self:Ledger)->Ledger: # Itself
 def append(self:Ledger,
     row:Row # The experiment
 ):
-    "Add one row: locked, in one write, on the disk when this returns. Raises `LedgerError`; then no row was added."
+    "Add one row, on the disk when this returns. Raises `LedgerError`; then no row was added."
     _add(self, row.line() + '\n')
 
 # %% ../nbs/10_ledger.ipynb #read
@@ -240,14 +238,14 @@ def _damage(path, n, reason):
 @patch
 def read(self:Ledger,
     warn:bool=True # Issue a warning for each damaged line?
-)->tuple: # Rows in order, and the damaged lines as (line number, text, reason); both empty if there is no file
-    "Read all rows. Never writes. Raises `LedgerError` if the header is another metric's or the file can't be read."
+)->tuple: # Rows in order, and the damaged lines as (line number, text, reason)
+    "Read all rows; none where there is no file. Never writes. Raises `LedgerError`."
     try:
-        with _explained(self.path), _locked(self.path, os.O_RDONLY, self.timeout) as fd, open(fd, 'rb', closefd=False) as f: data = f.read()
+        with _locked(self, os.O_RDONLY) as fd: data = _content(fd)
     except LedgerError:
         if self.path.parent.is_dir() and not os.path.lexists(self.path): return [], []
         raise
-    rows,damaged = _understood(self, data)
+    rows,damaged = _parse_file(self, data)
     if warn:
         for n,_,reason in damaged: warnings.warn(_damage(self.path, n, reason), stacklevel=2)
     return rows, damaged
@@ -255,40 +253,48 @@ def read(self:Ledger,
 # %% ../nbs/10_ledger.ipynb #rebuild
 def _figures(r): return r.commit, r.value, r.memory_gb, r.status
 
+def _refuse_loss(led, old, new):
+    "Raise `LedgerError` if a row of `old` is not among `new`"
+    lost = Counter(map(_figures, old)) - Counter(map(_figures, new))
+    if not lost: return
+    row = next(r for r in old if _figures(r) in lost)
+    raise LedgerError(f'{led.path}: holds {lost.total()} row{"s"*(lost.total() != 1)} that the new '
+        f'ledger would lose, the first is {row.line()!r}; nothing was written; move the file away, '
+        'or take the row in')
+
 # %% ../nbs/10_ledger.ipynb #rebuild-rows
 @patch
 def rebuild(self:Ledger,
     rows:list # `Row`s, all that the ledger is to hold, in order
 ):
     "Write the ledger anew, in one step. Raises `LedgerError` for a row that `rows` lack."
-    with _explained(self.path), _locked(self.path, os.O_RDWR|os.O_CREAT, self.timeout) as fd:
-        data = _whole(fd)
-        there,damaged = _understood(self, data)
-        if lost := Counter(map(_figures, there)) - Counter(map(_figures, rows)):
-            row = next(r for r in there if _figures(r) in lost)
-            raise LedgerError(f'{self.path}: holds {lost.total()} row{"s"*(lost.total() != 1)} that the '
-                f'new ledger would lose, the first is {row.line()!r}; nothing was written; move the '
-                'file away, or take the row in')
+    with _locked(self, _FOR_WRITING) as fd:
+        data = _content(fd)
+        old,damaged = _parse_file(self, data)
+        _refuse_loss(self, old, rows)
         lines = [self.header, *(r.line() for r in rows)]
-        strange = [n for n,text,_ in damaged if n and not any(l.startswith(text) for l in lines)]
-        old = data.split(b'\n')
-        _replace(self.path, fd, [l.encode() for l in lines] + [old[n-1] for n in strange])
+        numbers = [n for n,text,_ in damaged if n and not any(l.startswith(text) for l in lines)]
+        raw = data.split(b'\n')
+        _replace(self.path, [*(l.encode() for l in lines), *(raw[n-1] for n in numbers)])
+
+# %% ../nbs/10_ledger.ipynb #row-in-notes
+def _figures_in(notes):
+    "The figures of an experiment's row as its notes have them; None where they hold none"
+    try: row = Row(notes['commit'], notes.get('value', math.nan), 0., notes['status'], '')
+    except (LedgerError, KeyError, TypeError): return None
+    return _figures(row)
 
 # %% ../nbs/10_ledger.ipynb #vouch
-def _claim(n):
-    "The figures of an experiment's row as its notes have them; None where they hold none"
-    try: return _figures(Row(n['commit'], n.get('value', math.nan), 0., n['status'], ''))
-    except (LedgerError, KeyError, TypeError): return None
-
-# %% ../nbs/10_ledger.ipynb #vouch-rows
 def vouch(
     rows:list, # `Row`s in order
     notes:list # Of a session's experiments: dicts with commit, status and value
 )->list: # For each row: was it run? True where notes agree in commit, status and value
     "Which rows have a run behind them; the notes of one experiment vouch for one row"
-    left,res = Counter(map(_claim, notes)),[]
+    left = Counter(map(_figures_in, notes))
+    res = []
     for commit,value,_,status in map(_figures, rows):
-        res.append(left[key := (commit, value, 0., status)] > 0)
+        key = commit, value, 0., status
+        res.append(left[key] > 0)
         left[key] -= res[-1]
     return res
 
@@ -346,10 +352,14 @@ class Frontier:
     def unproven(self): return self.counts.get('unproven', 0)
     @property
     def gain(self): return _gain(self.direction, self.baseline, self.best) if self.best else 0.
-    def hits(self, top=5): return sorted((s for s in self.steps if s.gain > 0), key=lambda s: -s.gain)[:top]
+    def hits(self, top=5):
+        gains = [s for s in self.steps if s.gain > 0]
+        return sorted(gains, key=lambda s: -s.gain)[:top]
 
 # %% ../nbs/10_ledger.ipynb #frontier
-def _gain(direction, old, new): return round((old.value - new.value)*(1 if direction == 'lower' else -1), 6) + 0.
+def _gain(direction, old, new):
+    sign = 1 if direction == 'lower' else -1
+    return round(sign*(old.value - new.value), 6) + 0.
 
 def frontier(
     rows:list, # `Row`s in order
@@ -357,12 +367,13 @@ def frontier(
     ran:list|None=None # For each row whether it was run, as `vouch` says; all were when None
 )->Frontier: # Baseline, running best, kept steps, counts
     "Follow the running best; what was not run decides nothing. Raises `LedgerError`."
-    if direction not in ('lower', 'higher'): raise LedgerError(f'direction is {direction!r}; accepted: lower, higher')
-    ran = [True]*len(rows) if ran is None else ran
+    _check_direction(direction)
+    if ran is None: ran = [True]*len(rows)
     kinds = [r.status if ok else 'unproven' for r,ok in zip(rows, ran, strict=True)]
     first = next((r for r,k in zip(rows, kinds) if k in ('keep', 'discard')), None)
     counts = {**dict.fromkeys(STATUSES, 0), **Counter(kinds)}
-    res,last = Frontier(direction, counts, first, None, [], []), first
+    res = Frontier(direction, counts, first, None, [], [])
+    last = first
     for n,(r,kind) in enumerate(zip(rows, kinds), 1):
         if kind == 'keep':
             res.steps.append(Step(n, r, _gain(direction, last, r)))
@@ -374,7 +385,7 @@ def frontier(
 # %% ../nbs/10_ledger.ipynb #effort
 def efforts(
     f:Frontier
-)->dict: # Number of a keep -> experiments for each percent gained so far; nothing where nothing was gained
+)->dict: # Number of a keep -> experiments for each percent gained; nothing where nothing was gained
     "What the gains had cost, keep by keep"
     total,res = 0., {}
     for s in f.steps:
@@ -382,21 +393,7 @@ def efforts(
         if total > 0 and f.baseline.value: res[s.n] = s.n/(100*total/abs(f.baseline.value))
     return res
 
-# %% ../nbs/10_ledger.ipynb #summary
-@patch
-def summary(self:Frontier,
-    top:int=5 # How many hits to list
-)->str: # Some lines of text
-    "Counts, keep rate, baseline, best, total gain, and the top hits by gain over the previous keep"
-    show = lambda r: f'{r.value:.6f}  {r.commit}  {r.description}' if r else 'none yet'
-    n,share = sum(self.counts.values()), 100*self.gain/abs(self.baseline.value) if self.baseline and self.baseline.value else 0.
-    res = [f'experiments  {n}: ' + ', '.join(f'{v} {k}' for k,v in self.counts.items()),
-        f'keep rate    {100*self.keep_rate:.1f} % of those after the baseline that did not crash',
-        f'baseline     {show(self.baseline)}', f'best         {show(self.best)}', f'total gain   {self.gain:.6f} ({share:.2f} %)']
-    if hits := self.hits(top): res.append('top hits by gain over the previous keep:')
-    return '\n'.join(res + [f'  {s.gain:.6f}  #{s.n:<5} {show(s.row)}' for s in hits])
-
-# %% ../nbs/10_ledger.ipynb #df
+# %% ../nbs/10_ledger.ipynb #ledger-frontier
 @patch
 def frontier(self:Ledger,
     ran:list|None=None # For each row whether it was run; all were when None
@@ -404,14 +401,40 @@ def frontier(self:Ledger,
     "The ledger's frontier, in its own direction"
     return frontier(self.read()[0], self.direction, ran)
 
+# %% ../nbs/10_ledger.ipynb #summary
+def _row_text(r): return f'{r.value:.6f}  {r.commit}  {r.description}' if r else 'none yet'
+
 @patch
-def df(self:Ledger): # pandas DataFrame: n, commit, the metric, memory_gb, status, description, best
-    "All readable rows as a data frame; `best` is the running best over keeps"
+def summary(self:Frontier,
+    top:int=5 # How many hits to list
+)->str: # Some lines of text
+    "Counts, keep rate, baseline, best, total gain, and the top hits by gain"
+    counts = ', '.join(f'{v} {k}' for k,v in self.counts.items())
+    base = self.baseline.value if self.baseline else 0.
+    percent = 100*self.gain/abs(base) if base else 0.
+    lines = [f'experiments  {sum(self.counts.values())}: {counts}',
+        f'keep rate    {100*self.keep_rate:.1f} % of those after the baseline that did not crash',
+        f'baseline     {_row_text(self.baseline)}',
+        f'best         {_row_text(self.best)}',
+        f'total gain   {self.gain:.6f} ({percent:.2f} %)']
+    hits = self.hits(top)
+    if hits: lines.append('top hits by gain over the previous keep:')
+    lines += [f'  {s.gain:.6f}  #{s.n:<5} {_row_text(s.row)}' for s in hits]
+    return '\n'.join(lines)
+
+# %% ../nbs/10_ledger.ipynb #frame
+@patch
+def frame(self:Ledger): # pandas DataFrame by experiment number: the five columns, and `best`
+    "All readable rows as a data frame; status is a category, `best` the running best over keeps"
     import pandas as pd
     rows = self.read()[0]
-    best = frontier(rows, self.direction).running
-    data = [(n, r.commit, r.value, r.memory_gb, r.status, r.description, b) for n,(r,b) in enumerate(zip(rows, best), 1)]
-    return pd.DataFrame(data, columns=['n', *self.header.split('\t'), 'best'])
+    columns = list(Row.__dataclass_fields__)
+    numbers = pd.RangeIndex(1, len(rows)+1, name='n')
+    df = pd.DataFrame([vars(r) for r in rows], columns=columns, index=numbers)
+    df = df.astype(dict(value=float, memory_gb=float, status=pd.CategoricalDtype(STATUSES)))
+    df.loc[df.status == 'crash', ['value', 'memory_gb']] = math.nan
+    df['best'] = pd.Series(frontier(rows, self.direction).running, numbers, float)
+    return df.rename(columns=dict(value=self.metric))
 
 # %% ../nbs/10_ledger.ipynb #repr
 @patch
@@ -420,23 +443,30 @@ def __repr__(self:Ledger):
     f = frontier(rows, self.direction)
     res = f'{self.path.name}: ' + ', '.join(f'{v} {k}' for k,v in f.counts.items())
     if f.best: res += f'; best {self.metric} {f.best.value:.6f}'
-    return res + (f'; damaged lines: {", ".join(str(d[0]) for d in damaged)}' if damaged else '')
+    if damaged: res += '; damaged lines: ' + ', '.join(str(n) for n,*_ in damaged)
+    return res
+
+def _table_line(cells):
+    "A line of a Markdown table"
+    cells = [html.escape(c, quote=False).replace('|', '\\|') for c in cells]
+    return f'| {" | ".join(cells)} |'
 
 @patch
 def _repr_markdown_(self:Ledger, last=8):
-    rows = self.read(warn=False)[0]
-    cells = lambda cols: '| ' + ' | '.join(html.escape(c, quote=False).replace('|', '\\|') for c in cols) + ' |'
-    table = [cells(['n', *self.header.split('\t')]), '| ---: | --- | ---: | ---: | --- | --- |']
-    return '\n'.join([repr(self), '', *table] + [cells([str(n), *r.line().split('\t')]) for n,r in list(enumerate(rows, 1))[-last:]])
+    rows = list(enumerate(self.read(warn=False)[0], 1))[-last:]
+    names = _table_line(['n', *self.header.split('\t')])
+    body = [_table_line([str(n), *r.line().split('\t')]) for n,r in rows]
+    return '\n'.join([repr(self), '', names, '| ---: | --- | ---: | ---: | --- | --- |', *body])
 
 # %% ../nbs/10_ledger.ipynb #spellings
 _WORDS = dict(
-    keep='keep, kept, accept, accepted, baseline, improved, improvement, better, best, new best, merged, '
-        'yes, true',
-    discard='discard, discarded, reject, rejected, revert, reverted, rolled back, rollback, drop, worse, '
-        'dropped, no, false, no gain, no improvement, not better, not improved, not kept',
-    crash='crash, crashed, fail, failed, failure, error, errored, exception, oom, out of memory, nan, '
-        'inf, diverged, timeout, timed out, killed, invalid, aborted, interrupted, untrusted, no metric')
+    keep='keep, kept, accept, accepted, baseline, improved, improvement, better, best, new best, '
+        'merged, yes, true',
+    discard='discard, discarded, reject, rejected, revert, reverted, rolled back, rollback, drop, '
+        'worse, dropped, no, false, no gain, no improvement, not better, not improved, not kept',
+    crash='crash, crashed, fail, failed, failure, error, errored, exception, oom, out of memory, '
+        'nan, inf, diverged, timeout, timed out, killed, invalid, aborted, interrupted, untrusted, '
+        'no metric')
 _SPELLINGS = {word: status for status,words in _WORDS.items() for word in words.split(', ')}
 _COLUMNS = dict(commit='commit sha hash commit_hash commit_sha git_commit git_sha rev revision',
     status='status decision verdict outcome kept accepted state', value='value metric score',
@@ -471,7 +501,7 @@ def _gigabytes(name):
     unit = re.search(r'(?:_|\b)(k|m|g|)(i?b|bytes)$', _plain(name, '_'))
     return {'k': 2**20, 'm': 2**10, 'g': 1, '': 2**30}[unit[1]] if unit else 1
 
-# %% ../nbs/10_ledger.ipynb #tables
+# %% ../nbs/10_ledger.ipynb #other-row
 def _other_row(cells, at, scale):
     "A row out of another's cells. Raises `LedgerError` with what can't be understood."
     def get(k): return cells[at[k]].strip() if at[k] is not None and at[k] < len(cells) else ''
@@ -484,7 +514,7 @@ def _other_row(cells, at, scale):
     commit = re.sub(r'\W', '', get('commit')).ljust(7, '_') # seven low lines where there is none
     return Row(commit, value, memory, status, get('description'))
 
-# %% ../nbs/10_ledger.ipynb #tables-of-lines
+# %% ../nbs/10_ledger.ipynb #tables
 def _tables(lines, sep):
     "The cells of a table, as CSV and line by line"
     limit = csv.field_size_limit(sum(map(len, lines)) + len(lines) + 1)
@@ -493,26 +523,55 @@ def _tables(lines, sep):
     def unquoted(c): return c[1:-1].replace('""', '"') if len(c) > 1 and c[0] == c[-1] == '"' else c
     yield [[unquoted(c.strip()) for c in l.split(sep)] for l in lines]
 
+# %% ../nbs/10_ledger.ipynb #parse-table
+def _parse_table(head, table, at):
+    "The rows of a table whose columns stand `at`, and a count of the reasons why lines are none"
+    rows = []
+    reasons = Counter()
+    scale = _gigabytes(head[at['memory'] or 0])
+    last = len(head) - 1
+    for cells in table:
+        if cells == head or not ''.join(cells).strip('-: '): continue # a rule under the head
+        if len(cells) > len(head): cells = [*cells[:last], ', '.join(cells[last:])]
+        try: rows.append(_other_row(cells, at, scale))
+        except LedgerError as e: reasons[str(e)] += 1
+    return rows, reasons
+
 # %% ../nbs/10_ledger.ipynb #read-others
 def _read_others(path, text, metric):
-    "Rows, the value's name and what was not understood of a table. Raises `LedgerError`."
+    "Rows, the value's name, and why lines were left out. Raises `LedgerError`."
     lines = [l for l in re.split('\r\n|\n|\r', text.replace('\0', ' ')) if l.strip()]
     if not lines: raise LedgerError(f'{path}: the file is empty; name a table with column names')
     best = None
     for head,*table in (t for sep in '\t,;|' for t in _tables(lines, sep)):
         at = _columns(head, metric)
         if None in (at['status'], at['value']): continue
-        rows,why = [],Counter()
-        for cells in table:
-            if cells == head or not ''.join(cells).strip('-: '): continue # a rule under the head
-            last = len(head) - 1
-            if len(cells) > len(head): cells = [*cells[:last], ', '.join(cells[last:])]
-            try: rows.append(_other_row(cells, at, _gigabytes(head[at['memory'] or 0])))
-            except LedgerError as e: why[str(e)] += 1
-        if best is None or len(rows) > len(best[0]): best = rows, head[at['value']].strip(), why
+        rows,reasons = _parse_table(head, table, at)
+        if best is None or len(rows) > len(best[0]): best = rows, head[at['value']].strip(), reasons
     if best: return best
     raise LedgerError(f'{path}: no column for status and value in {lines[0][:200]!r}; accepted: '
         f'{_COLUMNS["status"]} and {metric} {_COLUMNS["value"]}; --metric NAME is the value\'s')
+
+# %% ../nbs/10_ledger.ipynb #left-out
+def _left_out(led, rows, name, reasons):
+    "Sentences on what was left out of another's table. Raises `LedgerError` if that was all."
+    n = reasons.total()
+    listed = ', '.join(f'{k} ({v})' for k,v in reasons.most_common(4)) + ', …'*(len(reasons) > 4)
+    if n and not rows:
+        raise LedgerError(f'{led.path}: not one of {n} rows was understood: {listed}')
+    res = []
+    if n: res.append(f'{led.path}: {n} of {n+len(rows)} rows were not understood and are left out: '
+        f'{listed}')
+    if _plain(name, '_') != _plain(led.metric, '_'):
+        res.append(f'{led.path}: the value is the column {name}, of which {led.direction} is taken '
+            'for better (--direction)')
+    return res
+
+# %% ../nbs/10_ledger.ipynb #read-own
+def _read_own(led, data):
+    "Rows, the metric and sentences on damaged lines of a ledger of ours"
+    rows,damaged = _parse_file(led, data)
+    return rows, led.metric, [_damage(led.path, n, reason) for n,_,reason in damaged]
 
 # %% ../nbs/10_ledger.ipynb #any-ledger
 def any_ledger(
@@ -521,46 +580,37 @@ def any_ledger(
     direction:str='lower' # Which value is better: lower or higher
 )->tuple: # `Row`s in order, the name of the value, and sentences on what was left out
     "Read any ledger by its columns' names. Raises `LedgerError` where nothing in it is understood."
-    with _explained(path): data = Path(path).read_bytes()
+    with _as_ledger_error(path): data = Path(path).read_bytes()
     wide = data[:2] in (b'\xff\xfe', b'\xfe\xff')
     text = data.decode('utf-16' if wide else 'utf-8-sig', 'replace')
     led = Ledger(path, metric, direction)
     first = next((l.rstrip('\r') for l in text.split('\n') if l.strip()), '')
     with suppress(LedgerError):
-        if not wide and (first.rstrip() == led.header or parse_row(first)): return _ours(led, data)
-    try: rows,name,why = _read_others(path, text, metric)
+        if not wide and (first.rstrip() == led.header or parse_row(first)):
+            return _read_own(led, data)
+    try: rows,name,reasons = _read_others(path, text, metric)
     except LedgerError: # our own with a damaged header, it may be
         with suppress(LedgerError):
-            if (found := _ours(led, data))[0]: return found
+            own = _read_own(led, data)
+            if own[0]: return own
         raise
-    return rows, name, _not_understood(led, rows, name, why)
-
-# %% ../nbs/10_ledger.ipynb #not-understood
-def _not_understood(led, rows, name, why):
-    "Sentences on what was left out of another's table. Raises `LedgerError` if that was all."
-    n,told = why.total(), ', '.join(f'{k} ({v})' for k,v in why.most_common(4)) + ', …'*(len(why) > 4)
-    if n and not rows: raise LedgerError(f'{led.path}: not one of {n} rows was understood: {told}')
-    said = [f'{led.path}: {n} of {n+len(rows)} rows were not understood and are left out: {told}']
-    said = said if n else []
-    if _plain(name, '_') == _plain(led.metric, '_'): return said
-    return [*said, f'{led.path}: the value is the column {name}, of which {led.direction} is taken '
-        'for better (--direction)']
-
-# %% ../nbs/10_ledger.ipynb #ours
-def _ours(led, data):
-    rows,damaged = _understood(led, data)
-    return rows, led.metric, [_damage(led.path, n, reason) for n,_,reason in damaged]
+    return rows, name, _left_out(led, rows, name, reasons)
 
 # %% ../nbs/10_ledger.ipynb #style
-COLORS = dict(black='#000000', orange='#E69F00', sky='#56B4E9', green='#009E73', yellow='#F0E442', blue='#0072B2', red='#D55E00',
-    purple='#CC79A7')
-STYLE = {'font.size': 11, 'axes.titlesize': 13, 'axes.labelsize': 11, 'figure.figsize': (11, 5.5), 'figure.dpi': 100,
-    'lines.linewidth': 1.8, 'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True, 'grid.alpha': .3,
-    'grid.linewidth': .6, 'legend.frameon': False,
-    'axes.prop_cycle': f'cycler("color", {[COLORS[c] for c in ("blue", "orange", "green", "red", "purple", "sky")]})'}
-DARK = {**dict.fromkeys(['text.color', 'axes.edgecolor', 'axes.labelcolor', 'xtick.color', 'ytick.color'], '#DDDDDD'),
-    **dict.fromkeys(['figure.facecolor', 'axes.facecolor'], '#14171A'), 'grid.color': '#888888',
-    'axes.prop_cycle': STYLE['axes.prop_cycle'].replace(COLORS['blue'], COLORS['yellow'])}
+COLORS = dict(black='#000000', orange='#E69F00', sky='#56B4E9', green='#009E73',
+    yellow='#F0E442', blue='#0072B2', red='#D55E00', purple='#CC79A7')
+
+def _cycle(*names): return f'cycler("color", {[COLORS[c] for c in names]})'
+
+STYLE = {'font.size': 11, 'axes.titlesize': 13, 'axes.labelsize': 11,
+    'figure.figsize': (11, 5.5), 'figure.dpi': 100, 'lines.linewidth': 1.8,
+    'axes.spines.top': False, 'axes.spines.right': False, 'legend.frameon': False,
+    'axes.grid': True, 'grid.alpha': .3, 'grid.linewidth': .6,
+    'axes.prop_cycle': _cycle('blue', 'orange', 'green', 'red', 'purple', 'sky')}
+DARK = {'figure.facecolor': '#14171A', 'axes.facecolor': '#14171A', 'text.color': '#DDDDDD',
+    'axes.edgecolor': '#DDDDDD', 'axes.labelcolor': '#DDDDDD', 'xtick.color': '#DDDDDD',
+    'ytick.color': '#DDDDDD', 'grid.color': '#888888',
+    'axes.prop_cycle': _cycle('yellow', 'orange', 'green', 'red', 'purple', 'sky')}
 
 # %% ../nbs/10_ledger.ipynb #style-function
 @contextmanager
@@ -571,7 +621,7 @@ def style(
     import matplotlib
     with matplotlib.rc_context({**STYLE, **(DARK if dark else {})}): yield
 
-# %% ../nbs/10_ledger.ipynb #figure
+# %% ../nbs/10_ledger.ipynb #save-figure
 def save_figure(
     fig, # matplotlib Figure
     to, # File name, whose suffix gives the format, or a binary file for PNG
@@ -583,6 +633,12 @@ def save_figure(
         warnings.filterwarnings('ignore', message='Glyph .* missing')
         fig.savefig(to, bbox_inches='tight', **kwargs)
 
+# %% ../nbs/10_ledger.ipynb #figure
+def _png(fig):
+    file = io.BytesIO()
+    save_figure(fig, file, format='png')
+    return file.getvalue()
+
 def figure(
     dark:bool=False, # Light on dark?
     size:tuple|None=None # Width and height in inches; the style's when None
@@ -592,7 +648,7 @@ def figure(
     from matplotlib.figure import Figure
     with style(dark): fig = Figure(figsize=size)
     FigureCanvasAgg(fig)
-    fig._repr_png_ = lambda: (save_figure(fig, buf := io.BytesIO(), format='png'), buf.getvalue())[1]
+    fig._repr_png_ = lambda: _png(fig)
     return fig
 
 # %% ../nbs/10_ledger.ipynb #limits
@@ -673,43 +729,64 @@ def _draw_labels(ax, f, steps, size=8, slant=30):
             va='bottom' if up == 1 else 'top', fontsize=size, parse_math=False,
             arrowprops=dict(arrowstyle='-', lw=.5, alpha=.5) if far else None)
 
-# %% ../nbs/10_ledger.ipynb #draw-unproven
-def _draw_unproven(ax, rows, ran, lo, hi):
-    "Marks for rows without a run"
-    points = [(n, r.value) for n,(r,ok) in enumerate(zip(rows, ran), 1) if not ok]
-    points = [(n, v) for n,v in points if rows[n-1].status != 'crash']
-    xs,ys = [n for n,_ in points], [min(max(v, lo), hi) for _,v in points]
-    ax.scatter(xs, ys, s=48, facecolors='none', ec=COLORS['red'], lw=1.4, zorder=4, clip_on=False,
-        label='not run by anybody')
+# %% ../nbs/10_ledger.ipynb #draw-points
+def _in_view(rows, ran, lo, hi):
+    "Points (number, value) of the rows that were run and lie between `lo` and `hi`, by status"
+    res = {status: [] for status in STATUSES}
+    for n,(r,ok) in enumerate(zip(rows, ran), 1):
+        if ok and lo <= r.value <= hi: res[r.status].append((n, r.value))
+    return res
+
+def _unproven(rows, ran, lo, hi):
+    "Points of the rows without a run, moved to the edge where they lie outside"
+    rest = [(n, r) for n,(r,ok) in enumerate(zip(rows, ran), 1) if not ok]
+    return [(n, min(max(r.value, lo), hi)) for n,r in rest if r.status != 'crash']
 
 # %% ../nbs/10_ledger.ipynb #draw
+def _dots(ax, points, **kwargs): ax.scatter(*zip(*points) if points else ([], []), **kwargs)
+
 def _draw(ax, rows, f, ran, dark):
     "The staircase itself, onto `ax`"
     lo,hi = _limits(f)
     ax.set(xlim=(0, 1.08*len(rows)+1), ylim=(lo, hi))
     ax.xaxis.get_major_locator().set_params(integer=True)
-    proven = [(n, r) for n,(r,ok) in enumerate(zip(rows, ran), 1) if ok]
-    inside = [(n, r) for n,r in proven if lo <= r.value <= hi]
-    seen = lambda status: [(n, r.value) for n,r in inside if r.status == status]
-    dots,kept,line = seen('discard'), seen('keep'), COLORS['yellow' if dark else 'blue']
-    out = f.counts['discard'] - len(dots)
-    outside = f' ({out} outside the picture)' if out else ''
-    ax.scatter(*zip(*dots) if dots else ([], []), s=14, color='#999999', alpha=.5, lw=0, label=f'discarded{outside}')
-    ax.step(range(1, len(rows)+1), f.running, where='post', color=line, lw=1.4, alpha=.8, label='running best')
-    points = zip(*kept) if kept else ([], [])
-    ax.scatter(*points, s=42, color=COLORS['green'], ec=ax.get_facecolor(), lw=.8, zorder=3, label='kept')
-    if f.unproven: _draw_unproven(ax, rows, ran, lo, hi)
-    if steps := [s for s in f.steps if lo <= s.row.value <= hi]: _draw_labels(ax, f, steps)
+    points = _in_view(rows, ran, lo, hi)
+    missing = f.counts['discard'] - len(points['discard'])
+    outside = f' ({missing} outside the picture)' if missing else ''
+    _dots(ax, points['discard'], s=14, color='#999999', alpha=.5, lw=0, label=f'discarded{outside}')
+    ax.step(range(1, len(rows)+1), f.running, where='post', label='running best',
+        color=COLORS['yellow' if dark else 'blue'], lw=1.4, alpha=.8)
+    _dots(ax, points['keep'], s=42, color=COLORS['green'], ec=ax.get_facecolor(), lw=.8, zorder=3,
+        label='kept')
+    if f.unproven:
+        _dots(ax, _unproven(rows, ran, lo, hi), s=48, facecolors='none', ec=COLORS['red'], lw=1.4,
+            zorder=4, clip_on=False, label='not run by anybody')
+    _draw_labels(ax, f, [s for s in f.steps if lo <= s.row.value <= hi])
     # below the axes, the one place where no label can be
     ax.legend(loc='upper center', bbox_to_anchor=(.5, -.12), ncols=4, fontsize=9)
 
-# %% ../nbs/10_ledger.ipynb #nothing
-def _nothing(f):
+# %% ../nbs/10_ledger.ipynb #why-empty
+def _why_empty(f):
     "Why there is no staircase"
     if f.unproven: return 'no row with a value was run by anybody'
     return 'nothing but crashes so far' if f.counts['crash'] else 'no experiments yet'
 
+def _title(f):
+    "How many experiments there were and what became of them"
+    n = sum(f.counts.values())
+    words = dict(keep='kept', discard='discarded', crash='crashed', unproven='not run')
+    counts = ', '.join(f'{f.counts[k]} {v}' for k,v in words.items() if k in f.counts)
+    return f'{n} experiment{"s"*(n != 1)}: {counts}'
+
 # %% ../nbs/10_ledger.ipynb #plot
+def _rows_of(ledger, direction, metric):
+    "Rows, direction and metric of whatever `plot_frontier` is asked to draw"
+    if isinstance(ledger, Ledger): return ledger.read()[0], ledger.direction, ledger.metric
+    if not isinstance(ledger, (str, Path)): return ledger, direction, metric
+    rows,metric,messages = any_ledger(ledger, metric, direction)
+    for m in messages: warnings.warn(m, stacklevel=3)
+    return rows, direction, metric
+
 def plot_frontier(
     ledger, # `Ledger`, a list of `Row`s, or the path of any ledger that `any_ledger` reads
     ax=None, # matplotlib Axes; those of a new `figure` when None
@@ -718,44 +795,37 @@ def plot_frontier(
     dark:bool=False, # Light on dark?
     ran:list|None=None # For each row whether it was run, as `vouch` says; all were when None
 ): # matplotlib Axes; its `.figure` shows itself in a notebook
-    "Draw the staircase: discards faint, keeps prominent and labelled, the running best as a line, crashes in the title"
-    rows = ledger
-    if isinstance(ledger, Ledger): rows,direction,metric = ledger.read()[0], ledger.direction, ledger.metric
-    if isinstance(ledger, (str, Path)):
-        rows,metric,said = any_ledger(ledger, metric, direction)
-        for o in said: warnings.warn(o, stacklevel=2)
+    "Draw the staircase: discards faint, keeps labelled, the running best, crashes in the title"
+    rows,direction,metric = _rows_of(ledger, direction, metric)
     f = frontier(rows, direction, ran)
+    if ran is None: ran = [True]*len(rows)
     with style(dark):
         if ax is None: ax = figure(dark).add_subplot()
-        if f.baseline: _draw(ax, rows, f, [True]*len(rows) if ran is None else ran, dark)
-        else: ax.text(.5, .5, _nothing(f), transform=ax.transAxes,
+        if f.baseline: _draw(ax, rows, f, ran, dark)
+        else: ax.text(.5, .5, _why_empty(f), transform=ax.transAxes,
             ha='center', va='center', size=14)
         ax.set_xlabel('experiment')
         ax.set_ylabel(f'{metric} ({direction} is better)', parse_math=False)
-        words = dict(keep='kept', discard='discarded', crash='crashed', unproven='not run')
-        counts = ', '.join(f'{f.counts[k]} {v}' for k,v in words.items() if k in f.counts)
-        ax.set_title(f'{len(rows)} experiment{"s"*(len(rows) != 1)}: {counts}', pad=14)
+        ax.set_title(_title(f), pad=14)
     return ax
 
 # %% ../nbs/10_ledger.ipynb #command-save
 def _save(fig, out):
-    "Save `fig` under a temporary name beside `out`, then rename"
+    "Save `fig` as `out`, in one step"
     formats = fig.canvas.get_supported_filetypes()
-    if (kind := out.suffix[1:].lower()) not in formats:
-        raise LedgerError(f'{out}: no picture ends in {out.suffix!r}; accepted: {", ".join(sorted(formats))}')
-    with _explained(out):
-        fd,tmp = tempfile.mkstemp(dir=out.parent, prefix=f'.{out.name}')
-        os.close(fd)
-        try:
-            save_figure(fig, tmp, format=kind)
-            os.chmod(tmp, 0o644)
-            os.replace(tmp, out)
-        finally: Path(tmp).unlink(missing_ok=True)
+    kind = out.suffix[1:].lower()
+    if kind not in formats:
+        accepted = ', '.join(sorted(formats))
+        raise LedgerError(f'{out}: no picture ends in {out.suffix!r}; accepted: {accepted}')
+    with _as_ledger_error(out):
+        out.parent.stat() # `replacing` would make it
+        with replacing(out, durable=False) as f: save_figure(fig, f, format=kind)
 
 # %% ../nbs/10_ledger.ipynb #session-folder
 def _session_of(p, path):
     "The folder of the session that a ledger belongs to: runs/TAG; None for a file of elsewhere"
-    runs,path = (p.root/p.runs).resolve(), path.resolve()
+    runs = (p.root/p.runs).resolve()
+    path = path.resolve()
     if path.parent.parent == runs: return path.parent
     tag = _object(runs/'current.json').get('tag')
     own = path == (p.root/p.ledger).resolve()
@@ -763,26 +833,28 @@ def _session_of(p, path):
 
 # %% ../nbs/10_ledger.ipynb #rows-that-ran
 def _ran(folder, path, rows):
-    "For each row whether it was run, None if nobody knows; and sentences on those that were not"
+    "For each row whether it was run, None if nobody knows; and a sentence on those that were not"
     notes = session_notes(folder) if folder else None
     if notes is None: return None, []
     ran = vouch(rows, notes)
     numbers = [str(n) for n,ok in enumerate(ran, 1) if not ok]
-    told = ', '.join(numbers[:20]) + ', …'*(len(numbers) > 20)
-    return ran, [f'{path}: row {told} decides nothing: '
-        f'no run in {os.path.relpath(folder)} agrees in commit, status and value']*bool(numbers)
+    if not numbers: return ran, []
+    listed = ', '.join(numbers[:20]) + ', …'*(len(numbers) > 20)
+    return ran, [f'{path}: row {listed} decides nothing: '
+        f'no run in {os.path.relpath(folder)} agrees in commit, status and value']
 
 # %% ../nbs/10_ledger.ipynb #command-read
-def _read(led, folder, anybodys):
-    "Rows, the value's name and what is to be said of a ledger. Raises `LedgerError`."
-    if anybodys and led.path.exists(): return any_ledger(led.path, led.metric, led.direction)
-    if not led.path.exists():
-        if runs := session_notes(folder) if folder else None:
-            raise LedgerError(f'{led.path}: the ledger is gone; the notes of {len(runs)} runs in '
-                f'{os.path.relpath(folder)} say what stood in it: ar-status writes it anew')
-        raise LedgerError(f'{led.path}: no ledger here yet; make an experiment first (ar-run)')
-    rows,damaged = led.read(warn=False)
-    return rows, led.metric, [_damage(led.path, n, reason) for n,_,reason in damaged]
+def _read(led, folder, named):
+    "Rows, the value's name and messages of a ledger. Raises `LedgerError`."
+    if named and led.path.exists(): return any_ledger(led.path, led.metric, led.direction)
+    if led.path.exists():
+        rows,damaged = led.read(warn=False)
+        return rows, led.metric, [_damage(led.path, n, reason) for n,_,reason in damaged]
+    runs = session_notes(folder) if folder else None
+    if runs:
+        raise LedgerError(f'{led.path}: the ledger is gone; the notes of {len(runs)} runs in '
+            f'{os.path.relpath(folder)} say what stood in it: ar-status writes it anew')
+    raise LedgerError(f'{led.path}: no ledger here yet; make an experiment first (ar-run)')
 
 # %% ../nbs/10_ledger.ipynb #command
 @call_parse
@@ -801,9 +873,9 @@ def ar_frontier(
         folder = _session_of(p, path)
         if ledger and folder: p = contract.session_profile(tag=folder.name)
         led = Ledger(path, metric or p.metric, direction or p.direction)
-        rows,name,said = _read(led, folder, bool(ledger))
-        ran,more = _ran(folder, path, rows)
-        for o in said + more: print(o, file=sys.stderr)
+        rows,name,messages = _read(led, folder, bool(ledger))
+        ran,unproven = _ran(folder, path, rows)
+        for m in messages + unproven: print(m, file=sys.stderr)
         out = Path(out or p.root/p.picture)
         ax = plot_frontier(rows, direction=led.direction, metric=name, dark=dark, ran=ran)
         _save(ax.figure, out)
