@@ -183,7 +183,7 @@ def _parse_file(led, data):
 def _content(fd): return os.pread(fd, os.fstat(fd).st_size, 0)
 
 def _replace(path, lines):
-    "Let `path` be these lines, in one step; for who holds the old file's lock"
+    "Let `path` be these lines, in one step; called under the old file's lock"
     with replacing(path) as f: f.writelines(l + b'\n' for l in lines)
 
 # %% ../nbs/10_ledger.ipynb #header-mend
@@ -724,7 +724,8 @@ def _draw_labels(ax, f, steps, size=8, slant=30):
     corner = math.inf, scale*(ax.bbox.y1 if up == 1 else ax.bbox.y0)
     for s,dx,dy,letters in place_labels(at, size, corner, f.direction, slant):
         far = max(abs(dx), abs(dy)) > size
-        ax.annotate(_shortened(s.row.description, max(12, letters)), (s.n, s.row.value), (dx, dy),
+        text = _shortened(s.row.description, max(12, letters)) # less would say nothing
+        ax.annotate(text, (s.n, s.row.value), (dx, dy),
             textcoords='offset points', rotation=up*slant, rotation_mode='anchor',
             va='bottom' if up == 1 else 'top', fontsize=size, parse_math=False,
             arrowprops=dict(arrowstyle='-', lw=.5, alpha=.5) if far else None)
