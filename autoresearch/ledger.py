@@ -8,7 +8,7 @@ __all__ = ['STATUSES', 'Step', 'COLORS', 'STYLE', 'DARK', 'Label', 'LedgerError'
            'save_figure', 'figure', 'place_labels', 'plot_frontier', 'ar_frontier']
 
 # %% ../nbs/10_ledger.ipynb #imports
-import csv, errno, html, io, json, math, os, re, stat, sys, warnings
+import csv, errno, glob, html, io, json, math, os, re, stat, sys, warnings
 from collections import Counter, namedtuple
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -184,6 +184,9 @@ def _content(fd): return os.pread(fd, os.fstat(fd).st_size, 0)
 
 def _replace(path, lines):
     "Let `path` be these lines, in one step; called under the old file's lock"
+    path = Path(os.path.realpath(path))
+    # what a killed process left half-written: under the lock nobody is writing it
+    for left in path.parent.glob(f'.{glob.escape(path.name)}.*.tmp'): left.unlink()
     with replacing(path) as f: f.writelines(l + b'\n' for l in lines)
 
 # %% ../nbs/10_ledger.ipynb #header-mend

@@ -193,6 +193,13 @@ def test_rebuild(tmp_path):
     assert link.is_symlink() and led.read(warn=False)[0][-1] == row(6) and sorted(p.name for p in tmp_path.iterdir()) == ['link.tsv', 'results.tsv']
     with pytest.raises(LedgerError, match='column 2 is val_bpb'): Ledger(led.path, 'rmse').rebuild([])
 
+def test_what_a_killed_rebuild_left_goes_with_the_next(tmp_path):
+    led = Ledger(tmp_path/'results.tsv').create()
+    (tmp_path/'.results.tsv.123.tmp').write_text(HEADER)
+    (tmp_path/'.results.tsv.old').write_text('mine')
+    led.rebuild([row(1)])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['.results.tsv.old', 'results.tsv'] and led.read()[0] == [row(1)]
+
 def test_rebuild_waits_for_the_lock_and_a_full_disk_leaves_the_old(tmp_path):
     led = Ledger(tmp_path/'results.tsv', timeout=.2).create()
     led.append(row(1))
