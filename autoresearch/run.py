@@ -66,7 +66,7 @@ class Result:
         if not self.ok or not self.block: return head
         return head + f'\n\n```\n{final_block(self.block)}\n```'
 
-# %% ../nbs/12_run.ipynb #execute
+# %% ../nbs/12_run.ipynb #child
 INFRASTRUCTURE = 70 # the child's exit code where the notebook could not be tried
 PATIENCE = 20 # seconds for a cell's last outputs to arrive after it has ended
 PATHS = """import os, sys
@@ -106,10 +106,10 @@ def _start_kernel(cwd):
     asyncio.run(manager.start_kernel(cwd=cwd, extra_arguments=quiet))
     return manager, manager.provisioner.process
 
-# %% ../nbs/12_run.ipynb #execute-kernel
+# %% ../nbs/12_run.ipynb #skip-grammar
 def _skip_grammar(): sys.modules.setdefault('rfc3987_syntax', None) # None: an import fails
 
-# %% ../nbs/12_run.ipynb #execute-memory
+# %% ../nbs/12_run.ipynb #lines
 def _lines(path):
     "Lines of a text file; none where it can't be read"
     try: return Path(path).read_text().splitlines()
@@ -143,7 +143,7 @@ def _give_up(run_dir, e):
     except OSError: pass # the exit code says enough
     os._exit(INFRASTRUCTURE)
 
-# %% ../nbs/12_run.ipynb #execute-def
+# %% ../nbs/12_run.ipynb #execute
 def _execute(notebook, run_dir, parameters, cwd):
     "In the child process: papermill over `notebook`; its output and any traceback are printed"
     try:
@@ -263,7 +263,7 @@ def progress_bar(
             bar.set_postfix_str('evaluating' if bar.n >= 100 else training)
         yield draw
 
-# %% ../nbs/12_run.ipynb #watch
+# %% ../nbs/12_run.ipynb #busy
 def _busy(cpus):
     "Seconds that the processors `cpus` were busy with anything"
     import psutil
@@ -286,7 +286,7 @@ def _memory():
     share = used[0]/max(1, most[0]) if used and most else 0.
     return max(psutil.virtual_memory().percent/100, share)
 
-# %% ../nbs/12_run.ipynb #watch-class
+# %% ../nbs/12_run.ipynb #watch
 Sample = namedtuple('Sample', 'time busy run worked pressure memory')
 Sample.__doc__ = "Seconds up to `time`: processors busy, of the run, without papermill, waiting"
 
@@ -371,7 +371,7 @@ def _load(self, clock):
 
 Watch._span,Watch.load = _span,_load
 
-# %% ../nbs/12_run.ipynb #follow
+# %% ../nbs/12_run.ipynb #follow-process
 def _follow(proc, run_dir, wall_limit, bar, watch):
     "Wait for the process, showing its progress and watching; True if it ended in time"
     t0 = time.monotonic()
@@ -457,7 +457,7 @@ def distrust(
     return (bad_figure(block, profile.metric) or bad_clock(clock, profile)
         or overtime(clock, profile) or hidden_work(clock, load))
 
-# %% ../nbs/12_run.ipynb #overtime
+# %% ../nbs/12_run.ipynb #clock-keys
 CLOCK = ('budget wall_seconds cpu_seconds threads free_seconds batches free_batches tokens '
     'free_tokens granted_steps granted_seconds num_steps last_began last_seconds last_cpu '
     'last_batches last_tokens longest_seconds longest_cpu most_batches most_tokens '
@@ -502,7 +502,7 @@ def free_work(t, profile, total, grain):
     return (f'the free steps drew {t.free_tokens:,} of {t.tokens:,} tokens and took '
         f'{t.free_seconds:.1f} s')
 
-# %% ../nbs/12_run.ipynb #overtime-def
+# %% ../nbs/12_run.ipynb #overtime
 def overtime(clock, profile):
     "Did training take more than the profile grants, in more than its last step? '' if not"
     t = SimpleNamespace(**clock)
@@ -590,7 +590,7 @@ def failure(
             return dict(cell=cell, line=line, ename=ename, evalue=evalue, frames=frames, text=text)
     return {}
 
-# %% ../nbs/12_run.ipynb #classify
+# %% ../nbs/12_run.ipynb #no-memory
 NO_MEMORY = (r'\b(CUDA|HIP|MPS backend)( error:)? out of memory|CUDA_ERROR_OUT_OF_MEMORY'
     '|CUBLAS_STATUS_ALLOC_FAILED'
     r"|DefaultCPUAllocator: (can't allocate|not enough) memory|Errno 12\] Cannot allocate memory")
@@ -614,7 +614,7 @@ def _last_line(log):
     line = plain((log.rstrip().rpartition('\n')[2] or '').rpartition('\r')[2]).strip()
     return line if len(line) <= 200 else f'... {line[-190:]}'
 
-# %% ../nbs/12_run.ipynb #classify-causes
+# %% ../nbs/12_run.ipynb #exit-name
 def exit_name(code:int|None # Exit code; minus a signal's number for a signal
 )->int|str: # The signal's name, or the code; '' for None and for what is neither
     "How a process ended"
@@ -630,7 +630,7 @@ def _by_exception(err, run_dir, log):
     loss = read_json(f'{run_dir}/progress.json').get('loss')
     return 'nan' if failed or isinstance(loss, float) and not math.isfinite(loss) else 'error'
 
-# %% ../nbs/12_run.ipynb #meaning
+# %% ../nbs/12_run.ipynb #signal-text
 def _signal_text(name):
     "A signal's name in words"
     if name not in signal.Signals.__members__: return ''
@@ -651,7 +651,7 @@ def _by_exit(name, ended, load):
         return 'oom', f'{killed} while {memory:.0%} of memory was in use'
     return 'error', f'{killed} from outside, or for want of memory'
 
-# %% ../nbs/12_run.ipynb #classify-def
+# %% ../nbs/12_run.ipynb #classify
 def classify(
     run_dir:str|Path, # The run's folder
     profile:Profile, # What it should have measured
@@ -735,7 +735,7 @@ def _die_with_parent(parent):
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     if os.getppid() != parent: os._exit(1) # killed before we could ask
 
-# %% ../nbs/12_run.ipynb #run-start
+# %% ../nbs/12_run.ipynb #start-child
 def _start(run_dir, command, env, cwd):
     "The child process, with its output in run.log. Raises `OSError` if it can't be started."
     with open(run_dir/'run.log', 'ab') as log:
@@ -833,7 +833,7 @@ def _unit(o): return 'tokens/s' if 'total_tokens_M' in _block(o) else 'steps/s'
 # %% ../nbs/12_run.ipynb #steps
 def _steps(o): return int(_number(o, 'steps') or _number(_block(o), 'num_steps'))
 
-# %% ../nbs/12_run.ipynb #compared-pace
+# %% ../nbs/12_run.ipynb #pace-digits
 def _pace(v):
     "A rate in three digits"
     return next(f'{v/n:.3g}{s}' for n,s in ((1e6, ' M'), (1e3, ' k'), (1, '')) if v >= n or n == 1)

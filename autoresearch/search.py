@@ -332,7 +332,7 @@ def at_commit(root, canvas, profile, commit):
     return SimpleNamespace(skeleton=skeleton(nb, p, constants),
         values={c.name: c.text for c in constants.values()}, before=[c[:7] for c in commits[1:]])
 
-# %% ../nbs/20_search.ipynb #tried
+# %% ../nbs/20_search.ipynb #tried-class
 @dataclass
 class Tried:
     "One row of the ledger, as the sampler sees it"
@@ -528,20 +528,20 @@ def opened(s, asked, anew=False):
     save(s, state)
     return state
 
-# %% ../nbs/20_search.ipynb #there
+# %% ../nbs/20_search.ipynb #check-folder
 def check_folder(s):
     "Raises `Refused` where the session's folder or settings are gone: others would be found"
     for path in (s.dir, s.p.root/'settings.ini'):
         if not path.exists(): raise Refused(f'{path} is gone: put it back')
 
-# %% ../nbs/20_search.ipynb #here
+# %% ../nbs/20_search.ipynb #check-branch
 def check_branch(s):
     "Raises `Refused` if another session's branch was checked out meanwhile; only under the lock"
     now = current_session(s.p.name)
     if now.tag != s.tag: raise Refused(f'the branch is {now.branch}: git switch {s.branch}')
     own_ledger(s)
 
-# %% ../nbs/20_search.ipynb #foreign
+# %% ../nbs/20_search.ipynb #edited-by-others
 def edited_by_others(s, state):
     "Has the canvas an edit that is not the search's own?"
     now = (s.p.root/s.p.canvas).read_bytes()
@@ -551,7 +551,7 @@ def uncommitted(s):
     "What is said of such an edit"
     return Refused(f'{s.p.canvas} has an edit that is not committed: ar-run it, or ar-drop it')
 
-# %% ../nbs/20_search.ipynb #take-back
+# %% ../nbs/20_search.ipynb #undo-edit
 def undo_edit(s:Session, state):
     "Undo the search's own edit where a kill left it. Raises `Refused` for anyone else's."
     if edited_by_others(s, state): raise uncommitted(s)
@@ -586,7 +586,7 @@ def prepare_trial(s, state, tried):
         with replacing(canvas) as f: f.write(new)
     return what, refused
 
-# %% ../nbs/20_search.ipynb #bar
+# %% ../nbs/20_search.ipynb #search-bar
 @contextmanager
 def search_bar():
     "A bar over the whole search, on a terminal; `watch` follows the supervisor's progress"
@@ -682,7 +682,7 @@ def reason_of(e):
     text = re.sub(r', for \d+ s(?=\))', '', text)
     return re.sub(r'^ar-\w+: ', '', text) or type(e).__name__
 
-# %% ../nbs/20_search.ipynb #waits
+# %% ../nbs/20_search.ipynb #start-waiting
 def start_waiting(s, state, reason, bar):
     "Enter what the search waits for; says it and returns True where that is new"
     now = state['waiting'] or {}
@@ -694,7 +694,7 @@ def start_waiting(s, state, reason, bar):
     save(s, state)
     return is_new
 
-# %% ../nbs/20_search.ipynb #goes-on
+# %% ../nbs/20_search.ipynb #stop-waiting
 def stop_waiting(s, state, bar, seconds):
     "Nothing is in the way any more: say so, if it was"
     if not state['waiting']: return
@@ -702,7 +702,7 @@ def stop_waiting(s, state, bar, seconds):
     state['waiting'] = None
     save(s, state)
 
-# %% ../nbs/20_search.ipynb #clear
+# %% ../nbs/20_search.ipynb #withdraw-edit
 def withdraw_edit(s, state):
     "Take the search's own edit out of the canvas while it waits, if nobody else is at work"
     with suppress(Refused, LedgerError, OSError, RuntimeError, ValueError):
@@ -727,7 +727,7 @@ class Loop:
     @property
     def waited(self): return time.monotonic()-self.since if self.since else 0
 
-# %% ../nbs/20_search.ipynb #hindered
+# %% ../nbs/20_search.ipynb #wait-to-retry
 def out_of_time(reason): return 1, f'the time is over, and it still waited: {reason}', True
 
 def wait_to_retry(s, state, bar, loop, e):
@@ -747,7 +747,7 @@ def wait_to_retry(s, state, bar, loop, e):
         pause = min(pause, left)
     time.sleep(pause)
 
-# %% ../nbs/20_search.ipynb #tell
+# %% ../nbs/20_search.ipynb #print-trials
 def print_trials(s, state, bar, loop):
     "A line for each experiment of the search that has ended since the last call"
     state['spent'] = loop.spent
@@ -755,7 +755,7 @@ def print_trials(s, state, bar, loop):
     for n in new: bar.say(trial_line(s, n, *remaining(s, state), loop.refused.get(n['by'], 0)))
     loop.reported += len(new)
 
-# %% ../nbs/20_search.ipynb #prepare-turn
+# %% ../nbs/20_search.ipynb #next-proposal
 def next_proposal(s, state, bar, loop):
     "Under the lock: put all in order, write a proposal. It and its name, or how the search ends"
     check_branch(s)
@@ -791,7 +791,7 @@ def run_trial(s, state, bar, loop, what, by):
         why = one_line(ran[0]['reason'])
         return 1, f'the baseline crashed; ar-log shows why: {why}', False
 
-# %% ../nbs/20_search.ipynb #turn
+# %% ../nbs/20_search.ipynb #run-next
 def run_next(s, state, bar, loop):
     "One trial; returns exit code, why and whether it is over where the search ends"
     check_folder(s)
@@ -845,7 +845,7 @@ def stop_experiment(s, state):
         if pid := h.get('pid'): os.kill(pid, signal.SIGTERM)
     follow(s.p, 30)
 
-# %% ../nbs/20_search.ipynb #ending
+# %% ../nbs/20_search.ipynb #close
 def tidy_up(s, state, leave):
     "Stop the search's experiment unless it is left to its supervisor, and undo its edit"
     if not leave: stop_experiment(s, state)
@@ -878,7 +878,7 @@ def close(
     if not over: lines.append('the same command goes on from here; --anew begins another search')
     return lines
 
-# %% ../nbs/20_search.ipynb #ready
+# %% ../nbs/20_search.ipynb #check-ready
 def check_ready(s):
     "Raises `Refused` for what is in the way at first, while somebody is there to lift it"
     if experiment_runs(s.p): return # an agent's; the search awaits its end
@@ -896,7 +896,7 @@ def going_on(s, state, asked, anew):
     said = 'of the search that was asked for the same'
     return [f'going on after {spent} {said}; --anew begins another']
 
-# %% ../nbs/20_search.ipynb #hung-up
+# %% ../nbs/20_search.ipynb #signals
 ENDING = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 
 class HungUp(BaseException):
@@ -912,7 +912,7 @@ def catch_signals():
         if signal.getsignal(number) != signal.SIG_IGN: signal.signal(number, stop)
     return caught
 
-# %% ../nbs/20_search.ipynb #searched
+# %% ../nbs/20_search.ipynb #run-search
 def run_search(s, asked, anew, renew):
     "A search from opening to closing; returns exit code and closing lines"
     caught = catch_signals()
