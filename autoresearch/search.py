@@ -7,11 +7,11 @@ __all__ = ['UNREADABLE', 'ENDING', 'SEARCHER', 'SearchError', 'evaluate', 'parse
            'sources', 'parse_cell', 'assignments', 'range_text', 'read_cell', 'read_constants', 'values_after',
            'violation', 'set_line', 'searchable', 'written', 'describe', 'apply', 'skeleton', 'at_commit', 'Tried',
            'note_level', 'history', 'inside', 'open_sides', 'next_choice', 'perturb', 'distribution', 'points',
-           'make_study', 'as_trial', 'choose_constants', 'settings_tried', 'Exhausted', 'passes_checks', 'propose',
-           'differing', 'save', 'opened', 'check_folder', 'check_branch', 'edited_by_others', 'uncommitted',
-           'undo_edit', 'edit_draft', 'prepare_trial', 'search_bar', 'fitting', 'standing', 'trial_line', 'finished',
-           'is_file', 'search_lock', 'is_refusal', 'reason_of', 'start_waiting', 'stop_waiting', 'withdraw_edit',
-           'Loop', 'out_of_time', 'wait_to_retry', 'print_trials', 'next_proposal', 'run_trial', 'run_next', 'try_next',
+           'as_trial', 'make_study', 'choose_constants', 'settings_tried', 'Exhausted', 'passes_checks', 'differing',
+           'propose', 'save', 'opened', 'check_folder', 'check_branch', 'edited_by_others', 'uncommitted', 'undo_edit',
+           'edit_draft', 'prepare_trial', 'search_bar', 'fitting', 'standing', 'trial_line', 'finished', 'is_file',
+           'search_lock', 'is_refusal', 'reason_of', 'start_waiting', 'stop_waiting', 'withdraw_edit', 'Loop',
+           'out_of_time', 'wait_to_retry', 'print_trials', 'next_proposal', 'run_trial', 'run_next', 'try_next',
            'search', 'summary', 'stop_experiment', 'tidy_up', 'close', 'check_ready', 'going_on', 'HungUp',
            'catch_signals', 'run_search', 'detach', 'ar_search']
 
@@ -430,6 +430,12 @@ def points(constants, tried):
     return res
 
 # %% ../nbs/20_search.ipynb #study
+def as_trial(optuna, params, dists, found):
+    "A point as a trial: the mean of its metrics, or none"
+    state = optuna.trial.TrialState.COMPLETE if found else optuna.trial.TrialState.PRUNED
+    return optuna.trial.create_trial(params=params, distributions=dists, state=state,
+        value=mean(found) if found else None)
+
 def make_study(constants, tried, direction, sampler, seed):
     "An Optuna study that knows all that was tried, and the distributions by name"
     optuna = _optuna()
@@ -443,12 +449,6 @@ def make_study(constants, tried, direction, sampler, seed):
         study.add_trial(as_trial(optuna, {n: constants[n].read(values[n]) for n in known},
             {n: dists[n] for n in known}, found))
     return study, dists
-
-def as_trial(optuna, params, dists, found):
-    "A point as a trial: the mean of its metrics, or none"
-    state = optuna.trial.TrialState.COMPLETE if found else optuna.trial.TrialState.PRUNED
-    return optuna.trial.create_trial(params=params, distributions=dists, state=state,
-        value=mean(found) if found else None)
 
 # %% ../nbs/20_search.ipynb #propose-parts
 def choose_constants(rng, free, seen, turns):
@@ -470,9 +470,16 @@ class Exhausted(Refused):
 
 def passes_checks(notebook, profile, constants, change):
     "Do all checks hold once `change` is made? One that can't be evaluated does not"
-    values = lambda: values_after(notebook, profile, constants, change)
-    try: return not violation(notebook, profile, values())
+    try:
+        values = values_after(notebook, profile, constants, change)
+        return not violation(notebook, profile, values)
     except SearchError: return False
+
+# %% ../nbs/20_search.ipynb #differing
+def differing(constants, drawn):
+    "What was drawn, as written, without what is the present value in the digits that are written"
+    texts = {n: written(constants[n], v) for n,v in drawn.items()}
+    return {n: t for n,t in texts.items() if meaning(t) != constants[n].value}
 
 # %% ../nbs/20_search.ipynb #propose
 def propose(
@@ -504,12 +511,6 @@ def propose(
         turns.update(names)
     raise Exhausted('500 proposals in a row had been tried or cannot run '
         f'({refused}): widen the ranges in the comments')
-
-# %% ../nbs/20_search.ipynb #differing
-def differing(constants, drawn):
-    "What was drawn, as written, without what is the present value in the digits that are written"
-    texts = {n: written(constants[n], v) for n,v in drawn.items()}
-    return {n: t for n,t in texts.items() if meaning(t) != constants[n].value}
 
 # %% ../nbs/20_search.ipynb #save
 def save(s, state):
@@ -665,7 +666,8 @@ def search_lock(s):
             if fds and is_file(fds[-1], path): return
             appending = os.O_RDWR | os.O_CREAT | os.O_APPEND
             fds.append(held.enter_context(file_lock(path, refuse, appending)))
-            held.enter_context(holding(held.enter_context(open(fds[-1], 'a', closefd=False))))
+            file = held.enter_context(open(fds[-1], 'a', closefd=False))
+            held.enter_context(holding(file))
         renew()
         yield renew
 
