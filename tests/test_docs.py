@@ -189,12 +189,12 @@ def test_quarto_is_not_asked_for_a_broken_site(copy):
 
 WIDE,NARROW = 1300, 420
 PAGE = '''<!doctype html><meta name="viewport" content="width=device-width"><style>{css}</style>
-<style>* {{ box-sizing: border-box }} body {{ margin: 0; font: 17px/1.5 sans-serif }} pre {{ font-family: monospace; margin: 0 }}
+<style>* {{ box-sizing: border-box }} body {{ margin: 0; font: 17px/1.5 sans-serif }} pre {{ font-family: monospace; margin: 0 }} pre > code.sourceCode {{ white-space: pre }}
 div.sourceCode {{ border: 1px solid; margin: 1em 0 }} header {{ position: fixed; top: 0; height: 64px; width: 100%; background: silver }}
 #columns {{ display: grid; padding: 64px 1rem 2000px; column-gap: 1rem; grid-template-columns: 220px minmax(500px, 1fr) 200px }}
 @media (max-width: 767px) {{ #columns {{ grid-template-columns: minmax(0, 1fr) }} nav, aside {{ display: none }} }}</style>
 <header>navigation</header><div id="columns"><nav>sidebar</nav><main><div style="height: 1500px"></div><h2 id="heading">A heading</h2>
-<div class="sourceCode"><pre class="sourceCode"><code>{code}</code></pre></div><div class="cell-output"><pre><code>{code}</code></pre></div>
+<div class="sourceCode"><pre class="sourceCode"><code class="sourceCode">{code}</code></pre></div><div class="cell-output"><pre><code>{code}</code></pre></div>
 <table><tr>{wide}</tr></table></main><aside>contents</aside></div>'''
 
 @pytest.fixture(scope='module')
