@@ -1,5 +1,5 @@
 "The site: every page goes through nbdev, every link leads somewhere, every picture is described; and each check can fail"
-import json, os, re, shutil, subprocess, sys
+import ast, json, os, re, shutil, subprocess, sys
 from pathlib import Path
 import pytest
 import readme
@@ -90,6 +90,16 @@ def test_notebooks_that_are_named_are_there():
     said = [f for p in ('*.md', '*.ini', '*.toml', '*.yml', 'Makefile', 'nbs/*.ipynb', 'bench/**/*.py', 'examples/**/*.md', 'autoresearch/*.py') for f in ROOT.glob(p)]
     named = {(f.name, name) for f in said if f.name != 'CHANGELOG.md' for name in re.findall(r'\b\d\d_[a-z]+\.ipynb', f.read_text())}
     assert len(named) > 30 and not [o for o in named if not (ROOT/'nbs'/o[1]).is_file()]
+
+def test_modules_import_from_lower_floors():
+    "And on their own floor from the left; only the canvas looks to its right, at the kernels"
+    floor = {f.stem[3:]: int(f.stem[:2]) for f in (ROOT/'nbs').glob('[0-9][0-9]_*.ipynb')}
+    found = set()
+    for name in floor:
+        for node in ast.walk(ast.parse((ROOT/f'autoresearch/{name}.py').read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level: # nbdev makes relative imports of our own
+                found |= {(name, o) for o in ([node.module.split('.')[0]] if node.module else [a.name for a in node.names]) if o in floor}
+    assert len(found) > 20 and {(a, b) for a,b in found if floor[b] > floor[a]} == {('train', 'kernels')}
 
 def test_pictures_are_light():
     "At most 60 kB each on the pages of the tour, so that a page is there at once and a diff of one stays small"
