@@ -80,7 +80,7 @@ def test_processed_pages_show_the_code(copy, tmp_path_factory):
     index = '\n'.join(''.join(c['source']) for c in cells(made/'index.ipynb'))
     assert '[`program.md`](agents.ipynb)' in index and '[`settings.ini`](reference.ipynb)' in index
     prose = '\n'.join(''.join(c['source']) for page in made.glob('*.ipynb') for c in cells(page) if c['cell_type'] == 'markdown')
-    assert '#|' not in prose, "nbdev's directives are no text"
+    assert not re.search(r'^#\|', prose, re.M), "nbdev's directives are no text"
     pictures = re.findall(r'!\[.*', prose)
     assert '![](images/band.png){fig-alt="Two square masks' in prose and all(o.startswith('![](') for o in pictures), 'a description is no caption'
     assert (made/'styles.css').read_text() == (ROOT/'nbs/styles.css').read_text()
@@ -90,6 +90,11 @@ def test_notebooks_that_are_named_are_there():
     said = [f for p in ('*.md', '*.ini', '*.toml', '*.yml', 'Makefile', 'nbs/*.ipynb', 'bench/**/*.py', 'examples/**/*.md', 'autoresearch/*.py') for f in ROOT.glob(p)]
     named = {(f.name, name) for f in said if f.name != 'CHANGELOG.md' for name in re.findall(r'\b\d\d_[a-z]+\.ipynb', f.read_text())}
     assert len(named) > 30 and not [o for o in named if not (ROOT/'nbs'/o[1]).is_file()]
+
+def test_llms_txt_tells_an_agent_where_to_begin():
+    "And does not list the canvas: an experiment may rewrite its opening, and with it no other file than the module"
+    text = (ROOT/'nbs/llms.txt').read_text()
+    assert 'program.md' in text and '`autoresearch.docs`' in text and 'autoresearch.train' not in text
 
 def test_modules_import_from_lower_floors():
     "And on their own floor from the left; only the canvas looks to its right, at the kernels"
