@@ -124,7 +124,7 @@ def test_softcap_loss(vocab):
 @pytest.mark.parametrize('n_kv_head, D, ve', [(4, 128, True), (4, 128, False), (2, 64, True), (2, 128, True)])
 def test_heads(n_kv_head, D, ve):
     T,tokens = 256, torch.randint(500, (4, 256), device='cuda')
-    angles,by_token = normal(T, 1, D//2), k.sort_tokens(tokens)
+    angles,sorted_tokens = normal(T, 1, D//2), k.sort_tokens(tokens)
     cos,sin = angles.cos().bfloat16(), angles.sin().bfloat16()
     def plain(x, w, w_o, w_gate=None, table=None):
         q,kk,v = F.linear(norm(x), w).unflatten(-1, (-1, D)).split([4, n_kv_head, n_kv_head], 2)
@@ -133,7 +133,7 @@ def test_heads(n_kv_head, D, ve):
         return q, kk, v, x + F.linear(q.flatten(2), w_o)
     args = [normal(4, T, 512, std=2), normal((4+2*n_kv_head)*D, 512, std=.05), normal(512, 4*D, std=.05)] + ([normal(n_kv_head, 32), normal(500, n_kv_head*D)] if ve else [])
     def fused(x, w, w_o, g=None, e=None):
-        q,kk,v,link = k.heads(x, k.row_scale(x).detach(), w, cos, sin, 4, n_kv_head, tokens, by_token, e, g)
+        q,kk,v,link = k.heads(x, k.row_scale(x).detach(), w, cos, sin, 4, n_kv_head, tokens, sorted_tokens, e, g)
         return q, kk, v, k.residual(x, q.flatten(2), w_o, link)[0]
     near(fused, plain, *args)
 
