@@ -619,8 +619,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'autoresearch.prepare._agree': ('prepare.html#_agree', 'autoresearch/prepare.py'),
                                       'autoresearch.prepare._bar': ('prepare.html#_bar', 'autoresearch/prepare.py'),
                                       'autoresearch.prepare._batches': ('prepare.html#_batches', 'autoresearch/prepare.py'),
-                                      'autoresearch.prepare._broke_on_the_way': ( 'prepare.html#_broke_on_the_way',
-                                                                                  'autoresearch/prepare.py'),
                                       'autoresearch.prepare._build_stores': ('prepare.html#_build_stores', 'autoresearch/prepare.py'),
                                       'autoresearch.prepare._chain': ('prepare.html#_chain', 'autoresearch/prepare.py'),
                                       'autoresearch.prepare._compiled': ('prepare.html#_compiled', 'autoresearch/prepare.py'),
