@@ -1,0 +1,116 @@
+"""make install with stand-ins for Python and uv: which installer is asked for what, and what comes of its failures. And the locked versions."""
+import os, re, shutil, subprocess
+from pathlib import Path
+import pytest
+from nbdev.config import tomllib
+
+ROOT = Path(__file__).parent.parent
+STUB = """#!/bin/sh
+echo "$(basename $0) $*" >> "$LOG"
+case "$*" in
+  "-m venv .venv"|venv*) mkdir -p .venv/bin && cp "$STUBS/python" .venv/bin/python ;;
+  *"pip install"*) case "$FAIL" in all|$(basename $0)) exit 1 ;; esac
+    case "$FAIL $*" in "pins "*"-c .venv/constraints.txt"*) exit 1 ;; esac ;;
+esac
+"""
+
+@pytest.fixture
+def make(tmp_path):
+    "make in a folder with this Makefile, with stand-ins that note how they were called; gives what was said, the calls, and the exit code"
+    for name in ('Makefile', 'pyproject.toml', 'constraints.txt', 'setup.py'): shutil.copy(ROOT/name, tmp_path)
+    stubs = tmp_path/'stubs'
+    stubs.mkdir()
+    for name in ('python', 'uv'):
+        (stubs/name).write_text(STUB)
+        (stubs/name).chmod(0o755)
+    def call(*goals, fail='', uv=False, **env):
+        log = tmp_path/'calls'
+        log.write_text('')
+        args = ['make', *goals, f'PYTHON={stubs}/python', f'UV={stubs/"uv" if uv else ""}', 'HOPPER=']
+        own = {k: v for k,v in os.environ.items() if not k.startswith(('PIP_', 'UV_', 'MAKE', 'MFLAGS'))}
+        r = subprocess.run(args, cwd=tmp_path, env={**own, 'LOG': str(log), 'STUBS': str(stubs), 'FAIL': fail, **env}, capture_output=True, text=True, timeout=60)
+        return r.stdout+r.stderr, log.read_text().splitlines(), r.returncode
+    return call
+
+PINNED = "-c .venv/constraints.txt -e .[dev,search,report,dashboard,site]"
+
+def test_pip_where_there_is_no_uv(make, tmp_path):
+    said,calls,code = make('install')
+    assert code == 0 and calls[1:] == ['python -m venv .venv', f'python -m pip install --disable-pip-version-check {PINNED}'], calls
+    assert 'installing into .venv with pip' in said and (tmp_path/'.venv/constraints.txt').read_bytes() == (ROOT/'constraints.txt').read_bytes()
+    assert make('install')[1] == [], 'a second call costs nothing'
+
+def test_uv_where_it_is(make, tmp_path):
+    said,calls,code = make('install', uv=True)
+    assert code == 0 and calls[1].startswith('uv venv --seed --python') and calls[2:] == [f'uv pip install --python .venv/bin/python {PINNED}'], calls
+    assert 'installing into .venv with uv' in said
+
+def test_uv_that_fails_leaves_it_to_pip(make):
+    said,calls,code = make('install', uv=True, fail='uv')
+    assert code == 0 and [c.split()[0] for c in calls[2:]] == ['uv', 'python'] and 'uv could not; now with pip' in said
+
+def test_versions_that_can_not_be_had(make):
+    said,calls,code = make('install', fail='pins')
+    assert code == 0 and ['-c .venv' in c for c in calls[2:]] == [True, False] and 'now with the newest ones' in said
+
+def test_an_installation_that_fails(make, tmp_path):
+    for uv,tries in ((False, 2), (True, 3)):
+        said,calls,code = make('install', fail='all', uv=uv)
+        assert code and 'make: the installation failed; the reason stands above' in said and sum('pip install' in c for c in calls) == tries
+        assert not (tmp_path/'.venv/.installed').exists()
+
+def test_a_torch_that_is_there_is_kept(make, tmp_path):
+    (tmp_path/'.venv/lib/python3.11/site-packages/torch').mkdir(parents=True)
+    make('install')
+    pins = (tmp_path/'.venv/constraints.txt').read_text()
+    assert 'numpy==' in pins and not re.search(r'^(torch|triton|nvidia-\S+|cuda-\S+)==', pins, re.M)
+
+def test_a_python_that_is_too_old(make, tmp_path):
+    (tmp_path/'stubs/python').write_text('#!/bin/sh\nexit 1\n')
+    said,_,code = make('install')
+    assert code and 'it needs Python 3.10 or newer' in said and not (tmp_path/'.venv').exists()
+
+def test_without_a_browser_or_apt_the_target_says_so(make, tmp_path):
+    "Every command it asks for is missing, or fails"
+    for name in ('make', 'sh', 'id'): (tmp_path/'stubs'/name).symlink_to(shutil.which(name))
+    said,_,code = make('browser', PATH=str(tmp_path/'stubs'))
+    assert code == 0 and 'are skipped. sudo make browser installs them' in said
+    (tmp_path/'stubs/apt-get').write_text('#!/bin/sh\nexit 100\n')
+    (tmp_path/'stubs/apt-get').chmod(0o755)
+    (tmp_path/'stubs/id').unlink()
+    (tmp_path/'stubs/id').write_text('#!/bin/sh\necho 0\n')
+    (tmp_path/'stubs/id').chmod(0o755)
+    said,_,code = make('browser', PATH=str(tmp_path/'stubs'))
+    assert code == 0 and 'installing chromium chromium-driver' in said and 'apt-get could not; the tests in a browser are skipped' in said
+
+# the lock
+
+LOCK = tomllib.loads((ROOT/'uv.lock').read_text())
+PROJECT = tomllib.loads((ROOT/'pyproject.toml').read_text())['project']
+
+def test_the_lock_is_of_public_indexes_only():
+    hosts = set(re.findall(r'https?://([^/"]*)', (ROOT/'uv.lock').read_text()))
+    assert hosts == {'pypi.org', 'files.pythonhosted.org'} and not re.search(r'https?://|file:|find-links', (ROOT/'constraints.txt').read_text())
+
+def test_constraints_are_those_of_the_lock():
+    "Name and version, without uv"
+    locked = {(p['name'], p['version']) for p in LOCK['package'] if 'version' in p}
+    pinned = set(re.findall(r'^([\w.-]+)==(\S+)', (ROOT/'constraints.txt').read_text(), re.M))
+    assert pinned <= locked and {n for n,_ in pinned} >= {n for n,_ in locked} - {'autoresearch'}, 'make lock'
+
+def test_the_lock_was_made_of_these_dependencies():
+    "Without uv: what the project asks for stands in the lock as it is asked for"
+    from packaging.requirements import Requirement
+    own = next(p for p in LOCK['package'] if p['name'] == 'autoresearch')
+    def spelled(name, specifier, extra): return name.lower().replace('_', '-'), ','.join(sorted(specifier.split(','))), extra
+    extras = PROJECT['optional-dependencies']
+    asked = {spelled(r.name, str(r.specifier), e) for e,lines in {'': PROJECT['dependencies'], **extras}.items() for r in map(Requirement, lines)}
+    extra_of = lambda m: (re.findall(r"extra == '([\w-]+)'", m) or [''])[0]
+    assert asked == {spelled(o['name'], o.get('specifier', ''), extra_of(o.get('marker', ''))) for o in own['metadata']['requires-dist']}, 'make lock'
+
+@pytest.mark.skipif(not shutil.which('uv'), reason='uv is not here')
+def test_the_lock_is_current():
+    "By uv's own word; constraints.txt is compared with the lock above, for its markers are spelled as each uv likes"
+    cmd = ['uv', 'lock', '--check', '--no-config', '--default-index', 'https://pypi.org/simple']
+    r = subprocess.run(cmd, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert r.returncode == 0, r.stderr + 'make lock'
