@@ -60,7 +60,8 @@ browser:
 
 # after a change of the dependencies in pyproject.toml; from the public index, whatever this machine is set to
 lock:
-	uv lock --no-config --default-index https://pypi.org/simple
+	env -u UV_INDEX -u UV_EXTRA_INDEX_URL -u UV_FIND_LINKS -u UV_INDEX_STRATEGY \
+		uv lock --no-config --default-index https://pypi.org/simple
 	uv export --frozen --all-extras --no-hashes --no-emit-project --no-annotate --no-header --quiet -o constraints.txt
 
 readme: install

@@ -1,7 +1,7 @@
-"""make install with stand-ins for Python and uv: which installer is asked for what, and what comes of its failures. And the locked versions."""
+"""make install with stand-ins for Python and uv: which installer is asked for what, and what comes of its failures. The locked versions, the workflows."""
 import os, re, shutil, subprocess
 from pathlib import Path
-import pytest
+import pytest, yaml
 from nbdev.config import tomllib
 
 ROOT = Path(__file__).parent.parent
@@ -112,5 +112,29 @@ def test_the_lock_was_made_of_these_dependencies():
 def test_the_lock_is_current():
     "By uv's own word; constraints.txt is compared with the lock above, for its markers are spelled as each uv likes"
     cmd = ['uv', 'lock', '--check', '--no-config', '--default-index', 'https://pypi.org/simple']
-    r = subprocess.run(cmd, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    own = {k: v for k,v in os.environ.items() if not k.startswith('UV_') or k == 'UV_CACHE_DIR'}
+    r = subprocess.run(cmd, cwd=ROOT, env=own, capture_output=True, text=True, timeout=100)
     assert r.returncode == 0, r.stderr + 'make lock'
+
+# the workflows, which run elsewhere
+
+WORKFLOWS = sorted((ROOT/'.github/workflows').glob('*.yaml'))
+
+@pytest.mark.parametrize('path', WORKFLOWS, ids=lambda p: p.stem)
+def test_a_workflow_is_one(path):
+    "Where nothing better is there: it is YAML, and of the form that the runners want"
+    flow = yaml.safe_load(path.read_text())
+    assert {'name', True, 'jobs', 'permissions'} <= set(flow), 'YAML reads the key `on` as true'
+    for job in flow['jobs'].values():
+        assert {'runs-on', 'steps'} <= set(job) and set(job.get('needs', '').split()) <= set(flow['jobs'])
+        assert all(('uses' in s) != ('run' in s) and re.search(r'@\S+$', s.get('uses', '@x')) for s in job['steps'])
+
+@pytest.mark.skipif(not shutil.which('actionlint'), reason='actionlint is not here')
+def test_the_workflows_are_without_fault():
+    r = subprocess.run(['actionlint', *WORKFLOWS], capture_output=True, text=True)
+    assert r.returncode == 0, r.stdout + r.stderr
+
+def test_the_suite_runs_on_what_the_package_says_it_takes():
+    matrix = yaml.safe_load((ROOT/'.github/workflows/test.yaml').read_text())['jobs']['test']['strategy']['matrix']
+    said = [c.rpartition(' ')[2] for c in PROJECT['classifiers'] if re.search(r':: 3\.\d+$', c)]
+    assert matrix['python'] == said and PROJECT['requires-python'] == f'>={said[0]}'
