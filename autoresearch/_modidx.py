@@ -133,6 +133,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'autoresearch.contract.has_gpu': ('contract.html#has_gpu', 'autoresearch/contract.py'),
                                        'autoresearch.contract.hash_files': ('contract.html#hash_files', 'autoresearch/contract.py'),
                                        'autoresearch.contract.host_facts': ('contract.html#host_facts', 'autoresearch/contract.py'),
+                                       'autoresearch.contract.install_line': ('contract.html#install_line', 'autoresearch/contract.py'),
                                        'autoresearch.contract.machine_lacks': ('contract.html#machine_lacks', 'autoresearch/contract.py'),
                                        'autoresearch.contract.note_batch': ('contract.html#note_batch', 'autoresearch/contract.py'),
                                        'autoresearch.contract.num_threads': ('contract.html#num_threads', 'autoresearch/contract.py'),

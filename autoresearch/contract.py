@@ -8,14 +8,15 @@ __all__ = ['TARGET_KEYS', 'TEXT_KEYS', 'LATER', 'cpu_seconds', 'RUN', 'PEAKS', '
            'session_profile', 'machine_lacks', 'hash_files', 'contract_hash', 'CpuClock', 'usable_cpus', 'num_threads',
            'note_batch', 'Budget', 'begin_evaluation', 'end_evaluation', 'peak_flops', 'sync_folder', 'replacing',
            'write_json', 'file_lock', 'Progress', 'final_block', 'clock_facts', 'host_facts', 'peak_memory_mb',
-           'report', 'ar_help']
+           'report', 'ar_help', 'install_line']
 
 # %% ../nbs/00_contract.ipynb #imports
-import ast, ctypes, errno, fcntl, hashlib, json, math, os, platform, re, resource, shutil, sys, time
+import ast, ctypes, errno, fcntl, hashlib, json, math, os, platform, re, resource, shlex, shutil
+import sys, time
 from collections import deque
 from contextlib import contextmanager, suppress
 from configparser import ConfigParser
-from importlib.metadata import entry_points
+from importlib.metadata import PackageNotFoundError, entry_points, requires
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -740,3 +741,15 @@ def ar_help():
     lines.append('\nEach takes -h. The orders for an agent stand in program.md, the tour in nbs/.')
     try: print('\n'.join(lines), flush=True)
     except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), 1) # enough was seen
+
+# %% ../nbs/00_contract.ipynb #extras
+def install_line(
+    extra:str # Of pyproject.toml, like `search`
+)->str: # To be typed in a shell
+    "The command that installs what an extra adds to this package"
+    mark = re.compile(f'extra == .{re.escape(extra)}.$')
+    try: known = requires('autoresearch') or []
+    except PackageNotFoundError: known = [] # run from its folder, and never installed
+    wanted = [o.partition(';')[0].strip() for o in known if mark.search(o)]
+    wanted = wanted or ['-e', f'{package_folder().resolve().parent}[{extra}]']
+    return shlex.join([sys.executable, '-m', 'pip', 'install', *wanted])
