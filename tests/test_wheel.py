@@ -1,5 +1,5 @@
 """An installed wheel works outside of a checkout: built, put into a fresh environment, and one experiment of `tiny` run from it. And ar-new."""
-import os, shutil, subprocess, sys, sysconfig, venv, zipfile
+import os, shutil, subprocess, sys, venv, zipfile
 from importlib.util import find_spec
 from pathlib import Path
 import pytest
@@ -38,7 +38,7 @@ def installed(wheel, tmp_path_factory):
     "The `bin` of a fresh environment with the wheel; what it depends on is this one's"
     home = tmp_path_factory.mktemp('env')
     venv.create(home, with_pip=False, symlinks=True)
-    site = Path(sysconfig.get_path('purelib', 'venv', dict(base=home, platbase=home)))
+    site = home/f'lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages'
     ours = [p for p in sys.path if p.endswith('site-packages')] # a .pth in there, as of an editable installation, is not read again
     (site/'depends.pth').write_text('\n'.join(ours))
     run(sys.executable, '-m', 'pip', '--python', home/'bin/python', 'install', '--no-deps', '--no-index', '--no-warn-script-location', wheel, cwd=home)
