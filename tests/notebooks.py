@@ -24,4 +24,4 @@ if changed := [str(f.relative_to(ROOT)) for f in every if before.get(f) != after
     sys.exit(f'nbdev-export and nbdev-clean changed {", ".join(changed)}: '
         'edit the notebook, export, clean, commit')
 run('ar-prepare')
-run('nbdev-test', '--n-workers', '2')
+run('nbdev-test', '--n-workers', '3') # on two cores: some of their time is waiting
