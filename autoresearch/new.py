@@ -105,13 +105,16 @@ def new_project(
     if not shutil.which('git'): raise ValueError('git is not installed, or not in PATH: install it')
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f'{folder} is there and not an empty folder: name another one')
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f'.{folder.name}.', dir=folder.parent) as beside:
-        made = Path(beside)/folder.name
+    near = folder if folder.exists() else folder.parent # on the same disk
+    near.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix='.ar-new-', dir=near) as made_in:
+        made = Path(made_in)/folder.name
         made.mkdir()
         fill(made, example)
         first_commit(made)
-        made.replace(folder)
+        if near != folder: made.replace(folder)
+        else:
+            for f in made.iterdir(): f.replace(folder/f.name)
     return folder
 
 # %% ../nbs/16_new.ipynb #ar-new
