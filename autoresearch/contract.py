@@ -8,20 +8,20 @@ __all__ = ['TARGET_KEYS', 'TEXT_KEYS', 'LATER', 'cpu_seconds', 'RUN', 'PEAKS', '
            'session_profile', 'machine_lacks', 'hash_files', 'contract_hash', 'CpuClock', 'usable_cpus', 'num_threads',
            'note_batch', 'Budget', 'counted_seconds', 'charged_seconds', 'begin_evaluation', 'end_evaluation',
            'peak_flops', 'sync_folder', 'replacing', 'write_json', 'file_lock', 'Progress', 'final_block',
-           'clock_facts', 'host_facts', 'peak_memory_mb', 'report', 'ar_help']
+           'clock_facts', 'host_facts', 'peak_memory_mb', 'report', 'ar_help', 'install_line']
 
 # %% ../nbs/00_contract.ipynb #imports
-import ast, ctypes, errno, fcntl, hashlib, json, math, os, platform, re, resource, shutil, sys, time
+import ast, ctypes, errno, fcntl, hashlib, json, math, os, platform, re, resource, shlex, shutil
+import sys, time
 from collections import deque
 from contextlib import contextmanager, suppress
 from configparser import ConfigParser
-from importlib.metadata import entry_points
+from importlib.metadata import PackageNotFoundError, entry_points, requires
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 import autoresearch
 from fastcore.script import call_parse
-from fastcore.xtras import Config
 
 # %% ../nbs/00_contract.ipynb #settings-error
 class SettingsError(ValueError):
@@ -44,7 +44,7 @@ def settings_path(
     for folder in (p for s in starts for p in [s.resolve(), *s.resolve().parents]):
         if (folder/'settings.ini').exists(): return folder/'settings.ini'
     raise SettingsError(f'no settings.ini in {starts[0]} or above it: '
-        'run this inside a checkout of autoresearch')
+        'run this inside a checkout of autoresearch, or begin a project: ar-new FOLDER')
 
 # %% ../nbs/00_contract.ipynb #types
 def _count(s):
@@ -95,18 +95,18 @@ TEXT_KEYS = dict(dataset=_text, shard_name=_text, last_shard=_natural, val_shard
 # %% ../nbs/00_contract.ipynb #read
 def read_settings(
     path:str|Path|None=None # `settings.ini`; the nearest one when None
-)->ConfigParser: # Its sections as text; the defaults by fastcore's `Config`, which reads no more
+)->ConfigParser: # Its sections as text, with the defaults; `own`: the keys that each has itself
     "Read `settings.ini` and never write it. Raises `SettingsError` if it can't be parsed."
     path = Path(path) if path else settings_path()
     if not path.exists(): raise SettingsError(f'{path}: no such file')
-    try:
-        cfg = ConfigParser(interpolation=None, default_section='')
-        cfg.read(path, encoding='utf-8-sig')
-        cfg.own = {s: set(cfg[s]) for s in cfg.sections()}
-        defaults = Config(path.parent, path.name, save=False, interpolation=None).d
-        for s in cfg.sections(): cfg[s] = {**defaults, **cfg[s]}
-        cfg.remove_section('DEFAULT')
+    # no section is the parser's default, or a section's own keys could not be told from it
+    cfg = ConfigParser(interpolation=None, default_section='')
+    try: cfg.read(path, encoding='utf-8-sig')
     except Exception as e: raise SettingsError(f'{path}: not a settings file: {e}') from e
+    shared = dict(cfg['DEFAULT']) if 'DEFAULT' in cfg else {}
+    cfg.remove_section('DEFAULT')
+    cfg.own = {s: set(cfg[s]) for s in cfg.sections()}
+    for s in cfg.sections(): cfg[s] = {**shared, **cfg[s]}
     return cfg
 
 # %% ../nbs/00_contract.ipynb #profile
@@ -135,7 +135,8 @@ def _check(path, name, values, own):
     keys = TARGET_KEYS if values.get('source') == 'none' else {**TARGET_KEYS, **TEXT_KEYS}
     if unknown := sorted(set(values) - set(TARGET_KEYS) - set(TEXT_KEYS)):
         raise fault(unknown[0], f'unknown key {unknown[0]}', ', '.join(keys))
-    values,res = {**{k: v for k,v in LATER.items() if k in keys}, **values}, {}
+    values = {**{k: v for k,v in LATER.items() if k in keys}, **values}
+    res = {}
     for k,typ in keys.items():
         if k not in values: raise fault(k, f'the key {k} is missing', typ.__doc__)
         try: res[k] = typ(values[k])
@@ -283,7 +284,8 @@ class CpuClock:
         waited = t.children_user + t.children_system # grows when one has gone: look again
         if sure or waited != self.waited or now - self.looked > .5:
             self.living = _living_seconds() if _has_children() else 0.
-            self.waited,self.looked = waited, time.monotonic()
+            self.waited = waited
+            self.looked = time.monotonic()
         self.last = max(self.last, time.process_time() + waited + self.living)
         return self.last
 
@@ -323,7 +325,8 @@ def note_batch(
     RUN.batches += 1
     RUN.tokens += tokens
     if RUN.t_batch is not None: return
-    RUN.t_batch,b = (time.perf_counter(), cpu_seconds()), RUN.budget
+    RUN.t_batch = time.perf_counter(), cpu_seconds()
+    b = RUN.budget
     if b is not None and not b.num_steps and b.now is time.perf_counter: # made before the model was
         b.start(RUN.t_batch)
 
@@ -371,12 +374,15 @@ class Budget:
     ):
         p = profile or get_profile()
         self.kind,self.total = ('steps', steps) if steps else ('seconds', p.time_budget)
-        self.counts,self.device = getattr(p, 'clock', 'wall'), ''
+        self.counts = getattr(p, 'clock', 'wall')
+        self.device = '' # none is at work yet
         self.free_steps,self.free_seconds = p.free_steps, p.free_seconds
-        self.now,self.cpu,self.cpus = now, cpu, usable_cpus()
-        self.num_steps,self.asked,self.marks = 0, 0, deque()
-        self.free_batches = self.free_tokens = 0
-        self.last,self.most,self.tail = _steps_facts(), _steps_facts(), (0., 0, 0)
+        self.now,self.cpu = now, cpu
+        self.cpus = usable_cpus()
+        self.num_steps = self.asked = self.free_batches = self.free_tokens = 0
+        self.marks = deque()
+        self.last,self.most = _steps_facts(), _steps_facts()
+        self.tail = 0., 0, 0 # seconds, batches, tokens after the last step
         real = RUN.t_batch is not None and now is time.perf_counter
         self.start(RUN.t_batch if real else self.read())
         RUN.budget,RUN.budgets = self, RUN.budgets+1
@@ -385,7 +391,8 @@ class Budget:
 
     def start(self, t): # t: seconds on the wall and of the CPU
         self.t0 = self.t_last = t
-        self.t_free,self.t_end = None if self.free_steps else t, None
+        self.t_free = None if self.free_steps else t
+        self.t_end = None
         self.threads = self.threads_began = self.threads_end = num_threads(self.cpus)
 
 # %% ../nbs/00_contract.ipynb #budget-counted
@@ -436,7 +443,8 @@ def _step(self:Budget):
     if self.device: self.marks.append(_mark(self.device))
     last_free = self.num_steps+1 == self.free_steps
     while len(self.marks) > (0 if last_free else 1): self.marks.popleft().synchronize()
-    t,self.t_end,RUN.t_batch = self.read(), None, None
+    t = self.read()
+    self.t_end = RUN.t_batch = None
     self.num_steps += 1
     self.note_step(t, began)
     self.t_last = t
@@ -472,7 +480,8 @@ Budget.progress,Budget.done,Budget.seconds_left = map(property, (_progress, _don
 def _close(self):
     "Wait for the device and stop the clock; `evaluate_bpb` calls it first"
     self.look()
-    came,torch = self.read(), sys.modules.get('torch')
+    torch = sys.modules.get('torch')
+    came = self.read()
     while self.marks: self.marks.popleft().synchronize() # still the last step's
     ready = self.read()
     if self.device: (torch.cuda if self.device == 'cuda' else torch.mps).synchronize()
@@ -482,7 +491,8 @@ def _close(self):
     if not self.device: tail = min(tail, end[1]-self.t_last[1]) # asleep or stopped is not at work
     self.tail = tail, RUN.batches-self.last.total, RUN.tokens-self.last.seen
     self.last.seconds += at(ready)-at(came) # CPU seconds of waiting are no work of the step's
-    self.t_end,RUN.t_batch = end, None
+    self.t_end = end
+    RUN.t_batch = None
 Budget.close = _close
 
 # %% ../nbs/00_contract.ipynb #evaluation
@@ -580,12 +590,13 @@ def _has_lock(fd, path, kind):
 @contextmanager
 def file_lock(
     path:str|Path, # File or folder to lock
-    waiting:callable, # Gets the seconds waited so far, again and again; what it raises ends the wait
+    waiting:callable, # Gets the seconds waited so far, again and again; raising ends the wait
     flags:int=os.O_RDWR|os.O_CREAT, # How the file is opened; `os.O_RDONLY` for a folder
     shared:bool=False # Together with others who ask for it shared?
 ):
     "Hold the lock of `path`; gives the open file's descriptor. Raises what `waiting` raises."
-    kind,begun = fcntl.LOCK_SH if shared else fcntl.LOCK_EX, time.monotonic()
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    begun = time.monotonic()
     while True:
         fd = os.open(path, flags, 0o666)
         try:
@@ -629,7 +640,8 @@ def final_block(
     record:dict # A record's `block`: metric first
 )->str: # Lines `key: value`, values aligned two spaces after the longest usual key
     "What a run prints last, for `grep '^val_bpb:'`. Raises `ValueError` naming what is no number."
-    width,lines = max(len(k) for k in ['training_seconds', *record]) + 2, ['---']
+    width = max(len(k) for k in ['training_seconds', *record]) + 2
+    lines = ['---']
     for i,(k,v) in enumerate(record.items()):
         form = FORMATS.get(k, '.6f' if i == 0 else 'g')
         try: lines.append(f'{k+":":<{width}}{v:{form}}')
@@ -644,7 +656,8 @@ def clock_facts(
 )->dict: # Seconds, steps, and whether it was `never_asked`
     "What the clock saw of a run"
     if b is None: return dict(kind='none', never_asked=True, training_seconds=0., num_steps=0)
-    end,shift = b.t_end or b.t_last, time.monotonic()-time.perf_counter()
+    end = b.t_end or b.t_last
+    shift = time.monotonic()-time.perf_counter() # to a clock that all processes share
     overran = max(0., b.seconds-b.total) if b.kind == 'seconds' else 0.
     return dict(kind=b.kind, counts=b.counts, device=b.device, budget=b.total,
         training_seconds=b.seconds, overran=overran, wall_seconds=end[0]-b.t0[0],
@@ -721,8 +734,8 @@ def report(
     return record
 
 # %% ../nbs/00_contract.ipynb #help-order
-LOOP = ('help prepare setup status cells run wait stop drop log describe search frontier report '
-    'dashboard docs').split()
+LOOP = ('help new prepare setup status cells run wait stop drop log describe search frontier '
+    'report dashboard docs').split()
 
 def _place(e):
     "Where a command stands in the list"
@@ -743,3 +756,15 @@ def ar_help():
     lines.append('\nEach takes -h. The orders for an agent stand in program.md, the tour in nbs/.')
     try: print('\n'.join(lines), flush=True)
     except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), 1) # enough was seen
+
+# %% ../nbs/00_contract.ipynb #extras
+def install_line(
+    extra:str # Of pyproject.toml, like `search`
+)->str: # To be typed in a shell
+    "The command that installs what an extra adds to this package"
+    mark = re.compile(f'extra == .{re.escape(extra)}.$')
+    try: known = requires('autoresearch') or []
+    except PackageNotFoundError: known = [] # run from its folder, and never installed
+    wanted = [o.partition(';')[0].strip() for o in known if mark.search(o)]
+    wanted = wanted or ['-e', f'{package_folder().resolve().parent}[{extra}]']
+    return shlex.join([sys.executable, '-m', 'pip', 'install', *wanted])

@@ -93,7 +93,8 @@ def train_shards(
     profile:Profile # The profile
 )->list[int]: # Numbers of the shards to train on, in order, the validation shard never among them
     "As many shards as `--num-shards` told, else `profile.train_shards`. Raises `DataError`."
-    told,n = cache_dir(profile)/'shards.json', profile.train_shards
+    told = cache_dir(profile)/'shards.json'
+    n = profile.train_shards
     if told.exists():
         try: n = int(_read_json(told)['train_shards'])
         except (ValueError, KeyError, TypeError): n = 0
@@ -137,7 +138,8 @@ def _noted_revision(profile):
 
 def _revision_fault(profile):
     "How the cache's revision differs from the profile's; empty where it doesn't, or is unknown"
-    noted,asked = _noted_revision(profile), (profile.dataset, profile.revision)
+    noted = _noted_revision(profile)
+    asked = profile.dataset, profile.revision
     if profile.source != 'hub' or not noted: return ''
     if asked == (noted['dataset'], noted['asked']): return ''
     return (f'{cache_dir(profile)}/data is of {noted["dataset"]} at {noted["asked"]}, '
@@ -242,13 +244,6 @@ def _resolve(profile):
         older=[] if other else sorted(f.name for f in older)))
     return commit
 
-# %% ../nbs/01_prepare.ipynb #broke-on-the-way
-def _broke_on_the_way(e):
-    "Did a transfer break, rather than being refused by the hub, the disk or a setting?"
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, OfflineModeIsEnabled
-    refused,final = (EntryNotFoundError, HfHubHTTPError, OfflineModeIsEnabled), _FULL+_FORBIDDEN
-    return not any(isinstance(o, refused) or getattr(o, 'errno', 0) in final for o in _chain(e))
-
 # %% ../nbs/01_prepare.ipynb #fetch-shard
 def fetch_shard(
     profile:Profile, # A profile with `source = hub`
@@ -256,14 +251,14 @@ def fetch_shard(
 ):
     "Fetch shard `i` in place of what is there. Raises `DataError`: shard, cause, way out."
     from huggingface_hub import hf_hub_download
-    commit,path,fault = _resolve(profile), shard_path(profile, i), ''
-    for attempt in range(3):
+    commit = _resolve(profile)
+    path = shard_path(profile, i)
+    for force in (False, True):
         path.unlink(missing_ok=True)
         try: hf_hub_download(profile.dataset, path.name, repo_type='dataset', revision=commit,
-            local_dir=path.parent, force_download=bool(fault),
+            local_dir=path.parent, force_download=force,
             endpoint=os.environ.get('HF_ENDPOINT') or None)
         except Exception as e: # the client's errors have no base of their own
-            if attempt < 2 and _broke_on_the_way(e): continue
             raise DataError(f'{path.name} of {profile.dataset} could not be fetched: '
                 f'{fetch_cause(e, profile)}; what is there is kept, then `ar-prepare --profile '
                 f'{profile.name}` goes on') from e
@@ -307,7 +302,8 @@ def cut(
     limit:int # Most bytes of a piece in UTF-8, at least 4; 0 leaves the document whole
 )->list[str]: # The pieces, without white space at their ends
     "Cut a document at sentence ends into pieces of `limit` bytes; a longer sentence at a space"
-    b,res = text.strip().encode(), []
+    b = text.strip().encode()
+    res = []
     while limit and len(b) > limit:
         ends = [m.end() for m in _SENTENCE.finditer(b, 0, limit+1) if m.end() <= limit]
         end = ends[-1] if ends else b.rfind(b' ', 1, limit+1)
@@ -365,7 +361,9 @@ class Tokenizer:
         n = len(ranks)
         self.enc = tiktoken.Encoding('autoresearch', pat_str=pattern, mergeable_ranks=ranks,
             special_tokens={s: n+i for i,s in enumerate(SPECIALS)})
-        self.bos_id,self.vocab_size,self.pattern = n, n + len(SPECIALS), pattern
+        self.pattern = pattern
+        self.bos_id = n # the first special one, after all that have bytes
+        self.vocab_size = n + len(SPECIALS)
         by_id = {i: len(b) for b,i in ranks.items()}
         lengths = [by_id[i] for i in range(n)] + [0]*len(SPECIALS)
         self.token_bytes = np.array(lengths, dtype=np.int32)
@@ -480,7 +478,8 @@ def _from_dir(cls,
     path:str|Path # Folder with `tokenizer.tiktoken` and `tokenizer.json`
 )->Tokenizer: # The tokenizer saved there
     "Load a tokenizer. Raises `DataError` naming the file that is missing or damaged."
-    path,again = Path(path), 'run ar-prepare to train one'
+    path = Path(path)
+    again = 'run ar-prepare to train one'
     for f in (path/'tokenizer.json', path/'tokenizer.tiktoken'):
         if not f.exists(): raise DataError(f'{f} is missing: {again}')
     try: info,data = _read_json(path/'tokenizer.json'), (path/'tokenizer.tiktoken').read_bytes()
@@ -533,7 +532,8 @@ def build_store(
     job # Shard's path, path of the store's files without their endings, folder of the tokenizer
 ):
     "Tokenize one shard; runs in a process of its own"
-    shard,stem,tok = job[0], job[1], Tokenizer.from_dir(job[2])
+    shard,stem,folder = job
+    tok = Tokenizer.from_dir(folder)
     files = [Path(f'{stem}{o}') for o in _ENDINGS]
     offsets,content = [0], 0
     files[0].unlink(missing_ok=True) # from here until it is written again there is no store
@@ -667,7 +667,8 @@ def _batches(profile, shards):
     for epoch in itertools.count(1):
         for i in shards:
             tokens,offsets,groups = open_store(profile, i)
-            tokens,end = np.asarray(tokens), 0 # plain arrays slice several times faster than maps
+            tokens = np.asarray(tokens) # plain arrays slice several times faster than maps
+            end = 0
             for n in groups:
                 start,end = end, end+n
                 for a in range(start, end, BATCH):
@@ -683,7 +684,9 @@ class Packer:
         batches, # Yields a list of documents (uint16, BOS first) and its epoch, without end
         size:int=1000 # Draw while fewer documents than this wait
     ):
-        self.batches,self.size,self.keys,self.waiting = iter(batches), size, [], {}
+        self.batches = iter(batches)
+        self.size = size
+        self.keys,self.waiting = [], {} # sorted keys; the document of each
         self.arrivals = self.latest = self.epoch = 0
 
     def fill(self):
@@ -701,7 +704,8 @@ def _pack(self:Packer,
     row # Array to fill, uint16 (T+1)
 ):
     "Pack one row"
-    pos,end = 0, len(row)
+    pos = 0
+    end = len(row)
     while pos < end:
         if len(self.keys) < self.size: self.fill()
         # the longest that fits, for its key is the last below those of longer ones
@@ -745,7 +749,9 @@ class Loader:
     "Endless `(inputs, targets, epoch)`; a thread packs ahead until `close()` or garbage collection"
     def __init__(self, packer, B, T, device, on_batch=None, buffers=4):
         import torch
-        self.device,self.on_batch,self.failed = torch.device(device), on_batch, None
+        self.device = torch.device(device)
+        self.on_batch = on_batch
+        self.failed = None # what stopped the thread
         self.cuda = self.device.type == 'cuda'
         self.free,self.ready = queue.SimpleQueue(), queue.SimpleQueue()
         for _ in range(buffers):
@@ -766,7 +772,8 @@ def _next(self:Loader):
         self.failed = item
         raise RuntimeError(f'the loader stopped: {type(item).__name__}: {item}') from item
     buffer,epoch = item
-    rows,copied = buffer.to(self.device, non_blocking=self.cuda), None
+    rows = buffer.to(self.device, non_blocking=self.cuda)
+    copied = None
     if self.cuda:
         import torch
         copied = torch.cuda.current_stream(self.device).record_event()
@@ -822,7 +829,8 @@ def _pack_val(profile, tok):
     "Pack the validation rows, unless they are there"
     try: return val_rows(profile, tok)
     except DataError: pass
-    stem,T,val = _val_stem(profile), profile.max_seq_len, profile.val_shard
+    stem = _val_stem(profile)
+    T,val = profile.max_seq_len, profile.val_shard
     rows = np.empty((max(1, profile.eval_tokens//T), T+1), dtype=np.uint16)
     packer = Packer(batches(profile, [val]))
     for row in _bar(rows, desc='packing validation rows', unit='row'): packer.pack(row)
@@ -839,7 +847,8 @@ def val_rows(
     tok:Tokenizer # Its tokenizer
 )->tuple: # Rows, uint16 (n, T+1), and a dict that says how they were made
     "The packed validation rows. Raises `DataError` if they are missing, damaged or foreign."
-    stem,again = _val_stem(profile), f'run ar-prepare --profile {profile.name}'
+    stem = _val_stem(profile)
+    again = f'run ar-prepare --profile {profile.name}'
     for f in (f'{stem}.json', f'{stem}.tokens'):
         if not os.path.exists(f): raise DataError(f'{f} is missing: {again}')
     try: info,rows = _read_json(f'{stem}.json'), np.fromfile(f'{stem}.tokens', dtype=np.uint16)
@@ -904,7 +913,9 @@ def prune_compiled(
 )->int: # Bytes given back
     "Bound the compilers' cache by age and size"
     if profile.source == 'none': return 0
-    freed,found,now = 0, _compiled(cache_dir(profile)/'compiled'), time.time() # as files' times
+    found = _compiled(cache_dir(profile)/'compiled')
+    now = time.time() # as files' times
+    freed = 0
     total = sum(size for _,size,_ in found)
     for used,size,folder in found:
         fits = total-freed <= gigabytes*1e9 or now-used <= spare
@@ -1036,7 +1047,8 @@ def _probe(model, x, y, reported, counted, tolerance=5e-3, at_once=1):
     "Compare nats `reported` (rows, T) with logits, and logits with those before another future"
     import torch
     # a compiled model would compile once more, for logits alone
-    model,T = getattr(model, '_orig_mod', model), x.shape[1]
+    model = getattr(model, '_orig_mod', model)
+    T = x.shape[1]
     other = x.clone()
     other[:, T//2:] = x.flip(0)[:, T//2:].roll(1, 1) # text of other rows
     diffs = []

@@ -23,10 +23,12 @@ class DemoError(Exception):
 class Demo:
     "Where a demo happens, and until when"
     def __init__(self, root=ROOT, profile='tiny', minutes=MINUTES, trials=TRIALS):
-        self.root,self.profile,self.minutes,self.trials = Path(root), profile, minutes, trials
+        self.root = Path(root)
+        self.profile,self.minutes,self.trials = profile, minutes, trials
         self.kept = self.root/'runs'/'demo' # a copy of the last demo's results
         self.clone = self.kept/'repo'
-        self.began,self.interrupted = time.monotonic(), False
+        self.began = time.monotonic()
+        self.interrupted = False
 
     def seconds(self): return time.monotonic() - self.began
     def left(self): return 60*self.minutes - self.seconds()
@@ -75,7 +77,8 @@ def alone(demo):
 def call(demo, *cmd, seconds=None, cwd=None):
     "Run a command; asked to end after `seconds`, or some after Ctrl-C. Returns its exit code."
     print('$', *(Path(cmd[0]).name, *cmd[1:]), flush=True)
-    cmd,asked = [str(o) for o in cmd], False
+    cmd = [str(o) for o in cmd]
+    asked = False
     proc = subprocess.Popen(cmd, cwd=cwd or demo.clone, env=demo.environ())
     while True:
         try: return proc.wait(seconds)
@@ -128,7 +131,9 @@ def baseline(demo):
 
 def search(demo):
     "As many trials as fit into the time. Returns which are left out and why, '' for none"
-    before,room,code = len(rows(demo)), demo.left()-CLOSING, 0
+    before = len(rows(demo))
+    room = demo.left()-CLOSING
+    code = 0
     if room > 0:
         length = ['--trials', demo.trials, '--hours', f'{room/3600:.5f}']
         code = call(demo, BIN/'ar-search', *length, seconds=room)

@@ -5,18 +5,24 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PATHS = ['nbs', 'autoresearch', 'README.md']
 
-def snapshot(): return {f: f.read_bytes() for p in PATHS for f in ([ROOT/p] if (ROOT/p).is_file() else sorted((ROOT/p).rglob('*')))
-    if f.suffix in ('.py', '.ipynb', '.md', '.txt')}
+def snapshot():
+    "What export and clean may write, as it is"
+    found = []
+    for path in (ROOT/p for p in PATHS): found += [path] if path.is_file() else sorted(path.rglob('*'))
+    return {f: f.read_bytes() for f in found if f.suffix in ('.py', '.ipynb', '.md', '.txt')}
 
 def run(*cmd):
     print('$', *cmd, flush=True)
-    if code := subprocess.run(cmd, cwd=ROOT, env={**os.environ, 'AUTORESEARCH_PROFILE': 'tiny'}).returncode: sys.exit(code)
+    env = {**os.environ, 'AUTORESEARCH_PROFILE': 'tiny'}
+    if code := subprocess.run(cmd, cwd=ROOT, env=env).returncode: sys.exit(code)
 
 before = snapshot()
 run('nbdev-export')
 run('nbdev-clean')
 after = snapshot()
-if changed := [str(f.relative_to(ROOT)) for f in sorted(before.keys() | after.keys()) if before.get(f) != after.get(f)]:
-    sys.exit(f'nbdev-export and nbdev-clean changed {", ".join(changed)}: edit the notebook, export, clean, commit')
+every = sorted(before.keys() | after.keys())
+if changed := [str(f.relative_to(ROOT)) for f in every if before.get(f) != after.get(f)]:
+    sys.exit(f'nbdev-export and nbdev-clean changed {", ".join(changed)}: '
+        'edit the notebook, export, clean, commit')
 run('ar-prepare')
-run('nbdev-test', '--n-workers', '2')
+run('nbdev-test', '--n-workers', '3') # on two cores: some of their time is waiting

@@ -820,3 +820,16 @@ def test_ar_help_into_a_pipe_that_closes():
     p.stdout.close()
     err = p.stderr.read() if p.stdin.write(b'\n') and not p.stdin.close() else b''
     assert p.wait() == 0 and not err
+
+# extras
+
+def test_what_installs_an_extra(monkeypatch, tmp_path):
+    "Names the packages of the extra; where nothing is known of them, the checkout by its path, whatever the working folder"
+    known = ['fastcore>=2', "optuna>=4; extra == 'search'", 'quack==1; sys_platform == "linux" and extra == "hopper"', 'x; extra == "searchable"']
+    monkeypatch.setattr(c, 'requires', lambda name: known)
+    pip = f'{sys.executable} -m pip install '
+    assert c.install_line('search') == f"{pip}'optuna>=4'" and c.install_line('hopper') == f'{pip}quack==1'
+    def missing(name): raise c.PackageNotFoundError(name)
+    for requires in (missing, lambda name: None, lambda name: known[:1]):
+        monkeypatch.setattr(c, 'requires', requires)
+        assert c.install_line('search') == f"{pip}-e '{ROOT}[search]'"
