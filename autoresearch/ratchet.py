@@ -341,8 +341,13 @@ def enter_commit(s:Session, j, commit, run_dir):
     s.git('reset', '--quiet')
 
 # %% ../nbs/15_ratchet.ipynb #begin
-def begin(s:Session, description, by='', repeat=False):
-    "Guard, export, commit; the branch moves to the commit. A `repeat` runs its last commit again."
+def begin(
+    s:Session, # The lock must be held
+    description:str, # What the edit tries, in a line
+    by:str='', # Who proposed it, where that was a search
+    repeat:bool=False # Run the branch's last commit again, whatever the canvas holds
+)->dict: # The journal
+    "Guard, export, commit; the branch moves to the commit. Raises `Refused`, nothing done."
     j = new_journal(s, description, by, repeat)
     try:
         write_step(s, j, 'begun')
@@ -408,7 +413,10 @@ def measure_undisturbed(s:Session, j, code, contract):
     return result, why_disturbed(s, j, result)
 
 # %% ../nbs/15_ratchet.ipynb #execute
-def execute(s:Session, j):
+def execute(
+    s:Session,
+    j:dict # The journal, at `committed`
+):
     "Run the committed canvas; the outcome goes into the journal. Raises `Refused` without one."
     code,contract = base_copy(s)
     write_step(s, j, 'committed', contract=contract)
@@ -508,8 +516,11 @@ def write_experiment(s:Session, j):
 # %% ../nbs/15_ratchet.ipynb #finish
 AFTER = dict(ran=enter_verdict, decided=enter_row, appended=settle_branch)
 
-def finish(s:Session, j):
-    "Do what is left from `ran` on; each step only if it has not been done. Returns the notes."
+def finish(
+    s:Session,
+    j:dict # The journal, at `ran` or any later step
+)->dict: # The experiment's notes
+    "Do what is left from `ran` on; each step only if it has not been done"
     while step := AFTER.get(j['step']): step(s, j)
     return write_experiment(s, j)
 
@@ -523,7 +534,10 @@ def write_interrupted(s:Session, run_dir, notes):
     back_up_notes(s, run_dir)
 
 # %% ../nbs/15_ratchet.ipynb #undo
-def undo(s:Session, j):
+def undo(
+    s:Session,
+    j:dict # The journal, at `begun` or `committed`
+):
     "Take an experiment back that has no outcome: no row, branch as before, the edit stays"
     kill_run(j['nonce'])
     if 'commit' in j:
@@ -795,8 +809,8 @@ def experiment(s:Session, description, by='', repeat=False):
         raise
 
 # %% ../nbs/15_ratchet.ipynb #doubtful-baseline
-def doubtful_baseline(s:Session):
-    "Notes of the only keep, if its run was disturbed and it was not measured again since"
+def doubtful_baseline(s:Session)->dict: # Its notes; {} where there is none such
+    "The only keep, if its run was disturbed and it was not measured again since"
     measured = [n for n in s.experiments()
         if n.get('status') in STATUSES and n.get('class') == 'ok']
     kept = [n for n in measured if n['status'] == 'keep']
@@ -808,8 +822,14 @@ def doubtful_baseline(s:Session):
     return {} if again else baseline
 
 # %% ../nbs/15_ratchet.ipynb #supervise
-def supervise(description, token, by='', expect='', profile=''):
-    "One experiment from lock to verdict; exit code, lines. `expect` is what a proposer left."
+def supervise(
+    description:str, # What the edit tries
+    token:str, # Word of the one who asks, by which the answer is found
+    by:str='', # Who proposed it, where that was a search
+    expect:str='', # TAG and hash of the canvas that a proposer left; not compared when empty
+    profile:str='' # The profile that the caller wants; the session's own when empty
+)->tuple: # Exit code and the lines of the answer
+    "One experiment from lock to verdict"
     what = f'the experiment {one_line(description)[:100]!r}'
     with locked(any_profile(), what=what, token=token, by=by):
         s = current_session(profile)
@@ -829,8 +849,13 @@ def supervise(description, token, by='', expect='', profile=''):
         return 0, [*verdict_lines(s, n), *said]
 
 # %% ../nbs/15_ratchet.ipynb #write-answer
-def write_answer(token, code, lines, last):
-    "Write an answer where its own caller finds it; an experiment's is also the `last` one"
+def write_answer(
+    token:str, # Word of the one who asked
+    code:int, # Exit code
+    lines:list, # What to say
+    last:bool # Is it an experiment's, which `ar-wait` shows until the next?
+):
+    "Write an answer where its own caller finds it"
     try:
         p = any_profile()
         runs = p.root/p.runs
@@ -911,8 +936,14 @@ def supervisor_log(p, token):
     return log
 
 # %% ../nbs/15_ratchet.ipynb #start
-def start(p, description, by='', expect='', profile=''):
-    "Start a supervisor; returns process and token"
+def start(
+    p:Profile, # Says where the checkout is
+    description:str, # What the edit tries
+    by:str='', # Who proposed it, where that was a search
+    expect:str='', # TAG and hash of the canvas that must be run
+    profile:str='' # The profile that the caller wants
+)->tuple: # The process, and the token by which its answer is found
+    "Start a supervisor in a session of its own"
     token = token_hex(8)
     cmd = [sys.executable, '-c', BOOT, os.path.abspath(autoresearch.__file__)]
     with supervisor_log(p, token) as log:
@@ -930,8 +961,14 @@ def running(p):
     return run_dir, read_json(run_dir/'progress.json'), j
 
 # %% ../nbs/15_ratchet.ipynb #watch
-def watch(p, alive, token, timeout, bar=progress_bar):
-    "Show progress until the supervisor ends: (exit code, lines), (None, ...) after `timeout` s"
+def watch(
+    p:Profile,
+    alive, # Does the supervisor live? Called again and again
+    token:str, # By which its answer is found
+    timeout:float|None, # Seconds to wait at most; without end when None
+    bar=progress_bar # Draws progress
+)->tuple: # Exit code, None after the timeout, and lines
+    "Show progress until the supervisor ends, and read its answer"
     begun = time.monotonic()
     with bar() as draw:
         while alive():
@@ -1499,8 +1536,11 @@ def cause_lines(run_dir):
     return [*why, 'exception: ' + err['text'], *list(dict.fromkeys(frames))[-6:]]
 
 # %% ../nbs/15_ratchet.ipynb #log-curated
-def log_lines(run_dir, most=40):
-    "The curated tail of a run, at most `most` lines of at most 200 characters"
+def log_lines(
+    run_dir:str|Path, # Folder of the run
+    most:int=40 # Lines, of at most 200 characters
+)->list: # The lines, fenced, with a first one that says what they are
+    "The telling lines of a run"
     run_dir = Path(run_dir)
     cause = cause_lines(run_dir)
     lessons = lesson_lines(run_dir)

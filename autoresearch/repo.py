@@ -216,8 +216,8 @@ def put_away(ledger, folder):
     os.rename(ledger, home)
 
 # %% ../nbs/14_repo.ipynb #claim-ledger
-def claim_ledger(s:Session):
-    "Make the ledger at the top that of the session's TAG; only under the lock"
+def claim_ledger(s:Session): # The lock must be held
+    "Make the ledger at the top that of the session's TAG"
     runs = s.p.root/s.p.runs
     top = s.p.root/s.p.ledger
     owner = current_tag(s.p)
@@ -466,8 +466,13 @@ def run_git(args, cwd, env):
     return os.fsdecode(r.stdout).strip()
 
 # %% ../nbs/14_repo.ipynb #make-commit-function
-def make_commit(s:Session, parent, message, tree=''):
-    "A commit of the files as they are, on no branch yet; the rest is `tree`'s, or the parent's"
+def make_commit(
+    s:Session,
+    parent:str, # Commit that it follows
+    message:str, # What the edit tries
+    tree:str='' # Commit or tree from which all other files come; the parent's when empty
+)->str: # Its name, or the parent's where nothing changed
+    "A commit of the canvas and what it exports, as they lie there, on no branch yet"
     with tempfile.TemporaryDirectory() as tmp:
         env = {**identity(s.p.root), 'GIT_INDEX_FILE': f'{tmp}/index'}
         def call(*args): return run_git(args, s.p.root, env)
@@ -510,8 +515,13 @@ def bring_files(s:Session, old, new):
     return edited
 
 # %% ../nbs/14_repo.ipynb #move-branch-function
-def move_branch(s:Session, old, new, restore):
-    "Move the branch from `old` to `new`, with the files if `restore`; says what it left alone"
+def move_branch(
+    s:Session,
+    old:str, # Commit at which the branch is known to be
+    new:str, # Commit to which it goes
+    restore:bool # Bring the files there, too?
+)->list: # What was left alone, in sentences
+    "Move the branch, and nothing that somebody else has touched meanwhile"
     said = bring_files(s, old, new) if old != new and restore and is_checked_out(s) else []
     at = branch_head(s)
     if not at:
@@ -570,8 +580,8 @@ def moved_by_hand(s:Session, left, head):
     return f'{s.branch} was moved by hand, from {left[:7]} to {head[:7]}: {soft}'
 
 # %% ../nbs/14_repo.ipynb #check-branch-function
-def check_branch(s:Session):
-    "Tip and HEAD. Raises `Refused` for commits that are neither the ratchet's nor an edit."
+def check_branch(s:Session)->tuple: # The commits at the tip and at HEAD
+    "Is the branch as it was left? Raises `Refused` for commits that are no edit of the canvas."
     head,left = s.rev('HEAD'), tip(s)
     if head == left: return left, head
     if not is_ancestor(s, left, head): raise Refused(moved_by_hand(s, left, head))
@@ -621,8 +631,8 @@ def holds(folder, files, like):
     return shas == {name: sha for name,(_,_,sha) in files.items()}
 
 # %% ../nbs/14_repo.ipynb #base-copy
-def base_copy(s:Session):
-    "Folder with the base commit's files, made or verified; returns it with the contract's hash"
+def base_copy(s:Session)->tuple: # The folder, and the hash of the contract in it
+    "A folder with the base commit's files, made or verified. Raises `Refused`."
     folder = s.dir/f'base-{s.base[:7]}'
     tree = {n.removeprefix(s.top): m for n,m in tree_of(s, s.base).items() if n.startswith(s.top)}
     files = {n: m for n,m in tree.items() if m[1] == 'blob'} # no submodules
@@ -646,16 +656,21 @@ def contract_of(s, folder):
 
 # %% ../nbs/14_repo.ipynb #lock-owner
 @contextmanager
-def lock_owner(fd, **who):
-    "Write into a lock file, open as `fd`, who holds it, for `read_lock_owner`"
+def lock_owner(
+    fd:int, # Descriptor of the lock file, which is locked
+    **who # What to say of the holder, beside its process and since when
+):
+    "While the block lasts, the lock file says who holds it, for `read_lock_owner`"
     os.ftruncate(fd, 0)
     os.pwrite(fd, json.dumps(dict(pid=os.getpid(), since=time.time(), **who)).encode(), 0)
     try: yield
     finally: os.ftruncate(fd, 0)
 
 # %% ../nbs/14_repo.ipynb #read-lock-owner
-def read_lock_owner(path):
-    "What the holder of a lock file wrote into it, {} if nobody holds it"
+def read_lock_owner(
+    path:str|Path # The lock file
+)->dict: # pid, since, and what else the holder wrote; {} if nobody holds it
+    "Who holds a lock"
     def is_held(_): raise BlockingIOError
     try:
         with file_lock(path, is_held, os.O_RDONLY, shared=True): return {}
@@ -691,8 +706,11 @@ def describe_holder(p):
 
 # %% ../nbs/14_repo.ipynb #locked
 @contextmanager
-def locked(p:Profile, **who):
-    "The checkout's lock, held while the supervisor lives. Raises `Busy` naming the holder."
+def locked(
+    p:Profile, # Says where the checkout is
+    **who # Of the holder, for whoever is turned away: `what` it does, an experiment's `token`
+):
+    "Hold the checkout's lock. Raises `Busy` naming who holds it."
     path = p.root/p.runs/'.lock'
     path.parent.mkdir(parents=True, exist_ok=True)
     def waiting(seconds): # an experiment takes long; a glance at the lock a moment
@@ -710,8 +728,13 @@ def lost_lock(p):
 # %% ../nbs/14_repo.ipynb #write-step
 STEPS = ('begun', 'committed', 'ran', 'decided', 'appended', 'moved')
 
-def write_step(s:Session, j, step, **more):
-    "Enter a step in the journal, with what is known since"
+def write_step(
+    s:Session,
+    j:dict, # The journal, as it was read or begun
+    step:str, # One of `STEPS`
+    **more # What is known since, JSON-able
+):
+    "Enter a step in the journal; the file is replaced whole"
     j.update(step=step, **more)
     write_json(s.journal, j)
 
