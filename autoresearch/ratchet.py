@@ -863,7 +863,8 @@ def write_answer(
         for f in old: f.unlink(missing_ok=True)
         answer = dict(token=token, code=code, lines=lines)
         write_json(runs/'answers'/f'{token}.json', answer)
-        if last: write_json(runs/'last.json', answer)
+        if last and runs.is_dir(): # where somebody moves the folder, no new one takes its place
+            write_json(runs/'last.json', answer)
     except (OSError, SettingsError):
         with suppress(OSError): print('\n'.join(lines), file=sys.stderr, flush=True)
 
