@@ -8,7 +8,7 @@ __all__ = ['CellsError', 'canvas_path', 'CellInfo', 'CellList', 'list_cells', 's
            'edit_cell', 'replace_cell', 'insert_cell', 'delete_cell', 'ar_cells']
 
 # %% ../nbs/13_cells.ipynb #imports
-import ast, fcntl, hashlib, html, json, os, re, sys, time, warnings
+import ast, glob, hashlib, html, json, os, re, sys, warnings
 from ast import PyCF_ALLOW_TOP_LEVEL_AWAIT
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,10 +17,11 @@ from itertools import zip_longest
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated
-from fastcore.nbio import NbCell, diff_cells, first_code_ln, mk_cell, nb2str, validate_nb
+from fastcore.nbio import NbCell, diff_cells, first_code_ln, validate_nb
 from fastcore.script import anno_parser
 from . import contract
-from .contract import SettingsError, read_settings, settings_path
+from autoresearch.contract import (SettingsError, file_lock, read_settings, replacing,
+    settings_path)
 from .ledger import COLORS
 
 # %% ../nbs/13_cells.ipynb #error
@@ -29,7 +30,7 @@ class CellsError(ValueError):
 
 # %% ../nbs/13_cells.ipynb #canvas-path
 def canvas_path(
-    start:str|Path|None=None # Folder to look upward from for `settings.ini`; the working folder, then the package's, when None
+    start:str|Path|None=None # Folder to look upward from; the working one, the package's when None
 )->Path: # The notebook that experiments edit
     "The canvas that the nearest `settings.ini` names. Raises `SettingsError`."
     path = settings_path(start)
@@ -40,34 +41,51 @@ def canvas_path(
     return p.root/p.canvas
 
 # %% ../nbs/13_cells.ipynb #load
+def _check(raw):
+    "Raise `ValueError` or worse for parsed JSON that is no notebook with named cells"
+    validate_nb(raw)
+    for i,c in enumerate(raw['cells'], 1):
+        if not c.get('id'): raise ValueError(f'cell {i} has no id; nbdev-clean gives one')
+        if not isinstance(c['id'], str) or not isinstance(c['metadata'].get('tags', []), list):
+            raise ValueError(f'cell {i}: its id is no text, or its tags are no list')
+
+def _read(notebook):
+    "A notebook's `name`, `text` and `raw` JSON, from its path or from parsed JSON"
+    if isinstance(notebook, dict): return SimpleNamespace(name='notebook', text='', raw=notebook)
+    text = Path(notebook).read_bytes().decode('utf8')
+    return SimpleNamespace(name=str(notebook), text=text, raw=json.loads(text))
+
+# %% ../nbs/13_cells.ipynb #load-cells
+def _cell(i, raw):
+    "Cell number `i` of a notebook, without its outputs"
+    keys = 'cell_type', 'id', 'metadata', 'source'
+    c = NbCell(i, {k: raw[k] for k in keys if k in raw})
+    c.source = c.get('source', '').replace('\r\n', '\n')
+    return c
+
 def _load(notebook):
-    "A notebook's `name`, `text`, `raw` JSON and `cells`, from its path or from parsed JSON"
-    doc = SimpleNamespace(name='notebook', text='', raw=notebook)
+    "What `_read` gives, checked, with its `cells` and its line `ends`; or a `CellsError`"
+    name = 'notebook' if isinstance(notebook, dict) else str(notebook)
     try:
-        if not isinstance(notebook, dict):
-            doc.name = str(notebook)
-            doc.text = Path(notebook).read_bytes().decode('utf8')
-            doc.raw = json.loads(doc.text)
-        validate_nb(doc.raw)
-        for i,c in enumerate(doc.raw['cells'], 1):
-            if not c.get('id'): raise ValueError(f'cell {i} has no id; nbdev-clean gives one')
-            if not isinstance(c['id'], str) or not isinstance(c['metadata'].get('tags', []), list):
-                raise ValueError(f'cell {i}: its id is no text, or its tags are no list')
-    except OSError as e: raise CellsError(f'{doc.name}: {e.strerror}; --notebook takes the path of a notebook') from None
+        doc = _read(notebook)
+        _check(doc.raw)
+    except OSError as e:
+        message = f'{name}: {e.strerror}; --notebook takes the path of a notebook'
+        raise CellsError(message) from None
     except (ValueError, TypeError, AttributeError, RecursionError) as e:
-        raise CellsError(f'{doc.name}: not a notebook: {e}') from None
-    doc.cells = [NbCell(i, {k: c[k] for k in ('cell_type', 'id', 'metadata', 'source') if k in c}) for i,c in enumerate(doc.raw['cells'])]
-    for c in doc.cells: c.source = c.get('source', '').replace('\r\n', '\n')
+        raise CellsError(f'{name}: not a notebook: {e}') from None
+    doc.cells = [_cell(i, c) for i,c in enumerate(doc.raw['cells'])]
     doc.ends = '\r\n' if '\r\n' in doc.text and not re.search(r'(?<!\r)\n', doc.text) else '\n'
     return doc
 
 # %% ../nbs/13_cells.ipynb #find
 def _find(doc, cell):
     "The cell called `cell`, or a `CellsError` with the names like it"
-    ids = [c.id for c in doc.cells]
-    if cell in ids: return doc.cells[ids.index(cell)]
-    close = get_close_matches(cell, ids, 5, .5)
-    raise CellsError(f'{doc.name}: no cell {cell!r}' + (f'; did you mean {" or ".join(close)}?' if close else '') + ' `ar-cells` lists all')
+    names = [c.id for c in doc.cells]
+    if cell in names: return doc.cells[names.index(cell)]
+    close = get_close_matches(cell, names, 5, .5)
+    guess = f'; did you mean {" or ".join(close)}?' if close else ''
+    raise CellsError(f'{doc.name}: no cell {cell!r}{guess} `ar-cells` lists all')
 
 # %% ../nbs/13_cells.ipynb #cell-info
 @dataclass
@@ -83,17 +101,21 @@ class CellInfo:
 # %% ../nbs/13_cells.ipynb #cell-list
 def _short(s, width=100): return s if len(s) <= width else s[:width-1] + '…'
 
-def _line(c, w):
+def _line(c, width):
     "A cell's line in the list; a heading has its own form"
-    if c.first == c.heading: return f'{_short(c.heading, 60)}  ({c.id}' + (f', {c.lines} lines)' if c.lines > 1 else ')')
+    if c.first == c.heading:
+        more = f', {c.lines} lines' if c.lines > 1 else ''
+        return f'{_short(c.heading, 60)}  ({c.id}{more})'
     kind = dict(markdown='md').get(c.kind, c.kind)
-    return _short(f'  {c.id:<{w}} {kind:<4} {c.lines:>3}  ' + ''.join(f'[{t}] ' for t in c.tags) + c.first.strip()).rstrip()
+    tags = ''.join(f'[{t}] ' for t in c.tags)
+    line = f'  {c.id:<{width}} {kind:<4} {c.lines:>3}  {tags}{c.first.strip()}'
+    return _short(line).rstrip()
 
 class CellList(list):
     "A list of `CellInfo` that shows itself as `ar-cells` prints it"
     def __repr__(self):
-        w = min(24, max((len(c.id) for c in self), default=0))
-        return '\n'.join(_line(c, w) for c in self)
+        width = min(24, max((len(c.id) for c in self), default=0))
+        return '\n'.join(_line(c, width) for c in self)
 
 # %% ../nbs/13_cells.ipynb #list-cells
 def list_cells(
@@ -101,24 +123,28 @@ def list_cells(
     code:bool=False # Leave prose out, headings apart?
 )->CellList: # A `CellInfo` for each cell, in order
     "List a notebook's cells. Raises `CellsError` for a file that is no notebook."
-    res,heading = CellList(),''
+    res = CellList()
+    heading = ''
     for c in _load(notebook).cells:
         lines = c.source.splitlines()
         body = lines[first_code_ln(lines) or 0:]
         first = next((l for l in body if not l.startswith('@')), '')
         if c.cell_type == 'markdown' and re.match(r'#{1,6} ', first): heading = first
-        res.append(CellInfo(c.id, c.cell_type, heading, first, len(lines), list(c.metadata.get('tags', []))))
-    return CellList(c for c in res if c.kind == 'code' or c.first == c.heading) if code else res
+        tags = list(c.metadata.get('tags', []))
+        res.append(CellInfo(c.id, c.cell_type, heading, first, len(lines), tags))
+    return CellList(c for c in res if not code or c.kind == 'code' or c.first == c.heading)
 
-# %% ../nbs/13_cells.ipynb #head
-def _head(c):
+# %% ../nbs/13_cells.ipynb #cell-text
+def _cell_name(c):
     "A cell in words: its name, its kind unless it is code, its tags"
-    return c.id + ('' if c.cell_type == 'code' else f' [{c.cell_type}]') + ''.join(f' #{t}' for t in c.metadata.get('tags', []))
+    kind = '' if c.cell_type == 'code' else f' [{c.cell_type}]'
+    return c.id + kind + ''.join(f' #{t}' for t in c.metadata.get('tags', []))
 
-def _shown(c, numbers=False):
+def _cell_text(c, numbers=False):
     "A cell under its name"
     lines = c.source.splitlines()
-    return '\n'.join([f'# %% {_head(c)}', *(f'{i:>3}  {l}' if numbers else l for i,l in enumerate(lines, 1))])
+    if numbers: lines = [f'{i:>3}  {l}' for i,l in enumerate(lines, 1)]
+    return '\n'.join([f'# %% {_cell_name(c)}', *lines])
 
 # %% ../nbs/13_cells.ipynb #show-cells
 def show_cells(
@@ -128,7 +154,8 @@ def show_cells(
 )->str: # The cells' sources, each under a line `# %% NAME`
     "Show cells as text. Raises `CellsError` for an unknown name."
     doc = _load(notebook)
-    return '\n\n'.join(_shown(c, numbers) for c in ([_find(doc, c) for c in cells] or doc.cells))
+    chosen = [_find(doc, c) for c in cells] or doc.cells
+    return '\n\n'.join(_cell_text(c, numbers) for c in chosen)
 
 # %% ../nbs/13_cells.ipynb #show-code
 def show_code(
@@ -139,29 +166,33 @@ def show_code(
     cells = _load(notebook).cells
     code = [c for c in cells if c.cell_type == 'code' and c.source.strip()]
     shown = [c for c in code if re.search(r'^#\|\s*exporti?\b', c.source, re.M)] or code
-    rest,prose = [c.id for c in code if c not in shown], sum(c.cell_type != 'code' for c in cells)
+    rest = [c.id for c in code if c not in shown]
+    prose = sum(c.cell_type != 'code' for c in cells)
     out = [f'code that is not exported ({", ".join(rest)})'] if rest else []
     if prose: out.append(f'{prose} cells of prose')
     end = [f'# left out: {" and ".join(out)}'] if out else []
-    return '\n\n'.join([*(_shown(c, numbers) for c in shown), *end])
+    return '\n\n'.join([*(_cell_text(c, numbers) for c in shown), *end])
 
 # %% ../nbs/13_cells.ipynb #diff
 def _diff(old, new, after=''):
     "Unified diff of one cell; `old` None where it is added, `new` None where it is removed"
-    names = [_head(c) if c else '/dev/null' for c in (old, new)]
+    names = [_cell_name(c) if c else '/dev/null' for c in (old, new)]
     if after: names[1] += f' (after {after})'
-    lines = list(unified_diff(*((c.source if c else '').splitlines() for c in (old, new)), *names, lineterm=''))
+    before,now = [(c.source if c else '').splitlines() for c in (old, new)]
+    lines = list(unified_diff(before, now, *names, lineterm=''))
     return '\n'.join(lines or [f'--- {names[0]}', f'+++ {names[1]}'])
 
 # %% ../nbs/13_cells.ipynb #changes
 def _changes(old_nb, new_nb):
-    "Every cell that differs: before (None if added), after (None if removed), the cell it was put behind if it was, its diff"
-    old,new = _load(old_nb).cells, _load(new_nb).cells
+    "(cell before or None, cell after or None, what it was put behind, diff) where they differ"
+    old,new = [_load(o).cells for o in (old_nb, new_nb)]
     was = {c.id: c for c in old}
     before = {c.id: p.id for p,c in zip(new, new[1:])}
-    for e in diff_cells(old, new, key=_shown):
-        if e.op == 'change': yield from ((a, b, '', _diff(a, b)) for a,b in zip(e.old, e.new))
-        if e.op == 'delete': yield from ((c, None, '', _diff(c, None)) for c in e.old if c not in new)
+    for e in diff_cells(old, new, key=_cell_text):
+        if e.op == 'change':
+            yield from ((a, b, '', _diff(a, b)) for a,b in zip(e.old, e.new))
+        if e.op == 'delete':
+            yield from ((c, None, '', _diff(c, None)) for c in e.old if c not in new)
         for c in e.new if e.op == 'insert' else []:
             after = before.get(c.id, 'nothing')
             yield was.get(c.id), c, after, _diff(was.get(c.id), c, after)
@@ -170,7 +201,7 @@ def _changes(old_nb, new_nb):
 def cells_diff(
     old_nb:str|Path|dict, # The notebook before: path, or parsed JSON (of `git show`, for one)
     new_nb:str|Path|dict # The notebook after
-)->str: # Unified diffs, one for each cell added, removed, changed or moved; '' if sources, kinds, tags and order are the same
+)->str: # A unified diff for each cell that was added, removed, changed or moved; '' for none
     "Compare two notebooks cell by cell. Raises `CellsError` for a file that is no notebook."
     return '\n'.join(diff for *_,diff in _changes(old_nb, new_nb))
 
@@ -178,7 +209,7 @@ def cells_diff(
 def changed_lines(
     old_nb:str|Path|dict, # The notebook before
     new_nb:str|Path|dict # The notebook after
-)->dict: # Lines added and lines removed, by the id of every code cell that differs; (0, 0) where it only moved
+)->dict: # (lines added, lines removed) by the id of every code cell that differs or moved
     "Count the lines of code that differ. Raises `CellsError` for a file that is no notebook."
     res = {}
     for a,b,_,diff in _changes(old_nb, new_nb):
@@ -188,12 +219,16 @@ def changed_lines(
     return res
 
 # %% ../nbs/13_cells.ipynb #diff-html
-_DIFF_CSS = ('<style>.ar-diff pre{overflow-x:auto;margin:.3em 0 1em}.ar-diff pre>*{display:block;text-decoration:none;color:inherit}'
-    f'.ar-diff .ar-add{{background:{COLORS["sky"]}44}}.ar-diff .ar-del{{background:{COLORS["red"]}44}}.ar-diff .ar-at{{opacity:.6}}</style>')
+_DIFF_CSS = f'''<style>.ar-diff pre{{overflow-x:auto;margin:.3em 0 1em}}
+.ar-diff pre>*{{display:block;text-decoration:none;color:inherit}}
+.ar-diff .ar-add{{background:{COLORS["sky"]}44}}
+.ar-diff .ar-del{{background:{COLORS["red"]}44}}
+.ar-diff .ar-at{{opacity:.6}}</style>'''
+_ELEMENTS = {'+': ('ins', 'ar-add'), '-': ('del', 'ar-del'), '@': ('span', 'ar-at')}
 
 def _line_html(line):
     "A line of a unified diff as an element"
-    tag,cls = {'+': ('ins', 'ar-add'), '-': ('del', 'ar-del'), '@': ('span', 'ar-at')}.get(line[:1], ('span', 'ar-same'))
+    tag,cls = _ELEMENTS.get(line[:1], ('span', 'ar-same'))
     return f'<{tag} class="{cls}">{html.escape(line)}\n</{tag}>'
 
 # %% ../nbs/13_cells.ipynb #diff-html-block
@@ -201,24 +236,29 @@ def diff_html(
     old_nb:str|Path|dict, # The notebook before
     new_nb:str|Path|dict # The notebook after
 )->str: # A block of HTML for each cell that differs, headed by its id; '' if none does
-    "`cells_diff` for a page, needing nothing else on it. Raises `CellsError` for a file that is no notebook."
+    "`cells_diff` for a page, needing nothing else on it. Raises `CellsError`."
     blocks = []
     for a,b,after,diff in _changes(old_nb, new_nb):
         what = 'added' if a is None else 'removed' if b is None else 'moved' if after else 'changed'
-        head = f'<b>{html.escape(_head(b or a))}</b> {what}' + (f' (after {html.escape(after)})' if after else '')
+        place = f' (after {html.escape(after)})' if after else ''
+        head = f'<b>{html.escape(_cell_name(b or a))}</b> {what}{place}'
         body = ''.join(map(_line_html, diff.split('\n')[2:]))
-        blocks.append(f'<details class="ar-diff" open><summary>{head}</summary><pre>{body}</pre></details>')
+        blocks.append(f'<details class="ar-diff" open><summary>{head}</summary>'
+            f'<pre>{body}</pre></details>')
     return _DIFF_CSS + '\n'.join(blocks) if blocks else ''
 
 # %% ../nbs/13_cells.ipynb #compile
+_COMPILE_ERRORS = SyntaxError, ValueError, RecursionError, MemoryError
+
 def _compile(source):
     "Line and message of the first syntax error, or None"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            compile(source, 'cell', 'exec', flags=PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
-        return getattr(e, 'lineno', None) or 1, getattr(e, 'msg', None) or str(e) or type(e).__name__
+            compile(source, 'cell', 'exec', PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    except _COMPILE_ERRORS as e:
+        message = getattr(e, 'msg', None) or str(e) or type(e).__name__
+        return getattr(e, 'lineno', None) or 1, message
 
 # %% ../nbs/13_cells.ipynb #fault
 _MAGIC = re.compile(r'^([ \t]*)(?:[\w, ]+=[ \t]*)?[%!].*$', re.M)
@@ -233,9 +273,10 @@ def _fault(source, magics=False):
 # %% ../nbs/13_cells.ipynb #parse-cells
 def parse_cells(
     notebook:str|Path|dict # Path of a notebook, or its parsed JSON
-)->list: # (cell name, line within the cell, message) for every code cell that is not Python; IPython's magics pass
-    "Check the syntax of every code cell. Raises `CellsError` for a file that is no notebook."
-    faults = [(c.id, _fault(c.source, magics=True)) for c in _load(notebook).cells if c.cell_type == 'code']
+)->list: # (cell name, line in the cell, message) of every code cell that is no Python
+    "Check the syntax of all code cells but for magics. Raises `CellsError` for no notebook."
+    code = [c for c in _load(notebook).cells if c.cell_type == 'code']
+    faults = [(c.id, _fault(c.source, magics=True)) for c in code]
     return [(cell, *fault) for cell,fault in faults if fault]
 
 # %% ../nbs/13_cells.ipynb #refuse
@@ -276,8 +317,8 @@ def _tree(source):
         if not node.body and node is not tree: node.body.append(ast.Pass())
     return tree
 
-def _written(tree, source):
-    "A tree written out; the text it came from where there is no tree, or one that can't be written"
+def _unparsed(tree, source):
+    "A tree as code; the text it came from where there is no tree, or one too deep"
     try: return ast.unparse(tree) if tree else source.strip()
     except (RecursionError, ValueError): return source.strip()
 
@@ -288,7 +329,7 @@ def code_of(
     "What of a notebook runs, normalised. Raises `CellsError` for what has no list of cells."
     cells = [source for _,source in _sources(notebook)]
     trees = [None if _fault(source) else _tree(source) for source in cells]
-    return '\n'.join(filter(None, map(_written, trees, cells)))
+    return '\n'.join(filter(None, map(_unparsed, trees, cells)))
 
 def code_hash(
     notebook:str|Path|dict # As for `code_of`
@@ -296,7 +337,7 @@ def code_hash(
     "The same for two notebooks with the same code, whatever else they hold. Raises `CellsError`."
     return hashlib.sha256(code_of(notebook).encode('utf8', 'surrogatepass')).hexdigest()[:16]
 
-# %% ../nbs/13_cells.ipynb #settings
+# %% ../nbs/13_cells.ipynb #constant-statements
 _CAPITALS = re.compile(r'[A-Z][A-Z0-9_]*')
 
 def _names(target):
@@ -309,165 +350,164 @@ def _targets(s):
     if isinstance(s, ast.Assign): return s.targets
     return [s.target] if isinstance(s, (ast.AnnAssign, ast.AugAssign)) and s.value else []
 
-def _settings(tree):
-    "(statements it is among, itself) of what sets constants outside of functions and classes"
+def _constant_statements(tree):
+    "(block, statement) of what sets constants outside of functions and classes"
     blocks = [getattr(tree, k, None) for k in ('body', 'orelse', 'finalbody')]
     for body in [b for b in blocks if isinstance(b, list)]:
         for s in list(body):
             names = [n for t in _targets(s) for n in _names(t)]
             if names and all(map(_CAPITALS.fullmatch, names)): yield body, s
-            elif not isinstance(s, _DOCUMENTED): yield from _settings(s)
+            elif not isinstance(s, _DOCUMENTED): yield from _constant_statements(s)
 
 # %% ../nbs/13_cells.ipynb #constants
+def _alongside(target, value):
+    "Are both sides of an assignment tuples, of one length?"
+    if not all(isinstance(o, ast.Tuple) for o in (target, value)): return False
+    return len(target.elts) == len(value.elts)
+
 def _pairs(s):
     "The (target, value as text) of an assignment, taken apart where both sides are tuples"
     for t in _targets(s):
-        if isinstance(s, ast.AugAssign): yield t, _written(s, '').split(' ', 1)[1]
-        elif all(isinstance(o, ast.Tuple) for o in (t, s.value)) and len(t.elts) == len(s.value.elts):
-            yield from ((o, _written(v, '')) for o,v in zip(t.elts, s.value.elts))
-        else: yield t, _written(s.value, '')
+        if isinstance(s, ast.AugAssign): yield t, _unparsed(s, '').split(' ', 1)[1]
+        elif _alongside(t, s.value):
+            yield from ((o, _unparsed(v, '')) for o,v in zip(t.elts, s.value.elts))
+        else: yield t, _unparsed(s.value, '')
 
 def _constants(notebook):
     "Where constants are set: (cell, value) in order, by name"
     res = {}
     for cell,source in _sources(notebook):
-        pairs = [p for _,s in _settings(_tree(source) or ast.Module([], [])) for p in _pairs(s)]
-        for name,text in [(name, text) for target,text in pairs for name in _names(target)]:
-            res.setdefault(name, []).append((cell, _short(text, 60)))
+        tree = _tree(source) or ast.Module([], [])
+        for target,text in [p for _,s in _constant_statements(tree) for p in _pairs(s)]:
+            for name in _names(target): res.setdefault(name, []).append((cell, _short(text, 60)))
     return res
 
 # %% ../nbs/13_cells.ipynb #changed-constants
+def _paired(a, b):
+    "Pairs of (cell, value) before and after; ('', None) where there is no partner"
+    if len(a) != len(b): # those that stay in their cell pair up
+        a,b = [o for o in a if o not in b], [o for o in b if o not in a]
+    return zip_longest(a, b, fillvalue=('', None))
+
 def changed_constants(
     old_nb:str|Path|dict, # The notebook before
     new_nb:str|Path|dict # The notebook after
 )->list: # Lines like `MATRIX_LR 0.04 -> 0.05`, in the notebook's order
     "The constants that an edit changed, made or removed. Raises `CellsError`."
-    old,new,res = _constants(old_nb), _constants(new_nb), []
+    old,new = [_constants(o) for o in (old_nb, new_nb)]
+    res = []
     for name in {**new, **old}:
         a,b = old.get(name, []), new.get(name, [])
         if [v for _,v in a] == [v for _,v in b]: continue
         many = max(len(a), len(b)) > 1
-        if len(a) != len(b): # those that stay in their cell pair up
-            a,b = [o for o in a if o not in b], [o for o in b if o not in a]
-        for (cell,v),(at,w) in zip_longest(a, b, fillvalue=('', None)):
+        for (cell,v),(at,w) in _paired(a, b):
             where = f' ({at or cell})' if many and (at or cell) else ''
             change = f'{w} (new)' if v is None else f'{v} (gone)' if w is None else f'{v} -> {w}'
             if v != w: res.append(f'{name}{where} {change}')
     return res
 
 # %% ../nbs/13_cells.ipynb #changed-cells
-def _apart(source):
+def _without_constants(source):
     "A cell's code without what sets constants"
     tree = None if _fault(source) else _tree(source)
-    for body,s in _settings(tree) if tree else []: body.remove(s)
-    return _written(tree, source)
+    for body,s in _constant_statements(tree) if tree else []: body.remove(s)
+    return _unparsed(tree, source)
 
-def _named(notebook):
+def _labelled(notebook):
     "(what to call it, id, code apart from constants) of every code cell"
-    return [(k or f'cell {i}', k, _apart(s)) for i,(k,s) in enumerate(_sources(notebook), 1)]
+    cells = enumerate(_sources(notebook), 1)
+    return [(k or f'cell {i}', k, _without_constants(s)) for i,(k,s) in cells]
 
 def changed_cells(
     old_nb:str|Path|dict, # The notebook before
     new_nb:str|Path|dict # The notebook after
 )->list: # Their ids, or `cell 3`, counted among the code cells, where there is none
     "Cells whose code changed, came, went or moved, constants apart. Raises `CellsError`."
-    old,new = _named(old_nb), _named(new_nb)
+    old,new = [_labelled(o) for o in (old_nb, new_nb)]
     steps = SequenceMatcher(None, [o[1:] for o in old], [o[1:] for o in new], False).get_opcodes()
-    far = [o[0] for op,a,b,i,j in steps if op != 'equal' for o in [*new[i:j], *old[a:b]]]
-    return list(dict.fromkeys(far))
+    cells = [o[0] for op,a,b,i,j in steps if op != 'equal' for o in [*new[i:j], *old[a:b]]]
+    return list(dict.fromkeys(cells))
 
-# %% ../nbs/13_cells.ipynb #spans
-def _spans(text):
-    "Start and end of every cell in the JSON `text` of a notebook"
-    def past(pattern, i): return re.compile(pattern).match(text, i).end()
-    value,i,res = json.JSONDecoder().raw_decode, past(r'\s*\{\s*', 0), []
-    while True:
-        key,i = value(text, i)
-        i = past(r'\s*:\s*', i)
-        if key == 'cells': break
-        i = past(r'\s*,?\s*', value(text, i)[1])
-    i = past(r'\[\s*', i)
-    while text[i] == '{':
-        res.append((i, value(text, i)[1]))
-        i = past(r'\s*,?\s*', res[-1][1])
-    return res
-
-# %% ../nbs/13_cells.ipynb #cell-json
-def _cell_json(cell, ends='\n'):
-    "One cell as nbdev-clean writes it, where cells stand in a notebook, with the file's line ends"
-    text = nb2str({'cells': [cell]})[len('{\n "cells": [\n  '):-len('\n ]\n}\n')]
-    return text.replace('\n', ends)
+# %% ../nbs/13_cells.ipynb #notebook-text
+def _notebook_text(doc):
+    "A notebook's file as nbdev-clean and Jupyter write it, with the line ends that it had"
+    # as fastcore's `nb2str`, which drops keys that end in `_`, from outputs too
+    text = json.dumps(doc.raw, sort_keys=True, indent=1, ensure_ascii=False)
+    return f'{text}\n'.replace('\n', doc.ends)
 
 # %% ../nbs/13_cells.ipynb #lock
-@contextmanager
 def _locked(folder, timeout=10.):
-    "Hold the lock of `folder`, waiting at most `timeout` seconds; gives its file descriptor"
-    fd,end = os.open(folder, os.O_RDONLY), time.monotonic()+timeout
-    try:
-        while True:
-            try: fcntl.flock(fd, fcntl.LOCK_EX|fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > end: raise CellsError(f'{folder}: locked for {timeout:g} s by another editor; wait for it, or end it')
-                time.sleep(.01)
-            else: break
-        yield fd
-    finally: os.close(fd)
+    "Hold the lock of `folder`, waiting at most `timeout` seconds"
+    def waiting(seconds):
+        if seconds <= timeout: return
+        raise CellsError(f'{folder}: locked for {timeout:g} s by another editor; wait for it, '
+            'or end it')
+    return file_lock(folder, waiting, os.O_RDONLY)
 
 # %% ../nbs/13_cells.ipynb #write
-def _write(path, text, folder):
-    "Replace `path` by `text`, keeping its mode; `folder` is the locked folder's descriptor"
+def _write(path, text):
+    "Replace the notebook at `path`, whose folder is locked, by `text`"
     try: data = text.encode('utf8')
-    except UnicodeEncodeError as e: raise CellsError(f'the new source is not UTF-8 text: {e}; nothing was written') from None
-    if not os.access(path, os.W_OK): raise CellsError(f'{path}: read-only; chmod u+w it if it is yours to change')
-    tmp = path.with_name(f'.{path.name}.tmp')
-    try:
-        with open(tmp, 'wb') as f:
-            f.write(data)
-            f.flush()
-            os.fchmod(f.fileno(), path.stat().st_mode & 0o7777)
-            os.fsync(f.fileno())
-        os.replace(tmp, path)
-        os.fsync(folder)
-    finally: tmp.unlink(missing_ok=True)
+    except UnicodeEncodeError as e:
+        message = f'{path.name}: the result is not UTF-8 text: {e}; nothing was written'
+        raise CellsError(message) from None
+    if not os.access(path, os.W_OK):
+        raise CellsError(f'{path}: read-only; chmod u+w it if it is yours to change')
+    for left in path.parent.glob(f'.{glob.escape(path.name)}.*.tmp'): left.unlink()
+    with replacing(path) as f: f.write(data)
 
 # %% ../nbs/13_cells.ipynb #editing
+_REFORMATTED = ('keys and indents were not as nbdev-clean and Jupyter write them; they are now, '
+    'so git shows more lines than this change')
+
 @contextmanager
 def _editing(notebook):
-    "The notebook under lock; a changed `text` is written at the end, unless there was an error"
+    "The notebook, under lock; what the block changes in its `raw` is written if it ends well"
     path = Path(notebook).resolve()
-    if not path.is_file(): raise CellsError(f'{notebook}: No such file; --notebook takes the path of a notebook')
-    with _locked(path.parent) as folder:
+    if not path.is_file():
+        raise CellsError(f'{notebook}: No such file; --notebook takes the path of a notebook')
+    with _locked(path.parent):
         doc = _load(path)
-        before,doc.name = doc.text, str(notebook)
+        doc.name = str(notebook)
+        before = _notebook_text(doc)
         yield doc
-        if doc.text != before: _write(path, doc.text, folder)
+        after = _notebook_text(doc)
+        if after == before: return
+        _write(path, after)
+        if doc.text != before: warnings.warn(f'{doc.name}: {_REFORMATTED}')
 
-# %% ../nbs/13_cells.ipynb #put
-def _put(doc, c, source):
-    "Give the cell `c` another source, in `doc.text`; returns the diff"
+# %% ../nbs/13_cells.ipynb #set-source
+def _set_source(doc, c, source):
+    "Give the cell `c` another source; returns the diff"
     if source == c.source: return ''
-    raw = {**doc.raw['cells'][c.idx_], 'source': source}
+    raw = doc.raw['cells'][c.idx_]
     if c.cell_type == 'code':
-        _refuse_fault(c.id, source, magics=bool(_fault(c.source)) and not _fault(c.source, magics=True))
+        magics = bool(_fault(c.source)) and not _fault(c.source, magics=True)
+        _refuse_fault(c.id, source, magics)
         raw.update(outputs=[], execution_count=None)
-    s,e = _spans(doc.text)[c.idx_]
-    doc.text = doc.text[:s] + _cell_json(raw, doc.ends) + doc.text[e:]
-    return _diff(c, NbCell(c.idx_, raw))
+    raw['source'] = source.splitlines(True)
+    return _diff(c, _cell(c.idx_, raw))
 
-# %% ../nbs/13_cells.ipynb #once
-def _once(doc, c, old):
-    "Where `old` begins in the cell's source, if it does so once; else a `CellsError` that says what there is"
+# %% ../nbs/13_cells.ipynb #position
+def _hint(doc, c, old):
+    "Where a text that does not occur in the cell `c` may be meant to be"
+    others = [o.id for o in doc.cells if old in o.source + '\n']
+    if others: return f'; it is in {", ".join(others)}'
+    lines = c.source.splitlines()
+    close = get_close_matches(old.strip().split('\n')[0], lines, 1)
+    if close: return f'; nearest is line {lines.index(close[0])+1}: {close[0]}'
+    return f'; `ar-cells show {c.id}` prints the cell'
+
+def _position(doc, c, old):
+    "Where `old` begins in the cell's source, if it does so once; else a `CellsError`"
     text = c.source + '\n'
     if not old: raise CellsError(f'{c.id}: the old text is empty; say what to replace')
-    at = [m.start() for m in re.finditer(f'(?={re.escape(old)})', text)]
-    if len(at) == 1: return at[0]
-    lines = ', '.join(str(text.count('\n', 0, i)+1) for i in at)
-    if at: raise CellsError(f'{c.id}: the old text occurs {len(at)} times, in lines {lines}; give enough of it to occur once')
-    message = f'{c.id}: the old text occurs 0 times'
-    if there := [o.id for o in doc.cells if old in o.source + '\n']: raise CellsError(f'{message}; it is in {", ".join(there)}')
-    near = get_close_matches(old.strip().split('\n')[0], text.splitlines(), 1)
-    if near: raise CellsError(f'{message}; nearest is line {text.splitlines().index(near[0])+1}: {near[0]}')
-    raise CellsError(f'{message}; `ar-cells show {c.id}` prints the cell')
+    starts = [m.start() for m in re.finditer(f'(?={re.escape(old)})', text)]
+    if len(starts) == 1: return starts[0]
+    if not starts: raise CellsError(f'{c.id}: the old text occurs 0 times{_hint(doc, c, old)}')
+    lines = ', '.join(str(text.count('\n', 0, i)+1) for i in starts)
+    raise CellsError(f'{c.id}: the old text occurs {len(starts)} times, in lines {lines}; '
+        'give enough of it to occur once')
 
 # %% ../nbs/13_cells.ipynb #edit-cell
 def edit_cell(
@@ -478,17 +518,21 @@ def edit_cell(
 )->str: # Unified diff of the cell; '' if nothing changed
     "Replace one piece of a cell's source. Raises `CellsError`; then the file is untouched."
     with _editing(notebook) as doc:
-        c,old,new = _find(doc, cell), old.replace('\r\n', '\n'), new.replace('\r\n', '\n')
-        text,s = c.source + '\n', _once(doc, c, old)
-        e = s + len(old)
-        if not new and not old.endswith('\n') and text[e] == '\n' and (s == 0 or text[s-1] == '\n'): e += 1
-        return _put(doc, c, (text[:s] + new + text[e:]).removesuffix('\n'))
+        c = _find(doc, cell)
+        old,new = [s.replace('\r\n', '\n') for s in (old, new)]
+        text = c.source + '\n'
+        start = _position(doc, c, old)
+        end = start + len(old)
+        begins_line = start == 0 or text[start-1] == '\n'
+        ends_line = not old.endswith('\n') and text[end] == '\n'
+        if begins_line and ends_line and not new: end += 1
+        return _set_source(doc, c, (text[:start] + new + text[end:]).removesuffix('\n'))
 
 # %% ../nbs/13_cells.ipynb #replace-cell
 def _source(cell, source):
     "A cell's source without newlines around it; `CellsError` where nothing is left"
-    if not source.strip(): raise CellsError(f'{cell}: the new source is empty; `ar-cells delete {cell}` removes a cell')
-    return source.replace('\r\n', '\n').strip('\n')
+    if source.strip(): return source.replace('\r\n', '\n').strip('\n')
+    raise CellsError(f'{cell}: the new source is empty; `ar-cells delete {cell}` removes a cell')
 
 def replace_cell(
     notebook:str|Path, # Path of the notebook
@@ -496,10 +540,23 @@ def replace_cell(
     source:str # Its new source
 )->str: # Unified diff of the cell; '' if nothing changed
     "Replace a cell's source. Raises `CellsError`; then the file is untouched."
-    with _editing(notebook) as doc: return _put(doc, _find(doc, cell), _source(cell, source))
+    with _editing(notebook) as doc:
+        return _set_source(doc, _find(doc, cell), _source(cell, source))
 
 # %% ../nbs/13_cells.ipynb #insert-cell
 _ID = re.compile(r'(?![0-9a-f]{8}$)(?=.{1,64}$)[a-z][a-z0-9]*(-[a-z0-9]+)*')
+
+def _new_cell(cell, source, markdown):
+    "A cell as it stands in a notebook; `CellsError` for a bad name or a bad source"
+    if not _ID.fullmatch(cell):
+        raise CellsError(f'{cell!r} is no name for a cell: lower-case words joined by hyphens, '
+            'like muon-step')
+    text = _source(cell, source)
+    kind = 'markdown' if markdown else 'code'
+    res = dict(cell_type=kind, id=cell, metadata={}, source=text.splitlines(True))
+    if markdown: return res
+    _refuse_fault(cell, text)
+    return {**res, 'outputs': [], 'execution_count': None}
 
 def insert_cell(
     notebook:str|Path, # Path of the notebook
@@ -509,41 +566,44 @@ def insert_cell(
     markdown:bool=False # Prose instead of code?
 )->str: # Unified diff: the whole cell, added
     "Insert a cell. Raises `CellsError`; then the file is untouched."
-    if not _ID.fullmatch(cell): raise CellsError(f'{cell!r} is no name for a cell: lower-case words joined by hyphens, like muon-step')
-    new = mk_cell(_source(cell, source), 'markdown' if markdown else 'code', id=cell)
-    if not markdown: _refuse_fault(cell, new.source)
+    new = _new_cell(cell, source, markdown)
     with _editing(notebook) as doc:
-        if cell in [c.id for c in doc.cells]: raise CellsError(f'{doc.name}: there is a cell {cell} already; choose another name')
-        end = _spans(doc.text)[_find(doc, after).idx_][1]
-        doc.text = doc.text[:end] + f',{doc.ends}  ' + _cell_json(new, doc.ends) + doc.text[end:]
-        return _diff(None, new, after)
+        if cell in [c.id for c in doc.cells]:
+            message = f'{doc.name}: there is a cell {cell} already; choose another name'
+            raise CellsError(message)
+        place = _find(doc, after).idx_ + 1
+        doc.raw['cells'].insert(place, new)
+        return _diff(None, _cell(place, new), after)
 
 # %% ../nbs/13_cells.ipynb #delete-cell
 def delete_cell(
     notebook:str|Path, # Path of the notebook
     cell:str # Name of the cell
 )->str: # Unified diff: the whole cell, removed
-    "Delete a cell. Raises `CellsError`, also for the `parameters` cell; then the file is untouched."
+    "Delete a cell, but `parameters`. Raises `CellsError`; then the file is untouched."
     with _editing(notebook) as doc:
         c = _find(doc, cell)
         if 'parameters' in [c.id, *c.metadata.get('tags', [])]:
-            raise CellsError(f'{cell}: the runner sets seed, profile and folder through this cell; it can be edited but not deleted')
-        i,spans = c.idx_, _spans(doc.text)
-        if len(spans) == 1: raise CellsError(f'{cell}: the only cell; `ar-cells replace {cell}` changes it')
-        s,e = (spans[i-1][1], spans[i][1]) if i else (spans[0][0], spans[1][0])
-        doc.text = doc.text[:s] + doc.text[e:]
+            raise CellsError(f'{cell}: the runner sets seed, profile and folder through this cell; '
+                'it can be edited but not deleted')
+        if len(doc.cells) == 1:
+            raise CellsError(f'{cell}: the only cell; `ar-cells replace {cell}` changes it')
+        del doc.raw['cells'][c.idx_]
         return _diff(c, None)
 
 # %% ../nbs/13_cells.ipynb #text-of
 def _text_of(file):
     "The text of a file, or of the standard input for `-`"
     try: return sys.stdin.read() if file == '-' else Path(file).read_text(encoding='utf8')
-    except OSError as e: raise CellsError(f'{file}: {e.strerror}; FILE holds the source, - is the standard input') from None
+    except OSError as e:
+        message = f'{file}: {e.strerror}; FILE holds the source, - is the standard input'
+        raise CellsError(message) from None
     except UnicodeDecodeError as e: raise CellsError(f'{file}: not UTF-8 text: {e}') from None
 
 def _either(name, text, file):
     "Text from `--name` or `--name-file`; an editor's last newline is not part of it"
-    if (text is None) == (file is None): raise CellsError(f'give either --{name} TEXT or --{name}-file FILE')
+    if (text is None) == (file is None):
+        raise CellsError(f'give either --{name} TEXT or --{name}-file FILE')
     return _text_of(file).removesuffix('\n') if text is None else text
 
 # %% ../nbs/13_cells.ipynb #verb-words
@@ -573,22 +633,31 @@ def _show(
     return show_cells(_path(notebook), *cells, numbers=numbers)
 
 # %% ../nbs/13_cells.ipynb #verb-edit
+_OLD = Annotated[str, 'Text that occurs exactly once in the cell; --old=TEXT if it begins with -']
+_NEW = Annotated[str, "What to put in its place, '' for nothing; --new=TEXT if it begins with -"]
+
 def _edit(
     cell:_CELL,
-    old:Annotated[str, 'Text that occurs exactly once in the cell; --old=TEXT if it begins with -']=None,
-    new:Annotated[str, "What to put in its place, '' for nothing; --new=TEXT if it begins with -"]=None,
+    old:_OLD=None,
+    new:_NEW=None,
     old_file:Annotated[str, 'File with the old text; - is the standard input']=None,
     new_file:Annotated[str, 'File with the new text; - is the standard input']=None,
     notebook:_NB=None):
     "Replace one piece of a cell's source and print the diff"
-    if old_file == new_file == '-': raise CellsError('edit: only one of --old-file and --new-file can be the standard input')
-    return edit_cell(_path(notebook), cell, _either('old', old, old_file), _either('new', new, new_file)) or 'no change'
+    if old_file == new_file == '-':
+        raise CellsError('edit: only one of --old-file and --new-file can be the standard input')
+    old,new = _either('old', old, old_file), _either('new', new, new_file)
+    return edit_cell(_path(notebook), cell, old, new) or 'no change'
 
 # %% ../nbs/13_cells.ipynb #verbs-write
-def _counted(diff, line):
+def _in_one_line(diff, line):
     "A whole cell's diff in one line; line 0 has the name of one removed, 1 of one added"
     lines = diff.split('\n')
     return f'{lines[line]}, {len(lines)-3} line{"s"*(len(lines) != 4)}'
+
+_AFTER = Annotated[str, 'Name of the cell to stand after', dict(required=True)]
+_NEW_ID = Annotated[str, 'Name of the new cell: lower-case words joined by hyphens',
+    dict(required=True)]
 
 def _replace(cell:_CELL, file:_FILE, notebook:_NB=None):
     "Replace a cell's whole source and print the diff"
@@ -596,41 +665,53 @@ def _replace(cell:_CELL, file:_FILE, notebook:_NB=None):
 
 def _insert(
     file:_FILE,
-    after:Annotated[str, 'Name of the cell to stand after', dict(required=True)]=None,
-    id:Annotated[str, 'Name of the new cell: lower-case words joined by hyphens', dict(required=True)]=None,
+    after:_AFTER=None,
+    id:_NEW_ID=None,
     markdown:Annotated[bool, 'Prose instead of code']=False,
     notebook:_NB=None):
     "Insert a cell and print its name, place and number of lines"
-    return _counted(insert_cell(_path(notebook), after, id, _text_of(file), markdown), 1)
+    diff = insert_cell(_path(notebook), after, id, _text_of(file), markdown)
+    return _in_one_line(diff, 1)
 
 def _delete(cell:_CELL, notebook:_NB=None):
     "Delete a cell and print its name and number of lines"
-    return _counted(delete_cell(_path(notebook), cell), 0)
+    return _in_one_line(delete_cell(_path(notebook), cell), 0)
 
-# %% ../nbs/13_cells.ipynb #ar-cells
+# %% ../nbs/13_cells.ipynb #print
 def _print(text):
     code = getattr(sys.stdout, 'encoding', None) or 'utf8'
     try: print(text.encode(code, 'backslashreplace').decode(code), flush=True)
     except BrokenPipeError: # nothing more is said, nor at the exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
+def _print_warning(message, *_): print(f'ar-cells: {message}', file=sys.stderr)
+
+# %% ../nbs/13_cells.ipynb #ar-cells
 _VERBS = dict(list=_list, show=_show, edit=_edit, replace=_replace, insert=_insert, delete=_delete)
 
 def ar_cells(
     argv:list|None=None # Words of the command line; the process' own when None
 ):
     "List, show and edit the cells of the canvas by their names"
-    verb,*rest = argv = (sys.argv[1:] if argv is None else argv) or ['list']
+    argv = (sys.argv[1:] if argv is None else argv) or ['list']
+    verb,*rest = argv
     if verb in ('-h', '--help'): return print(_help())
     if verb.startswith('-'): verb,rest = 'list', argv
     if verb not in _VERBS: sys.exit(f'ar-cells: no verb {verb!r}; accepted: {", ".join(_VERBS)}')
     args = vars(anno_parser(_VERBS[verb], prog=f'ar-cells {verb}').parse_intermixed_args(rest))
-    try: text = _VERBS[verb](**{k: v for k,v in args.items() if k not in ('pdb', 'xtra')})
+    args = {k: v for k,v in args.items() if k not in ('pdb', 'xtra')}
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _print_warning
+            text = _VERBS[verb](**args)
     except (CellsError, SettingsError, OSError) as e: sys.exit(f'ar-cells: {e}')
     _print(text)
 
 # %% ../nbs/13_cells.ipynb #help
 def _help():
     "All verbs with their usage"
-    usages = [f'{anno_parser(f, prog=f"ar-cells {v}").format_usage().removeprefix("usage: ")}    {f.__doc__}' for v,f in _VERBS.items()]
-    return '\n'.join([ar_cells.__doc__, '', *usages, '', '`ar-cells` alone lists. Each verb takes -h.'])
+    lines = [ar_cells.__doc__, '']
+    for verb,f in _VERBS.items():
+        usage = anno_parser(f, prog=f'ar-cells {verb}').format_usage().removeprefix('usage: ')
+        lines.append(f'{usage}    {f.__doc__}')
+    return '\n'.join([*lines, '', '`ar-cells` alone lists. Each verb takes -h.'])

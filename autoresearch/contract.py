@@ -6,9 +6,9 @@
 __all__ = ['TARGET_KEYS', 'TEXT_KEYS', 'LATER', 'cpu_seconds', 'RUN', 'PEAKS', 'FORMATS', 'LOOP', 'SettingsError',
            'package_folder', 'settings_path', 'read_settings', 'Profile', 'has_gpu', 'get_profile', 'settings_of',
            'session_profile', 'machine_lacks', 'hash_files', 'contract_hash', 'CpuClock', 'usable_cpus', 'num_threads',
-           'note_batch', 'Budget', 'begin_evaluation', 'end_evaluation', 'peak_flops', 'sync_folder', 'replacing',
-           'write_json', 'file_lock', 'Progress', 'final_block', 'clock_facts', 'host_facts', 'peak_memory_mb',
-           'report', 'ar_help']
+           'note_batch', 'Budget', 'counted_seconds', 'charged_seconds', 'begin_evaluation', 'end_evaluation',
+           'peak_flops', 'sync_folder', 'replacing', 'write_json', 'file_lock', 'Progress', 'final_block',
+           'clock_facts', 'host_facts', 'peak_memory_mb', 'report', 'ar_help']
 
 # %% ../nbs/00_contract.ipynb #imports
 import ast, ctypes, errno, fcntl, hashlib, json, math, os, platform, re, resource, shutil, sys, time
@@ -389,20 +389,35 @@ class Budget:
         self.threads = self.threads_began = self.threads_end = num_threads(self.cpus)
 
 # %% ../nbs/00_contract.ipynb #budget-counted
+def counted_seconds(
+    counts:str, # wall or cpu
+    wall:float, # Seconds on the wall
+    cpu:float, # CPU seconds
+    threads:int # That the CPU seconds are divided by
+)->float: # Seconds
+    "What a clock counts: seconds on the wall, or CPU seconds over threads"
+    return wall if counts == 'wall' else cpu/threads
+
 def _counted(self, t):
-    "What the clock counts from its start to `t`: seconds on the wall, or CPU seconds over threads"
-    return t[0]-self.t0[0] if self.counts == 'wall' else (t[1]-self.t0[1])/self.threads
+    "What the clock counts from its start to `t`"
+    return counted_seconds(self.counts, t[0]-self.t0[0], t[1]-self.t0[1], self.threads)
 
 # %% ../nbs/00_contract.ipynb #budget-charge
-def _charged(self, t):
-    "Seconds charged at `t`: all but the free steps, of which what is beyond `free_seconds`"
-    free = self.counted(t if self.t_free is None else self.t_free)
-    return max(0., self.counted(t) - min(free, self.free_seconds))
+def charged_seconds(
+    counted:float, # Seconds that the clock counted, the free steps included
+    free:float, # Those of the free steps
+    granted:float # How many of these are free: the profile's `free_seconds`
+)->float: # Seconds of training, which the budget limits
+    "What a run is charged: all that was counted, but for what is granted to its free steps"
+    return max(0., counted - min(free, granted))
 
-def _seconds_charged(self): return _charged(self, self.t_last if self.t_end is None else self.t_end)
+def _charged(self):
+    t = self.t_last if self.t_end is None else self.t_end
+    free = self.counted(t if self.t_free is None else self.t_free)
+    return charged_seconds(self.counted(t), free, self.free_seconds)
 
 Budget.counted = _counted
-Budget.seconds = property(_seconds_charged,
+Budget.seconds = property(_charged,
     doc='Seconds of training charged so far, as the profile counts them')
 
 # %% ../nbs/00_contract.ipynb #budget-look

@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from types import SimpleNamespace
 import torch, torch.nn as nn, torch.nn.functional as F
-from autoresearch.contract import (Budget, Progress, get_profile, peak_flops, peak_memory_mb,
-    report)
+from .contract import Budget, Progress, get_profile, peak_flops, peak_memory_mb, report
 from .prepare import cache_dir, evaluate_bpb, get_tokenizer, make_dataloader
 from . import kernels
 
@@ -230,7 +229,8 @@ def count_params(model):
 
 def flops_per_token(model):
     "FLOPs of forward and backward per token"
-    c,n = model.config, count_params(model)
+    c = model.config
+    n = count_params(model)
     return 6*(n['matrices'] + n['head']) + 12*c.n_embd*sum(c.windows())
 
 # %% ../nbs/02_train.ipynb #adamw
@@ -302,7 +302,9 @@ def param_groups(model):
 # %% ../nbs/02_train.ipynb #check-trained
 def leaves(loss):
     "The tensors that `loss` sends gradients to, by identity"
-    seen,todo,found = set(), [loss.grad_fn], {}
+    seen = set()
+    found = {}
+    todo = [loss.grad_fn]
     while todo:
         node = todo.pop()
         if node is None or node in seen: continue
@@ -347,7 +349,8 @@ class MuonAdamW(torch.optim.Optimizer):
     "Muon for stacks of matrices, AdamW for the rest; `step` takes the schedule's values"
     def __init__(self, groups, device):
         super().__init__(groups, {})
-        self.t,self.all_steps = 0, kernels.compiled(all_steps, device)
+        self.t = 0
+        self.all_steps = kernels.compiled(all_steps, device)
 
     @torch.no_grad()
     def step(self, lr_mult=1., momentum=0.95, decay=0.):
@@ -355,13 +358,15 @@ class MuonAdamW(torch.optim.Optimizer):
         t,momentum,decay = (torch.tensor(float(o)) for o in (self.t, momentum, decay))
         adam,muon = [], []
         for g in self.param_groups:
-            ps,lr = g['params'], torch.tensor(g['peak_lr']*lr_mult)
+            ps = g['params']
+            lr = torch.tensor(g['peak_lr']*lr_mult)
             if g['kind'] == 'adamw':
                 for p in ps:
                     state = self.state_of(p, m=p.shape, v=p.shape)
                     adam.append((p, p.grad, *state, lr, g['betas'], g['decay']))
             else: # the state of a stack is kept with its first matrix
-                n,(rows,cols) = len(ps), ps[0].shape
+                n = len(ps)
+                rows,cols = ps[0].shape
                 second = (n, rows, 1) if rows >= cols else (n, 1, cols)
                 state = self.state_of(ps[0], buf=(n, rows, cols), second=second)
                 muon.append((ps, [p.grad for p in ps], *state, lr))
@@ -408,7 +413,8 @@ def build(seed=SEED):
     with device: model = GPT(c, attention).init_weights(device)
     optimizer = MuonAdamW(param_groups(model), device)
     model.losses = kernels.compiled(model.losses, device)
-    T,tokenizer = profile.max_seq_len, get_tokenizer(profile)
+    T = profile.max_seq_len
+    tokenizer = get_tokenizer(profile)
     rows = min(DEVICE_BATCH_SIZE, TOTAL_BATCH_SIZE//T)
     loader = make_dataloader(tokenizer, rows, T, 'train', profile, device)
     return SimpleNamespace(device=device, model=model, optimizer=optimizer, tokenizer=tokenizer,
@@ -449,8 +455,12 @@ def train_step(run, budget, batch):
         if loss is None: # now that the handler is left, which holds on to what did not fit
             halve(run)
             total,done = 0., 0
-        else: total,done,batch = total+loss, done+1, next(run.loader)
-    progress,momentum = budget.progress, muon_momentum(budget.num_steps)
+        else:
+            total = total + loss
+            done += 1
+            batch = next(run.loader)
+    progress = budget.progress
+    momentum = muon_momentum(budget.num_steps)
     run.optimizer.step(lr_multiplier(progress), momentum, weight_decay(progress))
     run.optimizer.zero_grad(set_to_none=True)
     return total, batch
@@ -459,16 +469,20 @@ def train_step(run, budget, batch):
 def train(budget:Budget, seed=SEED, run_dir=RUN_DIR):
     "Train until the budget is spent. Raises `FloatingPointError` on a loss above 100 or not finite"
     run = build(seed)
-    cuda,show = run.device.type == 'cuda', Progress(run_dir)
+    cuda = run.device.type == 'cuda'
+    show = Progress(run_dir)
     peak = peak_flops(torch.cuda.get_device_name()) if cuda else 0.
     losses = torch.zeros(2, pin_memory=cuda)
-    smooth,t_last,batch = 0., time.perf_counter(), next(run.loader)
+    smooth = 0.
+    t_last = time.perf_counter()
+    batch = next(run.loader)
     run.model.train()
     while not budget.done:
         loss,batch = train_step(run, budget, batch)
         losses[budget.num_steps % 2].copy_(loss, non_blocking=True)
         budget.step()
-        step,now = budget.num_steps, time.perf_counter()
+        step = budget.num_steps
+        now = time.perf_counter()
         if step == 1:
             if kernels.found(): print(kernels.found())
             gc.collect()
@@ -481,7 +495,8 @@ def train(budget:Budget, seed=SEED, run_dir=RUN_DIR):
             print('FAIL')
             raise FloatingPointError(f'loss {value} at step {step-1}: the run diverged')
         smooth = 0.9*smooth + 0.1*value
-        rate,t_last = TOTAL_BATCH_SIZE/(now-t_last), now
+        rate = TOTAL_BATCH_SIZE/(now-t_last)
+        t_last = now
         loss_now = smooth/(1-0.9**(step-1))
         run.history.append((budget.seconds, value, rate))
         show(last=budget.done, step=step, percent=100*budget.progress, loss=loss_now,
@@ -495,8 +510,10 @@ def train(budget:Budget, seed=SEED, run_dir=RUN_DIR):
 @torch.no_grad()
 def sample(run, n=80, temperature=0.8, seed=0):
     "n tokens of text from the model, after BOS"
-    model,gen = run.model, torch.Generator().manual_seed(seed)
-    T,was = min(n+1, model.config.sequence_len), vars(model).copy()
+    model = run.model
+    gen = torch.Generator().manual_seed(seed)
+    T = min(n+1, model.config.sequence_len)
+    was = vars(model).copy()
     model.attention = choose_attention(run.device, 'sdpa') # one row, uncompiled
     model.cos,model.sin = model.cos[:T], model.sin[:T]
     model.masks = [model.attention.make_mask(T, w) for w in model.config.windows()]

@@ -6,7 +6,7 @@ ROOT = Path(__file__).parent.parent
 PATHS = ['nbs', 'autoresearch', 'README.md']
 
 def snapshot(): return {f: f.read_bytes() for p in PATHS for f in ([ROOT/p] if (ROOT/p).is_file() else sorted((ROOT/p).rglob('*')))
-    if f.suffix in ('.py', '.ipynb', '.md')}
+    if f.suffix in ('.py', '.ipynb', '.md', '.txt')}
 
 def run(*cmd):
     print('$', *cmd, flush=True)

@@ -1,10 +1,12 @@
 """make readme: what the code says of itself, written anew where people read it. The cells tagged `live` of the pages, README.md from
-nbs/index.ipynb by nbconvert's Markdown exporter, and the pictures of nbs/images."""
+nbs/index.ipynb by nbconvert's Markdown exporter, and the pictures of nbs/images from the outputs of the cells that drew them."""
 import ast, base64, contextlib, json, os, re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-DRAWN = dict(packing='packing.png', protocol='protocol.png') # cells of nbs/32_docs.ipynb whose pictures other pages show
+# cells whose pictures other pages show, by notebook: the contract, the ratchet and the canvas draw nothing themselves
+DRAWN = {'32_docs': dict(packing='packing.png', protocol='protocol.png'), 'tour_model': dict(band='band.png', rope='rope.png'),
+    'tour_optimizer': dict(pull='muon.png'), 'tour_loop': dict(schedules='schedules.png')}
 
 def cells_of(page): return json.loads(page.read_text(encoding='utf8'))['cells']
 
@@ -43,12 +45,16 @@ def refresh(page):
 
 def drawn():
     "The pictures that notebooks show from nbs/images, by file name, from the outputs of the cells that drew them"
-    shown = {c['id']: [o['data']['image/png'] for o in c['outputs'] if 'image/png' in o.get('data', {})] for c in cells_of(ROOT/'nbs/32_docs.ipynb') if c['id'] in DRAWN}
-    return {f'nbs/images/{name}': base64.b64decode(''.join(shown[cell][0])) for cell,name in DRAWN.items()}
+    res = {}
+    for page,cells in DRAWN.items():
+        shown = {c['id']: [o['data']['image/png'] for o in c['outputs'] if 'image/png' in o.get('data', {})] for c in cells_of(ROOT/f'nbs/{page}.ipynb') if c['id'] in cells}
+        for cell,name in cells.items(): res[f'nbs/images/{name}'] = base64.b64decode(''.join(shown[cell][0]))
+    return res
 
 def described(text):
     "Markdown of the index with each picture described as its cell does"
-    alts = [m[1] for c in cells_of(ROOT/'nbs/index.ipynb') if (m := re.search(r'^#\| fig-alt: "(.*)"$', ''.join(c['source']), re.M))]
+    given = lambda c: (m := re.search(r'^#\| fig-alt: (.*)$', ''.join(c['source']), re.M)) and m[1] or c['metadata'].get('nbdev', {}).get('fig-alt')
+    alts = [alt.strip('"') for c in cells_of(ROOT/'nbs/index.ipynb') if (alt := given(c))]
     return re.sub(r'!\[png\]', lambda m: f'![{alts.pop(0)}]', text)
 
 def render():
@@ -59,7 +65,7 @@ def render():
     cfg.TagRemovePreprocessor.enabled = True
     cfg.TagRemovePreprocessor.remove_input_tags = {'hide-input'}
     text,res = MarkdownExporter(config=cfg).from_filename(str(ROOT/'nbs/index.ipynb'), resources={'output_files_dir': 'nbs/images'})
-    text = described(text).replace('](images/', '](nbs/images/')
+    text = re.sub(r'^#\| export\n+', '', described(text), flags=re.M).replace('](images/', '](nbs/images/')
     text = re.sub(r'\]\((\w+\.ipynb[#)])', r'](nbs/\1', text)
     text = text.replace('](../', '](')
     head = '<!-- made from nbs/index.ipynb by `make readme`: edit that -->\n\n'

@@ -1,5 +1,5 @@
 "ar-cells: bytes that must not move, editors at once, editors killed, requests that are refused"
-import difflib, io, json, os, random, re, resource, shutil, signal, stat, subprocess, sys, time
+import difflib, io, json, os, random, re, resource, shutil, signal, stat, subprocess, sys, time, warnings
 from pathlib import Path
 import pytest
 from fastcore.nbio import mk_cell, mk_stream, nb2str, new_nb, write_nb
@@ -72,20 +72,47 @@ FOREIGN = '''{"nbformat": 4, "nbformat_minor": 5,   "metadata": {"cells": [1], "
     {"id":"c","cell_type":"markdown","metadata":{},"source":["# h"]}]  }
 '''
 
-def test_foreign_formatting_stays(tmp_path):
-    "Another program's style, and keys that a rewrite would lose, are left alone outside the edited cell"
+def test_foreign_formatting_becomes_the_usual_once(tmp_path):
+    "Another program's style goes with the first edit, which says so; no key, no value and no line end goes with it"
     path = tmp_path/'foreign.ipynb'
     path.write_bytes(FOREIGN.replace('\n', '\r\n').encode())
-    edit_cell(path, 'b', 'c =', 'd =')
-    head,_,tail = path.read_bytes().decode().partition(' {\r\n   "cell_type": "code",\r\n   "execution_count": null,\r\n   "id": "b"')
-    assert tail and FOREIGN.replace('\n', '\r\n').startswith(head) and tail.endswith('\r\n  ,\r\n    {"id":"c","cell_type":"markdown","metadata":{},"source":["# h"]}]  }\r\n')
-    insert_cell(path, 'c', 'd', 'e = 1')
-    assert b'\n' not in path.read_bytes().replace(b'\r\n', b''), 'one kind of line end'
-    delete_cell(path, 'b')
-    assert path.read_bytes().decode().startswith(FOREIGN[:FOREIGN.index('    {"source"')].rstrip(',\n').replace('\n', '\r\n'))
-    assert [c['id'] for c in json.loads(path.read_text())['cells']] == ['a', 'c', 'd']
-    delete_cell(path, 'a')
-    assert [c['id'] for c in json.loads(path.read_text())['cells']] == ['c', 'd']
+    want = json.loads(FOREIGN)
+    with pytest.warns(UserWarning, match='foreign.ipynb: keys and indents were not as nbdev-clean and Jupyter write them') as caught: edit_cell(path, 'b', 'c =', 'd =')
+    want['cells'][1]['source'] = ["d = '\u00e9'"]
+    assert len(caught) == 1 and json.loads(path.read_text()) == want and want['cells'][0]['outputs'][0]['data']['application/json']['k_'] == 100
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        insert_cell(path, 'c', 'd', 'e = 1')
+        assert b'\n' not in path.read_bytes().replace(b'\r\n', b''), 'one kind of line end'
+        before = path.read_bytes()
+        edit_cell(path, 'd', 'e = 1', 'e = 2')
+        assert len(changed(before, path.read_bytes())) == 2, 'from now on one line is one line'
+        delete_cell(path, 'b')
+        delete_cell(path, 'a')
+    assert [c['id'] for c in json.loads(path.read_text())['cells']] == ['c', 'd'] and {k: v for k,v in json.loads(path.read_text()).items() if k != 'cells'} == {k: v for k,v in want.items() if k != 'cells'}
+
+def test_a_command_says_that_it_reformats(tmp_path):
+    path = tmp_path/'foreign.ipynb'
+    path.write_text(FOREIGN)
+    for words,says in (('edit b --old c --new d', 'ar-cells: foreign.ipynb: keys and indents were not'), ('edit b --old d --new c', '')):
+        p = command(*words.split(), '--notebook', 'foreign.ipynb', cwd=tmp_path)
+        assert p.returncode == 0 and p.stderr.startswith(says) and p.stderr.count('\n') == bool(says) and p.stdout.startswith('--- b\n+++ b\n')
+
+@pytest.mark.parametrize('change', [lambda t: t.rstrip('\n'), lambda t: json.dumps(dict(reversed(json.loads(t).items())), indent=1, ensure_ascii=False) + '\n', lambda t: json.dumps(json.loads(t), indent=2, ensure_ascii=False), lambda t: t.replace('\n', '\r\n', 1)],
+    ids=['no final newline', 'order of keys', 'indent', 'mixed line ends'])
+def test_a_canvas_that_is_not_canonical(canvas, change):
+    "Whatever was wrong with it, the first edit gives what the same edit gives of the canvas as nbdev-clean writes it"
+    other = canvas.with_name('other.ipynb')
+    other.write_bytes(change(canvas.read_text()).encode())
+    with pytest.warns(UserWarning, match='other.ipynb: keys and indents'): edit_cell(other, 'hparams', 'MATRIX_LR = 0.04', 'MATRIX_LR = 0.05')
+    edit_cell(canvas, 'hparams', 'MATRIX_LR = 0.04', 'MATRIX_LR = 0.05')
+    assert other.read_bytes() == canvas.read_bytes()
+
+def test_a_refused_edit_reformats_nothing(tmp_path):
+    path = tmp_path/'foreign.ipynb'
+    path.write_text(FOREIGN)
+    with pytest.raises(CellsError): edit_cell(path, 'b', 'c =', 'c = =')
+    assert edit_cell(path, 'b', 'c =', 'c =') == '' and path.read_text() == FOREIGN
 
 def test_outputs(small):
     edit_cell(small, 'xyz', 'x = 1', 'x = 2')
@@ -365,6 +392,13 @@ def test_the_nearest_settings_name_the_canvas(tmp_path, monkeypatch):
     assert canvas_path() == tmp_path/'tiny.ipynb' # conftest chooses it
     monkeypatch.setenv('AUTORESEARCH_PROFILE', 'climbmix')
     assert canvas_path() == tmp_path/'other.ipynb'
+
+def test_a_worker_needs_neither_pandas_nor_matplotlib(small):
+    "Cells are listed, edited and compared where those are not installed"
+    code = 'import sys\nfor m in ("pandas", "matplotlib", "numpy", "torch", "IPython", "ipywidgets"): sys.modules[m] = None\nfrom autoresearch.cells import *\n' \
+        'print(edit_cell(sys.argv[1], "xyz", "y = 2", "y = 3"), list_cells(sys.argv[1]), code_hash(sys.argv[1]))'
+    p = subprocess.run([sys.executable, '-c', code, small], capture_output=True, text=True, timeout=60)
+    assert p.returncode == 0 and '+y = 3' in p.stdout, p.stderr
 
 def test_nothing_heavy_is_imported():
     code = 'import sys; from autoresearch.cells import ar_cells; ar_cells(); print(sorted({m.split(".")[0] for m in sys.modules} & {"torch", "papermill", "nbformat", "matplotlib", "numpy", "pandas", "IPython"}))'

@@ -11,7 +11,7 @@ from autoresearch.dashboard import (AXES, POLICY, QUIET, TRACES, Dashboard, bloc
 from autoresearch.ledger import Ledger, Row, session_notes, vouch
 from autoresearch.ratchet import Refused, Session
 from autoresearch.run import processes_of
-from autoresearch.search import sole
+from autoresearch.search import search_lock
 
 BEAT = dict(first=False, drawn=4, dark=False, width=1280)
 
@@ -515,14 +515,14 @@ def test_the_search_is_told(copy):
         d = dashboard(copy)
         assert search_said(f.parent).replace("'", '&#x27;') in d.now.value
         return search_said(f.parent)
-    with sole(s):
+    with search_lock(s):
         assert said(open=True, ended=None) == f'search search-0c0ffe (trials 16) is at work (process {os.getpid()}); ar-stop ends it'
         at = time.mktime((2026, 11, 25, 4, 12, 0, 0, 0, -1))
         wait = said(open=True, ended=None, waiting=dict(reason='README.md was changed', since=at))
         assert wait == 'search search-0c0ffe (trials 16) waits since 2026-11-25 04:12:00: README.md was changed'
     assert 'ended at 2026-11-25 04:12:00: the disk is full (code 1)' in said(open=True, ended=dict(time=at, code=1, why='the disk is full'))
     assert 'is unfinished' in said(open=True) and 'is over' in said(open=False)
-    code = 'import sys, time, autoresearch.search as a, autoresearch.ratchet as r\nwith a.sole(r.Session(a.get_profile(), sys.argv[1])): print(1, flush=True); time.sleep(60)'
+    code = 'import sys, time, autoresearch.search as a, autoresearch.ratchet as r\nwith a.search_lock(r.Session(a.get_profile(), sys.argv[1])): print(1, flush=True); time.sleep(60)'
     proc = subprocess.Popen([sys.executable, '-c', code, lab.TAG], cwd=copy, env=lab.environ(), stdout=subprocess.PIPE)
     proc.stdout.readline()
     assert f'is at work (process {proc.pid})' in said(open=True, ended=None)

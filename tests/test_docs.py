@@ -1,9 +1,10 @@
 "The site: every page goes through nbdev, every link leads somewhere, every picture is described; and each check can fail"
-import json, os, re, shutil, subprocess, sys
+import ast, json, os, re, shutil, subprocess, sys
 from pathlib import Path
 import pytest
 import readme
 from autoresearch.docs import DocsError, commands, process, sidebar, site_faults, variables
+from test_browser import browser # a fixture: headless Chromium, or a skip that says why
 
 ROOT = Path(__file__).parent.parent
 
@@ -78,6 +79,32 @@ def test_processed_pages_show_the_code(copy, tmp_path_factory):
         assert not re.search(r'^#\| *(export|default_exp)', text, re.M), page.name
     index = '\n'.join(''.join(c['source']) for c in cells(made/'index.ipynb'))
     assert '[`program.md`](agents.ipynb)' in index and '[`settings.ini`](reference.ipynb)' in index
+    prose = '\n'.join(''.join(c['source']) for page in made.glob('*.ipynb') for c in cells(page) if c['cell_type'] == 'markdown')
+    assert not re.search(r'^#\|', prose, re.M), "nbdev's directives are no text"
+    pictures = re.findall(r'!\[.*', prose)
+    assert '![](images/band.png){fig-alt="Two square masks' in prose and all(o.startswith('![](') for o in pictures), 'a description is no caption'
+    assert (made/'styles.css').read_text() == (ROOT/'nbs/styles.css').read_text()
+
+def test_notebooks_that_are_named_are_there():
+    "A notebook's number is its floor and may change; its name stands in prose, in comments and in settings, where no link is checked"
+    said = [f for p in ('*.md', '*.ini', '*.toml', '*.yml', 'Makefile', 'nbs/*.ipynb', 'bench/**/*.py', 'examples/**/*.md', 'autoresearch/*.py') for f in ROOT.glob(p)]
+    named = {(f.name, name) for f in said if f.name != 'CHANGELOG.md' for name in re.findall(r'\b\d\d_[a-z]+\.ipynb', f.read_text())}
+    assert len(named) > 30 and not [o for o in named if not (ROOT/'nbs'/o[1]).is_file()]
+
+def test_llms_txt_tells_an_agent_where_to_begin():
+    "And does not list the canvas: an experiment may rewrite its opening, and with it no other file than the module"
+    text = (ROOT/'nbs/llms.txt').read_text()
+    assert 'program.md' in text and '`autoresearch.docs`' in text and 'autoresearch.train' not in text
+
+def test_modules_import_from_lower_floors():
+    "And on their own floor from the left; only the canvas looks to its right, at the kernels"
+    floor = {f.stem[3:]: int(f.stem[:2]) for f in (ROOT/'nbs').glob('[0-9][0-9]_*.ipynb')}
+    found = set()
+    for name in floor:
+        for node in ast.walk(ast.parse((ROOT/f'autoresearch/{name}.py').read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level: # nbdev makes relative imports of our own
+                found |= {(name, o) for o in ([node.module.split('.')[0]] if node.module else [a.name for a in node.names]) if o in floor}
+    assert len(found) > 20 and {(a, b) for a,b in found if floor[b] > floor[a]} == {('train', 'kernels')}
 
 def test_pictures_are_light():
     "At most 60 kB each on the pages of the tour, so that a page is there at once and a diff of one stays small"
@@ -174,3 +201,44 @@ def test_quarto_is_not_asked_for_a_broken_site(copy):
     change(copy/'nbs/index.ipynb', lambda cs: cs.append(md('x', '[x](gone.ipynb)')))
     r = docs(copy, PATH=f'{copy}/bin:{os.environ["PATH"]}', QUARTO_ASKED=str(copy/'asked'))
     assert r.returncode == 1 and 'index.ipynb: the link gone.ipynb leads nowhere' in r.stderr and not (copy/'asked').exists()
+
+WIDE,NARROW = 1300, 420
+PAGE = '''<!doctype html><meta name="viewport" content="width=device-width"><style>{css}</style>
+<style>* {{ box-sizing: border-box }} body {{ margin: 0; font: 17px/1.5 sans-serif }} pre {{ font-family: monospace; margin: 0 }} pre > code.sourceCode {{ white-space: pre }}
+div.sourceCode {{ border: 1px solid; margin: 1em 0 }} header {{ position: fixed; top: 0; height: 64px; width: 100%; background: silver }}
+#columns {{ display: grid; padding: 64px 1rem 2000px; column-gap: 1rem; grid-template-columns: 220px minmax(500px, 1fr) 200px }}
+@media (max-width: 767px) {{ #columns {{ grid-template-columns: minmax(0, 1fr) }} nav, aside {{ display: none }} }}</style>
+<header>navigation</header><div id="columns"><nav>sidebar</nav><main><div style="height: 1500px"></div><h2 id="heading">A heading</h2>
+<div class="sourceCode"><pre class="sourceCode"><code class="sourceCode">{code}</code></pre></div><div class="cell-output"><pre><code>{code}</code></pre></div>
+<table><tr>{wide}</tr></table></main><aside>contents</aside></div>'''
+
+@pytest.fixture(scope='module')
+def laid_out(browser, tmp_path_factory):
+    "A page in Quarto's columns, with the site's own rules; a function that opens it in a window of some width and measures it"
+    page = tmp_path_factory.mktemp('page')/'page.html'
+    page.write_text(PAGE.format(css=(ROOT/'nbs/styles.css').read_text(), code='\n'.join(['x'*100]*3), wide='<td>a_name_without_spaces</td>'*12))
+    def at(width):
+        browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', dict(width=width, height=900, deviceScaleFactor=1, mobile=False))
+        browser.get(f'{page.as_uri()}#heading')
+        return browser.execute_script('''const all = s => [...document.querySelectorAll(s)]
+            const pres = all('pre').map(o => ({wide: o.scrollWidth > o.clientWidth, size: parseFloat(getComputedStyle(o).fontSize),
+                lines: Math.round(o.firstChild.getClientRects().length ? o.clientHeight/parseFloat(getComputedStyle(o).lineHeight) : 0)}))
+            const table = document.querySelector('table')
+            return {pres, page: document.documentElement.scrollWidth > innerWidth, table: table.scrollWidth > table.clientWidth,
+                heading: document.querySelector('h2').getBoundingClientRect().top}''')
+    yield at
+    browser.execute_cdp_cmd('Emulation.clearDeviceMetricsOverride', {})
+
+def test_a_hundred_columns_fit_a_window(laid_out):
+    seen = laid_out(WIDE)
+    assert [(o['wide'], o['lines']) for o in seen['pres']] == [(False, 4)]*2, 'three lines and the padding: none is wrapped, none scrolls'
+    assert min(o['size'] for o in seen['pres']) >= 12 and not seen['page'], seen
+
+def test_a_phone_wraps_code_and_scrolls_tables(laid_out):
+    seen = laid_out(NARROW)
+    source,output = seen['pres']
+    assert not source['wide'] and source['lines'] > 6 and source['size'] >= 11, 'code is wrapped'
+    assert output['wide'] and output['lines'] == 4, 'what a cell printed keeps its lines and scrolls by itself'
+    assert seen['table'] and not seen['page'], 'the table scrolls, the page does not'
+
+def test_a_heading_is_seen_after_a_jump(laid_out): assert 64 <= laid_out(WIDE)['heading'] < 120

@@ -343,9 +343,9 @@ def test_hand_overs():
         x = torch.randint(64, (2, T))
         torch.compile(m.losses, backend=backend, dynamic=False)(x, x)
         nodes = [n for n in seen[0].graph.nodes]
-        linked = sum(n.args[3] is not None for n in nodes if k.name(n) == 'autoresearch.residual')
-        mixed = sum(n.args[6] is not None for n in nodes if k.name(n) == 'autoresearch.mlp')
-        return sum(k.name(n) == 'rsqrt' for n in nodes), linked, mixed
+        linked = sum(n.args[3] is not None for n in nodes if k.op_name(n) == 'autoresearch.residual')
+        mixed = sum(n.args[6] is not None for n in nodes if k.op_name(n) == 'autoresearch.mlp')
+        return sum(k.op_name(n) == 'rsqrt' for n in nodes), linked, mixed
     assert count([{}]*3) == (1, 3, 2) # the stream's first norm; every attention; every MLP but the last
     scaled = {('Block', LAST): f'x = 1.5*x\n        {LAST}'}
     assert count([{}, scaled, {}]) == (2, 3, 2)

@@ -58,7 +58,7 @@ def test_compile_part(part): k.compile_part(part, 512, 128, 8, 8192)
 def test_supported_there(): 
     assert k.supported(torch.device('cuda')) == ''
 
-def near(fused, plain, *args):
+def agrees_with_float32(fused, plain, *args):
     "Values and gradients in bf16 against float32 of the same numbers"
     out = []
     for f,dtype in ((fused, torch.bfloat16), (plain, torch.float32)):
@@ -80,7 +80,7 @@ def number(v): return torch.tensor(v, device='cuda')
 def test_flash(T, kv, window):
     attend,make_mask = k.sdpa(torch.device('cuda'))
     mask = make_mask(T, T if window is None else window)
-    near(lambda *o: k.flash(*o, window), lambda *o: attend(*o, mask), normal(2, T, 4, 128), normal(2, T, kv, 128), normal(2, T, kv, 128))
+    agrees_with_float32(lambda *o: k.flash(*o, window), lambda *o: attend(*o, mask), normal(2, T, 4, 128), normal(2, T, kv, 128), normal(2, T, kv, 128))
 
 @hopper
 @pytest.mark.parametrize('name', k.TILES)
@@ -102,7 +102,7 @@ def test_mlp(rows, mixed):
         y = x + F.linear(F.relu(F.linear(norm(x), w_fc)).square(), w_proj)
         return a*y + b*x0 if mixed else y + 0*x0
     args = [normal(*rows, 512, std=3), normal(2048, 512, std=.05), normal(512, 2048, std=.05), normal(*rows, 512)]
-    near(fused if mixed else lambda x, f, p, x0: fused(x, f, p, None) + 0*x0, plain, *args)
+    agrees_with_float32(fused if mixed else lambda x, f, p, x0: fused(x, f, p, None) + 0*x0, plain, *args)
 
 @hopper
 @pytest.mark.parametrize('layers', [1, 7])
@@ -118,13 +118,13 @@ def test_links(layers):
 @pytest.mark.parametrize('vocab', [8192, 1000, 1001])
 def test_softcap_loss(vocab):
     y = torch.randint(vocab, (4, 100), device='cuda')
-    near(lambda x, w: k.softcap_loss(x, w, y, piece=96)[0], lambda x, w: F.cross_entropy(15*torch.tanh(F.linear(x, w)/15).flatten(0, 1), y.flatten()), normal(4, 100, 512), normal(vocab, 512, std=.2))
+    agrees_with_float32(lambda x, w: k.softcap_loss(x, w, y, piece=96)[0], lambda x, w: F.cross_entropy(15*torch.tanh(F.linear(x, w)/15).flatten(0, 1), y.flatten()), normal(4, 100, 512), normal(vocab, 512, std=.2))
 
 @hopper
 @pytest.mark.parametrize('n_kv_head, D, ve', [(4, 128, True), (4, 128, False), (2, 64, True), (2, 128, True)])
 def test_heads(n_kv_head, D, ve):
     T,tokens = 256, torch.randint(500, (4, 256), device='cuda')
-    angles,by_token = normal(T, 1, D//2), k.sort_tokens(tokens)
+    angles,sorted_tokens = normal(T, 1, D//2), k.sort_tokens(tokens)
     cos,sin = angles.cos().bfloat16(), angles.sin().bfloat16()
     def plain(x, w, w_o, w_gate=None, table=None):
         q,kk,v = F.linear(norm(x), w).unflatten(-1, (-1, D)).split([4, n_kv_head, n_kv_head], 2)
@@ -133,11 +133,11 @@ def test_heads(n_kv_head, D, ve):
         return q, kk, v, x + F.linear(q.flatten(2), w_o)
     args = [normal(4, T, 512, std=2), normal((4+2*n_kv_head)*D, 512, std=.05), normal(512, 4*D, std=.05)] + ([normal(n_kv_head, 32), normal(500, n_kv_head*D)] if ve else [])
     def fused(x, w, w_o, g=None, e=None):
-        q,kk,v,link = k.heads(x, k.row_scale(x).detach(), w, cos, sin, 4, n_kv_head, tokens, by_token, e, g)
+        q,kk,v,link = k.heads(x, k.row_scale(x).detach(), w, cos, sin, 4, n_kv_head, tokens, sorted_tokens, e, g)
         return q, kk, v, k.residual(x, q.flatten(2), w_o, link)[0]
-    near(fused, plain, *args)
+    agrees_with_float32(fused, plain, *args)
 
 @hopper
 def test_embedding():
     tokens = torch.randint(300, (3, 333), device='cuda')
-    near(lambda w: k.embedding(tokens, w, k.sort_tokens(tokens)), lambda w: F.embedding(tokens, w), normal(500, 512))
+    agrees_with_float32(lambda w: k.embedding(tokens, w, k.sort_tokens(tokens)), lambda w: F.embedding(tokens, w), normal(500, 512))

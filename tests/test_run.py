@@ -165,6 +165,27 @@ def test_bytecode_is_made_where_it_is_missing(tmp_path, monkeypatch):
     assert compile_packages(names, few=3) == 13 and len(list(pkg.rglob('*.pyc'))) == 13
     assert compile_packages(names, few=3) == 0, 'what cannot be compiled is not tried for ever'
 
+# Run in a process of its own: what this one has imported is imported
+LEAN = """
+import sys
+class Refuse:
+    "Nothing that only a report, a page or a search wants is installed"
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in {refused!r}: raise ModuleNotFoundError(f'{{name}} is refused', name=name)
+sys.meta_path.insert(0, Refuse())
+import autoresearch.{module}
+"""
+REFUSED = 'torch matplotlib pandas ipywidgets nbconvert optuna voila plotly anywidget'.split()
+
+@pytest.mark.parametrize('module', ['run', 'ratchet', 'search'])
+def test_imports_are_lean(module):
+    "A cluster's worker may go without what only a report, the dashboard or a search needs"
+    code = LEAN.format(refused=REFUSED, module=module)
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    done = subprocess.run([sys.executable, '-c', code.replace('autoresearch.' + module, 'pandas')], capture_output=True, text=True)
+    assert 'pandas is refused' in done.stderr, 'the test refuses what it says'
+
 def test_who_runs_beside_a_run_is_seen(tmp_path):
     busy = [subprocess.Popen([sys.executable, '-c', 'while True: pass']) for _ in range(2)]
     try: res = run_cells(tmp_path, reporting(during='import time\nwhile not b.done: b.progress; time.sleep(.01); b.step()'), time_budget=2, clock='wall')
