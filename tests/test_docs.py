@@ -114,7 +114,7 @@ def test_pictures_are_light():
 
 def test_reading_order():
     order = [n for _,n in sidebar(ROOT)]
-    tour = 'index tour_why 01_prepare tour_model tour_optimizer tour_loop 12_run 15_ratchet 20_search 30_report 31_dashboard agents recipes reference 03_kernels'.split()
+    tour = 'index tour_why 01_prepare tour_model tour_optimizer tour_loop 12_run 11_judge 15_ratchet 20_search 30_report 31_dashboard agents recipes reference 03_kernels'.split()
     assert [n for n in order if n.removesuffix('.ipynb') in tour] == [f'{n}.ipynb' for n in tour]
 
 @pytest.mark.parametrize('page', readme.pages(), ids=lambda p: p.stem)

@@ -625,7 +625,7 @@ def test_killed_and_its_journal_damaged(lab, tmp_path, kind, step, damage):
     "Whatever a journal holds, the next command gets past it, and what can't be proven counts for nothing"
     root = copied(lab, tmp_path, f'tree-{kind}')
     points = (lab/f'points-{kind}').read_text().split('\n')
-    assert ended(forked(root, supervised(lab/f'run-{kind}', points.index(f'{step}: after note {step}')), tmp_path/'log')) == -9
+    assert ended(forked(root, supervised(lab/f'run-{kind}', points.index(f'{step}: after step {step}')), tmp_path/'log')) == -9
     f = root/f'runs/{TAG}/journal.json'
     if damage is None: f.unlink()
     elif set(damage) <= set(read_json(f)): write_json(f, {**read_json(f), **damage})

@@ -67,7 +67,7 @@ def instrument(hit):
             if not (l.startswith('git') and l[4:] in asks): say(f'after {l}')
             return res
         setattr(owner, name, wrapped)
-    base = lambda p: re.sub(r'(\.json|\.ipynb)\w+\.tmp$|\.\d+\.tmp$', r'\1', Path(p).name)
+    base = lambda p: re.sub(r'^\.(.+)\.\d+\.tmp$', r'\1', Path(p).name)
     asks = ('rev-parse', 'cat-file', 'ls-tree', 'ls-files', 'diff', 'symbolic-ref', 'var', 'config', 'hash-object', 'for-each-ref', 'merge-base', 'worktree') # they change nothing
     def half_git(orig, cmd, **k):
         def go(group):
@@ -89,13 +89,13 @@ def instrument(hit):
     wrap(Path, 'write_bytes', lambda p, data: f'write of {base(p)}', lambda orig, p, data: {'half': lambda: (orig(p, data[:len(data)//2]), die())})
     wrap(ratchet, 'run_experiment', lambda *a, **k: 'run')
     wrap(ratchet, 'write_notes', lambda *a, **k: 'notes')
-    note = ratchet.note
-    def noted(s, j, to, **more):
-        say(f'before note {to}')
-        note(s, j, to, **more)
+    write_step = ratchet.write_step
+    def written(s, j, to, **more):
+        say(f'before step {to}')
+        write_step(s, j, to, **more)
         step[0] = to
-        say(f'after note {to}')
-    ratchet.note = noted
+        say(f'after step {to}')
+    ratchet.write_step = written
 
 def supervised(runs=None, at=None, record=None, seed=0):
     "What a forked supervisor does: replay `runs` if given, die at point `at`, or write down all points"
@@ -141,7 +141,7 @@ def lab(tmp_path_factory):
 def is_finished(points, at, kind):
     "Had the experiment an outcome when it was killed at this point? A trusted record is one, even where nobody noted it."
     ran = next(i for i,l in enumerate(points) if l in ('committed: after rename to record.json', 'committed: after run'))
-    first = points.index('committed: before note ran')
+    first = points.index('committed: before step ran')
     noted = next(i for i in range(first, len(points)) if points[i] == 'committed: after rename to journal.json')
     return at >= noted if kind == 'crash' else at >= ran
 
@@ -823,7 +823,7 @@ def test_disk_full(lab, tmp_path, where):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         if where != 'folder': ratchet.run_experiment = replay(lab/'run-discard')
         if where == 'folder': before(ratchet, 'run_experiment', lambda *a, **k: True, lambda: small(300))
-        if where == 'outcome': before(ratchet, 'note', lambda s, j, step, **k: step == 'ran', lambda: small(60))
+        if where == 'outcome': before(ratchet, 'write_step', lambda s, j, step, **k: step == 'ran', lambda: small(60))
         if where == 'ledger': before(ledger.Ledger, 'append', lambda *a: True, lambda: small((root/'results.tsv').stat().st_size+9))
         if where == 'notes': before(ratchet, 'write_notes', lambda *a, **k: True, lambda: small(60))
         before(ratchet, 'write_json', lambda path, *a: path.parent.name == 'answers', lambda: small(resource.RLIM_INFINITY)) # somebody made room just in time for the answer
@@ -892,7 +892,7 @@ def test_unwritable_ledger(nobodys):
     code,lines,log = as_user(nobodys)
     assert code == 1 and 'results.tsv: Permission denied' in lines[0] and not list((root/'runs'/TAG).glob('002*')), (lines, log)
     led.chmod(0o644)
-    lock_it = lambda: before(ratchet, 'note', lambda s, j, step, **k: step == 'decided', lambda: led.chmod(0o444))
+    lock_it = lambda: before(ratchet, 'write_step', lambda s, j, step, **k: step == 'decided', lambda: led.chmod(0o444))
     code,lines,log = as_user(nobodys, lock_it)
     assert code == 1 and 'results.tsv: Permission denied' in lines[0] and 'nothing is lost' in lines[1], (lines, log)
     code,_,log = as_user(nobodys, call=lambda: ratchet.ar_status(profile='polynomial'))
@@ -905,7 +905,7 @@ def test_ledger_gone_while_it_ran(lab, tmp_path):
     root = copied(lab, tmp_path, 'tree-discard')
     def call():
         ratchet.run_experiment = replay(lab/'run-discard')
-        before(ratchet, 'note', lambda s, j, step, **k: step == 'decided', lambda: (root/'results.tsv').unlink())
+        before(ratchet, 'write_step', lambda s, j, step, **k: step == 'decided', lambda: (root/'results.tsv').unlink())
         return ratchet._supervisor('an idea', 'word')
     assert ended(forked(root, call, tmp_path/'log')) == 0, (tmp_path/'log').read_text()
     assert [r[3] for r in rows(root)] == ['discard']
@@ -958,8 +958,8 @@ def test_kills_on_tiny(session_on_tiny, tmp_path):
     "At every second step, with torch and nbdev's export"
     (root,out),tiny = session_on_tiny, dict(TINY, PYTHONPATH=str(session_on_tiny[0]))
     head,text = git(root, 'rev-parse', 'HEAD'), (root/CANVAS).read_text()
-    steps = ['begun: after note begun', 'committed: after note committed', 'committed: after git update-ref', 'ran: after note ran',
-        'decided: after note decided', 'decided: half append', 'appended: after rename to train.py', 'moved: half write of experiment.json',
+    steps = ['begun: after step begun', 'committed: after step committed', 'committed: after git update-ref', 'ran: after step ran',
+        'decided: after step decided', 'decided: half append', 'appended: after rename to train.py', 'moved: half write of experiment.json',
         'moved: before removal of journal.json']
     for k,step in enumerate(steps if ALL else steps[::2]):
         finished = not step.startswith(('guard', 'begun', 'committed'))
