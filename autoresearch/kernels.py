@@ -31,6 +31,7 @@ from fastcore.basics import patch
 from torch import Tensor, fx
 from torch._functorch import config as functorch
 from torch._library.custom_ops import OPDEFS
+from .contract import install_line
 try:
     import triton, triton.language as tl
     from triton.tools.tensor_descriptor import TensorDescriptor
@@ -52,7 +53,7 @@ def supported(
     if device.type != 'cuda' or not triton or torch.version.hip: return 'no CUDA with Triton'
     if torch.cuda.get_device_capability(device)[0] != 9: return 'needs a Hopper GPU'
     if not importlib.util.find_spec('quack'):
-        return "needs quack-kernels: pip install -e '.[hopper]'"
+        return f'needs quack-kernels: {install_line("hopper")}'
     return ''
 
 # %% ../nbs/03_kernels.ipynb #row-scale
@@ -1046,7 +1047,7 @@ def fa4(device):
     require_hopper(device)
     try: importlib.import_module('flash_attn.cute.interface')
     except ImportError as e:
-        raise RuntimeError(f"needs flash-attn-4, pip install -e '.[hopper]': {e}") from e
+        raise RuntimeError(f'needs flash-attn-4, {install_line("hopper")}: {e}') from e
     return flash, lambda T, window: None if window >= T-1 else window
 
 # %% ../nbs/03_kernels.ipynb #choose-attention

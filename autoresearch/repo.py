@@ -9,7 +9,7 @@ __all__ = ['UNDER_WAY', 'IMPORTED', 'STEPS', 'READS_ONLY', 'Refused', 'Busy', 'o
            'profile_then', 'current_tag', 'ledger_path', 'is_ledger_of', 'put_away', 'claim_ledger', 'any_profile',
            'branch_of', 'nothing_under_way', 'has_branch', 'is_taken', 'free_tag', 'ways_to_a_session',
            'explain_missing_state', 'current_session', 'tree_of', 'cell_texts', 'content_differs', 'uncommitted_files',
-           'may_differ', 'really_differs', 'file_fault', 'changed_files', 'import_folder', 'stray_files',
+           'may_differ', 'really_differs', 'file_fault', 'changed_files', 'unguarded', 'import_folder', 'stray_files',
            'foreign_modules', 'repair_command', 'obstacles', 'guard', 'git_knows', 'identity', 'run_git', 'make_commit',
            'matches_commit', 'is_checked_out', 'branch_head', 'bring_files', 'move_branch', 'is_rewind', 'rewinds',
            'tip', 'changed_paths', 'same_code', 'is_ancestor', 'moved_by_hand', 'check_branch', 'read_blobs',
@@ -379,6 +379,13 @@ def changed_files(s:Session):
         if kind == 'blob' and not may_differ(s, name)] # no submodules
     found = [(file_fault(s, top/name, name, mode, sha), name) for name,mode,sha in blobs]
     return [(fault, name) for fault,name in found if fault]
+
+# %% ../nbs/14_repo.ipynb #unguarded
+def unguarded(s:Session):
+    "Files that the settings call frozen and that no guard would miss"
+    tree = tree_of(s, s.base)
+    names = [(f, s.top+f) for f in s.p.frozen]
+    return [f for f,name in names if name not in tree or may_differ(s, name)]
 
 # %% ../nbs/14_repo.ipynb #stray-files
 IMPORTED = ('.py', '.pyc', '.so', '.pyd', '.pth')

@@ -7,9 +7,9 @@ __all__ = ['OUTCOMES', 'INFRASTRUCTURE', 'PATIENCE', 'PATHS', 'KERNEL', 'CHILD',
            'PASSIVE', 'is_number', 'Result', 'oom_kills', 'processes_of', 'kill_run', 'read_json', 'read_notes',
            'notes_of', 'progress_bar', 'Watch', 'plain', 'shallow', 'bad_figure', 'other_data', 'distrust', 'bad_clock',
            'charged', 'free_work', 'overtime', 'bad_last_step', 'hidden_work', 'cell_frames', 'failure', 'read_log',
-           'exit_name', 'classify', 'compile_packages', 'run_experiment', 'GitError', 'git', 'verdict', 'rate_of',
-           'compared', 'fused_of', 'fewer_kernels', 'lacked_cores', 'disturbance', 'next_run_dir', 'write_notes',
-           'pace', 'project', 'link_log']
+           'exit_name', 'classify', 'compile_packages', 'run_experiment', 'GitError', 'git', 'rate_of', 'compared',
+           'fused_of', 'fewer_kernels', 'lacked_cores', 'disturbance', 'next_run_dir', 'write_notes', 'pace', 'project',
+           'link_log']
 
 # %% ../nbs/12_run.ipynb #imports
 import asyncio, compileall, ctypes, errno, importlib.util, json, math, os, re, secrets
@@ -786,22 +786,6 @@ def git(*args, cwd='.'):
     out,err = os.fsdecode(r.stdout).strip('\n'), os.fsdecode(r.stderr).strip()
     if r.returncode: raise GitError(f'git {" ".join(args)}: {err or out}')
     return out
-
-# %% ../nbs/12_run.ipynb #verdict
-def verdict(
-    result:Result, # The run
-    rows:list, # The ledger's rows before it
-    direction:str # lower or higher is better
-)->tuple: # keep, discard or crash, and why
-    "The ratchet's rule"
-    if not result.ok: return 'crash', f'{result.status}: {result.reason or OUTCOMES[result.status]}'
-    kept = [r.value for r in rows if r.status == 'keep']
-    if not kept: return 'keep', 'the first run that is no crash is the baseline'
-    best = min(kept) if direction == 'lower' else max(kept)
-    gain = best-result.value if direction == 'lower' else result.value-best
-    gain = round(gain, 6) # in the ledger's own digits
-    if gain > 0: return 'keep', f'better than {best:.6f} by {gain:.6f}'
-    return 'discard', f'not better than {best:.6f}, by {-gain:.6f}'
 
 # %% ../nbs/12_run.ipynb #number
 def _number(o, *keys):

@@ -28,13 +28,15 @@ from secrets import token_hex
 from types import SimpleNamespace
 from fastcore.script import call_parse
 import autoresearch
-from .contract import Profile, file_lock, get_profile, replacing, write_json
+from autoresearch.contract import (Profile, file_lock, get_profile, install_line, replacing,
+    write_json)
 from .cells import edit_cell
 from .ledger import STATUSES, LedgerError, frontier, one_line, vouch
-from .ratchet import (FORESEEN, Busy, Refused, Session, answer, attend, blob_sha,
-    current_session, experiment_runs, follow, guard, holding, kept_rows, lock_holder,
-    lasting, locked, made_by, own_ledger, plural, read_state, recover, remaining, restore,
-    rows_of, search_state, start, strip_outputs, told)
+from .ratchet import (FORESEEN, attend, exit_with, follow, made_by, plural,
+    proven_rows, read_state, recover, remaining, reporting_errors, restore, rows_of,
+    search_state, start, strip_outputs, typical_seconds)
+from .repo import (Busy, Refused, Session, blob_sha, claim_ledger, current_session,
+    experiment_runs, guard, lock_holder, lock_owner, locked)
 from .run import is_number, read_json
 
 # %% ../nbs/20_search.ipynb #search-error
@@ -405,8 +407,7 @@ def perturb(c:Constant, tried, rng):
 def _optuna():
     try: import optuna
     except ImportError:
-        way = "pip install -e '.[search]' in the checkout of autoresearch"
-        raise Refused(f'the search needs Optuna: {way}') from None
+        raise Refused(f'the search needs Optuna: {install_line("search")}') from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 
@@ -540,7 +541,7 @@ def check_branch(s):
     "Raises `Refused` if another session's branch was checked out meanwhile; only under the lock"
     now = current_session(s.p.name)
     if now.tag != s.tag: raise Refused(f'the branch is {now.branch}: git switch {s.branch}')
-    own_ledger(s)
+    claim_ledger(s)
 
 # %% ../nbs/20_search.ipynb #edited-by-others
 def edited_by_others(s, state):
@@ -575,7 +576,7 @@ def prepare_trial(s, state, tried):
     draft.write_bytes(old)
     strip_outputs(draft) # as the supervisor will
     what,refused = '', 0
-    if any(r.status == 'keep' for r in kept_rows(s)):
+    if any(r.status == 'keep' for r in proven_rows(s)):
         what,refused = edit_draft(s, state, tried, draft)
     new = draft.read_bytes()
     draft.unlink()
@@ -619,7 +620,7 @@ def fitting(line):
 # %% ../nbs/20_search.ipynb #trial-line
 def standing(s):
     "The frontier of the rows that were run"
-    return frontier(kept_rows(s), s.p.direction)
+    return frontier(proven_rows(s), s.p.direction)
 
 def trial_line(s, n, left, minutes, refused):
     "One line on a finished trial"
@@ -645,7 +646,7 @@ def finished(s, state):
         return 1, f'five crashes in a row: {way}', True
     if remaining(s, state)[0] >= 1: return None
     if trials and len(done) >= trials: return 0, f"{plural(len(done), 'trial')}, as asked", True
-    each = f'an experiment takes about {lasting(s):.0f} s'
+    each = f'an experiment takes about {typical_seconds(s):.0f} s'
     return 0, f'{each}: none fits into the time that is left', True
 
 # %% ../nbs/20_search.ipynb #search-lock
@@ -666,8 +667,7 @@ def search_lock(s):
             if fds and is_file(fds[-1], path): return
             appending = os.O_RDWR | os.O_CREAT | os.O_APPEND
             fds.append(held.enter_context(file_lock(path, refuse, appending)))
-            file = held.enter_context(open(fds[-1], 'a', closefd=False))
-            held.enter_context(holding(file))
+            held.enter_context(lock_owner(fds[-1]))
         renew()
         yield renew
 
@@ -744,7 +744,7 @@ def wait_to_retry(s, state, bar, loop, e):
     loop.tries = 0 if start_waiting(s, state, reason, bar) else loop.tries+1
     pause = min(60, 2**loop.tries)
     if hours := state['asked']['hours']:
-        left = hours*3600 - loop.spent - lasting(s)
+        left = hours*3600 - loop.spent - typical_seconds(s)
         if left <= 0: return out_of_time(reason)
         pause = min(pause, left)
     time.sleep(pause)
@@ -948,8 +948,8 @@ _searcher(*sys.argv[1:])
 def _searcher(profile, tag, asked, anew):
     "Main of the search in the background: what could be in the way was looked at just before"
     s = Session(get_profile(profile), tag)
-    with told(), search_lock(s) as renew:
-        answer(*run_search(s, json.loads(asked), anew == 'anew', renew))
+    with reporting_errors(), search_lock(s) as renew:
+        exit_with(*run_search(s, json.loads(asked), anew == 'anew', renew))
 
 # %% ../nbs/20_search.ipynb #detach
 def detach(s, asked, anew):
@@ -979,7 +979,7 @@ def ar_search(
     profile:str='' # Section of settings.ini; only the session's own is accepted
 ):
     "Search the canvas' constants with Optuna: propose, ar-run, learn; goes on where it was left"
-    with told():
+    with reporting_errors():
         if not (trials or hours) or trials < 0 or hours < 0 or not math.isfinite(hours):
             given = f'--trials {trials} --hours {hours:g}'
             raise Refused(f'{given}: say how long, like --trials 16 or --hours 8')
@@ -991,6 +991,6 @@ def ar_search(
         searchable(s.p.root/s.p.canvas, s.p)
         with search_lock(s): pass
         check_ready(s)
-        if background: answer(0, detach(s, asked, anew))
+        if background: exit_with(0, detach(s, asked, anew))
         with search_lock(s) as renew: result = run_search(s, asked, anew, renew)
-        answer(*result)
+        exit_with(*result)

@@ -15,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from fastcore.script import call_parse
 from autoresearch.contract import get_profile
+from autoresearch.judge import best_so_far, decide
 from autoresearch.ledger import Row, get_ledger
-from autoresearch.run import run_experiment, verdict
+from autoresearch.run import run_experiment
 from demo import TRIALS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,7 +61,8 @@ def repeats(folder, env, seed, runs):
     for i in range(runs):
         own_seed = 1000*seed+i
         r = run_experiment(folder/p.canvas, folder/f'runs/{i}', p, seed=own_seed, bar=False)
-        status,_ = verdict(r, rows, p.direction)
+        best = best_so_far([o.value for o in rows if o.status == 'keep'], p.direction)
+        status,_ = decide(r.value, best, p.direction, '' if r.ok else r.reason or r.status)
         rows.append(Row(f'{i:07d}', r.value, r.memory_gb, status, f'seed {own_seed}'))
     return rows
 

@@ -34,6 +34,21 @@ def goes_on(root, lab, kind='discard'):
     assert f'best before: {old:.6f}' in answer and len(rows(root)) == n+1, answer
     return answer
 
+@pytest.mark.parametrize('listed', ['nothing.py', 'canvas.ipynb', 'results.tsv'])
+def test_what_is_called_frozen_is_guarded(tmp_path, listed):
+    "A file that git has not, or that a session may change, would be guarded by nobody"
+    root = example(tmp_path/'target')
+    settings = root/'settings.ini'
+    was = settings.read_text()
+    settings.write_text(was.replace('frozen = settings.ini', f'frozen = settings.ini {listed}'))
+    commit(root, 'settings')
+    r = sh(root, BIN/'ar-setup', TAG, ok=False)
+    assert r.returncode and f'frozen: {listed}: ' in r.stderr, r.stderr
+    assert not git(root, 'branch', '--list', BRANCH)
+    settings.write_text(was)
+    commit(root, 'and back')
+    assert ar(root, 'ar-setup', TAG).returncode == 0
+
 # Missing state is never read as a beginning
 
 def gone(*names): return lambda root: [shutil.rmtree(f) if f.is_dir() else f.unlink() for n in names for f in root.glob(n)]

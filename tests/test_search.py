@@ -2,8 +2,8 @@
 import json, os, random, re, signal, subprocess, time
 import pytest
 from autoresearch import search
-from autoresearch.contract import get_profile
-from autoresearch.ratchet import Session, lock_holder
+from autoresearch.contract import get_profile, install_line
+from autoresearch.repo import Session, lock_holder
 from autoresearch.run import read_json
 from lab import BIN, ROOT, TAG, ar, commit, edit, environ, example, git, run, setup, sh, sound, until
 from lab import rows_as_tried as rows # a run beside other work is measured again, and says so
@@ -178,7 +178,7 @@ def test_what_is_said_of_bad_input(lab, tmp_path):
     (tmp_path/'hide').mkdir()
     (tmp_path/'hide/optuna.py').write_text('raise ImportError')
     code,err = said('--trials', '1', PYTHONPATH=f'{tmp_path}/hide:{ROOT}')
-    assert code == 1 and "pip install -e '.[search]'" in err
+    assert (code, err) == (1, f'ar-search: the search needs Optuna: {install_line("search")}\n')
     ar(lab, 'ar-run', '-m', 'baseline')
     for old,new,says in [('[1 .. 7]', '[7 .. 1]', 'hparams, line 1: DEGREE [7 .. 1]: 7 is not below 1'), ('[7 .. 1]', '[2 .. 7]', 'the value 1 lies outside'),
             ('[2 .. 7]', '[later]', 'accepted: [low .. high]'), ('[later]', '[1 .. 7]', ''), ('STEPS = 300 ', 'STEPS = len([]) ', 'hparams, line 3: STEPS [100 .. 600]: len([]) is more than arithmetic'),
