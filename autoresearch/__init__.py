@@ -6,6 +6,17 @@ An agent begins with its orders, `program.md`; it changes the canvas, `nbs/02_tr
 
 Modules:
 
-- `autoresearch.docs`: How the notebooks become one site, and what is checked of it before a reader finds it broken."""
+- `autoresearch.cells`: List, show and edit the cells of the canvas by their names; one changed line of code is one changed line in git.
+- `autoresearch.contract`: What no experiment may change: the constants, the clock and the form of the result.
+- `autoresearch.docs`: How the notebooks become one site, and what is checked of it before a reader finds it broken.
+- `autoresearch.judge`: Keep, discard or crash: the rule of the ratchet, as a function of numbers alone.
+- `autoresearch.kernels`: The pieces of the model written for Hopper GPUs, each beside the plain mathematics it must equal.
+- `autoresearch.ledger`: One row per experiment, kept or not, in a file that a crash, a full disk or a second process cannot spoil.
+- `autoresearch.new`: `ar-new` lays out what the ratchet needs, in a repository that is yours.
+- `autoresearch.prepare`: The other half of the contract: which text a model sees, in which pieces, and how its number is taken.
+- `autoresearch.ratchet`: Commit, run, judge, keep or go back: the protocol around an experiment, made to be killed at any instant.
+- `autoresearch.repo`: Git by its plumbing, one lock and one journal: what a session keeps, whoever is killed and when.
+- `autoresearch.run`: A notebook goes in, a `Result` comes out, and only the record is believed.
+- `autoresearch.search`: Optuna proposes values for the canvas' constants, the ratchet judges them: an overnight loop without an API key."""
 
 __version__ = "0.1.0"
