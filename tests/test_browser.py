@@ -116,6 +116,10 @@ def shot(d, name):
     d.save_screenshot(str(SHOTS/f'{name}.png'))
     print(f'screenshot: {os.path.relpath(SHOTS/name)}.png')
 
+def shot_of(page, css, name):
+    "A picture of one card; nbs/images has some of them, light over dark"
+    page.one(css).screenshot(str(SHOTS/f'{name}.png'))
+
 class Page:
     "The dashboard through the eyes and hands of a person"
     # by colour, as a person tells them
@@ -185,6 +189,7 @@ def test_dashboard(browser, root, server):
         return 'a cubic' in (said := page.text('.ar-frontier .hoverlayer')) and 'gain' in said
     until(hovers)
     shot(browser, 'dashboard')
+    shot_of(page, '.ar-frontier', 'frontier')
 
     # a zoom, and a double-click that ends it
     seen = lambda: page.js('return document.querySelector(".ar-frontier .js-plotly-plot").layout.xaxis.range.map(Number)')
@@ -261,6 +266,13 @@ def test_dashboard_in_the_dark_and_by_hand(browser, root, server):
     assert ((root/'results.tsv').read_bytes(), lab.git(root, 'for-each-ref')) == before
     until(lambda: 'rgb(29, 34, 38)' in page.js('return getComputedStyle(document.querySelector(".ar-card")).backgroundColor'))
     shot(browser, 'dashboard-dark')
+    tinker = '.ar-card:has(.ar-go)'
+    shot_of(page, '.ar-frontier', 'frontier-dark')
+    shot_of(page, tinker, 'tinker-dark')
+    browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[dict(name='prefers-color-scheme', value='light')]))
+    until(lambda: page.js('return !document.querySelector(".ar-dark")'))
+    time.sleep(4) # the pictures follow with the next beat
+    shot_of(page, tinker, 'tinker')
     page.one('.ar-tools input').send_keys('a cubic')
     until(lambda: len(page.rows()) == 1)
     page.click('.ar-table tbody tr')

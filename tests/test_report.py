@@ -9,7 +9,7 @@ from autoresearch.cells import cells_diff, changed_lines, diff_html
 from autoresearch.ledger import Row, one_line, parse_row
 from autoresearch.ratchet import Refused
 from autoresearch.report import (Said, against, budgets, code_span, collect, cut, fenced, find_session, last_search, many, paced, read_summary, report_cells,
-    speed, table, touched, utc)
+    speed, table, touched, utc, write_report)
 from autoresearch.run import pace, project, read_json, read_notes
 from lab import TAG, ROOT, ar, commit, edit, example, git, run, setup, sh, until
 from lab import rows_as_tried as rows # a run beside other work is measured again, and says so
@@ -412,16 +412,23 @@ def test_how_the_last_search_ended(copy):
     s = find_session(TAG, 'polynomial', str(copy))
     f = s.dir/'search.json'
     assert last_search(s) == []
+    asked = dict(trials=16, hours=0., seed=0, sampler='tpe')
+    def left(name='tpe', **more): f.write_text(json.dumps(dict(name=name, asked=asked, spent=0., edit='', **more)))
     end = dict(time=1e9, code=3, why='README.md | was changed')
+    waits = dict(reason='the tree | is dirty', since=1e9)
+    cut_off = [['search ended', f'without a word: it was cut off; runs/{TAG}/search.log has its last lines']]
     for more,says in [(dict(open=True, ended=end), [['search ended', '2001-09-09 01:46 UTC, exit code 3'], ['because', end['why']]]),
-            (dict(open=True, waiting=dict(reason='the tree | is dirty', since=1e9), ended=None), [['search waits', 'since 2001-09-09 01:46 UTC'], ['for', 'the tree | is dirty']]),
-            (dict(open=False), []), (dict(open=True, waiting=None, ended=None), [['search ended', f'without a word: it was cut off; runs/{TAG}/search.log has its last lines']]),
-            (dict(ended=[1], waiting='x'), []), (dict(ended=dict(time='x', code=[], why=None)), [['search ended', 'unknown, exit code []'], ['because', 'None']])]:
-        f.write_text(json.dumps(dict(name='tpe', **more)))
+            (dict(open=True, waiting=waits, ended=None), [['search waits', 'since 2001-09-09 01:46 UTC'], ['for', 'the tree | is dirty']]),
+            (dict(open=False), []), (dict(open=True, waiting=None, ended=None), cut_off), (dict(ended=[1], waiting='x'), []),
+            (dict(ended=dict(time=1e300, code=[], why='full')), [['search ended', 'unknown, exit code []'], ['because', 'full']]),
+            (dict(open=True, ended=dict(time='x', code=[], why=None)), cut_off)]:
+        left(**more)
         assert last_search(s) == [['last search', 'tpe'], *says]
-    f.write_text(json.dumps(dict(name='<b>', ended=end)))
+    left(name='<b>', ended=end)
     md,page = texts(copy)
     assert facts(md)['because'] == '`README.md \\| was changed`' and facts(md)['last search'] == '`<b>`' and '<b>' not in Page(page).tags
+    f.write_text(json.dumps(dict(name='tpe', open=True, ended=end)))
+    assert last_search(s) == [], 'what ar-status does not believe, the report does not'
     assert [utc(t) for t in (0, None, 'x', 1e300, float('nan'))] == ['1970-01-01 00:00 UTC'] + ['unknown']*4
 
 # whatever stands in a session, a page comes out
@@ -558,5 +565,10 @@ def test_pace():
 def test_only_tagged_cells_are_the_report():
     ids = [c.id for c in report_cells().cells]
     assert 'parameters' in ids and 'keeps' in ids and not [i for i in ids if 'lesson' in i]
+
+def test_without_nbconvert(first, monkeypatch):
+    "An extra that is missing is named before minutes are spent"
+    monkeypatch.setitem(sys.modules, 'nbconvert', None)
+    with pytest.raises(Refused, match='a report needs nbconvert .*: pip install nbconvert'): write_report(find_session(TAG, 'polynomial', str(first)))
 
 def test_the_command_is_installed(): assert 'ar-report = "autoresearch.report:ar_report"' in (ROOT/'pyproject.toml').read_text()
