@@ -166,7 +166,7 @@ class Feed:
         path = top if current(self.p) == self.tag or not mine.exists() else mine
         return Ledger(path, self.p.metric, self.p.direction, timeout=2.)
 
-# %% ../nbs/31_dashboard.ipynb #feed-poll
+# %% ../nbs/31_dashboard.ipynb #notes-in
 def notes_in(
     path:Path, # A run's experiment.json
     stamp:int|None # Its time of change, None where there is none
@@ -246,7 +246,7 @@ def read_rows(self:Feed, led)->str: # What is wrong with it, '' where nothing is
     return (f'{led.path.name} is gone or empty: the rows below are what the notes of'
         f' {len(self.runs)} runs say. ar-status puts it back from them')
 
-# %% ../nbs/31_dashboard.ipynb #match
+# %% ../nbs/31_dashboard.ipynb #row-in-journal
 @patch
 def row_in_journal(self:Feed)->dict: # By the run's folder; {} where there is none
     "The row of a run whose notes are about to be written"
@@ -257,7 +257,7 @@ def row_in_journal(self:Feed)->dict: # By the run's folder; {} where there is no
     try: return {folder: vars(parse_row(text))}
     except LedgerError: return {}
 
-# %% ../nbs/31_dashboard.ipynb #match-feed
+# %% ../nbs/31_dashboard.ipynb #match
 @patch
 def match(self:Feed,
     order:list # Names of the runs' folders
@@ -280,7 +280,7 @@ def references(session)->dict: # TAG -> number of experiments
 
 def first_few(names): return ', '.join(names[:3]) + f' and {len(names)-3} more'*(len(names) > 3)
 
-# %% ../nbs/31_dashboard.ipynb #missing
+# %% ../nbs/31_dashboard.ipynb #folders-lost
 @patch
 def folders_lost(self:Feed):
     "A sentence where all folders of the session are gone and git still has its commits"
@@ -292,7 +292,7 @@ def folders_lost(self:Feed):
         f' ({count}; git for-each-ref refs/autoresearch/): ar-status brings the notes back from it;'
         ' logs and notebooks only a copy of the folder has']
 
-# %% ../nbs/31_dashboard.ipynb #missing-files
+# %% ../nbs/31_dashboard.ipynb #missing
 @patch
 def missing(self:Feed, led, order):
     "What of the session is gone or damaged, and the way out, a line each"
@@ -593,7 +593,7 @@ def experiments(
     figures = dict.fromkeys([*FIGURES, 'best'], float)
     return df.astype({**figures, 'n': int, 'ran': bool})
 
-# %% ../nbs/31_dashboard.ipynb #table-view
+# %% ../nbs/31_dashboard.ipynb #matching
 def matching(
     data, # Of `experiments`
     query:str # Words that must all occur
@@ -604,7 +604,7 @@ def matching(
     text = data.description + ' ' + data.commit + ' ' + data.status + ' ' + data.outcome
     return data[[all(w in t for w in words) for t in text.str.lower()]]
 
-# %% ../nbs/31_dashboard.ipynb #table-view-page
+# %% ../nbs/31_dashboard.ipynb #table-cells
 def cells_of(d):
     "A row of the frame as the table shows it; '' for what is not known"
     def shown(c):
@@ -612,7 +612,7 @@ def cells_of(d):
         return '' if math.isnan(d[c]) else format(d[c], FIGURES[c])
     return [shown(c) for c in COLUMNS]
 
-# %% ../nbs/31_dashboard.ipynb #view-page
+# %% ../nbs/31_dashboard.ipynb #table-view
 def view(
     data, # Of `experiments`
     query:str='', # Words that must all occur
@@ -1128,7 +1128,7 @@ def constants_of(p):
         raise SearchError(f'{p.canvas} is no notebook ({why}): '
             "ar-drop brings back the last commit's") from None
 
-# %% ../nbs/31_dashboard.ipynb #read
+# %% ../nbs/31_dashboard.ipynb #make-knobs
 @patch
 def make_knobs(self:Tinker, constants):
     "Sliders anew; those that were moved stay where they are"
@@ -1160,7 +1160,7 @@ def read(self:Tinker):
     self.say('' if constants else f'No constant of {self.p.canvas} has a range:'
         ' write one at the end of its comment, like [0.01 .. 0.1 log]')
 
-# %% ../nbs/31_dashboard.ipynb #tinker-start
+# %% ../nbs/31_dashboard.ipynb #tinker-changes
 @patch
 def changes(self:Tinker):
     "The canvas' constants, and new texts of those moved. Raises `Refused`, `SearchError`."
@@ -1176,7 +1176,7 @@ def changes(self:Tinker):
     new = {k: written(constants[k], v) for k,v in moved.items()}
     return constants, {k: t for k,t in new.items() if meaning(t) != constants[k].value}
 
-# %% ../nbs/31_dashboard.ipynb #tinker-begin
+# %% ../nbs/31_dashboard.ipynb #tinker-start
 @patch
 def start(self:Tinker):
     "Begin a short run, or say why not"
@@ -1193,7 +1193,7 @@ def start(self:Tinker):
     self.what = ', '.join(moved) or 'the canvas as it is'
     self.say(f'{self.what}: starting')
 
-# %% ../nbs/31_dashboard.ipynb #tinker-tick
+# %% ../nbs/31_dashboard.ipynb #tinker-verdict
 def verdict(run, metric, what):
     "How a short run ended, in words"
     if run.stopped: return 'stopped'
@@ -1204,7 +1204,7 @@ def verdict(run, metric, what):
     figures = [f'{k} {figure(v)}' for k,v in run.result.block.items() if k in shown]
     return f'{what}: {", ".join(figures)}; not an experiment'
 
-# %% ../nbs/31_dashboard.ipynb #tinker-refresh
+# %% ../nbs/31_dashboard.ipynb #tinker-tick
 @patch
 def tick(self:Tinker, best):
     "A refresh: draw the live curve over the best's, and say how it ended"
@@ -1381,7 +1381,7 @@ def heights(
     y = data.value.where(data.trace != 'unproven', data.value.clip(lo, hi))
     return y.where(data.status != 'crash', hi if direction == 'lower' else lo)
 
-# %% ../nbs/31_dashboard.ipynb #draw
+# %% ../nbs/31_dashboard.ipynb #draw-marks
 @patch
 def draw_marks(self:Dashboard, lo, hi):
     "The marks of all traces"
@@ -1411,7 +1411,7 @@ def say_legend(self:Dashboard, lo, hi):
     hidden = [s for s,o in self.shown.items() if not o.value]
     self.legend.value = legend(counts, (~inside).sum(), self.data.x.isna().sum(), hidden)
 
-# %% ../nbs/31_dashboard.ipynb #draw-frontier
+# %% ../nbs/31_dashboard.ipynb #draw
 @patch
 def draw(self:Dashboard):
     "Put experiments into the frontier, filtered"
@@ -1495,7 +1495,7 @@ def _number(v):
     import numpy as np
     return float(v) if isinstance(v, (int, float)) else np.datetime64(v, 'us').astype(float)
 
-# %% ../nbs/31_dashboard.ipynb #label
+# %% ../nbs/31_dashboard.ipynb #pixels
 @patch
 def pixels(self:Dashboard):
     "Width and height of the axes, and where on them the keeps in sight stand: step -> (x, y)"
@@ -1534,7 +1534,7 @@ def why_empty(self:Dashboard):
     if self.data.x.isna().all(): return f'{AXES[self.axis.value]} is not known of any of these runs'
     return 'nothing here passes the filters'
 
-# %% ../nbs/31_dashboard.ipynb #label-all
+# %% ../nbs/31_dashboard.ipynb #label
 @patch
 def label(self:Dashboard):
     "Label the keeps in sight, or say why there is nothing"
@@ -1652,7 +1652,7 @@ def show_table(self:Dashboard):
     "The page of the table that was asked for last"
     self.table.view = view(self.data, **self.query, selected=self.number())
 
-# %% ../nbs/31_dashboard.ipynb #asked
+# %% ../nbs/31_dashboard.ipynb #sort-by
 @patch
 def sort_by(self:Dashboard, column, down=None):
     "Sort by a column, the same one again the other way round"
@@ -1660,7 +1660,7 @@ def sort_by(self:Dashboard, column, down=None):
     if down is None: down = not last[1] if column == last[0] else column in NUMBER_RANGES
     self.query.update(sort=column, down=down, page=0)
 
-# %% ../nbs/31_dashboard.ipynb #asked-table
+# %% ../nbs/31_dashboard.ipynb #asked
 @patch
 def asked(self:Dashboard, m):
     "The table asks: a search, another order, another page, or an experiment"
@@ -1680,7 +1680,7 @@ def top_html(f):
     return (f'{head}<span class="ar-soft">the biggest gains over the keep before</span>'
         f'<table class="ar-top">{rows}</table>')
 
-# %% ../nbs/31_dashboard.ipynb #refresh
+# %% ../nbs/31_dashboard.ipynb #change-tag
 @patch
 def change_tag(self:Dashboard):
     "Another session was chosen"
@@ -1794,7 +1794,7 @@ def beat(self:Dashboard, m):
 @patch
 def fault(self:Dashboard, e): self.error.value = described(e)
 
-# %% ../nbs/31_dashboard.ipynb #renew
+# %% ../nbs/31_dashboard.ipynb #renewed
 BAR = dict(displaylogo=False, doubleClick='autosize',
     modeBarButtonsToRemove=['select2d', 'lasso2d', 'resetScale2d'])
 
@@ -1807,7 +1807,7 @@ def renewed(fig, box):
     if isinstance(fig, go.FigureWidget): fig.close() # of a page that was reloaded
     return new
 
-# %% ../nbs/31_dashboard.ipynb #renew-all
+# %% ../nbs/31_dashboard.ipynb #renew
 @patch
 def renew(self:Dashboard):
     "Make every picture anew, with what it holds"
@@ -1877,7 +1877,7 @@ def lay_files(folder, p, unset=()):
 # %% ../nbs/31_dashboard.ipynb #policy
 POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:"
 
-# %% ../nbs/31_dashboard.ipynb #executed
+# %% ../nbs/31_dashboard.ipynb #run-notebook
 def run_notebook(p, tag, run):
     "Path of a run's notebook. Raises `FileNotFoundError` for whatever is none."
     root = (p.root/p.runs).resolve()
@@ -1886,7 +1886,7 @@ def run_notebook(p, tag, run):
     if not ours: raise FileNotFoundError(f'{tag}/{run}')
     return path
 
-# %% ../nbs/31_dashboard.ipynb #executed-page
+# %% ../nbs/31_dashboard.ipynb #executed
 def executed(p, tag, run):
     "A run's notebook as HTML. Raises `FileNotFoundError`, and `Refused` for what can't be shown."
     path = run_notebook(p, tag, run)
@@ -1900,7 +1900,7 @@ def executed(p, tag, run):
         why = truncate(f'{type(e).__name__}: {e}', 300)
         raise Refused(f'the notebook can not be shown, {why}: {where}') from None
 
-# %% ../nbs/31_dashboard.ipynb #server
+# %% ../nbs/31_dashboard.ipynb #notebook-pages
 def notebook_pages(p):
     "What serves the runs' notebooks"
     from jupyter_server.base.handlers import JupyterHandler
@@ -1915,7 +1915,7 @@ def notebook_pages(p):
             self.finish(text)
     return Executed
 
-# %% ../nbs/31_dashboard.ipynb #server-voila
+# %% ../nbs/31_dashboard.ipynb #server
 def server(p):
     "Voila with the runs' notebooks, for this machine's names alone; a closed page's kernel ends"
     from tornado.web import HTTPError
@@ -1952,7 +1952,7 @@ def chosen_profile():
         if not os.environ.get(PAGE): raise
         return session_profile()
 
-# %% ../nbs/31_dashboard.ipynb #quiet
+# %% ../nbs/31_dashboard.ipynb #serving
 QUIET = dict(OMP_NUM_THREADS='1', OPENBLAS_NUM_THREADS='1', MKL_NUM_THREADS='1',
     OMP_WAIT_POLICY='PASSIVE')
 

@@ -62,7 +62,7 @@ class Part:
 def joined(*parts):
     return Part('\n'.join(p.html for p in parts), '\n\n'.join(p.markdown for p in parts))
 
-# %% ../nbs/30_report.ipynb #cell
+# %% ../nbs/30_report.ipynb #escaped
 def _html(v): return html.escape(literal(v, 400) if isinstance(v, Said) else v)
 
 def _markdown(v):
@@ -81,7 +81,7 @@ def prose(
     md = text.format(*map(_markdown, values))
     return Part(f'<{tag}>{text.format(*map(code, values))}</{tag}>', sign + md)
 
-# %% ../nbs/30_report.ipynb #table
+# %% ../nbs/30_report.ipynb #table-rows
 def _html_row(tag, right, values):
     "Cells of a row: `right` says which are aligned so"
     kinds = ['n' if r else 't' for r in right]
@@ -89,7 +89,7 @@ def _html_row(tag, right, values):
 
 def _markdown_row(cells): return f'| {" | ".join(cells)} |'
 
-# %% ../nbs/30_report.ipynb #table-part
+# %% ../nbs/30_report.ipynb #table
 def table(
     columns:list, # Names; one that begins with > is aligned to the right
     rows:list, # Lists of str, `Said` where others wrote them
@@ -135,7 +135,7 @@ def many(
     "A count of things"
     return f'{n} {what}' if n == 1 else f'{n} {what}s'
 
-# %% ../nbs/30_report.ipynb #fenced
+# %% ../nbs/30_report.ipynb #cut
 def cut(
     text:str, # Any
     room:int, # Characters
@@ -149,7 +149,7 @@ def cut(
         if used > room: return '\n'.join([*lines[:i], f"… {many(len(lines)-i, 'more line')}"])
     return '\n'.join(lines)
 
-# %% ../nbs/30_report.ipynb #fenced-block
+# %% ../nbs/30_report.ipynb #fenced
 def fenced(text, lang='', room=12_000):
     "A block of text to the letter"
     text = _HIDDEN.sub('', re.sub(r'[\x00-\x08\x0b-\x1f\x7f-\x9f]', '', text))
@@ -192,7 +192,7 @@ def picture(
     light = f'<img data-file="{name}.png" alt="{html.escape(alt)}" src="{data(False)}">'
     return Part(f'<picture>{dark}{light}</picture>', f'![{_markdown(alt)}]({name}.png)')
 
-# %% ../nbs/30_report.ipynb #session-profile
+# %% ../nbs/30_report.ipynb #base-profile
 def _runs(path):
     "The folders of runs that the profiles of a `settings.ini` name"
     cfg = read_settings(path)
@@ -208,7 +208,7 @@ def _base_profile(tag, name, path):
             values = {k: v for k,v in vars(then).items() if k != 'name'}
             return Profile(own, {**values, 'root': path.parent})
 
-# %% ../nbs/30_report.ipynb #session-profile-of
+# %% ../nbs/30_report.ipynb #session-profile
 def session_profile_of(
     tag:str, # Name of the session
     name:str, # The profile that was asked for, '' if none
@@ -220,7 +220,7 @@ def session_profile_of(
         if p := _base_profile(tag, name, path): return p
         raise
 
-# %% ../nbs/30_report.ipynb #find-session
+# %% ../nbs/30_report.ipynb #branch
 def _branch(top):
     "The branch checked out, '' where HEAD is detached. Raises `Refused` outside of git."
     try: git('rev-parse', '--git-dir', cwd=top)
@@ -231,7 +231,7 @@ def _branch(top):
     try: return git('symbolic-ref', '--short', 'HEAD', cwd=top)
     except RuntimeError: return ''
 
-# %% ../nbs/30_report.ipynb #find-session-tag
+# %% ../nbs/30_report.ipynb #find-session
 def find_session(
     tag:str='', # Name of the session; that of the branch checked out when empty
     profile:str='', # The session's own; another one is refused
@@ -278,7 +278,7 @@ def budgets(
                 found = {_budget(dict(budget=then.time_budget, counts=then.clock))}
     return ' or '.join(f'{b:g} {unit}' for b,unit in sorted(found)) or 'unknown'
 
-# %% ../nbs/30_report.ipynb #last-search
+# %% ../nbs/30_report.ipynb #utc
 def utc(
     t # Unix time, seconds
 )->str: # Date and time, 'unknown' for what is none
@@ -286,7 +286,7 @@ def utc(
     try: return time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(t if is_number(t) else math.nan))
     except (ValueError, OverflowError, OSError): return 'unknown'
 
-# %% ../nbs/30_report.ipynb #search-end
+# %% ../nbs/30_report.ipynb #last-search
 def _search_end(s, state):
     "Rows on how a search stands"
     if w := state['waiting']:
@@ -445,7 +445,7 @@ def _unread(s, notes, at):
         if f.exists() and not fine: res.append((name, 'not what a run writes'))
     return res + [(f'canvas of {rev[:7]}', why) for rev,why in at.bad.items()]
 
-# %% ../nbs/30_report.ipynb #collect-all
+# %% ../nbs/30_report.ipynb #gain-over-best
 def _gain(f, i, row, ran):
     "How much better row `i` is than the best before it; nan for a crash and what was not run"
     if row.status == 'crash' or not ran: return math.nan
@@ -454,7 +454,7 @@ def _gain(f, i, row, ran):
     sign = 1 if f.direction == 'lower' else -1
     return round((best-row.value)*sign, 6) + 0.
 
-# %% ../nbs/30_report.ipynb #collect-one
+# %% ../nbs/30_report.ipynb #collect
 def _experiment(s, at, f, i, row, notes, ran):
     "Row `i` with what its canvas and its parent's say"
     old,new = before_after(s, at, row.commit, notes.get('parent', ''))
@@ -586,7 +586,7 @@ def _body(kind, source): return _BODY.replace('KIND', kind).replace('SOURCE', so
 _TEMPLATES = {'report.md': _body('markdown', '{{ c.source }}'),
     'report.html': f"{_HEAD}{_body('html', '{{ c.source | markdown2html }}')}</body></html>"}
 
-# %% ../nbs/30_report.ipynb #pages
+# %% ../nbs/30_report.ipynb #exporters
 def exporters():
     "nbconvert's exporters for page and text. Raises `Refused` where it is not installed."
     try: from nbconvert import HTMLExporter, MarkdownExporter
@@ -597,7 +597,7 @@ def exporters():
     return (HTMLExporter(template_file='report.html', exclude_anchor_links=True, **own),
         MarkdownExporter(template_file='report.md', **own))
 
-# %% ../nbs/30_report.ipynb #pages-pictures
+# %% ../nbs/30_report.ipynb #pages
 def _pictures(nb):
     "The pictures of the executed report, for light, by file name"
     data = [o.data for c in nb.cells for o in c.get('outputs', []) if 'data' in o]
