@@ -117,7 +117,7 @@ def shot(d, name):
     print(f'screenshot: {os.path.relpath(SHOTS/name)}.png')
 
 def shot_of(page, css, name):
-    "A picture of one card; nbs/images has some of them, light over dark"
+    "A picture of one card"
     page.one(css).screenshot(str(SHOTS/f'{name}.png'))
 
 class Page:
