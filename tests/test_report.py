@@ -348,12 +348,14 @@ def test_only_crashes(tmp_path):
     assert 'Nothing was kept' in page and page.count('<picture>') == 2
 
 def test_while_an_experiment_runs(copy, made):
-    edit(copy, 'import math, random, time', 'import math, random, time; time.sleep(8)')
+    wait = copy.parent/'awake' # what it waits for, so that it runs as long as the report takes
+    edit(copy, 'import math, random, time', f'import math, os, random, time\\nwhile not os.path.exists({str(wait)!r}): time.sleep(.1)')
     (copy/'summary.md').unlink()
     run(copy, 'a nap', '--background')
     t0 = time.time()
     md,_ = texts(copy)
     assert ', while an experiment runs' in md and md_title(md) == md_title(made[0]) and time.time()-t0 < 60
+    wait.touch()
     until(lambda: 'a nap' in (copy/'results.tsv').read_text(), 60)
     ar(copy, 'ar-wait')
     assert rows(copy)[-1][3] in ('keep', 'discard') and not list((copy/'runs'/TAG/'report').glob('*.tmp'))
