@@ -568,20 +568,20 @@ def outcome(row, notes, ran):
 
 # %% ../nbs/31_dashboard.ipynb #experiments
 def experiment(n, row, notes, ran):
-    "What the table knows of one experiment; None where it is not known"
+    "What the table knows of one experiment, in the order of `FIELDS`; None where it is not known"
     crash = row.status == 'crash'
-    return dict(n=n, status=row.status, value=None if crash else row.value, steps=steps_of(notes),
-        rate=rate_of(notes) or None, memory=None if crash else row.memory_gb,
-        seconds=notes.get('seconds'), outcome=outcome(row, notes, ran), commit=row.commit,
-        description=row.description, ran=ran, trace=row.status if ran else 'unproven',
-        reason=notes.get('reason', ''), **{'class': notes.get('class', '')})
+    value,memory = (None, None) if crash else (row.value, row.memory_gb)
+    return (n, row.status, value, steps_of(notes), rate_of(notes) or None, memory,
+        notes.get('seconds'), outcome(row, notes, ran), row.commit, row.description, ran,
+        row.status if ran else 'unproven', notes.get('class', ''), notes.get('reason', ''))
 
 # %% ../nbs/31_dashboard.ipynb #experiments-frame
-FIELDS = [*COLUMNS, 'ran', 'trace', 'class', 'reason']
+FIELDS = ('n status value steps rate memory seconds outcome commit description ran trace class '
+    'reason').split()
 
 def experiments(
     feed # A `Feed` that was polled
-): # pandas DataFrame: `FIELDS`, and the running best as `best`
+): # pandas DataFrame: `FIELDS`, and gain, effort, best (so far) of the frontier
     "All experiments of a session, a row each"
     import pandas as pd
     ran = feed.ran or [True]*len(feed.rows)
@@ -689,16 +689,17 @@ HOVER = dict(gain='gain {:.6f}', steps='{:,.0f} steps', rate='{}/s', seconds='{:
     memory='{:.1f} GiB')
 
 def hover(
-    d:dict, # A row of `experiments`
+    d, # A row of `experiments`
     metric:str
 )->str: # For plotly
     "What is said of an experiment when the mouse is over it"
-    facts = [d['status'] if d['outcome'] in ('ok', '') else f"{d['status']} ({d['outcome']})"]
-    if not math.isnan(d['value']): facts.append(f"{metric} {d['value']:.6f}")
+    facts = [d.status if d.outcome in ('ok', '') else f'{d.status} ({d.outcome})']
+    if d.value == d.value: facts.append(f'{metric} {d.value:.6f}') # what is not known is nan
     for k,form in HOVER.items():
-        if math.isnan(d[k]) or k == 'gain' and not d[k]: continue
-        facts.append(form.format(_short(d[k]) if k == 'rate' else d[k]))
-    head = f"#{d['n']:.0f}  {plotly_text(d['description'], 90)}"
+        v = getattr(d, k)
+        if v != v or k == 'gain' and not v: continue
+        facts.append(form.format(_short(v) if k == 'rate' else v))
+    head = f'#{d.n}  {plotly_text(d.description, 90)}'
     return f"<b>{head}</b><br>{plotly_text(', '.join(facts))}"
 
 # %% ../nbs/31_dashboard.ipynb #labels
@@ -1418,7 +1419,8 @@ def draw(self:Dashboard):
     import pandas as pd
     df = self.data
     if 'hover' not in df:
-        df['hover'] = [hover(d, self.feed.p.metric) for d in df.to_dict('records')]
+        rows = df[['n', 'status', 'outcome', 'value', *HOVER, 'description']].itertuples()
+        df['hover'] = pd.Series([hover(d, self.feed.p.metric) for d in rows], dtype=object)
     df['x'] = pd.Series(axis(self.axis.value, self.feed.notes), dtype=object)
     a,b = self.range.value
     lo,hi = self.edges(a, b)
@@ -1504,10 +1506,10 @@ def pixels(self:Dashboard):
     wide = lay.width-BOX['l']-BOX['r']
     high = lay.height-BOX['t']-BOX['b']
     (x0,x1),(y0,y1) = ([_number(v) for v in ax.range] for ax in (lay.xaxis, lay.yaxis))
-    at = {}
+    xs,at = self.data.x.tolist(), {}
     for s in self.feed.f.steps:
         if s.n-1 not in on: continue
-        x = wide*(_number(self.data.x[s.n-1])-x0)/(x1-x0)
+        x = wide*(_number(xs[s.n-1])-x0)/(x1-x0)
         y = high*(s.row.value-y0)/(y1-y0)
         if 0 <= x <= wide and 0 <= y <= high: at[s] = x, y
     return wide, high, at
