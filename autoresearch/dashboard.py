@@ -1506,7 +1506,8 @@ def pixels(self:Dashboard):
     wide = lay.width-BOX['l']-BOX['r']
     high = lay.height-BOX['t']-BOX['b']
     (x0,x1),(y0,y1) = ([_number(v) for v in ax.range] for ax in (lay.xaxis, lay.yaxis))
-    xs,at = self.data.x.tolist(), {}
+    xs = self.data.x.tolist()
+    at = {}
     for s in self.feed.f.steps:
         if s.n-1 not in on: continue
         x = wide*(_number(xs[s.n-1])-x0)/(x1-x0)
