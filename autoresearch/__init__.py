@@ -8,6 +8,7 @@ Modules:
 
 - `autoresearch.cells`: List, show and edit the cells of the canvas by their names; one changed line of code is one changed line in git.
 - `autoresearch.contract`: What no experiment may change: the constants, the clock and the form of the result.
+- `autoresearch.dashboard`: What a person looks at in the morning: the frontier, the experiment under way, any experiment in full, and sliders to try one's own hand.
 - `autoresearch.docs`: How the notebooks become one site, and what is checked of it before a reader finds it broken.
 - `autoresearch.judge`: Keep, discard or crash: the rule of the ratchet, as a function of numbers alone.
 - `autoresearch.kernels`: The pieces of the model written for Hopper GPUs, each beside the plain mathematics it must equal.
@@ -16,6 +17,7 @@ Modules:
 - `autoresearch.prepare`: The other half of the contract: which text a model sees, in which pieces, and how its number is taken.
 - `autoresearch.ratchet`: Commit, run, judge, keep or go back: the protocol around an experiment, made to be killed at any instant.
 - `autoresearch.repo`: Git by its plumbing, one lock and one journal: what a session keeps, whoever is killed and when.
+- `autoresearch.report`: One command turns a session into a page to read over coffee and a text to post, with no number in them that a person typed.
 - `autoresearch.run`: A notebook goes in, a `Result` comes out, and only the record is believed.
 - `autoresearch.search`: Optuna proposes values for the canvas' constants, the ratchet judges them: an overnight loop without an API key."""
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from fastcore.script import anno_parser, call_parse
 from nbdev.config import tomllib
 from nbdev.process import Processor
-from .contract import TARGET_KEYS, TEXT_KEYS, SettingsError
-from .contract import get_profile, read_settings, settings_path
+from .contract import (TARGET_KEYS, TEXT_KEYS, SettingsError, get_profile,
+    install_line, read_settings, settings_path)
 
 # %% ../nbs/32_docs.ipynb #error
 class DocsError(Exception):
@@ -147,7 +147,9 @@ def texts(file):
 # %% ../nbs/32_docs.ipynb #tokens
 def tokens(md):
     "Every token of a Markdown text, children after their parents"
-    import mistune
+    try: import mistune
+    except ImportError:
+        raise DocsError(f'links are read with mistune: {install_line("site")}') from None
     todo = mistune.create_markdown(renderer=None, plugins=['table'])(md)
     while todo:
         t = todo.pop(0)

@@ -171,8 +171,8 @@ def setup(
     s = Session(p, tag, state)
     if bad := obstacles(s): raise Refused(bad)
     if loose := unguarded(s):
-        raise Refused(f'settings.ini, frozen: {", ".join(loose)}: git has no such file, or a session '
-            'may change it: commit it (git add, git commit), or take it out of the list')
+        raise Refused(f'settings.ini, frozen: {", ".join(loose)}: git has no such file, or a '
+            'session may change it: commit it (git add, git commit), or take it out of the list')
     write_json(s.dir/'state.json', state)
     back_up(s, 'state', s.dir/'state.json')
     s.git('update-ref', f'{s.own}/tip', s.base)

@@ -186,11 +186,13 @@ def editable_files(s:Session):
 
 # %% ../nbs/14_repo.ipynb #profile-then
 def profile_then(s:Session, name):
-    "The profile as the base commit's settings have it; None without them. Raises `SettingsError`."
+    "The base commit's profile, where the session is now; None without. Raises `SettingsError`."
     if (text := s.file(s.state.get('base'), 'settings.ini')) is None: return None
     with tempfile.TemporaryDirectory() as tmp:
         Path(tmp, 'settings.ini').write_bytes(text)
-        return get_profile(name, Path(tmp, 'settings.ini'))
+        then = get_profile(name, Path(tmp, 'settings.ini'))
+    values = {k: v for k,v in vars(then).items() if k != 'name'}
+    return Profile(name, {**values, 'root': s.p.root, 'runs': s.p.runs})
 
 # %% ../nbs/14_repo.ipynb #current-tag
 def current_tag(p):

@@ -4,6 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 import pytest
 import lab
+from autoresearch.contract import install_line
 from autoresearch.ledger import Ledger, Row
 
 FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
@@ -18,19 +19,14 @@ def skip(reason):
     pytest.skip(reason)
 
 def chromium():
-    "Paths of Chromium and its driver; installs Debian's packages where they are missing and that is possible"
-    found = lambda: (shutil.which('chromium'), shutil.which('chromedriver'))
-    if not all(found()):
-        if not shutil.which('apt-get') or os.geteuid(): skip('no chromium and chromedriver here, and only root with apt-get could install them: apt-get install chromium chromium-driver')
-        env = {**os.environ, 'DEBIAN_FRONTEND': 'noninteractive'}
-        for cmd in (['update', '-qq'], ['install', '-qq', '-y', '--no-install-recommends', 'chromium', 'chromium-driver', 'fonts-dejavu-core']):
-            r = subprocess.run(['apt-get', *cmd], env=env, capture_output=True, text=True)
-            if r.returncode: skip(f'apt-get {cmd[0]} failed: {r.stderr.strip()[-300:]}')
-    return found()
+    "Paths of Chromium and its driver, which `make test` installs where it can"
+    found = shutil.which('chromium'), shutil.which('chromedriver')
+    if not all(found): skip('no chromium and chromedriver here: sudo make browser installs them')
+    return found
 
 @pytest.fixture(scope='module')
 def browser(tmp_path_factory):
-    if find_spec('selenium') is None: skip("selenium is not installed: pip install -e '.[dev]'")
+    if find_spec('selenium') is None: skip(f'selenium is not installed: {install_line("dev")}')
     binary,driver = chromium()
     from selenium import webdriver
     o = webdriver.ChromeOptions()
@@ -116,6 +112,10 @@ def shot(d, name):
     d.save_screenshot(str(SHOTS/f'{name}.png'))
     print(f'screenshot: {os.path.relpath(SHOTS/name)}.png')
 
+def shot_of(page, css, name):
+    "A picture of one card"
+    page.one(css).screenshot(str(SHOTS/f'{name}.png'))
+
 class Page:
     "The dashboard through the eyes and hands of a person"
     # by colour, as a person tells them
@@ -185,6 +185,7 @@ def test_dashboard(browser, root, server):
         return 'a cubic' in (said := page.text('.ar-frontier .hoverlayer')) and 'gain' in said
     until(hovers)
     shot(browser, 'dashboard')
+    shot_of(page, '.ar-frontier', 'frontier')
 
     # a zoom, and a double-click that ends it
     seen = lambda: page.js('return document.querySelector(".ar-frontier .js-plotly-plot").layout.xaxis.range.map(Number)')
@@ -261,6 +262,13 @@ def test_dashboard_in_the_dark_and_by_hand(browser, root, server):
     assert ((root/'results.tsv').read_bytes(), lab.git(root, 'for-each-ref')) == before
     until(lambda: 'rgb(29, 34, 38)' in page.js('return getComputedStyle(document.querySelector(".ar-card")).backgroundColor'))
     shot(browser, 'dashboard-dark')
+    tinker = '.ar-card:has(.ar-go)'
+    shot_of(page, '.ar-frontier', 'frontier-dark')
+    shot_of(page, tinker, 'tinker-dark')
+    browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[dict(name='prefers-color-scheme', value='light')]))
+    until(lambda: page.js('return !document.querySelector(".ar-dark")'))
+    time.sleep(4) # the pictures follow with the next beat
+    shot_of(page, tinker, 'tinker')
     page.one('.ar-tools input').send_keys('a cubic')
     until(lambda: len(page.rows()) == 1)
     page.click('.ar-table tbody tr')

@@ -5,11 +5,11 @@ from pathlib import Path
 import psutil, pytest
 from jupyter_client.session import Session as Wire
 import lab
-from autoresearch.contract import SettingsError, get_profile, write_json
+from autoresearch.contract import SettingsError, get_profile, install_line, write_json
 from autoresearch.dashboard import (AXES, POLICY, QUIET, TRACES, Dashboard, block_of, curve, executed,
-    free_port, page_notebook, search_said, sweep_short_runs, tags)
+    free_port, page_notebook, search_line, sweep_short_runs, tags)
 from autoresearch.ledger import Ledger, Row, session_notes, vouch
-from autoresearch.ratchet import Refused, Session
+from autoresearch.repo import Refused, Session
 from autoresearch.run import processes_of
 from autoresearch.search import search_lock
 
@@ -266,7 +266,7 @@ def test_a_row_without_notes_does_not_cut_the_staircase(copy):
     Ledger(copy/'results.tsv', 'rmse').append(Row('abcdef0', 9., 0, 'discard', 'from elsewhere'))
     d = dashboard(copy)
     d.axis.value = 'gpu'
-    assert len(d.fig.data[2].x) == 3 and d.fig.data[2].x[-1] == d.xs[3] and d.xs[4] is None
+    assert len(d.fig.data[2].x) == 3 and d.fig.data[2].x[-1] == d.data.x[3] and d.data.x[4] is None
 
 def test_the_whole_picture_is_ours_again(copy):
     d = dashboard(copy)
@@ -377,7 +377,7 @@ def test_command_says_what_is_wrong(repo):
         assert r.returncode == 1 and f'port {port} is not free' in r.stderr and 'Traceback' not in r.stderr
     hidden = "import sys; sys.modules['voila'] = None; sys.argv = ['ar-dashboard']; from autoresearch.dashboard import ar_dashboard; ar_dashboard()"
     r = lab.sh(repo, sys.executable, '-c', hidden, ok=False)
-    assert r.returncode == 1 and "voila not installed here: pip install -e '.[dashboard]'" in r.stderr and 'Traceback' not in r.stderr
+    assert r.returncode == 1 and f'voila not installed here: {install_line("dashboard")}' in r.stderr and 'Traceback' not in r.stderr
     with pytest.raises(Refused, match='accepted: 1 to 65535'): free_port(0)
 
 def test_import_needs_no_extra():
@@ -509,32 +509,34 @@ def test_speed_and_what_was_odd(copy):
 
 def test_the_search_is_told(copy):
     s,f = Session(profile(copy), lab.TAG), copy/'runs'/lab.TAG/'search.json'
-    asked = dict(trials=16, hours=0.)
-    def said(**more):
-        write_json(f, dict(name='search-0c0ffe', asked=asked, **more))
+    asked = dict(trials=16, hours=0., seed=0, sampler='tpe')
+    def line(**more):
+        write_json(f, dict(name='search-0c0ffe', asked=asked, spent=0., edit='', **more))
         d = dashboard(copy)
-        assert search_said(f.parent).replace("'", '&#x27;') in d.now.value
-        return search_said(f.parent)
+        said = search_line(s)
+        assert said.replace("'", '&#x27;') in d.now.value
+        return said
+    head = 'search search-0c0ffe (trials 16 sampler tpe)'
     with search_lock(s):
-        assert said(open=True, ended=None) == f'search search-0c0ffe (trials 16) is at work (process {os.getpid()}); ar-stop ends it'
+        assert line(open=True, ended=None) == f'{head} is at work (process {os.getpid()}); ar-stop ends it'
         at = time.mktime((2026, 11, 25, 4, 12, 0, 0, 0, -1))
-        wait = said(open=True, ended=None, waiting=dict(reason='README.md was changed', since=at))
-        assert wait == 'search search-0c0ffe (trials 16) waits since 2026-11-25 04:12:00: README.md was changed'
-    assert 'ended at 2026-11-25 04:12:00: the disk is full (code 1)' in said(open=True, ended=dict(time=at, code=1, why='the disk is full'))
-    assert 'is unfinished' in said(open=True) and 'is over' in said(open=False)
+        wait = line(open=True, ended=None, waiting=dict(reason='README.md was changed', since=at))
+        assert wait == f'{head} waits since 2026-11-25 04:12:00: README.md was changed'
+    assert 'ended at 2026-11-25 04:12:00: the disk is full (code 1)' in line(open=True, ended=dict(time=at, code=1, why='the disk is full'))
+    assert 'is over' in line(open=False)
     code = 'import sys, time, autoresearch.search as a, autoresearch.ratchet as r\nwith a.search_lock(r.Session(a.get_profile(), sys.argv[1])): print(1, flush=True); time.sleep(60)'
     proc = subprocess.Popen([sys.executable, '-c', code, lab.TAG], cwd=copy, env=lab.environ(), stdout=subprocess.PIPE)
     proc.stdout.readline()
-    assert f'is at work (process {proc.pid})' in said(open=True, ended=None)
+    assert f'is at work (process {proc.pid})' in line(open=True, ended=None)
     proc.kill()
     proc.wait()
-    assert 'died without a word' in said(open=True, ended=None)
+    assert 'died without a word' in line(open=True, ended=None)
     lock = json.loads((f.parent/'search.lock').read_text())
     (f.parent/'search.lock').write_text(json.dumps({**lock, 'pid': os.getpid(), 'since': 1e9}))
-    assert 'died without a word' in said(open=True, ended=None), 'a number that another process bears since'
-    for odd in ('[]', '{"name": 5, "asked": 7, "waiting": "x", "ended": [1]}', '{"a":'*5000):
+    assert 'died without a word' in line(open=True, ended=None), 'a number that another process bears since'
+    for odd in ('[]', '{"name": "search-0c0ffe", "open": true}', '{"name": 5, "asked": 7, "waiting": "x", "ended": [1]}', '{"a":'*5000):
         f.write_text(odd)
-        assert not dashboard(copy).error.value
+        assert not dashboard(copy).error.value and search_line(s) == '', 'what ar-status does not believe, the page does not'
 
 ODD = [float('nan'), float('inf'), -1, 0, 10**400, 1e299, 'text', '', None, True, [], {}, [None], {'a': float('nan')}, '\ud800', '<script>', 'x'*100_000]
 def deep(n=3000): return '['*n + ']'*n

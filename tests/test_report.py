@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from fastcore.nbio import mk_cell, new_nb
 from autoresearch.cells import cells_diff, changed_lines, diff_html
+from autoresearch.contract import install_line
 from autoresearch.ledger import Row, one_line, parse_row
-from autoresearch.ratchet import Refused
+from autoresearch.repo import Refused
 from autoresearch.report import (Said, against, budgets, code_span, collect, cut, fenced, find_session, last_search, many, paced, read_summary, report_cells,
-    speed, table, touched, utc)
+    speed, table, touched, utc, write_report)
 from autoresearch.run import pace, project, read_json, read_notes
 from lab import TAG, ROOT, ar, commit, edit, example, git, run, setup, sh, until
 from lab import rows_as_tried as rows # a run beside other work is measured again, and says so
@@ -174,12 +175,14 @@ def known_numbers(root):
     spent = [train, ran-train, failed, span-ran-failed]
     starts = sorted([b['started']-a['started'] for a,b in zip(runs, runs[1:])] + [runs[-1]['time']-runs[-1]['started']])
     middle = (starts[(len(starts)-1)//2] + starts[len(starts)//2])/2
-    figures = [*spent, *(n['seconds'] for n in runs), middle, (ran-train)/len(good), *(3600*n/span for n in (len(led), len(kept)))]
+    waited = sum(n['trained'] if n.get('counts') == 'cpu' else n['block']['training_seconds'] for n in good) # on a busy machine
+    figures = [*spent, *(n['seconds'] for n in runs), middle, (ran-waited)/len(good), *(3600*n/span for n in (len(led), len(kept)))]
     res |= {f'{v:.1f}' for v in figures} | {f'{100*v/span:.1f}' for v in spent} | {f'{100*(kept[0]-min(kept))/kept[0]:.2f}'}
     rate = lambda n: (n['block']['num_steps'], n.get('rate') or n['block']['num_steps']/n['block']['training_seconds'])
     best = rate(min(good, key=lambda n: (n['value'], n['time'])))
     res |= {f'{100*abs(a/b-1):.1f}' for n in good for a,b in zip(rate(n), best)} | {f'{rate(n)[1]/u:.3g}' for n in good for u in (1e6, 1e3, 1)} | {str(rate(n)[0]) for n in good}
-    clock = [*(t for n in runs for t in (n['started'], n['time'])), time.time(), time.time()-60]
+    made = (root/'runs'/TAG/'report/report.md').stat().st_mtime
+    clock = [*(t for n in runs for t in (n['started'], n['time'])), made, made-60]
     res |= {p for t in clock for p in re.findall(r'\d+', time.strftime('%Y-%m-%d %H:%M', time.gmtime(t)))}
     return res | {f'{int(span+.5)//60%60:02d}', f'{int(span+.5)%60:02d}', '0', *(f"{c['clock']['budget']:g}" for c in records(root)), *(str(n['seed']) for n in runs), *re.findall(r'\d+', TAG)}
 
@@ -346,12 +349,14 @@ def test_only_crashes(tmp_path):
     assert 'Nothing was kept' in page and page.count('<picture>') == 2
 
 def test_while_an_experiment_runs(copy, made):
-    edit(copy, 'import math, random, time', 'import math, random, time; time.sleep(8)')
+    wait = copy.parent/'awake' # what it waits for, so that it runs as long as the report takes
+    edit(copy, 'import math, random, time', f'import math, os, random, time\\nwhile not os.path.exists({str(wait)!r}): time.sleep(.1)')
     (copy/'summary.md').unlink()
     run(copy, 'a nap', '--background')
     t0 = time.time()
     md,_ = texts(copy)
     assert ', while an experiment runs' in md and md_title(md) == md_title(made[0]) and time.time()-t0 < 60
+    wait.touch()
     until(lambda: 'a nap' in (copy/'results.tsv').read_text(), 60)
     ar(copy, 'ar-wait')
     assert rows(copy)[-1][3] in ('keep', 'discard') and not list((copy/'runs'/TAG/'report').glob('*.tmp'))
@@ -412,16 +417,23 @@ def test_how_the_last_search_ended(copy):
     s = find_session(TAG, 'polynomial', str(copy))
     f = s.dir/'search.json'
     assert last_search(s) == []
+    asked = dict(trials=16, hours=0., seed=0, sampler='tpe')
+    def left(name='tpe', **more): f.write_text(json.dumps(dict(name=name, asked=asked, spent=0., edit='', **more)))
     end = dict(time=1e9, code=3, why='README.md | was changed')
+    waits = dict(reason='the tree | is dirty', since=1e9)
+    cut_off = [['search ended', f'without a word: it was cut off; runs/{TAG}/search.log has its last lines']]
     for more,says in [(dict(open=True, ended=end), [['search ended', '2001-09-09 01:46 UTC, exit code 3'], ['because', end['why']]]),
-            (dict(open=True, waiting=dict(reason='the tree | is dirty', since=1e9), ended=None), [['search waits', 'since 2001-09-09 01:46 UTC'], ['for', 'the tree | is dirty']]),
-            (dict(open=False), []), (dict(open=True, waiting=None, ended=None), [['search ended', f'without a word: it was cut off; runs/{TAG}/search.log has its last lines']]),
-            (dict(ended=[1], waiting='x'), []), (dict(ended=dict(time='x', code=[], why=None)), [['search ended', 'unknown, exit code []'], ['because', 'None']])]:
-        f.write_text(json.dumps(dict(name='tpe', **more)))
+            (dict(open=True, waiting=waits, ended=None), [['search waits', 'since 2001-09-09 01:46 UTC'], ['for', 'the tree | is dirty']]),
+            (dict(open=False), []), (dict(open=True, waiting=None, ended=None), cut_off), (dict(ended=[1], waiting='x'), []),
+            (dict(ended=dict(time=1e200, code=[], why='full')), [['search ended', 'unknown, exit code []'], ['because', 'full']]),
+            (dict(open=True, ended=dict(time='x', code=[], why=None)), cut_off)]:
+        left(**more)
         assert last_search(s) == [['last search', 'tpe'], *says]
-    f.write_text(json.dumps(dict(name='<b>', ended=end)))
+    left(name='<b>', ended=end)
     md,page = texts(copy)
     assert facts(md)['because'] == '`README.md \\| was changed`' and facts(md)['last search'] == '`<b>`' and '<b>' not in Page(page).tags
+    f.write_text(json.dumps(dict(name='tpe', open=True, ended=end)))
+    assert last_search(s) == [], 'what ar-status does not believe, the report does not'
     assert [utc(t) for t in (0, None, 'x', 1e300, float('nan'))] == ['1970-01-01 00:00 UTC'] + ['unknown']*4
 
 # whatever stands in a session, a page comes out
@@ -558,5 +570,10 @@ def test_pace():
 def test_only_tagged_cells_are_the_report():
     ids = [c.id for c in report_cells().cells]
     assert 'parameters' in ids and 'keeps' in ids and not [i for i in ids if 'lesson' in i]
+
+def test_without_nbconvert(first, monkeypatch):
+    "An extra that is missing is named before minutes are spent"
+    monkeypatch.setitem(sys.modules, 'nbconvert', None)
+    with pytest.raises(Refused, match=re.escape(install_line('report'))): write_report(find_session(TAG, 'polynomial', str(first)))
 
 def test_the_command_is_installed(): assert 'ar-report = "autoresearch.report:ar_report"' in (ROOT/'pyproject.toml').read_text()
