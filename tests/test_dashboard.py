@@ -356,6 +356,17 @@ def test_tinker_says_what_is_wrong(copy):
     d.tinker.start()
     assert 'lies outside' in d.tinker.said.value and d.tinker.run is None
 
+def test_an_executed_notebook_shows_the_canvas_pictures(copy):
+    "They lie beside the canvas, not beside the run"
+    run = next((copy/'runs'/lab.TAG).glob('001-*/run.ipynb'))
+    nb = json.loads(run.read_text())
+    picture = dict(cell_type='markdown', id='picture', metadata={}, source='![a dot](images/dot.png)')
+    run.write_text(json.dumps({**nb, 'cells': [*nb['cells'], picture]}))
+    (copy/'images').mkdir()
+    (copy/'images/dot.png').write_bytes((lab.ROOT/'nbs/images/band.png').read_bytes())
+    text = executed(profile(copy), lab.TAG, run.parent.name)
+    assert 'alt="a dot"' in text and 'images/dot.png' not in text, 'embedded'
+
 def test_only_notebooks_of_runs_are_served(repo, tmp_path):
     p = profile(repo)
     run = next(f.parent.name for f in (repo/'runs'/lab.TAG).glob('001-*/run.ipynb'))
