@@ -1,10 +1,12 @@
 "ar-cells: bytes that must not move, editors at once, editors killed, requests that are refused"
-import difflib, io, json, os, random, re, resource, shutil, signal, stat, subprocess, sys, time, warnings
+import difflib, io, json, os, random, re, resource, shutil, signal, stat, subprocess, sys, time, \
+    warnings
 from pathlib import Path
 import pytest
 from fastcore.nbio import mk_cell, mk_stream, nb2str, new_nb, write_nb
 from nbdev.clean import nbdev_clean
-from autoresearch.cells import (CellsError, ar_cells, canvas_path, cells_diff, changed_cells, changed_constants, changed_lines, code_hash, code_of, delete_cell, diff_html, edit_cell,
+from autoresearch.cells import (CellsError, ar_cells, canvas_path, cells_diff, changed_cells,
+    changed_constants, changed_lines, code_hash, code_of, delete_cell, diff_html, edit_cell,
     insert_cell, list_cells, parse_cells, replace_cell, show_cells, show_code, _locked)
 
 ROOT = Path(__file__).parent.parent
@@ -16,15 +18,23 @@ def canvas(tmp_path): return Path(shutil.copy(ROOT/'nbs/02_train.ipynb', tmp_pat
 @pytest.fixture
 def small(tmp_path):
     path = tmp_path/'small.ipynb'
-    write_nb(new_nb([mk_cell('# Small', 'markdown', id='title'), mk_cell('SEED = 1', id='parameters', metadata=dict(tags=['parameters'])),
-        mk_cell('x = 1\ny = 2\nz = 3', id='xyz', outputs=[mk_stream('stdout', 'out\n')]), mk_cell('print(x)', id='show-x', outputs=[mk_stream('stdout', '1\n')])]), path)
+    write_nb(new_nb([mk_cell('# Small', 'markdown', id='title'),
+        mk_cell('SEED = 1', id='parameters', metadata=dict(tags=['parameters'])),
+        mk_cell('x = 1\ny = 2\nz = 3', id='xyz', outputs=[mk_stream('stdout', 'out\n')]),
+        mk_cell('print(x)', id='show-x', outputs=[mk_stream('stdout', '1\n')])]), path)
     return path
 
-def source(path, cell): return next(''.join(c['source']) for c in json.loads(path.read_text())['cells'] if c['id'] == cell)
+def source(path, cell):
+    return next(''.join(c['source']) for c in json.loads(path.read_text())['cells']
+        if c['id'] == cell)
 
-def changed(before, after): return [l for l in difflib.ndiff(before.decode().splitlines(), after.decode().splitlines()) if l[0] in '+-']
+def changed(before, after):
+    return [l for l in difflib.ndiff(before.decode().splitlines(), after.decode().splitlines())
+        if l[0] in '+-']
 
-def command(*words, **kwargs): return subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, timeout=60, **kwargs)
+def command(*words, **kwargs):
+    return subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, timeout=60,
+        **kwargs)
 
 # the bytes
 
@@ -44,7 +54,8 @@ def test_cells_of_the_canvas_there_and_back(canvas):
     cells = json.loads(before)['cells']
     for prev,c in [*zip(cells, cells[1:])][::3]:
         src = ''.join(c['source'])
-        assert replace_cell(canvas, c['id'], src + '\n# é ü 漢') and replace_cell(canvas, c['id'], src)
+        assert (replace_cell(canvas, c['id'], src + '\n# é ü 漢')
+            and replace_cell(canvas, c['id'], src))
         if c['id'] == 'parameters': continue
         delete_cell(canvas, c['id'])
         insert_cell(canvas, prev['id'], c['id'], src, c['cell_type'] == 'markdown')
@@ -54,7 +65,8 @@ def test_clean_finds_nothing_to_do(canvas, monkeypatch):
     edit_cell(canvas, 'hparams', 'MATRIX_LR = 0.04', 'MATRIX_LR = 0.05')
     replace_cell(canvas, 'norm-why', 'Prose with "quotes", a \\ and\n\na blank line.\n')
     replace_cell(canvas, 'parameters', '#| export\nSEED = 7\nPROFILE = ""\nRUN_DIR = ""')
-    insert_cell(canvas, 'norm', 'norm-two', '#| export\ndef norm2(x):\n\n    return norm(norm(x))\n')
+    insert_cell(canvas, 'norm', 'norm-two',
+        '#| export\ndef norm2(x):\n\n    return norm(norm(x))\n')
     insert_cell(canvas, 'report', 'last', 'The end.', markdown=True)
     delete_cell(canvas, 'title')
     delete_cell(canvas, 'curves')
@@ -65,21 +77,27 @@ def test_clean_finds_nothing_to_do(canvas, monkeypatch):
 
 FOREIGN = '''{"nbformat": 4, "nbformat_minor": 5,   "metadata": {"cells": [1], "x_": 1.50e3},
   "cells": [
-    { "id": "a", "cell_type": "code", "execution_count": 3, "metadata": {"scrolled_": true}, "source": "a = 1\\nb = 2",
-      "outputs": [{"output_type": "display_data", "metadata": {}, "data": {"application/json": {"": 1, "self": 2, "k_": 1e2}}}] },
-    {"source": ["c = '\\u00e9'"], "outputs": [], "metadata": {}, "id": "b", "execution_count": null, "cell_type": "code"}
+    { "id": "a", "cell_type": "code", "execution_count": 3, "metadata": {"scrolled_": true}, \
+"source": "a = 1\\nb = 2",
+      "outputs": [{"output_type": "display_data", "metadata": {}, \
+"data": {"application/json": {"": 1, "self": 2, "k_": 1e2}}}] },
+    {"source": ["c = '\\u00e9'"], "outputs": [], "metadata": {}, "id": "b", \
+"execution_count": null, "cell_type": "code"}
   ,
     {"id":"c","cell_type":"markdown","metadata":{},"source":["# h"]}]  }
 '''
 
 def test_foreign_formatting_becomes_the_usual_once(tmp_path):
-    "Another program's style goes with the first edit, which says so; no key, no value and no line end goes with it"
+    "The first edit ends another program's style, and says so; keys, values and line ends stay"
     path = tmp_path/'foreign.ipynb'
     path.write_bytes(FOREIGN.replace('\n', '\r\n').encode())
     want = json.loads(FOREIGN)
-    with pytest.warns(UserWarning, match='foreign.ipynb: keys and indents were not as nbdev-clean and Jupyter write them') as caught: edit_cell(path, 'b', 'c =', 'd =')
+    with pytest.warns(UserWarning, match='foreign.ipynb: keys and indents were not as '
+            'nbdev-clean and Jupyter write them') as caught:
+        edit_cell(path, 'b', 'c =', 'd =')
     want['cells'][1]['source'] = ["d = '\u00e9'"]
-    assert len(caught) == 1 and json.loads(path.read_text()) == want and want['cells'][0]['outputs'][0]['data']['application/json']['k_'] == 100
+    assert (len(caught) == 1 and json.loads(path.read_text()) == want
+        and want['cells'][0]['outputs'][0]['data']['application/json']['k_'] == 100)
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         insert_cell(path, 'c', 'd', 'e = 1')
@@ -89,22 +107,33 @@ def test_foreign_formatting_becomes_the_usual_once(tmp_path):
         assert len(changed(before, path.read_bytes())) == 2, 'from now on one line is one line'
         delete_cell(path, 'b')
         delete_cell(path, 'a')
-    assert [c['id'] for c in json.loads(path.read_text())['cells']] == ['c', 'd'] and {k: v for k,v in json.loads(path.read_text()).items() if k != 'cells'} == {k: v for k,v in want.items() if k != 'cells'}
+    assert ([c['id'] for c in json.loads(path.read_text())['cells']] == ['c', 'd']
+        and {k: v for k,v in json.loads(path.read_text()).items() if k != 'cells'}
+            == {k: v for k,v in want.items() if k != 'cells'})
 
 def test_a_command_says_that_it_reformats(tmp_path):
     path = tmp_path/'foreign.ipynb'
     path.write_text(FOREIGN)
-    for words,says in (('edit b --old c --new d', 'ar-cells: foreign.ipynb: keys and indents were not'), ('edit b --old d --new c', '')):
+    for words,says in (
+            ('edit b --old c --new d', 'ar-cells: foreign.ipynb: keys and indents were not'),
+            ('edit b --old d --new c', '')):
         p = command(*words.split(), '--notebook', 'foreign.ipynb', cwd=tmp_path)
-        assert p.returncode == 0 and p.stderr.startswith(says) and p.stderr.count('\n') == bool(says) and p.stdout.startswith('--- b\n+++ b\n')
+        assert (p.returncode == 0 and p.stderr.startswith(says)
+            and p.stderr.count('\n') == bool(says) and p.stdout.startswith('--- b\n+++ b\n'))
 
-@pytest.mark.parametrize('change', [lambda t: t.rstrip('\n'), lambda t: json.dumps(dict(reversed(json.loads(t).items())), indent=1, ensure_ascii=False) + '\n', lambda t: json.dumps(json.loads(t), indent=2, ensure_ascii=False), lambda t: t.replace('\n', '\r\n', 1)],
+@pytest.mark.parametrize('change', [
+    lambda t: t.rstrip('\n'),
+    lambda t: json.dumps(dict(reversed(json.loads(t).items())), indent=1,
+        ensure_ascii=False) + '\n',
+    lambda t: json.dumps(json.loads(t), indent=2, ensure_ascii=False),
+    lambda t: t.replace('\n', '\r\n', 1)],
     ids=['no final newline', 'order of keys', 'indent', 'mixed line ends'])
 def test_a_canvas_that_is_not_canonical(canvas, change):
-    "Whatever was wrong with it, the first edit gives what the same edit gives of the canvas as nbdev-clean writes it"
+    "Whatever was wrong, the first edit gives what it gives of the canvas that nbdev-clean writes"
     other = canvas.with_name('other.ipynb')
     other.write_bytes(change(canvas.read_text()).encode())
-    with pytest.warns(UserWarning, match='other.ipynb: keys and indents'): edit_cell(other, 'hparams', 'MATRIX_LR = 0.04', 'MATRIX_LR = 0.05')
+    with pytest.warns(UserWarning, match='other.ipynb: keys and indents'):
+        edit_cell(other, 'hparams', 'MATRIX_LR = 0.04', 'MATRIX_LR = 0.05')
     edit_cell(canvas, 'hparams', 'MATRIX_LR = 0.04', 'MATRIX_LR = 0.05')
     assert other.read_bytes() == canvas.read_bytes()
 
@@ -116,18 +145,22 @@ def test_a_refused_edit_reformats_nothing(tmp_path):
 
 def test_outputs(small):
     edit_cell(small, 'xyz', 'x = 1', 'x = 2')
-    outputs = {c['id']: c['outputs'] for c in json.loads(small.read_text())['cells'] if c['cell_type'] == 'code'}
+    outputs = {c['id']: c['outputs'] for c in json.loads(small.read_text())['cells']
+        if c['cell_type'] == 'code'}
     assert outputs['xyz'] == [] and outputs['show-x']
 
 def test_no_change_writes_nothing(small):
     before = small.stat()
-    assert edit_cell(small, 'xyz', 'x = 1', 'x = 1') == replace_cell(small, 'xyz', 'x = 1\ny = 2\nz = 3\n') == ''
+    assert (edit_cell(small, 'xyz', 'x = 1', 'x = 1')
+        == replace_cell(small, 'xyz', 'x = 1\ny = 2\nz = 3\n') == '')
     assert small.stat() == before and json.loads(small.read_text())['cells'][2]['outputs']
 
 @pytest.mark.parametrize('old, new, expected', [
-    ('y = 2', '', 'x = 1\nz = 3'), ('z = 3', '', 'x = 1\ny = 2'), ('x = 1', '', 'y = 2\nz = 3'), ('x = 1\ny = 2\nz = 3', '', ''),
-    ('y = 2\n', '', 'x = 1\nz = 3'), ('z = 3\n', '', 'x = 1\ny = 2'), ('= 2', '= 3', 'x = 1\ny = 3\nz = 3'),
-    ('y = 2', 'y = 2\nw = 4', 'x = 1\ny = 2\nw = 4\nz = 3'), ('2\nz', '2; z', 'x = 1\ny = 2; z = 3')])
+    ('y = 2', '', 'x = 1\nz = 3'), ('z = 3', '', 'x = 1\ny = 2'), ('x = 1', '', 'y = 2\nz = 3'),
+    ('x = 1\ny = 2\nz = 3', '', ''), ('y = 2\n', '', 'x = 1\nz = 3'),
+    ('z = 3\n', '', 'x = 1\ny = 2'), ('= 2', '= 3', 'x = 1\ny = 3\nz = 3'),
+    ('y = 2', 'y = 2\nw = 4', 'x = 1\ny = 2\nw = 4\nz = 3'),
+    ('2\nz', '2; z', 'x = 1\ny = 2; z = 3')])
 def test_edits(small, old, new, expected):
     edit_cell(small, 'xyz', old, new)
     assert source(small, 'xyz') == expected
@@ -140,8 +173,10 @@ def test_mode_and_link_stay(small, tmp_path):
     link.parent.mkdir()
     link.symlink_to(small)
     edit_cell(link, 'xyz', 'x = 1', 'x = 5')
-    assert link.is_symlink() and source(small, 'xyz').startswith('x = 5') and stat.S_IMODE(small.stat().st_mode) == 0o640
-    assert sorted(p.name for p in tmp_path.iterdir()) == ['small.ipynb', 'sub'] and [*link.parent.iterdir()] == [link]
+    assert (link.is_symlink() and source(small, 'xyz').startswith('x = 5')
+        and stat.S_IMODE(small.stat().st_mode) == 0o640)
+    assert (sorted(p.name for p in tmp_path.iterdir()) == ['small.ipynb', 'sub']
+        and [*link.parent.iterdir()] == [link])
 
 @pytest.mark.skipif(os.geteuid() == 0, reason='root may write everywhere')
 def test_read_only(small):
@@ -167,7 +202,8 @@ def test_editors_at_once(tmp_path):
     "Three editors, one notebook: every edit arrives, and whoever reads sees a whole notebook"
     path,n = tmp_path/'shared.ipynb', 40
     write_nb(new_nb([mk_cell('count = 0', id=f'cell-{k}') for k in 'abc']), path)
-    editors = [subprocess.Popen([sys.executable, '-c', EDITOR, path, f'cell-{k}', str(n)]) for k in 'abc']
+    editors = [subprocess.Popen([sys.executable, '-c', EDITOR, path, f'cell-{k}', str(n)])
+        for k in 'abc']
     seen = set()
     while any(p.poll() is None for p in editors):
         seen.add(show_cells(path))
@@ -180,7 +216,8 @@ def test_killed_editor(tmp_path):
     path,rng = tmp_path/'killed.ipynb', random.Random(1)
     count = 0
     for _ in range(8):
-        write_nb(new_nb([mk_cell('count = 0', id='cell-a'), mk_cell('pass\n'*2000, id='ballast')]), path)
+        write_nb(new_nb([mk_cell('count = 0', id='cell-a'),
+            mk_cell('pass\n'*2000, id='ballast')]), path)
         p = subprocess.Popen([sys.executable, '-c', EDITOR, path, 'cell-a', '100000'])
         while source(path, 'cell-a') == 'count = 0': time.sleep(.01)
         time.sleep(rng.random()*.05)
@@ -201,29 +238,44 @@ def test_lock_is_waited_for(small):
 # refusals
 
 REFUSED = [
-    (['show', 'xyy'], "no cell 'xyy'; did you mean xyz"), (['show'], 'name the cells, or say --code or --all'), (['show', 'xyz', '--all'], 'name the cells'),
+    (['show', 'xyy'], "no cell 'xyy'; did you mean xyz"),
+    (['show'], 'name the cells, or say --code or --all'),
+    (['show', 'xyz', '--all'], 'name the cells'),
     (['show', '--code', '--all'], 'name the cells'), (['show', 'xyz', '--code'], 'name the cells'),
-    (['edit', 'nothing-like-it', '--old', 'x', '--new', 'y'], "no cell 'nothing-like-it' `ar-cells` lists all"),
-    (['edit', 'xyz', '--old', 'print', '--new', 'y'], 'xyz: the old text occurs 0 times; it is in show-x'),
-    (['edit', 'xyz', '--old', 'y =2', '--new', 'y'], 'xyz: the old text occurs 0 times; nearest is line 2: y = 2'),
-    (['edit', 'xyz', '--old', ' = ', '--new', 'y'], 'xyz: the old text occurs 3 times, in lines 1, 2, 3'),
-    (['edit', 'xyz', '--old', '', '--new', 'y'], 'the old text is empty'), (['edit', 'xyz', '--old', 'x'], 'either --new TEXT or --new-file FILE'),
-    (['edit', 'xyz', '--old', 'x', '--old-file', 'f', '--new', 'y'], 'either --old TEXT or --old-file FILE'),
+    (['edit', 'nothing-like-it', '--old', 'x', '--new', 'y'],
+        "no cell 'nothing-like-it' `ar-cells` lists all"),
+    (['edit', 'xyz', '--old', 'print', '--new', 'y'],
+        'xyz: the old text occurs 0 times; it is in show-x'),
+    (['edit', 'xyz', '--old', 'y =2', '--new', 'y'],
+        'xyz: the old text occurs 0 times; nearest is line 2: y = 2'),
+    (['edit', 'xyz', '--old', ' = ', '--new', 'y'],
+        'xyz: the old text occurs 3 times, in lines 1, 2, 3'),
+    (['edit', 'xyz', '--old', '', '--new', 'y'], 'the old text is empty'),
+    (['edit', 'xyz', '--old', 'x'], 'either --new TEXT or --new-file FILE'),
+    (['edit', 'xyz', '--old', 'x', '--old-file', 'f', '--new', 'y'],
+        'either --old TEXT or --old-file FILE'),
     (['edit', 'xyz', '--old-file', '-', '--new-file', '-'], 'only one of'),
     (['edit', 'xyz', '--old', '2', '--new', '2 +'], 'xyz, line 2: invalid syntax: y = 2 +'),
     (['edit', 'xyz', '--old', '2', '--new', '(2'], "xyz, line 2: '(' was never closed"),
     (['edit', 'xyz', '--old', '2', '--new', '2\nreturn'], "xyz, line 3: 'return' outside function"),
     (['edit', 'xyz', '--old', 'y', '--new', '!ls\ny'], 'xyz, line 2: invalid syntax: !ls'),
-    (['edit', 'xyz', '--old', '2', '--new', '"\udcff"'], 'xyz, line 1: '), (['edit', 'title', '--old', 'Small', '--new', '\udcff'], 'not UTF-8'),
-    (['replace', 'xyz', 'no/such/file'], 'no/such/file: No such file'), (['replace', 'xyz', '.'], '.: Is a directory'),
+    (['edit', 'xyz', '--old', '2', '--new', '"\udcff"'], 'xyz, line 1: '),
+    (['edit', 'title', '--old', 'Small', '--new', '\udcff'], 'not UTF-8'),
+    (['replace', 'xyz', 'no/such/file'], 'no/such/file: No such file'),
+    (['replace', 'xyz', '.'], '.: Is a directory'),
     (['replace', 'xyz', '/dev/null'], 'the new source is empty; `ar-cells delete xyz`'),
     (['insert', '--after', 'xyz', '--id', 'show-x', 'new.py'], 'there is a cell show-x already'),
-    *((['insert', '--after', 'xyz', '--id', i, 'new.py'], 'is no name for a cell') for i in ('Two', 'a_b', '2b', 'a--b', 'a-', 'deadbeef', 'a'*65, '')),
-    (['insert', '--after', 'zyx', '--id', 'new', 'new.py'], "no cell 'zyx'"), (['insert', '--after', 'xyz', '--id', 'new', 'bad.py'], 'new, line 2: '),
-    (['delete', 'parameters'], 'can be edited but not deleted'), (['delete', 'zyx'], "no cell 'zyx'"), (['remove', 'xyz'], "no verb 'remove'; accepted: list, show"),
+    *((['insert', '--after', 'xyz', '--id', i, 'new.py'], 'is no name for a cell')
+        for i in ('Two', 'a_b', '2b', 'a--b', 'a-', 'deadbeef', 'a'*65, '')),
+    (['insert', '--after', 'zyx', '--id', 'new', 'new.py'], "no cell 'zyx'"),
+    (['insert', '--after', 'xyz', '--id', 'new', 'bad.py'], 'new, line 2: '),
+    (['delete', 'parameters'], 'can be edited but not deleted'),
+    (['delete', 'zyx'], "no cell 'zyx'"),
+    (['remove', 'xyz'], "no verb 'remove'; accepted: list, show"),
 ]
 
-@pytest.mark.parametrize('words, message', REFUSED, ids=[' '.join(w)[:40].encode('ascii', 'replace').decode() for w,_ in REFUSED])
+@pytest.mark.parametrize('words, message', REFUSED,
+    ids=[' '.join(w)[:40].encode('ascii', 'replace').decode() for w,_ in REFUSED])
 def test_refused(small, monkeypatch, words, message):
     monkeypatch.chdir(small.parent)
     Path('new.py').write_text('n = 1\n')
@@ -235,12 +287,17 @@ def test_refused(small, monkeypatch, words, message):
 
 def test_refusal_of_a_process(small):
     p = command('delete', 'parameters', '--notebook', small)
-    assert (p.returncode, p.stdout, p.stderr.count('\n')) == (1, '', 1) and p.stderr.startswith('ar-cells: parameters: ')
+    assert ((p.returncode, p.stdout, p.stderr.count('\n')) == (1, '', 1)
+        and p.stderr.startswith('ar-cells: parameters: '))
     assert command('delete', '--notebook', small).returncode == 2
 
-@pytest.mark.parametrize('text, message', [(None, 'No such file'), ('', 'not a notebook'), ('{"cells": [', 'not a notebook'), ('[]', 'not a notebook'), ('7', 'not a notebook'),
-    ('{"a": 1}', "not a notebook: notebook requires 'cells'"), ('\ufeff{}', 'not a notebook'), ('{"cells": [1], "metadata": {}, "nbformat": 4}', 'not a notebook'),
-    ('{"cells": [{"cell_type": "markdown", "metadata": {}, "source": []}], "metadata": {}, "nbformat": 4}', 'cell 1 has no id; nbdev-clean gives one')])
+@pytest.mark.parametrize('text, message', [
+    (None, 'No such file'), ('', 'not a notebook'), ('{"cells": [', 'not a notebook'),
+    ('[]', 'not a notebook'), ('7', 'not a notebook'),
+    ('{"a": 1}', "not a notebook: notebook requires 'cells'"), ('\ufeff{}', 'not a notebook'),
+    ('{"cells": [1], "metadata": {}, "nbformat": 4}', 'not a notebook'),
+    ('{"cells": [{"cell_type": "markdown", "metadata": {}, "source": []}], '
+        '"metadata": {}, "nbformat": 4}', 'cell 1 has no id; nbdev-clean gives one')])
 def test_no_notebook(tmp_path, text, message):
     path = tmp_path/'broken.ipynb'
     if text is not None: path.write_text(text)
@@ -252,17 +309,22 @@ def test_no_notebook(tmp_path, text, message):
 def test_twice_the_same_id(tmp_path):
     path = tmp_path/'twice.ipynb'
     write_nb(new_nb([mk_cell('a = 1', id='a'), mk_cell('b = 1', id='a')]), path)
-    with pytest.raises(CellsError, match='duplicate cell id.*a'): edit_cell(path, 'a', 'a = 1', 'a = 2')
+    with pytest.raises(CellsError, match='duplicate cell id.*a'):
+        edit_cell(path, 'a', 'a = 1', 'a = 2')
 
 def test_magics_stay_where_they_were(tmp_path):
     path = tmp_path/'magics.ipynb'
-    write_nb(new_nb([mk_cell('x = 1\n%time y = 2\nfiles = !ls', id='magic'), mk_cell('%%bash\nls |', id='bash'), mk_cell('x = 1', id='plain')]), path)
+    write_nb(new_nb([mk_cell('x = 1\n%time y = 2\nfiles = !ls', id='magic'),
+        mk_cell('%%bash\nls |', id='bash'), mk_cell('x = 1', id='plain')]), path)
     assert parse_cells(path) == []
     edit_cell(path, 'magic', 'x = 1', 'x = 2\n!pwd')
     edit_cell(path, 'bash', 'ls |', 'ls | cat')
-    with pytest.raises(CellsError, match='magic, line 1: '): edit_cell(path, 'magic', 'x = 2', 'x = = 2')
-    with pytest.raises(CellsError, match='plain, line 1: '): edit_cell(path, 'plain', 'x = 1', '%time x = 1')
-    with pytest.raises(CellsError, match='new, line 1: '): insert_cell(path, 'plain', 'new', '!ls')
+    with pytest.raises(CellsError, match='magic, line 1: '):
+        edit_cell(path, 'magic', 'x = 2', 'x = = 2')
+    with pytest.raises(CellsError, match='plain, line 1: '):
+        edit_cell(path, 'plain', 'x = 1', '%time x = 1')
+    with pytest.raises(CellsError, match='new, line 1: '):
+        insert_cell(path, 'plain', 'new', '!ls')
     insert_cell(path, 'plain', 'prose', '!ls is a magic', markdown=True)
 
 def test_parse_cells(canvas):
@@ -272,7 +334,8 @@ def test_parse_cells(canvas):
         if c['id'] == 'norm': c['source'] = ['#| export\n', 'def norm(x):\n', 'return x']
         if c['id'] == 'loop': c['source'] = ['x = 1\n', 'y = "\x00"']
     (norm,line,message),(loop,_,null) = parse_cells(nb)
-    assert (norm, line, loop) == ('norm', 3, 'loop') and 'expected an indented block' in message and 'null' in null
+    assert ((norm, line, loop) == ('norm', 3, 'loop')
+        and 'expected an indented block' in message and 'null' in null)
 
 # the command
 
@@ -290,7 +353,8 @@ def test_text_from_files_and_stdin(small, tmp_path, monkeypatch, capsys):
     new.write_text('')
     ar_cells(['edit', 'xyz', '--old-file', str(old), '--new-file', str(new), *nb])
     assert source(small, 'xyz').startswith('x = 1\ny =')
-    for words in (['replace', 'xyz', '-'], ['insert', '--after', 'xyz', '--id', 'new-one', '-'], ['insert', '-', '--after', 'xyz', '--markdown', '--id', 'prose']):
+    for words in (['replace', 'xyz', '-'], ['insert', '--after', 'xyz', '--id', 'new-one', '-'],
+            ['insert', '-', '--after', 'xyz', '--markdown', '--id', 'prose']):
         monkeypatch.setattr('sys.stdin', io.StringIO('\nq = 9\n\n'))
         ar_cells([*words, *nb])
     assert source(small, 'xyz') == source(small, 'new-one') == source(small, 'prose') == 'q = 9'
@@ -304,7 +368,11 @@ def test_text_from_files_and_stdin(small, tmp_path, monkeypatch, capsys):
 
 def test_list(small, capsys):
     ar_cells(['--notebook', str(small)])
-    assert capsys.readouterr().out == '# Small  (title)\n  parameters code   1  [parameters] SEED = 1\n  xyz        code   3  x = 1\n  show-x     code   1  print(x)\n'
+    assert capsys.readouterr().out == (
+        '# Small  (title)\n'
+        '  parameters code   1  [parameters] SEED = 1\n'
+        '  xyz        code   3  x = 1\n'
+        '  show-x     code   1  print(x)\n')
 
 def test_show_code(canvas, small, capsys):
     "Every exported cell to the letter, nothing else, and the rest by name"
@@ -312,65 +380,85 @@ def test_show_code(canvas, small, capsys):
     ar_cells(['show', '--code', '--notebook', str(canvas)])
     *shown,last = capsys.readouterr().out.rstrip('\n').split('\n\n# ')
     want = [c for c in cells if c['cell_type'] == 'code' and '#| export\n' in c['source']]
-    assert '\n\n# '.join(shown) == show_cells(canvas, *(c['id'] for c in want)) and 'parameters' in [c['id'] for c in want]
+    assert ('\n\n# '.join(shown) == show_cells(canvas, *(c['id'] for c in want))
+        and 'parameters' in [c['id'] for c in want])
     rest = [c['id'] for c in cells if c['cell_type'] == 'code' and c not in want]
-    assert last == f"left out: code that is not exported ({', '.join(rest)}) and {sum(c['cell_type'] == 'markdown' for c in cells)} cells of prose" and 'curves' in rest
+    assert last == (
+        f"left out: code that is not exported ({', '.join(rest)}) and "
+        f"{sum(c['cell_type'] == 'markdown' for c in cells)} cells of prose") and 'curves' in rest
     assert len(show_code(canvas)) < .7*len(show_cells(canvas))
     ar_cells(['show', '--code', '--numbers', '--notebook', str(small)])
-    assert capsys.readouterr().out == '# %% parameters #parameters\n  1  SEED = 1\n\n# %% xyz\n  1  x = 1\n  2  y = 2\n  3  z = 3\n\n# %% show-x\n  1  print(x)\n\n# left out: 1 cells of prose\n'
-    assert show_code(code_with_ids('x = 1')) == '# %% c0\nx = 1' and show_code(dict(new_nb([]))) == ''
+    assert capsys.readouterr().out == (
+        '# %% parameters #parameters\n  1  SEED = 1\n\n'
+        '# %% xyz\n  1  x = 1\n  2  y = 2\n  3  z = 3\n\n'
+        '# %% show-x\n  1  print(x)\n\n# left out: 1 cells of prose\n')
+    assert (show_code(code_with_ids('x = 1')) == '# %% c0\nx = 1'
+        and show_code(dict(new_nb([]))) == '')
 
 def code_with_ids(*sources): return new_nb([mk_cell(s, id=f'c{i}') for i,s in enumerate(sources)])
 
 def test_list_code(canvas, capsys):
     ar_cells(['list', '--code', '--notebook', str(canvas)])
     out = capsys.readouterr().out
-    assert [c.id for c in list_cells(canvas, code=True) if c.kind == 'code'] == [c.id for c in list_cells(canvas) if c.kind == 'code']
-    assert ' md ' not in out and '## Hyperparameters  (hparams-h)' in out and len(out) < .7*len(repr(list_cells(canvas)))
+    assert ([c.id for c in list_cells(canvas, code=True) if c.kind == 'code']
+        == [c.id for c in list_cells(canvas) if c.kind == 'code'])
+    assert (' md ' not in out and '## Hyperparameters  (hparams-h)' in out
+        and len(out) < .7*len(repr(list_cells(canvas))))
 
 def test_a_cell_that_was_handed_in_is_not_printed_back(small, capsys, monkeypatch):
     monkeypatch.setattr('sys.stdin', io.StringIO('a = 1\nb = 2\n'))
     ar_cells(['insert', '--after', 'xyz', '--id', 'two', '-', '--notebook', str(small)])
     ar_cells(['delete', 'two', '--notebook', str(small)])
     ar_cells(['delete', 'show-x', '--notebook', str(small)])
-    assert capsys.readouterr().out == '+++ two (after xyz), 2 lines\n--- two, 2 lines\n--- show-x, 1 line\n'
+    assert capsys.readouterr().out == (
+        '+++ two (after xyz), 2 lines\n--- two, 2 lines\n--- show-x, 1 line\n')
 
 # line ends, and what no terminal shows
 
 @pytest.mark.parametrize('how', ['edit', 'replace', 'insert', 'delete'])
 def test_a_canvas_with_crlf(canvas, how):
-    "The file keeps its line ends and is otherwise what the same step makes of the canvas with the usual ones"
+    "The file keeps its line ends and is otherwise what the same step makes of the canvas with LF"
     crlf = canvas.with_name('crlf.ipynb')
     crlf.write_bytes(canvas.read_bytes().replace(b'\n', b'\r\n'))
     for path in (canvas, crlf):
         if how == 'edit': diff = edit_cell(path, 'hparams', 'MATRIX_LR = 0.04', 'MATRIX_LR = 0.05')
-        if how == 'replace': diff = replace_cell(path, 'norm', '#| export\r\ndef norm(x):\r\n    return x\r\n')
+        if how == 'replace':
+            diff = replace_cell(path, 'norm', '#| export\r\ndef norm(x):\r\n    return x\r\n')
         if how == 'insert': diff = insert_cell(path, 'norm', 'norm-two', 'x = 1\r\ny = 2')
         if how == 'delete': diff = delete_cell(path, 'norm')
         assert '\r' not in diff
     assert crlf.read_bytes() == canvas.read_bytes().replace(b'\n', b'\r\n')
-    assert not re.search(rb'(?<!\\)(\\\\)*\\r', crlf.read_bytes()), 'an escaped CR; the prose may hold \\right'
+    assert not re.search(rb'(?<!\\)(\\\\)*\\r', crlf.read_bytes()), (
+        'an escaped CR; the prose may hold \\right')
 
 def test_sources_with_crlf(tmp_path):
-    "A source in which an editor left CRLF is found by its lines, changed in those meant, and is the same code"
+    "A source with CRLF in it is found by its lines, changed in those meant, and is the same code"
     path = tmp_path/'crlf.ipynb'
-    write_nb(new_nb([mk_cell('#| export\r\nx = 1\r\n\r\ny = 2', id='xy'), mk_cell('z = 1', id='z')]), path)
+    write_nb(new_nb([mk_cell('#| export\r\nx = 1\r\n\r\ny = 2', id='xy'),
+        mk_cell('z = 1', id='z')]), path)
     old = json.loads(path.read_text())
-    assert show_cells(path, 'xy') == '# %% xy\n#| export\nx = 1\n\ny = 2' and parse_cells(path) == [] and cells_diff(old, path) == ''
-    assert edit_cell(path, 'xy', '\r\ny = 2', '\ny = 3').splitlines()[3:] == [' #| export', ' x = 1', ' ', '-y = 2', '+y = 3']
+    assert (show_cells(path, 'xy') == '# %% xy\n#| export\nx = 1\n\ny = 2'
+        and parse_cells(path) == [] and cells_diff(old, path) == '')
+    assert edit_cell(path, 'xy', '\r\ny = 2', '\ny = 3').splitlines()[3:] == [
+        ' #| export', ' x = 1', ' ', '-y = 2', '+y = 3']
     assert source(path, 'xy') == '#| export\nx = 1\n\ny = 3' and changed_cells(old, path) == ['xy']
 
 def test_what_no_terminal_shows(tmp_path):
     path = tmp_path/os.fsdecode(b'm\xfc.ipynb')
-    path.write_text('{"cells": [{"cell_type": "code", "id": "odd", "source": ["x = \'\\udcff \u65e5\'"], "outputs": [], "execution_count": null, "metadata": {}}], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+    path.write_text('{"cells": [{"cell_type": "code", "id": "odd", '
+        '"source": ["x = \'\\udcff \u65e5\'"], "outputs": [], "execution_count": null, '
+        '"metadata": {}}], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
     for coding,shown in (('utf8', "x = '\\udcff \u65e5'"), ('ascii', "x = '\\udcff \\u65e5'")):
-        p = subprocess.run([*COMMAND, 'show', 'odd', '--notebook', path], capture_output=True, env={**os.environ, 'PYTHONIOENCODING': coding}, timeout=60)
+        p = subprocess.run([*COMMAND, 'show', 'odd', '--notebook', path], capture_output=True,
+            env={**os.environ, 'PYTHONIOENCODING': coding}, timeout=60)
         assert (p.returncode, p.stdout.decode(coding)) == (0, f'# %% odd\n{shown}\n'), p.stderr
-    p = subprocess.run([*COMMAND, 'show', 'none', '--notebook', path], capture_output=True, timeout=60)
+    p = subprocess.run([*COMMAND, 'show', 'none', '--notebook', path], capture_output=True,
+        timeout=60)
     assert p.returncode == 1 and b"no cell 'none'" in p.stderr and b'Traceback' not in p.stderr
 
 def test_whoever_reads_goes_away(canvas):
-    p = subprocess.Popen([*COMMAND, 'show', '--all', '--notebook', str(canvas)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    p = subprocess.Popen([*COMMAND, 'show', '--all', '--notebook', str(canvas)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     p.stdout.close()
     assert p.stderr.read() == '' and p.wait(60) == 0
 
@@ -379,36 +467,50 @@ def test_list_of_the_canvas():
     lines = repr(cells).splitlines()
     assert len(lines) == len(cells) and max(map(len, lines)) <= 100
     at = {c.id: c for c in cells}
-    assert at['parameters'].tags == ['parameters'] and at['hparams'].heading == '## Hyperparameters' and at['hparams'].first.startswith('DEPTH = 8')
-    assert at['config'].first.startswith('class ') and len([l for l in lines if '## Hyperparameters' in l]) == 1
+    assert (at['parameters'].tags == ['parameters']
+        and at['hparams'].heading == '## Hyperparameters'
+        and at['hparams'].first.startswith('DEPTH = 8'))
+    assert (at['config'].first.startswith('class ')
+        and len([l for l in lines if '## Hyperparameters' in l]) == 1)
 
 def test_the_nearest_settings_name_the_canvas(tmp_path, monkeypatch):
     assert canvas_path(ROOT/'nbs') == ROOT.resolve()/'nbs/02_train.ipynb'
-    text = (ROOT/'settings.ini').read_text().replace('canvas = nbs/02_train.ipynb', 'canvas = other.ipynb')
+    text = (ROOT/'settings.ini').read_text().replace(
+        'canvas = nbs/02_train.ipynb', 'canvas = other.ipynb')
     (tmp_path/'settings.ini').write_text(text)
     monkeypatch.chdir(tmp_path)
     assert canvas_path() == tmp_path/'other.ipynb'
-    (tmp_path/'settings.ini').write_text(text + 'canvas = tiny.ipynb\n') # the last section is [tiny]
+    (tmp_path/'settings.ini').write_text(
+        text + 'canvas = tiny.ipynb\n') # the last section is [tiny]
     assert canvas_path() == tmp_path/'tiny.ipynb' # conftest chooses it
     monkeypatch.setenv('AUTORESEARCH_PROFILE', 'climbmix')
     assert canvas_path() == tmp_path/'other.ipynb'
 
 def test_a_worker_needs_neither_pandas_nor_matplotlib(small):
     "Cells are listed, edited and compared where those are not installed"
-    code = 'import sys\nfor m in ("pandas", "matplotlib", "numpy", "torch", "IPython", "ipywidgets"): sys.modules[m] = None\nfrom autoresearch.cells import *\n' \
-        'print(edit_cell(sys.argv[1], "xyz", "y = 2", "y = 3"), list_cells(sys.argv[1]), code_hash(sys.argv[1]))'
-    p = subprocess.run([sys.executable, '-c', code, small], capture_output=True, text=True, timeout=60)
+    code = ('import sys\n'
+        'for m in ("pandas", "matplotlib", "numpy", "torch", "IPython", "ipywidgets"): '
+        'sys.modules[m] = None\n'
+        'from autoresearch.cells import *\n'
+        'print(edit_cell(sys.argv[1], "xyz", "y = 2", "y = 3"), list_cells(sys.argv[1]), '
+        'code_hash(sys.argv[1]))')
+    p = subprocess.run([sys.executable, '-c', code, small], capture_output=True, text=True,
+        timeout=60)
     assert p.returncode == 0 and '+y = 3' in p.stdout, p.stderr
 
 def test_nothing_heavy_is_imported():
-    code = 'import sys; from autoresearch.cells import ar_cells; ar_cells(); print(sorted({m.split(".")[0] for m in sys.modules} & {"torch", "papermill", "nbformat", "matplotlib", "numpy", "pandas", "IPython"}))'
-    p = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT, env={k: v for k,v in os.environ.items() if k != 'AUTORESEARCH_PROFILE'})
+    code = ('import sys; from autoresearch.cells import ar_cells; ar_cells(); '
+        'print(sorted({m.split(".")[0] for m in sys.modules} & {"torch", "papermill", '
+        '"nbformat", "matplotlib", "numpy", "pandas", "IPython"}))')
+    p = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT,
+        env={k: v for k,v in os.environ.items() if k != 'AUTORESEARCH_PROFILE'})
     assert p.returncode == 0 and p.stdout.endswith('\n[]\n'), p.stdout[-200:] + p.stderr
 
 def test_help(capsys):
     ar_cells(['-h'])
     out = capsys.readouterr().out
-    assert all(f'ar-cells {v} ' in out for v in ('list', 'show', 'edit', 'replace', 'insert', 'delete'))
+    assert all(f'ar-cells {v} ' in out
+        for v in ('list', 'show', 'edit', 'replace', 'insert', 'delete'))
     with pytest.raises(SystemExit) as e: ar_cells(['edit', '-h'])
     assert e.value.code == 0 and '--old-file' in capsys.readouterr().out
 
@@ -420,101 +522,154 @@ def test_cells_diff(small):
     delete_cell(small, 'show-x')
     edit_cell(small, 'xyz', 'y = 2', 'y = 3')
     insert_cell(small, 'title', 'prose', 'why', markdown=True)
-    assert cells_diff(old, small).splitlines() == ['--- /dev/null', '+++ prose [markdown] (after title)', '@@ -0,0 +1 @@', '+why',
-        '--- xyz', '+++ xyz', '@@ -1,3 +1,3 @@', ' x = 1', '-y = 2', '+y = 3', ' z = 3', '--- show-x', '+++ /dev/null', '@@ -1 +0,0 @@', '-print(x)']
+    assert cells_diff(old, small).splitlines() == [
+        '--- /dev/null', '+++ prose [markdown] (after title)', '@@ -0,0 +1 @@', '+why',
+        '--- xyz', '+++ xyz', '@@ -1,3 +1,3 @@', ' x = 1', '-y = 2', '+y = 3', ' z = 3',
+        '--- show-x', '+++ /dev/null', '@@ -1 +0,0 @@', '-print(x)']
 
 def test_cells_diff_of_kinds_tags_and_moves(small):
     old,new = json.loads(small.read_text()), json.loads(small.read_text())
     new['cells'].insert(0, new['cells'].pop())
     new['cells'][2]['metadata'] = {}
     new['cells'][3]['outputs'] = []
-    assert cells_diff(old, new).splitlines() == ['--- show-x', '+++ show-x (after nothing)', '--- parameters #parameters', '+++ parameters']
+    assert cells_diff(old, new).splitlines() == [
+        '--- show-x', '+++ show-x (after nothing)', '--- parameters #parameters', '+++ parameters']
 
 # the code alone
 
-def code(*sources, **more): return dict(cells=[dict(cell_type='code', source=s, **more) for s in sources])
+def code(*sources, **more):
+    return dict(cells=[dict(cell_type='code', source=s, **more) for s in sources])
 
-SAME = [('x = 1', '#| export\n\nx  =  1 # why\n'), ('x = 1\ny = 2', 'x = 1\r\n\r\ny = 2\r\n'), ("s = 'a'", 's = "a"'), ('f(a, b)', 'f(\n    a,\n    b)'),
-    ('def f(x): return x', 'def f(x):\n    "What"\n    return x'), ('def f(x): pass', 'def f(x):\n    """What"""'), ('class A:\n    x = 1', 'class A:\n    "What"\n\n    x = 1'),
-    ('x = 1', '"""A cell"""\nx = 1'), ('await f()', 'await f() # top'), ('LR = 0.04', 'LR = 4e-2'), ('', '# nothing but\n#| hide'), ('x = 1', ['x = ', '1']), ('x = (1)', 'x = 1;')]
-OTHER = [('x = 1', 'x = 2'), ('s = "# 1"', 's = "# 2"'), ('x = 1\ny = 2', 'y = 2\nx = 1'), ('if a: f()\ng()', 'if a:\n    f()\n    g()'), ('x = "a"', 'x = "a" # "b"\ny = 1'),
-    ('def f(x): return "What"', 'def f(x):\n    "What"'), ('%time x = 1', '%time x = 2'), ('x = = 1', 'x = = 2'), ('!ls', '!pwd'), ('x = "\x00"', 'x = "a"'), ('x = "\udcff"', 'x = "\udcfe"')]
+SAME = [('x = 1', '#| export\n\nx  =  1 # why\n'), ('x = 1\ny = 2', 'x = 1\r\n\r\ny = 2\r\n'),
+    ("s = 'a'", 's = "a"'), ('f(a, b)', 'f(\n    a,\n    b)'),
+    ('def f(x): return x', 'def f(x):\n    "What"\n    return x'),
+    ('def f(x): pass', 'def f(x):\n    """What"""'),
+    ('class A:\n    x = 1', 'class A:\n    "What"\n\n    x = 1'),
+    ('x = 1', '"""A cell"""\nx = 1'), ('await f()', 'await f() # top'), ('LR = 0.04', 'LR = 4e-2'),
+    ('', '# nothing but\n#| hide'), ('x = 1', ['x = ', '1']), ('x = (1)', 'x = 1;')]
+OTHER = [('x = 1', 'x = 2'), ('s = "# 1"', 's = "# 2"'), ('x = 1\ny = 2', 'y = 2\nx = 1'),
+    ('if a: f()\ng()', 'if a:\n    f()\n    g()'), ('x = "a"', 'x = "a" # "b"\ny = 1'),
+    ('def f(x): return "What"', 'def f(x):\n    "What"'), ('%time x = 1', '%time x = 2'),
+    ('x = = 1', 'x = = 2'), ('!ls', '!pwd'), ('x = "\x00"', 'x = "a"'),
+    ('x = "\udcff"', 'x = "\udcfe"')]
 
-@pytest.mark.parametrize('a, b', SAME, ids=lambda s: repr(s)[:20].encode('ascii', 'replace').decode())
+@pytest.mark.parametrize('a, b', SAME,
+    ids=lambda s: repr(s)[:20].encode('ascii', 'replace').decode())
 def test_the_same_code(a, b):
-    assert code_of(code(a)) == code_of(code(b)) and code_hash(code(a)) == code_hash(code(b)) and changed_cells(code(a), code(b)) == changed_constants(code(a), code(b)) == []
+    assert (code_of(code(a)) == code_of(code(b)) and code_hash(code(a)) == code_hash(code(b))
+        and changed_cells(code(a), code(b)) == changed_constants(code(a), code(b)) == [])
 
-@pytest.mark.parametrize('a, b', OTHER, ids=lambda s: repr(s)[:20].encode('ascii', 'replace').decode())
-def test_other_code(a, b): assert code_hash(code(a)) != code_hash(code(b)) and changed_cells(code(a), code(b)) == ['cell 1']
+@pytest.mark.parametrize('a, b', OTHER,
+    ids=lambda s: repr(s)[:20].encode('ascii', 'replace').decode())
+def test_other_code(a, b):
+    assert (code_hash(code(a)) != code_hash(code(b))
+        and changed_cells(code(a), code(b)) == ['cell 1'])
 
 def test_code_hash_of_the_canvas(canvas):
-    "What JupyterLab and people do to a canvas without changing what runs keeps its hash; any line of code that goes changes it"
+    "What JupyterLab and people do without changing what runs keeps the hash; lost lines change it"
     old = json.loads(canvas.read_text())
     new = json.loads(canvas.read_text())
     new['metadata'] = dict(language_info=dict(name='python', version='3.12'))
     for i,c in enumerate(new['cells']):
-        c.update(id=f'other-{i}', metadata=dict(collapsed=True), source=''.join(c['source']) + '\n# a comment' if c['cell_type'] == 'code' else 'prose')
-        if c['cell_type'] == 'code': c.update(outputs=[dict(output_type='stream', name='stdout', text='1')], execution_count=i)
+        c.update(id=f'other-{i}', metadata=dict(collapsed=True),
+            source=''.join(c['source']) + '\n# a comment' if c['cell_type'] == 'code' else 'prose')
+        if c['cell_type'] == 'code':
+            c.update(outputs=[dict(output_type='stream', name='stdout', text='1')],
+                execution_count=i)
     new['cells'] = [c for c in new['cells'] if c['cell_type'] == 'code']
     assert code_hash(new) == code_hash(canvas) == code_hash(old)
-    for i,(c,l) in enumerate([(c, l) for c in old['cells'] if c['cell_type'] == 'code' for l in c['source'] if l.strip() and not l.lstrip().startswith(('#', '"'))][::25]):
+    for i,(c,l) in enumerate([(c, l) for c in old['cells'] if c['cell_type'] == 'code'
+            for l in c['source'] if l.strip() and not l.lstrip().startswith(('#', '"'))][::25]):
         was,c['source'] = c['source'], [o for o in c['source'] if o is not l]
         assert code_hash(old) != code_hash(canvas), l
         c['source'] = was
 
-ODD = [dict(cells=[]), dict(cells=[None, 5, [], 'x', {}, dict(cell_type=[]), dict(cell_type='code'), dict(cell_type='code', source=None), dict(cell_type='code', source={}), dict(cell_type='code', source=[1, None])]),
-    dict(cells=[dict(cell_type='code', source='x = 1', id=['a'])]), dict(cells=[dict(cell_type='code', source='('*5000 + ')'*5000)]), dict(cells=[dict(cell_type='code', source='+'.join(['1']*20_000))])]
+ODD = [dict(cells=[]),
+    dict(cells=[None, 5, [], 'x', {}, dict(cell_type=[]), dict(cell_type='code'),
+        dict(cell_type='code', source=None), dict(cell_type='code', source={}),
+        dict(cell_type='code', source=[1, None])]),
+    dict(cells=[dict(cell_type='code', source='x = 1', id=['a'])]),
+    dict(cells=[dict(cell_type='code', source='('*5000 + ')'*5000)]),
+    dict(cells=[dict(cell_type='code', source='+'.join(['1']*20_000))])]
 
 @pytest.mark.parametrize('odd', ODD, ids=range(len(ODD)))
 def test_code_of_odd_notebooks(odd):
-    assert code_hash(odd) == code_hash(odd) and changed_cells(odd, odd) == changed_constants(odd, odd) == []
-    assert isinstance(changed_cells(odd, code('x = 1')), list) and changed_constants(odd, code('X = 1')) == ['X 1 (new)']
+    assert (code_hash(odd) == code_hash(odd)
+        and changed_cells(odd, odd) == changed_constants(odd, odd) == [])
+    assert (isinstance(changed_cells(odd, code('x = 1')), list)
+        and changed_constants(odd, code('X = 1')) == ['X 1 (new)'])
 
-@pytest.mark.parametrize('value', [None, 5, 'x', [], {}, [1], dict(tags=5), dict(tags=[5]), True, ['a', None], 'gone'], ids=str)
-@pytest.mark.parametrize('key', ['cell_type', 'id', 'metadata', 'source', 'outputs', 'execution_count', 'cells', 'nbformat'])
+@pytest.mark.parametrize('value', [
+    None, 5, 'x', [], {}, [1], dict(tags=5), dict(tags=[5]), True, ['a', None], 'gone'], ids=str)
+@pytest.mark.parametrize('key', [
+    'cell_type', 'id', 'metadata', 'source', 'outputs', 'execution_count', 'cells', 'nbformat'])
 def test_a_notebook_of_any_kind(key, value):
     "Whatever stands in one place of a notebook: it is read, or refused in one sentence"
-    good = dict(cell_type='code', id='a', metadata={}, source='x = 1', outputs=[], execution_count=None)
+    good = dict(cell_type='code', id='a', metadata={}, source='x = 1', outputs=[],
+        execution_count=None)
     odd = {**good, **({} if value == 'gone' else {key: value})}
     if value == 'gone': odd.pop(key, None)
     nb = dict(cells=[odd, {**good, 'id': 'b'}], metadata={}, nbformat=4)
-    if key in ('cells', 'nbformat'): nb = dict(cells=[good], metadata={}, nbformat=4, **{}) | ({} if value == 'gone' else {key: value})
+    if key in ('cells', 'nbformat'):
+        nb = (dict(cells=[good], metadata={}, nbformat=4, **{})
+            | ({} if value == 'gone' else {key: value}))
     old = dict(cells=[good], metadata={}, nbformat=4)
-    for f in (lambda n: repr(list_cells(n)), show_cells, show_code, parse_cells, lambda n: cells_diff(n, old), lambda n: cells_diff(old, n), lambda n: changed_lines(old, n), lambda n: diff_html(n, old), code_hash):
+    for f in (lambda n: repr(list_cells(n)), show_cells, show_code, parse_cells,
+            lambda n: cells_diff(n, old), lambda n: cells_diff(old, n),
+            lambda n: changed_lines(old, n), lambda n: diff_html(n, old), code_hash):
         try: f(nb)
         except CellsError as e: assert str(e).startswith('notebook: not a notebook: ')
 
-@pytest.mark.parametrize('data, says', [(b'{}', 'no list of cells'), (b'[]', 'no list of cells'), (b'{"cells": {}}', 'no list of cells'), (b'{', 'not a notebook'), (b'\xff', 'not a notebook'), (b'[' * 100_000, 'not a notebook'), (None, 'No such file')])
+@pytest.mark.parametrize('data, says', [
+    (b'{}', 'no list of cells'), (b'[]', 'no list of cells'),
+    (b'{"cells": {}}', 'no list of cells'), (b'{', 'not a notebook'), (b'\xff', 'not a notebook'),
+    (b'[' * 100_000, 'not a notebook'), (None, 'No such file')])
 def test_code_of_no_notebook(tmp_path, data, says):
     path = tmp_path/'odd.ipynb'
     if data is not None: path.write_bytes(data)
-    for f in (code_of, code_hash, lambda p: changed_cells(p, p), lambda p: changed_constants(p, p), show_cells, list_cells, parse_cells):
+    for f in (code_of, code_hash, lambda p: changed_cells(p, p), lambda p: changed_constants(p, p),
+            show_cells, list_cells, parse_cells):
         with pytest.raises(CellsError, match='odd.ipynb: '): f(path)
     with pytest.raises(CellsError, match=says): code_of(path)
 
 def test_changed_constants(canvas):
     old = json.loads(canvas.read_text())
     edit_cell(canvas, 'hparams', 'MATRIX_LR = 0.04 ', 'MATRIX_LR = 0.05 ')
-    assert (changed_constants(old, canvas), changed_cells(old, canvas)) == (['MATRIX_LR 0.04 -> 0.05'], [])
+    assert ((changed_constants(old, canvas), changed_cells(old, canvas))
+        == (['MATRIX_LR 0.04 -> 0.05'], []))
     edit_cell(canvas, 'hparams-tiny', 'DEPTH = 2 ', 'DEPTH = 3 ')
     edit_cell(canvas, 'norm', 'F.rms_norm', '2*F.rms_norm')
     edit_cell(canvas, 'hparams', 'DEPTH = 8 ', 'DEPTH = 8    ')
-    assert (changed_constants(old, canvas), changed_cells(old, canvas)) == (['DEPTH (hparams-tiny) 2 -> 3', 'MATRIX_LR 0.04 -> 0.05'], ['norm'])
+    assert ((changed_constants(old, canvas), changed_cells(old, canvas))
+        == (['DEPTH (hparams-tiny) 2 -> 3', 'MATRIX_LR 0.04 -> 0.05'], ['norm']))
     insert_cell(canvas, 'norm', 'norm-two', 'GAIN = 2\ndef norm2(x): return GAIN*norm(x)')
     delete_cell(canvas, 'curves')
-    assert changed_constants(old, canvas)[-1] == 'GAIN 2 (new)' and changed_cells(old, canvas) == ['norm', 'norm-two', 'curves']
+    assert (changed_constants(old, canvas)[-1] == 'GAIN 2 (new)'
+        and changed_cells(old, canvas) == ['norm', 'norm-two', 'curves'])
     assert changed_constants(canvas, old)[-1] == 'GAIN 2 (gone)'
 
-@pytest.mark.parametrize('a, b, says', [('A, B = 1, 2', 'A, B = 1, 3', ['B 2 -> 3']), ('A = B = 1', 'A = B = 2', ['A 1 -> 2', 'B 1 -> 2']), ('A: int = 1', 'A: int = 2', ['A 1 -> 2']), ('A = 1', 'A += 1', ['A 1 -> += 1']),
-    ('A = 1\nA += 1', 'A = 1\nA += 2', ['A += 1 -> += 2']), ('if x:\n    A = 1\nelse:\n    A = 2', 'if x:\n    A = 1\nelse:\n    A = 3', ['A 2 -> 3']), ('A = f(1)', 'A = f(1, 2)', ['A f(1) -> f(1, 2)']),
-    ('A = 1', 'A = %r' % ('x'*99), ["A 1 -> '" + 'x'*58 + '…']), ('%time\nA = 1', '%time\nA = 2', ['A 1 -> 2']), ('def f():\n    A = 1', 'def f():\n    A = 2', []), ('A, *B = f()', 'A, *B = g()', []), ('A: int', 'A: str', [])])
+@pytest.mark.parametrize('a, b, says', [
+    ('A, B = 1, 2', 'A, B = 1, 3', ['B 2 -> 3']),
+    ('A = B = 1', 'A = B = 2', ['A 1 -> 2', 'B 1 -> 2']),
+    ('A: int = 1', 'A: int = 2', ['A 1 -> 2']), ('A = 1', 'A += 1', ['A 1 -> += 1']),
+    ('A = 1\nA += 1', 'A = 1\nA += 2', ['A += 1 -> += 2']),
+    ('if x:\n    A = 1\nelse:\n    A = 2', 'if x:\n    A = 1\nelse:\n    A = 3', ['A 2 -> 3']),
+    ('A = f(1)', 'A = f(1, 2)', ['A f(1) -> f(1, 2)']),
+    ('A = 1', 'A = %r' % ('x'*99), ["A 1 -> '" + 'x'*58 + '…']),
+    ('%time\nA = 1', '%time\nA = 2', ['A 1 -> 2']),
+    ('def f():\n    A = 1', 'def f():\n    A = 2', []), ('A, *B = f()', 'A, *B = g()', []),
+    ('A: int', 'A: str', [])])
 def test_constants(a, b, says): assert changed_constants(code(a), code(b)) == says
 
 def test_changed_cells():
     names = lambda *cells: dict(cells=[dict(cell_type='code', id=k, source=s) for k,s in cells])
     old = names(('a', 'x = 1'), ('b', 'A = 1\nB = 2'), ('c', 'def f(): return A'))
-    for new,cells in [(names(('a', 'x = 2'), ('b', 'A = 3\nB = 2'), ('c', 'def f(): return A')), ['a']), (names(('b', 'A = 1\nB = 2'), ('c', 'def f(): return A')), ['a']),
-            (names(('c', 'def f(): return A'), ('a', 'x = 1'), ('b', 'A = 1\nB = 2')), ['c']), (names(('a', 'x = 1'), ('b', 'A = 1\ny = 2'), ('c', 'def f(): return A')), ['b']),
-            (names(('a', 'x = 1'), ('new', 'x = 1'), ('b', 'A = 1\nB = 2'), ('c', 'def f(): return A')), ['new'])]:
+    for new,cells in [
+            (names(('a', 'x = 2'), ('b', 'A = 3\nB = 2'), ('c', 'def f(): return A')), ['a']),
+            (names(('b', 'A = 1\nB = 2'), ('c', 'def f(): return A')), ['a']),
+            (names(('c', 'def f(): return A'), ('a', 'x = 1'), ('b', 'A = 1\nB = 2')), ['c']),
+            (names(('a', 'x = 1'), ('b', 'A = 1\ny = 2'), ('c', 'def f(): return A')), ['b']),
+            (names(('a', 'x = 1'), ('new', 'x = 1'), ('b', 'A = 1\nB = 2'),
+                ('c', 'def f(): return A')), ['new'])]:
         assert changed_cells(old, new) == cells
     assert changed_cells(code('x = 1', 'y = 1'), code('x = 1', 'y = 2')) == ['cell 2']
