@@ -1,4 +1,5 @@
-"""A repository of the torch-free example and the commands in it: what the tests of the ratchet and the search stand on."""
+"""A repository of the torch-free example and the commands in it: what the tests of the ratchet and
+the search stand on."""
 import os, re, shutil, subprocess, sys, time
 from pathlib import Path
 from autoresearch.run import processes_of, read_json
@@ -9,11 +10,13 @@ TAG = 'nov1'
 
 def environ(**more):
     "The environment of a command: this package, the example's only profile"
-    env = {k: v for k,v in os.environ.items() if k not in ('AUTORESEARCH_PROFILE', 'AUTORESEARCH_NONCE')}
+    env = {k: v for k,v in os.environ.items()
+        if k not in ('AUTORESEARCH_PROFILE', 'AUTORESEARCH_NONCE')}
     return {**env, 'PYTHONPATH': str(ROOT), 'PYTHONUNBUFFERED': '1', **more}
 
 def sh(root, *args, ok=True, **env):
-    r = subprocess.run([str(a) for a in args], cwd=root, env=environ(**env), capture_output=True, text=True, timeout=120)
+    r = subprocess.run([str(a) for a in args], cwd=root, env=environ(**env), capture_output=True,
+        text=True, timeout=120)
     assert not ok or r.returncode == 0, (args, r.stdout, r.stderr)
     return r
 
@@ -25,13 +28,17 @@ def rows_as_tried(root):
     "The ledger's rows without what a busy machine adds to a description"
     return [[re.sub(r' \(disturbed[^()]*\)$', '', o) for o in r] for r in rows(root)]
 
-def commit(root, message='by hand'): return git(root, '-c', 'user.name=t', '-c', 'user.email=t@example.org', 'commit', '-qam', message)
+def commit(root, message='by hand'):
+    return git(root, '-c', 'user.name=t', '-c', 'user.email=t@example.org',
+        'commit', '-qam', message)
 
 def example(root, **settings):
     "The example as a repository of its own"
-    shutil.copytree(ROOT/'examples/polynomial', root, ignore=shutil.ignore_patterns('runs', '__pycache__', 'results.tsv', 'run.log'))
+    shutil.copytree(ROOT/'examples/polynomial', root,
+        ignore=shutil.ignore_patterns('runs', '__pycache__', 'results.tsv', 'run.log'))
     text = (root/'settings.ini').read_text()
-    settings = dict(clock='cpu') | settings # so that no run counts as disturbed by whatever else runs here
+    # so that no run counts as disturbed by whatever else runs here
+    settings = dict(clock='cpu') | settings
     for k,v in settings.items(): text = re.sub(rf'^{k} = .*$', f'{k} = {v}', text, flags=re.M)
     (root/'settings.ini').write_text(text)
     (root/'.gitignore').write_text('runs/\nresults.tsv\nrun.log\n__pycache__/\n')
@@ -47,7 +54,8 @@ def edit(root, old, new, canvas='canvas.ipynb'):
     f.write_text(text.replace(old, new))
 
 def setup(root, *args, **env): return ar(root, 'ar-setup', TAG, *args, **env)
-def run(root, message='an idea', *args, ok=True, **env): return ar(root, 'ar-run', '-m', message, *args, ok=ok, **env)
+def run(root, message='an idea', *args, ok=True, **env):
+    return ar(root, 'ar-run', '-m', message, *args, ok=ok, **env)
 
 def until(test, seconds=20, every=.02):
     t0 = time.time()

@@ -1,4 +1,4 @@
-"""nbdev's own checks: export and clean leave no difference, every notebook runs. Quarto is not needed."""
+"""nbdev's own checks, without Quarto: export and clean leave no difference, every notebook runs."""
 import os, subprocess, sys
 from pathlib import Path
 
@@ -8,7 +8,8 @@ PATHS = ['nbs', 'autoresearch', 'README.md']
 def snapshot():
     "What export and clean may write, as it is"
     found = []
-    for path in (ROOT/p for p in PATHS): found += [path] if path.is_file() else sorted(path.rglob('*'))
+    for path in (ROOT/p for p in PATHS):
+        found += [path] if path.is_file() else sorted(path.rglob('*'))
     return {f: f.read_bytes() for f in found if f.suffix in ('.py', '.ipynb', '.md', '.txt')}
 
 def run(*cmd):

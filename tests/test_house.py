@@ -1,4 +1,5 @@
-"""The house rules of the notebooks: cells one can hold in the head, ids that are words, a canvas without outputs."""
+"""The house rules of the notebooks: cells one can hold in the head, ids that are words, a canvas
+without outputs."""
 import ast, json, re, statistics
 from pathlib import Path
 import pytest
@@ -6,8 +7,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT/'nbs').glob('*.ipynb'))
 
-def code_cells(nb): return [c for c in json.loads(nb.read_text())['cells'] if c['cell_type'] == 'code']
-def lines(cell): return [l for l in ''.join(cell['source']).splitlines() if l.strip() and not l.startswith('#|')]
+def code_cells(nb):
+    return [c for c in json.loads(nb.read_text())['cells'] if c['cell_type'] == 'code']
+def lines(cell):
+    return [l for l in ''.join(cell['source']).splitlines() if l.strip() and not l.startswith('#|')]
 
 @pytest.mark.parametrize('nb', NOTEBOOKS, ids=lambda p: p.stem)
 def test_cells(nb):
@@ -21,14 +24,17 @@ def test_cells(nb):
 def test_ids_are_words(nb):
     ids = [c['id'] for c in json.loads(nb.read_text())['cells']]
     assert len(set(ids)) == len(ids)
-    assert not [i for i in ids if not re.fullmatch(r'[a-z][a-z0-9]*(-[a-z0-9]+)*', i) or re.fullmatch(r'[0-9a-f]{8}', i)]
+    assert not [i for i in ids
+        if not re.fullmatch(r'[a-z][a-z0-9]*(-[a-z0-9]+)*', i) or re.fullmatch(r'[0-9a-f]{8}', i)]
 
 @pytest.mark.parametrize('nb', NOTEBOOKS, ids=lambda p: p.stem)
 def test_title_and_outputs(nb):
     cells = json.loads(nb.read_text())['cells']
-    assert re.match(r'# .+\n\n> .+', ''.join(cells[0]['source'])), 'a title and a line that says what for'
+    assert re.match(r'# .+\n\n> .+', ''.join(cells[0]['source'])), (
+        'a title and a line that says what for')
     has_outputs = any(c['outputs'] for c in code_cells(nb))
-    assert has_outputs != (nb.stem == '02_train'), 'the canvas is committed without outputs, the others with theirs'
+    assert has_outputs != (nb.stem == '02_train'), (
+        'the canvas is committed without outputs, the others with theirs')
 
 def test_canvas_size():
     cells = code_cells(ROOT/'nbs/02_train.ipynb')
@@ -86,7 +92,8 @@ def test_words_between_definitions(nb):
     assert not found, found
 
 def test_nbs_quarto_is_a_link():
-    assert (ROOT/'nbs/_quarto.yml').is_symlink() and (ROOT/'nbs/_quarto.yml').resolve() == (ROOT/'_quarto.yml').resolve()
+    assert ((ROOT/'nbs/_quarto.yml').is_symlink()
+        and (ROOT/'nbs/_quarto.yml').resolve() == (ROOT/'_quarto.yml').resolve())
 
 def test_readme_is_made_from_the_index():
     import readme
