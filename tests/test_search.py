@@ -1,20 +1,24 @@
-"""ar-search on the torch-free example: killed and gone on with, taking turns with an agent, and what it says of bad input."""
+"""ar-search on the torch-free example: killed and resumed, in turns with an agent, on bad input."""
 import json, os, random, re, signal, subprocess, time
 import pytest
 from autoresearch import search
 from autoresearch.contract import get_profile, install_line
 from autoresearch.repo import Session, lock_holder
 from autoresearch.run import read_json
-from lab import BIN, ROOT, TAG, ar, commit, edit, environ, example, git, run, setup, sh, sound, until
+from lab import (BIN, ROOT, TAG, ar, commit, edit, environ, example, git, run, setup, sh, sound,
+    until)
 from lab import rows_as_tried as rows # a run beside other work is measured again, and says so
 
 def begin(root, *args):
-    return subprocess.Popen([BIN/'ar-search', *args], cwd=root, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen([BIN/'ar-search', *args], cwd=root, env=environ(),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 def profile(root): return get_profile('polynomial', root/'settings.ini')
 def session(root): return Session(profile(root), TAG)
 
-def all_by(root): return [n['by'] for d in sorted((root/'runs'/TAG).glob('[0-9]*-*')) if (n := read_json(d/'experiment.json')).get('status') in ('keep', 'discard', 'crash')]
+def all_by(root):
+    return [n['by'] for d in sorted((root/'runs'/TAG).glob('[0-9]*-*'))
+        if (n := read_json(d/'experiment.json')).get('status') in ('keep', 'discard', 'crash')]
 
 def monotone(root):
     "The branch is the chain of keeps, each better than the one before"
@@ -30,7 +34,7 @@ def lab(tmp_path):
     return root
 
 def test_killed_five_times_and_gone_on_with(lab):
-    "SIGKILL at a random moment, the supervisor with it every other time: 6 trials, 6 rows, none twice"
+    "SIGKILL at a random moment, every other time the supervisor too: 6 trials, 6 rows, none twice"
     rng,killed = random.Random(4), []
     for i in range(5):
         proc = begin(lab, '--trials', '6')
@@ -44,16 +48,20 @@ def test_killed_five_times_and_gone_on_with(lab):
     assert sum(code == -signal.SIGKILL for code,_ in killed) >= 3 and killed[0][1] < 6, killed
     last = ar(lab, 'ar-search', '--trials', '6')
     made = all_by(lab)
-    assert len(rows(lab)) == 7 and len(set(made)) == 7 and rows(lab)[0][4] == 'baseline', (made, last.stdout)
-    assert sorted(int(b.split('/')[1]) for b in made) == list(range(7)) and len({b.split('/')[0] for b in made}) == 1
+    assert len(rows(lab)) == 7 and len(set(made)) == 7 and rows(lab)[0][4] == 'baseline', (
+        made, last.stdout)
+    assert (sorted(int(b.split('/')[1]) for b in made) == list(range(7))
+        and len({b.split('/')[0] for b in made}) == 1)
     assert 'ended: 6 trials, as asked\n6 trials:' in last.stdout and sound(lab) == ''
     monotone(lab)
     descriptions = [r[4] for r in rows(lab)]
     assert len(set(descriptions)) == 7
     before = re.search(r'going on after (\d+) trials?', last.stdout)
-    assert last.stdout.count('/6  ') == 6-int(before[1] if before else 0), 'a trial that recovery finished has its line too'
+    assert last.stdout.count('/6  ') == 6-int(before[1] if before else 0), (
+        'a trial that recovery finished has its line too')
     again = ar(lab, 'ar-search', '--trials', '1')
-    assert len(rows(lab)) == 8 and '\n1 trial:' in again.stdout, 'a finished search is not gone on with'
+    assert len(rows(lab)) == 8 and '\n1 trial:' in again.stdout, (
+        'a finished search is not gone on with')
 
 def test_ctrl_c_ends_it(tmp_path):
     root = example(tmp_path/'repo', time_budget=8)
@@ -68,7 +76,8 @@ def test_ctrl_c_ends_it(tmp_path):
     proc.send_signal(signal.SIGINT)
     out = proc.communicate(timeout=20)[0]
     assert time.time()-t0 < 15 and proc.returncode == 130, out
-    assert 'ended: stopped by SIGINT\n0 trials:' in out and 'goes on from here' in out and 'Traceback' not in out
+    assert ('ended: stopped by SIGINT\n0 trials:' in out and 'goes on from here' in out
+        and 'Traceback' not in out)
     assert len(rows(root)) == 1 and sound(root) == ''
 
 def test_a_dead_supervisor_does_not_end_it(lab):
@@ -85,31 +94,40 @@ def test_a_dead_supervisor_does_not_end_it(lab):
 def test_five_crashes_in_a_row_end_it(tmp_path):
     "A canvas that no other constant runs in"
     lab = example(tmp_path/'repo')
-    edit(lab, 'budget = Budget(profile)', '(DEGREE, RATE, STEPS) == (1, 0.5, 300) or 1/0; budget = Budget(profile)')
+    edit(lab, 'budget = Budget(profile)',
+        '(DEGREE, RATE, STEPS) == (1, 0.5, 300) or 1/0; budget = Budget(profile)')
     commit(lab)
     setup(lab)
     ar(lab, 'ar-run', '-m', 'baseline')
     r = ar(lab, 'ar-search', '--trials', '9', ok=False)
-    assert r.returncode == 1 and 'five crashes in a row' in r.stderr and [o[3] for o in rows(lab)] == ['keep'] + 5*['crash']
+    assert (r.returncode == 1 and 'five crashes in a row' in r.stderr
+        and [o[3] for o in rows(lab)] == ['keep'] + 5*['crash'])
     assert sound(lab) == ''
     lines = [l for l in r.stdout.splitlines() if '/9  ' in l]
-    assert len(lines) == 5 and all(re.match(r'[1-5]/9  crash  error: ZeroDivisionError: division by zero', l) and len(l) <= 120 for l in lines), lines
+    assert len(lines) == 5 and all(
+        re.match(r'[1-5]/9  crash  error: ZeroDivisionError: division by zero', l)
+        and len(l) <= 120 for l in lines), lines
     st = looked(lab)
-    assert (st['state'], st['code']) == ('ended', 1) and st['why'].startswith('five crashes in a row') and st['made'] == '5 of 9 trials'
-    narrow = [l for l in ar(lab, 'ar-search', '--trials', '2', '--anew', ok=False, COLUMNS='50').stdout.splitlines() if '/2  ' in l]
-    assert all(len(l) == 50 and l.endswith('…') and 'crash  error: Zero' in l for l in narrow) and len(narrow) == 2, narrow
+    assert ((st['state'], st['code']) == ('ended', 1)
+        and st['why'].startswith('five crashes in a row') and st['made'] == '5 of 9 trials')
+    narrow = [l for l in ar(lab, 'ar-search', '--trials', '2', '--anew', ok=False,
+        COLUMNS='50').stdout.splitlines() if '/2  ' in l]
+    assert (all(len(l) == 50 and l.endswith('…') and 'crash  error: Zero' in l for l in narrow)
+        and len(narrow) == 2), narrow
 
 def test_an_agent_and_the_search_take_turns(lab):
     ar(lab, 'ar-search', '--trials', '1')
     now = re.search(r'RATE = (\S+)', (lab/'canvas.ipynb').read_text())[1]
     edit(lab, f'RATE = {now} ', 'RATE = 1.3 ')
     run(lab, 'a rate of my own')
-    edit(lab, 'xs = [3*rng.random() for _ in range(40)]', 'xs = [3*(i+rng.random())/40 for i in range(40)]')
+    edit(lab, 'xs = [3*rng.random() for _ in range(40)]',
+        'xs = [3*(i+rng.random())/40 for i in range(40)]')
     run(lab, 'stratified points')
     s = session(lab)
     tried = search.history(s)
     by_hand = [t for t in tried if t.values['RATE'] == '1.3']
-    assert by_hand and by_hand[0].number == 2, 'a row that changed only a constant counts, whoever made it'
+    assert by_hand and by_hand[0].number == 2, (
+        'a row that changed only a constant counts, whoever made it')
     ar(lab, 'ar-search', '--trials', '2')
     assert len(rows(lab)) == 6 and all_by(lab)[2:4] == ['', '']
     tried,r = search.history(session(lab)), rows(lab)
@@ -130,7 +148,9 @@ def test_level_of_new_code(lab):
     run(lab, 'then a constant')
     tried,r = search.history(session(lab)), rows(lab)
     assert [t.number for t in tried] == [0, 1, 2]
-    assert tried[1].value == pytest.approx(float(r[0][1]), abs=2e-6) and tried[2].value-tried[1].value == pytest.approx(float(r[2][1])-float(r[1][1]), abs=2e-6)
+    assert (tried[1].value == pytest.approx(float(r[0][1]), abs=2e-6)
+        and tried[2].value-tried[1].value
+            == pytest.approx(float(r[2][1])-float(r[1][1]), abs=2e-6))
 
 def test_crashes_teach(lab):
     ar(lab, 'ar-run', '-m', 'baseline')
@@ -143,24 +163,29 @@ def test_crashes_teach(lab):
     assert [t.value is None for t in tried] == [False, True] and tried[1].values['DEGREE'] == '9'
     optuna = pytest.importorskip('optuna')
     constants = search.read_constants(lab/'canvas.ipynb', session(lab).p)
-    study,_ = search.make_study(constants, tried[:1]+[search.Tried({**tried[1].values, 'DEGREE': '7'}, None, 1)], 'lower', 'tpe', 0)
-    assert [t.state for t in study.trials] == [optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED]
+    study,_ = search.make_study(constants,
+        tried[:1]+[search.Tried({**tried[1].values, 'DEGREE': '7'}, None, 1)], 'lower', 'tpe', 0)
+    assert [t.state for t in study.trials] == [
+        optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED]
 
 def test_what_cannot_run_is_never_run(lab):
     nb = json.loads((lab/'canvas.ipynb').read_text())
     at = [c['id'] for c in nb['cells']].index('hparams')+1
-    nb['cells'].insert(at, dict(cell_type='code', id='hparams-check', metadata={}, outputs=[], execution_count=None, source='assert DEGREE % 2 == 1, "even"\nassert RATE*STEPS < 200'))
+    nb['cells'].insert(at, dict(cell_type='code', id='hparams-check', metadata={}, outputs=[],
+        execution_count=None, source='assert DEGREE % 2 == 1, "even"\nassert RATE*STEPS < 200'))
     p = profile(lab)
     changes = [search.propose(nb, p, [], 'random', seed) for seed in range(30)]
     assert sum(refused for _,refused in changes) > 10
-    assert all(int(c.get('DEGREE', 1)) % 2 and float(c.get('RATE', .5))*int(c.get('STEPS', 300)) < 200 for c,_ in changes)
+    assert all(int(c.get('DEGREE', 1)) % 2
+        and float(c.get('RATE', .5))*int(c.get('STEPS', 300)) < 200 for c,_ in changes)
 
 def test_edits_of_others_are_not_touched(lab):
     ar(lab, 'ar-search', '--trials', '1')
     edit(lab, '# of the polynomial', '# my thought')
     mine = (lab/'canvas.ipynb').read_bytes()
     r = ar(lab, 'ar-search', '--trials', '1', '--anew', ok=False)
-    assert r.returncode == 1 and 'canvas.ipynb has an edit that is not committed' in r.stderr and 'ar-drop' in r.stderr
+    assert (r.returncode == 1 and 'canvas.ipynb has an edit that is not committed' in r.stderr
+        and 'ar-drop' in r.stderr)
     assert (lab/'canvas.ipynb').read_bytes() == mine and len(rows(lab)) == 2
 
 def test_one_search_at_a_time(lab):
@@ -169,20 +194,30 @@ def test_one_search_at_a_time(lab):
     r = ar(lab, 'ar-search', '--trials', '1', ok=False)
     assert r.returncode == 1 and 'a search is at work' in r.stderr
     proc.terminate()
-    assert '--anew' in proc.communicate(timeout=20)[0] and proc.returncode == 130 and sound(lab) == ''
+    assert ('--anew' in proc.communicate(timeout=20)[0] and proc.returncode == 130
+        and sound(lab) == '')
 
 def test_what_is_said_of_bad_input(lab, tmp_path):
-    said = lambda *args, **env: (lambda r: (r.returncode, r.stderr))(ar(lab, 'ar-search', *args, ok=False, **env))
-    assert said() == (1, 'ar-search: --trials 0 --hours 0: say how long, like --trials 16 or --hours 8\n')
-    assert said('--trials', '1', '--sampler', 'grid') == (1, 'ar-search: --sampler grid: accepted: tpe, random\n')
+    said = lambda *args, **env: (lambda r: (r.returncode, r.stderr))(
+        ar(lab, 'ar-search', *args, ok=False, **env))
+    assert said() == (
+        1, 'ar-search: --trials 0 --hours 0: say how long, like --trials 16 or --hours 8\n')
+    assert said('--trials', '1', '--sampler', 'grid') == (
+        1, 'ar-search: --sampler grid: accepted: tpe, random\n')
     (tmp_path/'hide').mkdir()
     (tmp_path/'hide/optuna.py').write_text('raise ImportError')
     code,err = said('--trials', '1', PYTHONPATH=f'{tmp_path}/hide:{ROOT}')
     assert (code, err) == (1, f'ar-search: the search needs Optuna: {install_line("search")}\n')
     ar(lab, 'ar-run', '-m', 'baseline')
-    for old,new,says in [('[1 .. 7]', '[7 .. 1]', 'hparams, line 1: DEGREE [7 .. 1]: 7 is not below 1'), ('[7 .. 1]', '[2 .. 7]', 'the value 1 lies outside'),
-            ('[2 .. 7]', '[later]', 'accepted: [low .. high]'), ('[later]', '[1 .. 7]', ''), ('STEPS = 300 ', 'STEPS = len([]) ', 'hparams, line 3: STEPS [100 .. 600]: len([]) is more than arithmetic'),
-            ('STEPS = len([]) ', 'STEPS = 300 ', ''), ('[0.05 .. 2.0 log]', '[0 .. 2.0 log]', 'hparams, line 2: RATE [0 .. 2.0 log]: 0 has no logarithm')]:
+    for old,new,says in [
+            ('[1 .. 7]', '[7 .. 1]', 'hparams, line 1: DEGREE [7 .. 1]: 7 is not below 1'),
+            ('[7 .. 1]', '[2 .. 7]', 'the value 1 lies outside'),
+            ('[2 .. 7]', '[later]', 'accepted: [low .. high]'), ('[later]', '[1 .. 7]', ''),
+            ('STEPS = 300 ', 'STEPS = len([]) ',
+                'hparams, line 3: STEPS [100 .. 600]: len([]) is more than arithmetic'),
+            ('STEPS = len([]) ', 'STEPS = 300 ', ''),
+            ('[0.05 .. 2.0 log]', '[0 .. 2.0 log]',
+                'hparams, line 2: RATE [0 .. 2.0 log]: 0 has no logarithm')]:
         edit(lab, old, new)
         commit(lab, new)
         if not says: continue
@@ -205,37 +240,48 @@ def test_time_runs_out(lab):
     t1 = time.time()
     r = ar(lab, 'ar-search', '--hours', str(4*(t1-t0)/3600))
     n = len(rows(lab))-1
-    assert time.time()-t1 < 8*(t1-t0) and 1 <= n <= 8 and f'{search.plural(n, "trial")}:' in r.stdout, r.stdout
+    assert (time.time()-t1 < 8*(t1-t0) and 1 <= n <= 8
+        and f'{search.plural(n, "trial")}:' in r.stdout), r.stdout
 
 def add_check(root, source):
     nb = json.loads((root/'canvas.ipynb').read_text())
     at = [c['id'] for c in nb['cells']].index('hparams')+1
-    nb['cells'].insert(at, dict(cell_type='code', id='hparams-check', metadata={}, outputs=[], execution_count=None, source=source))
+    nb['cells'].insert(at, dict(cell_type='code', id='hparams-check', metadata={}, outputs=[],
+        execution_count=None, source=source))
     (root/'canvas.ipynb').write_text(json.dumps(nb, indent=1))
 
-@pytest.mark.parametrize('source,says', [('assert DEGREE > 1', 'fails its own check in hparams-check: DEGREE > 1'), ('assert DEGREE ===', 'hparams-check, line 1: '),
+@pytest.mark.parametrize('source,says', [
+    ('assert DEGREE > 1', 'fails its own check in hparams-check: DEGREE > 1'),
+    ('assert DEGREE ===', 'hparams-check, line 1: '),
     ('assert profile.nope', "hparams-check, line 1: 'Profile' object has no attribute 'nope'")])
 def test_checks_come_before_the_baseline(lab, source, says):
     add_check(lab, source)
     commit(lab)
     r = ar(lab, 'ar-search', '--trials', '1', ok=False)
-    assert r.returncode == 1 and says in r.stderr and 'Traceback' not in r.stderr and rows(lab) == [], r.stderr
+    assert (r.returncode == 1 and says in r.stderr and 'Traceback' not in r.stderr
+        and rows(lab) == []), r.stderr
 
 def test_a_line_that_cannot_be_edited_is_named_first(lab):
     edit(lab, 'STEPS = 300 ', 'STEPS = (300) ')
     commit(lab)
     r = ar(lab, 'ar-search', '--trials', '1', ok=False)
-    assert r.returncode == 1 and 'hparams, line 3: write it as one line, STEPS = VALUE' in r.stderr and 'Traceback' not in r.stderr
+    assert (r.returncode == 1
+        and 'hparams, line 3: write it as one line, STEPS = VALUE' in r.stderr
+        and 'Traceback' not in r.stderr)
 
-def canvas_of(*lines): return dict(cells=[dict(cell_type='code', id='hparams', source='\n'.join(lines))])
+def canvas_of(*lines):
+    return dict(cells=[dict(cell_type='code', id='hparams', source='\n'.join(lines))])
 
 def test_every_constant_has_its_turn(lab):
-    "Whole numbers of a narrow range too, at an end of their range too, and however the line is spaced"
-    nb,tried = canvas_of('DEPTH=3 # [1 .. 3]', 'A = 0.0  # [0 .. 1.0]', "B = 'S' # ['S', 'L']", 'C = 8  # [1 .. 64 log]'), []
+    "Whole numbers of a narrow range, at an end of their range, and however the line is spaced"
+    nb,tried = canvas_of('DEPTH=3 # [1 .. 3]', 'A = 0.0  # [0 .. 1.0]', "B = 'S' # ['S', 'L']",
+        'C = 8  # [1 .. 64 log]'), []
     for _ in range(5):
         change,_ = search.propose(nb, profile(lab), tried, 'tpe', 7)
-        tried.append(search.Tried(dict(DEPTH='3', A='0.0', B="'S'", C='8') | change, 1., len(tried)))
-    for name,start in dict(DEPTH='3', A='0.0', B="'S'", C='8').items(): assert any(t.values[name] != start for t in tried), name
+        tried.append(search.Tried(
+            dict(DEPTH='3', A='0.0', B="'S'", C='8') | change, 1., len(tried)))
+    for name,start in dict(DEPTH='3', A='0.0', B="'S'", C='8').items():
+        assert any(t.values[name] != start for t in tried), name
 
 def test_the_same_value_in_other_words_is_no_proposal(lab):
     nb = canvas_of('A = 0  # [0 .. 0.02]', 'B = 2**2 # [3 .. 5]')
@@ -249,8 +295,10 @@ def test_values_reckoned_from_others_are_checked_anew(lab):
     assert max(int(c['A']) for c,_ in changes) <= 5 and sum(n for _,n in changes)
 
 def test_digits_of_a_person(lab):
-    c = search.read_constants(canvas_of('A = 300 # [100 .. 600]', 'B = 12 # [8 .. 4096 log]', 'C = 10**-3 # [1e-4 .. 1e-2 log]'), profile(lab))
-    assert [search.written(c['A'], 437), search.written(c['B'], 1234), search.written(c['B'], 37), search.written(c['C'], .00123)] == ['440', '1200', '37', '0.0012']
+    c = search.read_constants(canvas_of('A = 300 # [100 .. 600]', 'B = 12 # [8 .. 4096 log]',
+        'C = 10**-3 # [1e-4 .. 1e-2 log]'), profile(lab))
+    assert [search.written(c['A'], 437), search.written(c['B'], 1234), search.written(c['B'], 37),
+        search.written(c['C'], .00123)] == ['440', '1200', '37', '0.0012']
 
 def test_history_goes_on_after_a_crashed_baseline_and_commits_by_hand(lab):
     edit(lab, 'budget = Budget(profile)', '1/0')
@@ -267,7 +315,8 @@ def test_history_goes_on_after_a_crashed_baseline_and_commits_by_hand(lab):
     run(lab, 'four')
     tried = search.history(session(lab))
     assert [(t.number, t.known) for t in tried] == [(0, False), (1, True), (2, True), (3, True)]
-    study,_ = search.make_study(search.read_constants(lab/'canvas.ipynb', profile(lab)), tried, 'lower', 'tpe', 0)
+    study,_ = search.make_study(search.read_constants(lab/'canvas.ipynb', profile(lab)), tried,
+        'lower', 'tpe', 0)
     assert ['DEGREE' in t.params for t in study.trials] == [False, True, True]
 
 def test_other_numbers_are_another_search(lab):
@@ -276,7 +325,8 @@ def test_other_numbers_are_another_search(lab):
     proc.kill()
     proc.wait()
     r = ar(lab, 'ar-search', '--trials', '1')
-    assert 'going on' not in r.stdout and '\n1 trial:' in r.stdout and len({b.split('/')[0] for b in all_by(lab)}) == 2
+    assert ('going on' not in r.stdout and '\n1 trial:' in r.stdout
+        and len({b.split('/')[0] for b in all_by(lab)}) == 2)
 
 def test_edit_and_branch_of_others_in_between(lab):
     "What changes between the search's edit and its run is neither run nor lost"
@@ -286,7 +336,8 @@ def test_edit_and_branch_of_others_in_between(lab):
     with search.locked(s.p): assert search.prepare_trial(s, state, [])[0]
     edit(lab, '# of the polynomial', '# my thought')
     mine = (lab/'canvas.ipynb').read_bytes()
-    code = f"import sys; from autoresearch.ratchet import _supervisor; sys.exit(_supervisor('x', 'ab', 'search/1', '{TAG} {state['edit']}'))"
+    code = ('import sys; from autoresearch.ratchet import _supervisor; '
+        f"sys.exit(_supervisor('x', 'ab', 'search/1', '{TAG} {state['edit']}'))")
     assert sh(lab, BIN/'python', '-c', code, ok=False).returncode == 3 and len(rows(lab)) == 1
     r = ar(lab, 'ar-search', '--trials', '1', ok=False)
     assert r.returncode == 1 and 'has an edit that is not committed' in r.stderr
@@ -301,12 +352,14 @@ def test_background(lab):
     ar(lab, 'ar-search', '--trials', '50', '--background')
     until(lambda: len(rows(lab)) > 4, 60)
     assert 'a search is at work' in ar(lab, 'ar-status').stdout
-    assert 'the search has ended' in ar(lab, 'ar-stop').stdout and 'goes on from here' in log.read_text()
-    assert 'a search is at work' not in ar(lab, 'ar-status').stdout and ar(lab, 'ar-stop', ok=False).returncode == 1
+    assert ('the search has ended' in ar(lab, 'ar-stop').stdout
+        and 'goes on from here' in log.read_text())
+    assert ('a search is at work' not in ar(lab, 'ar-status').stdout
+        and ar(lab, 'ar-stop', ok=False).returncode == 1)
     assert sound(lab) == ''
 
 def test_stopped_before_its_experiment_has_begun(lab):
-    "ar-stop while a supervisor has the lock and no more yet: the search ends, not this experiment alone"
+    "ar-stop while a supervisor has the lock and no more yet: the search ends, not the run alone"
     p = profile(lab)
     ar(lab, 'ar-search', '--trials', '50', '--background')
     def caught():
@@ -314,27 +367,35 @@ def test_stopped_before_its_experiment_has_begun(lab):
         if 'token' not in h or (pid := h['pid']) in seen: return 0
         seen.add(pid)
         os.kill(pid, signal.SIGSTOP)
-        if not (lab/'runs'/TAG/'journal.json').exists() and lock_holder(p).get('pid') == pid: return pid
+        if (not (lab/'runs'/TAG/'journal.json').exists()
+                and lock_holder(p).get('pid') == pid):
+            return pid
         os.kill(pid, signal.SIGCONT)
         return 0
     seen = set()
     pid = until(caught, 60, every=.002)
-    stop = subprocess.Popen([BIN/'ar-stop'], cwd=lab, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    stop = subprocess.Popen([BIN/'ar-stop'], cwd=lab, env=environ(), stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True)
     time.sleep(1)
     os.kill(pid, signal.SIGCONT)
     said = stop.communicate(timeout=60)[0]
     assert stop.returncode == 0 and 'the search has ended' in said, said
-    assert 'goes on from here' in (lab/'runs'/TAG/'search.log').read_text() and not lock_holder(p) and sound(lab) == ''
+    assert ('goes on from here' in (lab/'runs'/TAG/'search.log').read_text()
+        and not lock_holder(p) and sound(lab) == '')
 
 def test_run_folders_past_999(lab):
     ar(lab, 'ar-run', '-m', 'baseline')
     d = next((lab/'runs'/TAG).glob('001-*'))
     d.rename(d.with_name(d.name.replace('001-', '999-')))
-    for sha,_,name in (l.split() for l in git(lab, 'for-each-ref', f'refs/autoresearch/{TAG}').splitlines()):
-        if name.endswith('/001'): sh(lab, 'bash', '-c', f'git update-ref {name[:-3]}999 {sha} && git update-ref -d {name}')
+    for sha,_,name in (
+            l.split() for l in git(lab, 'for-each-ref', f'refs/autoresearch/{TAG}').splitlines()):
+        if name.endswith('/001'):
+            sh(lab, 'bash', '-c',
+                f'git update-ref {name[:-3]}999 {sha} && git update-ref -d {name}')
     edit(lab, 'DEGREE = 1 ', 'DEGREE = 2 ')
     run(lab, 'the thousandth')
-    assert [d.name.split('-')[0] for d in session(lab).run_dirs()] == ['999', '1000'] and f'refs/autoresearch/{TAG}/1000' in git(lab, 'show-ref')
+    assert ([d.name.split('-')[0] for d in session(lab).run_dirs()] == ['999', '1000']
+        and f'refs/autoresearch/{TAG}/1000' in git(lab, 'show-ref'))
     assert 'output of 1000-' in ar(lab, 'ar-log').stdout
 
 def test_an_edit_while_the_history_is_read_is_not_swallowed(lab, monkeypatch):
@@ -348,7 +409,8 @@ def test_an_edit_while_the_history_is_read_is_not_swallowed(lab, monkeypatch):
     monkeypatch.setattr(search, 'propose', slow)
     with pytest.raises(search.Refused, match='not committed'):
         with search.locked(s.p): search.prepare_trial(s, state, search.history(s))
-    assert '# my thought' in (lab/'canvas.ipynb').read_text() and git(lab, 'diff', '--stat').count('canvas.ipynb') == 1
+    assert ('# my thought' in (lab/'canvas.ipynb').read_text()
+        and git(lab, 'diff', '--stat').count('canvas.ipynb') == 1)
 
 def test_names_that_end_alike_and_equal_values(tmp_path):
     nb = canvas_of('LR = 0.04  # [0.01 .. 0.1 log]', 'MATRIX_LR = 0.04  # [0.01 .. 0.1 log]')
@@ -356,14 +418,17 @@ def test_names_that_end_alike_and_equal_values(tmp_path):
     f = tmp_path/'c.ipynb'
     f.write_text(json.dumps(nb | dict(metadata={}, nbformat=4, nbformat_minor=5)))
     search.apply(f, search.read_constants(f, get_profile('tiny')), dict(LR='0.05'))
-    assert search.sources(f)['hparams'].split('\n') == ['LR = 0.05  # [0.01 .. 0.1 log]', 'MATRIX_LR = 0.04  # [0.01 .. 0.1 log]']
+    assert search.sources(f)['hparams'].split('\n') == [
+        'LR = 0.05  # [0.01 .. 0.1 log]', 'MATRIX_LR = 0.04  # [0.01 .. 0.1 log]']
 
 def test_rows_of_code_are_no_evidence_about_constants(lab):
     nb = canvas_of('A = 2 # [1 .. 9]', 'B = 0.5 # [0.1 .. 0.9]', "C = 'x' # ['x', 'y']")
-    code = [search.Tried(dict(A='2', B='0.5', C="'x'"), 1.-i/999, i, code=f'{i}') for i in range(120)]
+    code = [search.Tried(dict(A='2', B='0.5', C="'x'"), 1.-i/999, i, code=f'{i}')
+        for i in range(120)]
     constants = search.read_constants(nb, profile(lab))
     assert len(search.make_study(constants, code, 'lower', 'tpe', 0)[0].trials) == 1
-    turns = {n for seed in range(20) for n in search.propose(nb, profile(lab), code, 'tpe', seed)[0]}
+    turns = {n for seed in range(20)
+        for n in search.propose(nb, profile(lab), code, 'tpe', seed)[0]}
     assert turns == {'A', 'B', 'C'}
 
 def test_what_was_tried_under_other_code_may_be_tried_again(lab):
@@ -372,39 +437,50 @@ def test_what_was_tried_under_other_code_may_be_tried_again(lab):
     assert search.propose(nb, profile(lab), tried, 'tpe', 0)[0]
     own = search.skeleton(nb, profile(lab), search.read_constants(nb, profile(lab)))
     with pytest.raises(search.Exhausted, match='500 proposals'):
-        search.propose(nb, profile(lab), [search.Tried(t.values, 1., t.number, code=own) for t in tried], 'tpe', 0)
+        search.propose(nb, profile(lab),
+            [search.Tried(t.values, 1., t.number, code=own) for t in tried], 'tpe', 0)
 
 def test_choices_in_other_words(lab):
-    constants = search.read_constants(canvas_of("A = 2**11 # [2**10, 2**11]", "B = 'SL' # ['SL', 'L']"), profile(lab))
-    study,_ = search.make_study(constants, [search.Tried(dict(A='2048', B='"L"'), 1., 0)], 'lower', 'tpe', 0)
+    constants = search.read_constants(
+        canvas_of("A = 2**11 # [2**10, 2**11]", "B = 'SL' # ['SL', 'L']"), profile(lab))
+    study,_ = search.make_study(constants, [search.Tried(dict(A='2048', B='"L"'), 1., 0)],
+        'lower', 'tpe', 0)
     assert study.trials[0].params == dict(A='2**11', B="'L'")
 
 def test_a_check_that_cannot_be_evaluated_rules_out(lab):
     nb = canvas_of('A = 2 # [0 .. 3]')
     nb['cells'].append(dict(cell_type='code', id='hparams-check', source='assert 60 % A == 0'))
-    assert {search.propose(nb, profile(lab), [], 'random', seed)[0]['A'] for seed in range(30)} == {'1', '3'}
+    assert {search.propose(nb, profile(lab), [], 'random', seed)[0]['A']
+        for seed in range(30)} == {'1', '3'}
 
-@pytest.mark.parametrize('line,says', [('A: int = 1 # [1 .. 3]', 'line 1: a range ends the comment'), ('A = 1 # [1 .. 3] see above', 'line 1: a range ends'),
+@pytest.mark.parametrize('line,says', [
+    ('A: int = 1 # [1 .. 3]', 'line 1: a range ends the comment'),
+    ('A = 1 # [1 .. 3] see above', 'line 1: a range ends'),
     ('a = 1 # [1 .. 3]', 'NAME in capitals'), ('A = 1.0 # [0 .. 1e400]', 'finite numbers')])
 def test_no_range_is_ignored(lab, line, says):
-    with pytest.raises(search.SearchError, match=says): search.read_constants(canvas_of(line), profile(lab))
+    with pytest.raises(search.SearchError, match=says):
+        search.read_constants(canvas_of(line), profile(lab))
 
 def test_huge_numbers_and_other_statements(lab):
     assert 'A' not in search.read_constants(canvas_of('A = (10.0**64)**64'), profile(lab))
     nb = canvas_of('A = 2 # [0 .. 3]')
     nb['cells'].append(dict(cell_type='code', id='hparams-check', source='if A > 0: assert A < 3'))
-    with pytest.raises(search.SearchError, match='only assertions'): search.searchable(nb, profile(lab))
+    with pytest.raises(search.SearchError, match='only assertions'):
+        search.searchable(nb, profile(lab))
 
 def test_outputs_in_the_commit(tmp_path):
     "An executed canvas: the search's own edit is known again, whatever is stripped from it"
     root = example(tmp_path/'repo', time_budget=8)
     nb = json.loads((root/'canvas.ipynb').read_text())
-    next(c for c in nb['cells'] if c['id'] == 'hparams')['outputs'] = [dict(output_type='stream', name='stdout', text=['seen\n'])]
-    (root/'canvas.ipynb').write_text(json.dumps(nb, indent=1).replace('STEPS = 300 ', 'STEPS = 9**9 ').replace('at most [100 .. 600]', 'at most'))
+    next(c for c in nb['cells'] if c['id'] == 'hparams')['outputs'] = [
+        dict(output_type='stream', name='stdout', text=['seen\n'])]
+    (root/'canvas.ipynb').write_text(json.dumps(nb, indent=1)
+        .replace('STEPS = 300 ', 'STEPS = 9**9 ').replace('at most [100 .. 600]', 'at most'))
     commit(root)
     setup(root)
     proc = begin(root, '--trials', '3')
-    until(lambda: lock_holder(profile(root)).get('token') and (root/'runs'/TAG/'journal.json').exists(), 40)
+    until(lambda: lock_holder(profile(root)).get('token')
+        and (root/'runs'/TAG/'journal.json').exists(), 40)
     proc.send_signal(signal.SIGINT)
     out = proc.communicate(timeout=30)[0]
     assert proc.returncode == 130 and 'not committed' not in out and sound(root) == '', out
@@ -423,7 +499,7 @@ def test_a_mended_baseline_and_hours(tmp_path):
     assert 'none fits' in ar(lab, 'ar-search', '--hours', '0.00001').stdout
 
 def test_a_break_committed_by_hand_is_a_crash_and_goes_back(lab):
-    "Before the baseline, too: the branch and the canvas are the base's, the commit has its reference"
+    "Before the baseline too: branch and canvas are the base's, the commit has its reference"
     base = (lab/'canvas.ipynb').read_bytes()
     edit(lab, 'budget = Budget(profile)', '1/0')
     commit(lab, 'broken')
@@ -436,7 +512,8 @@ def test_a_break_committed_by_hand_is_a_crash_and_goes_back(lab):
 def test_background_refuses_what_would_end_it(lab):
     edit(lab, '# of the polynomial', '# my thought')
     r = ar(lab, 'ar-search', '--trials', '1', '--background', ok=False)
-    assert r.returncode == 1 and 'not committed' in r.stderr and not (lab/'runs'/TAG/'search.log').exists()
+    assert (r.returncode == 1 and 'not committed' in r.stderr
+        and not (lab/'runs'/TAG/'search.log').exists())
     ar(lab, 'ar-drop')
     ar(lab, 'ar-search', '--trials', '1', '--backgr') # argparse takes abbreviations
     log = lab/'runs'/TAG/'search.log'
@@ -454,13 +531,17 @@ def looked(root): return search.search_state(session(root))
 
 def in_python(root, before, **args):
     "ar-search with its process prepared by a line of Python"
-    code = f"import sys, time; sys.argv[0] = 'ar-search'; from autoresearch import search; {before}; search.ar_search(**{args!r})"
-    return subprocess.Popen([BIN/'python', '-c', code], cwd=root, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    code = ("import sys, time; sys.argv[0] = 'ar-search'; from autoresearch import search; "
+        f"{before}; search.ar_search(**{args!r})")
+    return subprocess.Popen([BIN/'python', '-c', code], cwd=root, env=environ(),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 def hold_lock(root):
     "Another command has the checkout's lock and does not let it go"
-    code = "import fcntl, json, sys, time; f = open('runs/.lock', 'a+'); fcntl.flock(f, fcntl.LOCK_EX); f.truncate(0)\n" \
-        "f.write(json.dumps(dict(pid=1, since=time.time(), what='ar-report'))); f.flush(); sys.stdin.read()"
+    code = ("import fcntl, json, sys, time; f = open('runs/.lock', 'a+'); "
+        "fcntl.flock(f, fcntl.LOCK_EX); f.truncate(0)\n"
+        "f.write(json.dumps(dict(pid=1, since=time.time(), what='ar-report'))); f.flush(); "
+        "sys.stdin.read()")
     return subprocess.Popen([BIN/'python', '-c', code], cwd=root, stdin=subprocess.PIPE)
 
 def canvas_by_hand(root, old, new):
@@ -475,17 +556,32 @@ def faults(root):
         proc.stdin.close()
         proc.wait()
     held = []
-    return dict(file=(lambda: edit(root, 'math.sqrt', 'math.fabs', 'evaluator.py'), lambda: git(root, 'checkout', 'evaluator.py'), 'changed evaluator.py'),
-        stray=(lambda: (root/'queue.py').write_text('1/0'), lambda: (root/'queue.py').unlink(), 'queue.py'),
-        canvas=(lambda: edit(root, '# of the polynomial', '# my thought'), lambda: ar(root, 'ar-drop'), 'has an edit that is not committed'),
-        branch=(lambda: git(root, 'checkout', '-q', 'main'), lambda: git(root, 'switch', '-q', f'autoresearch/{TAG}'), 'the branch is main: git switch'),
-        detached=(lambda: git(root, 'checkout', '-q', '--detach'), lambda: git(root, 'switch', '-q', f'autoresearch/{TAG}'), 'HEAD is detached'),
-        lock=(lambda: held.append(hold_lock(root)), lambda: release(held.pop()), 'ar-report is running (process 1)'),
-        state=(lambda: (tag/'state.json').rename(root/'runs/away.json') and git(root, 'update-ref', '-d', f'refs/autoresearch/{TAG}/state'), lambda: (root/'runs/away.json').rename(tag/'state.json'), 'state.json'),
-        folder=(lambda: here.rename(root/'away'), lambda: (root/'away').rename(here), f'runs/{TAG} is gone'),
-        supervisor=(lambda: (here/'supervisor.log').unlink() or (here/'supervisor.log').mkdir(), lambda: (here/'supervisor.log').rmdir(), 'Is a directory'),
-        settings=(lambda: (root/'settings.ini').rename(root/'away.ini'), lambda: (root/'away.ini').rename(root/'settings.ini'), 'settings.ini is gone'),
-        range=(lambda: canvas_by_hand(root, '[0.05 .. 2.0 log]', '[2 .. 0.05 log]'), lambda: canvas_by_hand(root, '[2 .. 0.05 log]', '[0.05 .. 2.0 log]'), 'is not below'))
+    return dict(
+        file=(lambda: edit(root, 'math.sqrt', 'math.fabs', 'evaluator.py'),
+            lambda: git(root, 'checkout', 'evaluator.py'), 'changed evaluator.py'),
+        stray=(lambda: (root/'queue.py').write_text('1/0'),
+            lambda: (root/'queue.py').unlink(), 'queue.py'),
+        canvas=(lambda: edit(root, '# of the polynomial', '# my thought'),
+            lambda: ar(root, 'ar-drop'), 'has an edit that is not committed'),
+        branch=(lambda: git(root, 'checkout', '-q', 'main'),
+            lambda: git(root, 'switch', '-q', f'autoresearch/{TAG}'),
+            'the branch is main: git switch'),
+        detached=(lambda: git(root, 'checkout', '-q', '--detach'),
+            lambda: git(root, 'switch', '-q', f'autoresearch/{TAG}'), 'HEAD is detached'),
+        lock=(lambda: held.append(hold_lock(root)),
+            lambda: release(held.pop()), 'ar-report is running (process 1)'),
+        state=(lambda: (tag/'state.json').rename(root/'runs/away.json')
+                and git(root, 'update-ref', '-d', f'refs/autoresearch/{TAG}/state'),
+            lambda: (root/'runs/away.json').rename(tag/'state.json'), 'state.json'),
+        folder=(lambda: here.rename(root/'away'),
+            lambda: (root/'away').rename(here), f'runs/{TAG} is gone'),
+        supervisor=(lambda: (here/'supervisor.log').unlink() or (here/'supervisor.log').mkdir(),
+            lambda: (here/'supervisor.log').rmdir(), 'Is a directory'),
+        settings=(lambda: (root/'settings.ini').rename(root/'away.ini'),
+            lambda: (root/'away.ini').rename(root/'settings.ini'), 'settings.ini is gone'),
+        range=(lambda: canvas_by_hand(root, '[0.05 .. 2.0 log]', '[2 .. 0.05 log]'),
+            lambda: canvas_by_hand(root, '[2 .. 0.05 log]', '[0.05 .. 2.0 log]'),
+            'is not below'))
 
 def between(root):
     "Nothing of an experiment is under way: a moment to change something in"
@@ -502,9 +598,10 @@ def hinder(root, make):
     try: make()
     finally: os.kill(pid, signal.SIGCONT)
 
-@pytest.mark.parametrize('kinds', [['file', 'stray', 'canvas', 'branch'], ['detached', 'lock', 'state', 'folder'], ['supervisor', 'settings', 'range']], ids='-'.join)
+@pytest.mark.parametrize('kinds', [['file', 'stray', 'canvas', 'branch'],
+    ['detached', 'lock', 'state', 'folder'], ['supervisor', 'settings', 'range']], ids='-'.join)
 def test_waits_for_what_can_be_lifted(lab, kinds):
-    "Each is waited for and gone on from; the search's own edit is out of the canvas meanwhile, and two lines tell"
+    "The search waits for each, its own edit out of the canvas, and goes on; two lines tell"
     ar(lab, 'ar-search', '--trials', '99', '--background')
     log = lab/'runs'/TAG/'search.log'
     for kind in kinds:
@@ -516,15 +613,19 @@ def test_waits_for_what_can_be_lifted(lab, kinds):
             until(lambda: says in waiting(lab), 30)
             if kind not in ('settings', 'state', 'branch', 'detached'):
                 st = looked(lab)
-                assert st['state'] == 'waiting' and says in st['line'] and time.time()-st['since'] < 30, st
-                assert kind == 'canvas' or until(lambda: git(lab, 'status', '--porcelain', 'canvas.ipynb') == '', 10) is True
+                assert (st['state'] == 'waiting' and says in st['line']
+                    and time.time()-st['since'] < 30), st
+                assert kind == 'canvas' or until(lambda:
+                    git(lab, 'status', '--porcelain', 'canvas.ipynb') == '', 10) is True
         lift()
         until(lambda: len(rows(lab)) > n and not waiting(lab), 60)
-        assert kind == 'folder' or sum('waiting: ' in l and says in l for l in log.read_text().splitlines()) == 1, (kind, log.read_text())
+        assert kind == 'folder' or sum('waiting: ' in l and says in l
+            for l in log.read_text().splitlines()) == 1, (kind, log.read_text())
     assert log.read_text().count('going on after') == len(kinds), log.read_text()
     assert 'the search has ended' in ar(lab, 'ar-stop').stdout and sound(lab) == ''
     st = looked(lab)
-    assert (st['state'], st['code'], st['why']) == ('ended', 130, 'stopped by SIGTERM') and 'goes on from there' in st['line']
+    assert ((st['state'], st['code'], st['why']) == ('ended', 130, 'stopped by SIGTERM')
+        and 'goes on from there' in st['line'])
     assert 'Traceback' not in log.read_text()
 
 @pytest.mark.parametrize('clock', [0, -3600], ids=['right', 'set-back'])
@@ -537,9 +638,13 @@ def test_hours_count_on_while_it_waits(lab, clock):
     until(lambda: len(rows(lab)) >= 2, 30)
     hinder(lab, lambda: edit(lab, 'math.sqrt', 'math.fabs', 'evaluator.py'))
     out = proc.communicate(timeout=60)[0]
-    assert proc.returncode == 1 and 'ended: the time is over, and it still waited: only the canvas' in out and 10 < time.monotonic()-t0 < 35, out
+    assert (proc.returncode == 1
+        and 'ended: the time is over, and it still waited: only the canvas' in out
+        and 10 < time.monotonic()-t0 < 35), out
     st = looked(lab)
-    assert (st['state'], st['code'], searched(lab)['open'], waiting(lab)) == ('ended', 1, False, '') and 'evaluator.py' in st['line']
+    assert ((st['state'], st['code'], searched(lab)['open'], waiting(lab))
+            == ('ended', 1, False, '')
+        and 'evaluator.py' in st['line'])
 
 def test_seconds_of_experiments_under_a_clock_set_back(lab):
     ar(lab, 'ar-search', '--trials', '2')
@@ -547,52 +652,69 @@ def test_seconds_of_experiments_under_a_clock_set_back(lab):
         n = json.loads((d/'experiment.json').read_text())
         (d/'experiment.json').write_text(json.dumps({**n, 'started': n['time']+3600}))
     assert 0 < search.typical_seconds(session(lab)) < 60
-    left,_ = search.remaining(session(lab), dict(name='x', asked=dict(trials=0, hours=1.), spent=0.))
+    left,_ = search.remaining(session(lab),
+        dict(name='x', asked=dict(trials=0, hours=1.), spent=0.))
     assert left > 60
 
 def test_killed_and_looked_at(lab):
     assert looked(lab) == dict(state='never', pid=0, line='')
     proc = begin(lab, '--trials', '3')
     st = until(lambda: (st := looked(lab)).get('done') and st, 40)
-    assert (st['state'], st['pid'], st['trials']) == ('running', proc.pid, 3) and f"(process {proc.pid}, {st['done']} of 3 trials): " in st['line']
+    assert ((st['state'], st['pid'], st['trials']) == ('running', proc.pid, 3)
+        and f"(process {proc.pid}, {st['done']} of 3 trials): " in st['line'])
     proc.kill()
     proc.wait()
     st = looked(lab)
-    assert st['state'] == 'died' and re.search('died without a word after [12] of 3 trials; the same ar-search goes on', st['line'])
+    assert st['state'] == 'died' and re.search(
+        'died without a word after [12] of 3 trials; the same ar-search goes on', st['line'])
     until(lambda: not lock_holder(profile(lab)), 30)
     ar(lab, 'ar-search', '--trials', '3')
     st = looked(lab)
-    assert (st['state'], st['code'], st['why'], st['done']) == ('ended', 0, '3 trials, as asked', 3) and 'goes on' not in st['line']
-    for bad in ('', '[1]', '{}', '{"asked": 3}', json.dumps({**searched(lab), 'spent': 'long'}), json.dumps({**searched(lab), 'asked': {'trials': None}})):
+    assert ((st['state'], st['code'], st['why'], st['done'])
+            == ('ended', 0, '3 trials, as asked', 3)
+        and 'goes on' not in st['line'])
+    for bad in ('', '[1]', '{}', '{"asked": 3}', json.dumps({**searched(lab), 'spent': 'long'}),
+            json.dumps({**searched(lab), 'asked': {'trials': None}})):
         (lab/'runs'/TAG/'search.json').write_text(bad)
         assert looked(lab)['state'] == 'never', bad
-    old = dict(name='search-abc', open=False, asked=dict(trials=1, hours=0., sampler='tpe', seed=0), spent=1., edit='')
+    old = dict(name='search-abc', open=False,
+        asked=dict(trials=1, hours=0., sampler='tpe', seed=0), spent=1., edit='')
     for more in ({}, dict(ended=3, waiting='x')): # of an earlier version, or damaged
         (lab/'runs'/TAG/'search.json').write_text(json.dumps({**old, **more}))
-        line = 'the last search died without a word after 0 of 1 trial' # it is closed: nothing goes on
+        # it is closed: nothing goes on
+        line = 'the last search died without a word after 0 of 1 trial'
         assert (looked(lab)['state'], looked(lab)['line']) == ('died', line)
 
 def test_a_fault_of_its_own_is_shown_and_named(lab):
-    "Twice it is tried again, then it ends, with the traceback where it was printed and its name in search.json"
+    "Tried again twice, then it ends: traceback where it was printed, its name in search.json"
     ar(lab, 'ar-run', '-m', 'baseline')
     proc = in_python(lab, 'search.history = lambda s: {}[7]', trials=3)
     out = proc.communicate(timeout=60)[0]
-    assert proc.returncode == 1 and out.count('Traceback') == 3 and out.count('waiting: not foreseen: KeyError: 7') == 1, out
-    assert looked(lab)['why'].startswith('not foreseen: KeyError: 7 (three times in a row') and sound(lab) == '' and len(rows(lab)) == 1
-    once = "n,real = [], search.history; search.history = lambda s: n.append(1) or ({}[7] if len(n) == 1 else real(s))"
+    assert (proc.returncode == 1 and out.count('Traceback') == 3
+        and out.count('waiting: not foreseen: KeyError: 7') == 1), out
+    assert (looked(lab)['why'].startswith('not foreseen: KeyError: 7 (three times in a row')
+        and sound(lab) == '' and len(rows(lab)) == 1)
+    once = ("n,real = [], search.history; "
+        "search.history = lambda s: n.append(1) or ({}[7] if len(n) == 1 else real(s))")
     out = in_python(lab, once, trials=3).communicate(timeout=60)[0]
-    assert out.count('Traceback') == 1 and 'going on after' in out and 'ended: 3 trials, as asked' in out, out
+    assert (out.count('Traceback') == 1 and 'going on after' in out
+        and 'ended: 3 trials, as asked' in out), out
 
-@pytest.mark.parametrize('number,code,why', [(signal.SIGTERM, 130, 'stopped by SIGTERM'), (signal.SIGINT, 130, 'stopped by SIGINT'), (signal.SIGHUP, 129, 'its terminal was closed; the experiment that ran is finished')])
+@pytest.mark.parametrize('number,code,why', [
+    (signal.SIGTERM, 130, 'stopped by SIGTERM'), (signal.SIGINT, 130, 'stopped by SIGINT'),
+    (signal.SIGHUP, 129, 'its terminal was closed; the experiment that ran is finished')])
 def test_every_signal_leaves_a_word(lab, number, code, why):
-    "In the middle of an experiment: who stops a search stops it, who closes a terminal leaves it to the supervisor"
+    "Who stops a search in mid-run stops it; who closes a terminal leaves the run to the supervisor"
     proc = begin(lab, '--trials', '9')
-    until(lambda: len(rows(lab)) >= 1 and read_json(lab/'runs'/TAG/'journal.json').get('contract') and 'outcome' not in read_json(lab/'runs'/TAG/'journal.json'), 40)
+    until(lambda: len(rows(lab)) >= 1
+        and read_json(lab/'runs'/TAG/'journal.json').get('contract')
+        and 'outcome' not in read_json(lab/'runs'/TAG/'journal.json'), 40)
     n,t0 = len(rows(lab)), time.monotonic()
     proc.send_signal(number)
     proc.communicate(timeout=20)
     st = looked(lab)
-    assert (proc.returncode, st['state'], st['code'], st['why']) == (code, 'ended', code, why) and time.monotonic()-t0 < 6
+    assert ((proc.returncode, st['state'], st['code'], st['why']) == (code, 'ended', code, why)
+        and time.monotonic()-t0 < 6)
     until(lambda: not lock_holder(profile(lab)), 30)
     assert sound(lab) == '' and (number != signal.SIGHUP or len(rows(lab)) == n+1)
 
@@ -605,7 +727,8 @@ def test_ends_at_once_while_it_waits(lab):
     t0 = time.monotonic()
     proc.terminate()
     out = proc.communicate(timeout=20)[0]
-    assert time.monotonic()-t0 < 3 and proc.returncode == 130 and waiting(lab) == '' and 'ended: stopped by SIGTERM' in out
+    assert (time.monotonic()-t0 < 3 and proc.returncode == 130 and waiting(lab) == ''
+        and 'ended: stopped by SIGTERM' in out)
     assert looked(lab)['why'] == 'stopped by SIGTERM' and out.count('waiting: ') == 1
 
 @pytest.mark.parametrize('kind', ['file', 'canvas', 'branch', 'state'])
@@ -615,7 +738,8 @@ def test_what_is_in_the_way_at_first_is_refused(lab, kind):
     make()
     for more in ([], ['--background']):
         r = ar(lab, 'ar-search', '--trials', '1', *more, ok=False)
-        assert r.returncode == 1 and says.split(':')[0] in ' '.join(r.stderr.split()) and not (lab/'runs'/TAG/'search.log').exists(), r
+        assert (r.returncode == 1 and says.split(':')[0] in ' '.join(r.stderr.split())
+            and not (lab/'runs'/TAG/'search.log').exists()), r
     lift()
     assert '1 trial:' in ar(lab, 'ar-search', '--trials', '1').stdout
 
