@@ -1,4 +1,5 @@
-"""The contract at its edges: broken settings, a clock turned by hand, a device that only records, the record and who may write it."""
+"""The contract at its edges: broken settings, a clock turned by hand, a device that only records,
+the record and who may write it."""
 import json, math, os, re, subprocess, sys, threading, time
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,7 +9,8 @@ from autoresearch.run import CLOCK, bad_clock, charged, overtime
 
 ROOT = Path(__file__).parent.parent
 INI = (ROOT/'settings.ini').read_text(encoding='utf8')
-KEYS = ['training_seconds', 'total_seconds', 'peak_vram_mb', 'mfu_percent', 'total_tokens_M', 'num_steps', 'num_params_M', 'depth']
+KEYS = ['training_seconds', 'total_seconds', 'peak_vram_mb', 'mfu_percent', 'total_tokens_M',
+    'num_steps', 'num_params_M', 'depth']
 TARGET = """[DEFAULT]
 canvas = target.ipynb
 frozen = settings.ini measure.py
@@ -58,10 +60,12 @@ def complaint(path, name='tiny'):
 
 def test_an_unknown_profile_is_named_with_the_known_ones():
     text = complaint(ROOT/'settings.ini', 'huge')
-    assert str(ROOT/'settings.ini') in text and "'huge'" in text and 'climbmix, climbmix60, tiny' in text
+    assert (str(ROOT/'settings.ini') in text and "'huge'" in text
+        and 'climbmix, climbmix60, tiny' in text)
 
 @pytest.mark.parametrize('name', ['DEFAULT', 'default', ' tiny', 'Tiny'])
-def test_only_sections_are_profiles(name): assert 'accepted: climbmix, climbmix60, tiny' in complaint(ROOT/'settings.ini', name)
+def test_only_sections_are_profiles(name):
+    assert 'accepted: climbmix, climbmix60, tiny' in complaint(ROOT/'settings.ini', name)
 
 def test_keys_that_came_later_mean_what_was_meant(ini):
     p = c.get_profile('tiny', ini(re.sub('^(clock|revision) = .*\n', '', INI, flags=re.M)))
@@ -75,11 +79,15 @@ def test_a_missing_key_is_named(ini, key):
     assert all(o in text for o in (str(path), '[tiny]', f'the key {key} is missing', accepted))
 
 @pytest.mark.parametrize('key, bad, accepted', [
-    ('time_budget', 'soon', 'seconds above 0'), ('time_budget', 'nan', 'seconds above 0'), ('time_budget', 'inf', 'seconds above 0'),
-    ('wall_limit', '0', 'seconds above 0'), ('free_seconds', '-1', 'seconds above 0'), ('free_steps', '1.5', 'a whole number, 0 or above'),
-    ('free_steps', '-1', 'a whole number, 0 or above'), ('vocab_size', '0', 'a whole number above 0'), ('train_shards', '-2', '-1 for all'),
-    ('train_shards', '0', '-1 for all'), ('direction', 'down', 'lower or higher'), ('source', 'disk', 'hub or embedded or none'),
-    ('evaluator', 'evaluate_bpb', 'package.module.function'), ('metric', '', 'not empty'), ('max_seq_len', '2_0 48', 'a whole number above 0')])
+    ('time_budget', 'soon', 'seconds above 0'), ('time_budget', 'nan', 'seconds above 0'),
+    ('time_budget', 'inf', 'seconds above 0'), ('wall_limit', '0', 'seconds above 0'),
+    ('free_seconds', '-1', 'seconds above 0'), ('free_steps', '1.5', 'a whole number, 0 or above'),
+    ('free_steps', '-1', 'a whole number, 0 or above'),
+    ('vocab_size', '0', 'a whole number above 0'), ('train_shards', '-2', '-1 for all'),
+    ('train_shards', '0', '-1 for all'), ('direction', 'down', 'lower or higher'),
+    ('source', 'disk', 'hub or embedded or none'),
+    ('evaluator', 'evaluate_bpb', 'package.module.function'), ('metric', '', 'not empty'),
+    ('max_seq_len', '2_0 48', 'a whole number above 0')])
 def test_a_wrong_value_names_file_section_key_and_accepted(ini, key, bad, accepted):
     body = re.sub(rf'^{key} = .*\n', '', INI.split('[tiny]')[1], flags=re.M)
     path = ini(f'{INI.split("[tiny]")[0]}[tiny]\n{key} = {bad}\n{body}')
@@ -89,14 +97,19 @@ def test_a_wrong_value_names_file_section_key_and_accepted(ini, key, bad, accept
 def test_an_unknown_key_is_refused(ini):
     path = ini(INI + 'time_buget = 5\n')
     text = complaint(path)
-    assert str(path) in text and '[tiny]' in text and 'unknown key time_buget' in text and 'time_budget' in text
+    assert (str(path) in text and '[tiny]' in text and 'unknown key time_buget' in text
+        and 'time_budget' in text)
 
-def test_all_train_shards(ini): assert c.get_profile('climbmix', ini(changed('train_shards = 10', 'train_shards = -1'))).train_shards == -1
+def test_all_train_shards(ini):
+    assert c.get_profile('climbmix',
+        ini(changed('train_shards = 10', 'train_shards = -1'))).train_shards == -1
 
 def test_no_settings_file(tmp_path):
-    with pytest.raises(c.SettingsError, match=re.escape(f'{tmp_path/"none.ini"}: no such file')): c.get_profile('tiny', tmp_path/'none.ini')
+    with pytest.raises(c.SettingsError, match=re.escape(f'{tmp_path/"none.ini"}: no such file')):
+        c.get_profile('tiny', tmp_path/'none.ini')
     if not [p for p in tmp_path.parents if (p/'settings.ini').exists()]:
-        with pytest.raises(c.SettingsError, match='no settings.ini in .* checkout'): c.settings_path(tmp_path)
+        with pytest.raises(c.SettingsError, match='no settings.ini in .* checkout'):
+            c.settings_path(tmp_path)
 
 def test_the_nearest_settings_file_upward_counts(ini, tmp_path, monkeypatch):
     path,deep = ini(changed('time_budget = 20\n', 'time_budget = 7\n')), tmp_path/'a'/'b'
@@ -105,7 +118,8 @@ def test_the_nearest_settings_file_upward_counts(ini, tmp_path, monkeypatch):
     p = c.get_profile('tiny')
     assert c.settings_path().samefile(path) and p.time_budget == 7 and p.root.samefile(tmp_path)
 
-@pytest.mark.parametrize('text', ['time_budget = 3\n', '[DEFAULT]\nno sign here\n[tiny]\n', '[tiny]\na = 1\n[tiny]\n', '[tiny]\na = 1\na = 2\n', '[tiny\n'])
+@pytest.mark.parametrize('text', ['time_budget = 3\n', '[DEFAULT]\nno sign here\n[tiny]\n',
+    '[tiny]\na = 1\n[tiny]\n', '[tiny]\na = 1\na = 2\n', '[tiny\n'])
 def test_a_broken_ini_is_named(ini, text):
     path = ini(text)
     assert f'{path}: not a settings file: ' in complaint(path)
@@ -115,43 +129,53 @@ def test_a_file_without_profiles(ini, text): assert 'has no profile' in complain
 
 def test_interpolation_characters_are_ordinary(ini):
     odd = '100%-${home}-%(cache)s-$$'
-    assert c.get_profile('tiny', ini(changed('cache = autoresearch-tiny', f'cache = {odd}'))).cache == odd
-    p = c.get_profile('tiny', ini(changed('dataset = karpathy/climbmix-400b-shuffle', f'dataset = {odd}'))) # from [DEFAULT]
+    assert c.get_profile('tiny', ini(
+        changed('cache = autoresearch-tiny', f'cache = {odd}'))).cache == odd
+    p = c.get_profile('tiny', ini(
+        changed('dataset = karpathy/climbmix-400b-shuffle', f'dataset = {odd}'))) # from [DEFAULT]
     assert p.dataset == odd
-    assert p.split_pattern.endswith(r"|\s*[\r\n]|\s+(?!\S)|\s+") and p.shard_name.format(7) == 'shard_00007.parquet'
+    assert (p.split_pattern.endswith(r"|\s*[\r\n]|\s+(?!\S)|\s+")
+        and p.shard_name.format(7) == 'shard_00007.parquet')
 
 def test_settings_are_never_written(ini):
     path = ini(INI)
     c.get_profile('tiny', path)
-    assert path.read_text(encoding='utf8') == INI and [p.name for p in path.parent.iterdir()] == ['settings.ini']
+    assert (path.read_text(encoding='utf8') == INI
+        and [p.name for p in path.parent.iterdir()] == ['settings.ini'])
 
 # choosing a profile
 
 def machine(monkeypatch, gpu):
     "torch as it would answer on a machine with or without a GPU"
-    monkeypatch.setitem(sys.modules, 'torch', SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: gpu)))
+    monkeypatch.setitem(sys.modules, 'torch',
+        SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: gpu)))
 
 @pytest.mark.parametrize('gpu, want', [(True, 'climbmix'), (False, 'tiny')])
 def test_the_machine_suggests(monkeypatch, gpu, want):
     machine(monkeypatch, gpu)
-    for unset in (lambda: monkeypatch.delenv('AUTORESEARCH_PROFILE', raising=False), lambda: monkeypatch.setenv('AUTORESEARCH_PROFILE', '')):
+    for unset in (lambda: monkeypatch.delenv('AUTORESEARCH_PROFILE', raising=False),
+            lambda: monkeypatch.setenv('AUTORESEARCH_PROFILE', '')):
         unset()
         assert c.get_profile(path=ROOT/'settings.ini').name == want
 
 def test_the_environment_beats_the_machine_and_the_argument_both(monkeypatch):
     machine(monkeypatch, True)
     monkeypatch.setenv('AUTORESEARCH_PROFILE', 'climbmix60')
-    assert c.get_profile(path=ROOT/'settings.ini').name == 'climbmix60' and c.get_profile('tiny', ROOT/'settings.ini').name == 'tiny'
+    assert (c.get_profile(path=ROOT/'settings.ini').name == 'climbmix60'
+        and c.get_profile('tiny', ROOT/'settings.ini').name == 'tiny')
     monkeypatch.setenv('AUTORESEARCH_PROFILE', 'nope')
     assert "'nope'" in complaint(ROOT/'settings.ini', '')
 
 def test_a_file_with_one_section_needs_no_choice(ini, monkeypatch):
     monkeypatch.delenv('AUTORESEARCH_PROFILE', raising=False)
     p = c.get_profile(path=ini(TARGET.format(metric='score', name='only')))
-    assert (p.name, p.metric, p.direction, p.frozen) == ('only', 'score', 'higher', ('settings.ini', 'measure.py')) and not hasattr(p, 'vocab_size')
+    assert (p.name, p.metric, p.direction, p.frozen) == (
+        'only', 'score', 'higher', ('settings.ini', 'measure.py')) and not hasattr(p, 'vocab_size')
 
 def test_importing_and_choosing_load_no_torch():
-    code = 'import sys; from autoresearch import contract as c; c.has_gpu(); c.get_profile(); c.host_facts(); sys.exit("torch" in sys.modules)'
+    code = (
+        'import sys; from autoresearch import contract as c; c.has_gpu(); c.get_profile(); '
+        'c.host_facts(); sys.exit("torch" in sys.modules)')
     env = {k: v for k,v in os.environ.items() if k != 'AUTORESEARCH_PROFILE'}
     subprocess.run([sys.executable, '-c', code], cwd=ROOT, env=env, check=True)
 
@@ -159,7 +183,8 @@ def test_a_profile_is_read_only():
     p = c.get_profile('tiny')
     for k in ('time_budget', 'something_new'):
         with pytest.raises(AttributeError, match=f'profile tiny is frozen: {k}'): setattr(p, k, 600)
-    assert p.time_budget == c.get_profile('tiny').time_budget and '| time_budget | `' in p._repr_markdown_()
+    assert (p.time_budget == c.get_profile('tiny').time_budget
+        and '| time_budget | `' in p._repr_markdown_())
 
 # a session's profile
 
@@ -174,16 +199,25 @@ def session(ini, monkeypatch):
 
 def test_a_session_has_one_profile(session, monkeypatch):
     machine(monkeypatch, True)
-    assert c.session_profile(path=session).name == c.session_profile('tiny', path=session).name == c.session_profile('', 'may1', session).name == 'tiny'
-    for ask in (lambda: monkeypatch.setenv('AUTORESEARCH_PROFILE', 'climbmix60') or c.session_profile(path=session), lambda: c.session_profile('climbmix60', path=session)):
-        with pytest.raises(c.SettingsError, match='session may1 is of profile tiny, not climbmix60.*AUTORESEARCH_PROFILE=climbmix60 ar-setup NEWTAG'): ask()
-    assert c.session_profile('tiny', path=session).name == 'tiny', 'the argument beats the environment'
+    assert (c.session_profile(path=session).name == c.session_profile('tiny', path=session).name
+        == c.session_profile('', 'may1', session).name == 'tiny')
+    for ask in (
+            lambda: monkeypatch.setenv('AUTORESEARCH_PROFILE', 'climbmix60')
+                or c.session_profile(path=session),
+            lambda: c.session_profile('climbmix60', path=session)):
+        with pytest.raises(c.SettingsError, match=(
+                'session may1 is of profile tiny, not climbmix60.*'
+                'AUTORESEARCH_PROFILE=climbmix60 ar-setup NEWTAG')):
+            ask()
+    assert c.session_profile('tiny', path=session).name == 'tiny', (
+        'the argument beats the environment')
 
 def test_without_a_session_the_machine_suggests(ini, monkeypatch):
     machine(monkeypatch, True)
     monkeypatch.delenv('AUTORESEARCH_PROFILE', raising=False)
     path = ini(INI)
-    assert c.session_profile(path=path).name == c.session_profile(tag='none', path=path).name == 'climbmix'
+    assert (c.session_profile(path=path).name == c.session_profile(tag='none', path=path).name
+        == 'climbmix')
     for text in ('', '{"tag": 5}', '[', '{"tag": "gone"}', '['*9999):
         (path.parent/'runs').mkdir(exist_ok=True)
         (path.parent/'runs/current.json').write_text(text)
@@ -191,32 +225,42 @@ def test_without_a_session_the_machine_suggests(ini, monkeypatch):
 
 def test_a_lost_state_is_made_up_for_by_the_notes(session):
     runs = session.parent/'runs/may1'
-    for i,profile in enumerate(['tiny', 'climbmix60', None]): c.write_json(runs/f'00{i}-aaaaaaa/experiment.json', dict(profile=profile))
-    for damage in (lambda: (runs/'state.json').write_text('{'), lambda: (runs/'state.json').write_text('{"profile": 5}'), lambda: (runs/'state.json').unlink()):
+    for i,profile in enumerate(['tiny', 'climbmix60', None]):
+        c.write_json(runs/f'00{i}-aaaaaaa/experiment.json', dict(profile=profile))
+    for damage in (lambda: (runs/'state.json').write_text('{'),
+            lambda: (runs/'state.json').write_text('{"profile": 5}'),
+            lambda: (runs/'state.json').unlink()):
         damage()
         assert c.session_profile(path=session).name == 'climbmix60', 'the latest that says it'
 
 def test_a_session_that_says_nothing_asks(session):
     (session.parent/'runs/may1/state.json').unlink()
-    with pytest.raises(c.SettingsError, match='may1/state.json names no profile.*AUTORESEARCH_PROFILE=climbmix or climbmix60 or tiny'): c.session_profile(path=session)
+    with pytest.raises(c.SettingsError, match=(
+            'may1/state.json names no profile.*'
+            'AUTORESEARCH_PROFILE=climbmix or climbmix60 or tiny')):
+        c.session_profile(path=session)
     assert c.session_profile('tiny', path=session).name == 'tiny', 'and what it asks for works'
 
 def test_what_a_machine_lacks(monkeypatch):
     machine(monkeypatch, False)
-    assert all(o in c.machine_lacks(c.get_profile('climbmix')) for o in ('climbmix', 'tiny', 'GPU')) and not c.machine_lacks(c.get_profile('tiny'))
+    assert (all(o in c.machine_lacks(c.get_profile('climbmix'))
+            for o in ('climbmix', 'tiny', 'GPU'))
+        and not c.machine_lacks(c.get_profile('tiny')))
     machine(monkeypatch, True)
     assert not c.machine_lacks(c.get_profile('climbmix'))
 
 def test_settings_as_a_record_keeps_them():
     p = c.get_profile('tiny')
     said = json.loads(json.dumps(c.settings_of(p)))
-    assert set(said) == {*c.TARGET_KEYS, *c.TEXT_KEYS} and said['frozen'] == list(p.frozen) and said['clock'] == 'cpu'
+    assert (set(said) == {*c.TARGET_KEYS, *c.TEXT_KEYS} and said['frozen'] == list(p.frozen)
+        and said['clock'] == 'cpu')
 
 HIDDEN = """import sys
 from importlib.util import spec_from_file_location
 class Editable: # as an editable install finds a package: after the path, by name, submodules too
     def find_spec(name, path=None, target=None):
-        if name.startswith('autoresearch.'): return spec_from_file_location(name, {root!r} + '/' + name.replace('.', '/') + '.py')
+        if name.startswith('autoresearch.'): return \
+spec_from_file_location(name, {root!r} + '/' + name.replace('.', '/') + '.py')
 sys.path[:] = [{folder!r}, *[p for p in sys.path if p and p != {root!r}]]
 sys.meta_path.append(Editable)
 from autoresearch import contract as c
@@ -228,8 +272,10 @@ def test_a_folder_that_hides_the_package_is_named(tmp_path):
     (tmp_path/'parent/autoresearch').mkdir(parents=True)
     (tmp_path/'elsewhere').mkdir()
     code = HIDDEN.format(root=str(ROOT), folder=str(tmp_path/'parent'))
-    said = subprocess.run([sys.executable, '-c', code], cwd=tmp_path/'elsewhere', capture_output=True, text=True)
-    assert f'{tmp_path}/parent/autoresearch hides the package' in said.stdout and f'take {tmp_path}/parent off' in said.stdout, said
+    said = subprocess.run([sys.executable, '-c', code], cwd=tmp_path/'elsewhere',
+        capture_output=True, text=True)
+    assert (f'{tmp_path}/parent/autoresearch hides the package' in said.stdout
+        and f'take {tmp_path}/parent off' in said.stdout), said
 
 # the clock
 
@@ -242,8 +288,10 @@ class Device:
     "Stands for a GPU's torch: says it is in use, and notes every mark that is set and waited for"
     def __init__(self, hand=None, lag=0.):
         self.hand,self.lag,self.set,self.waited = hand, lag, 0, []
-        self.torch = SimpleNamespace(__version__='0', cuda=SimpleNamespace(is_initialized=lambda: True, is_available=lambda: True, Event=self.event,
-            synchronize=lambda *_: self.wait(self.set), get_device_name=lambda *_: 'NVIDIA H100 80GB HBM3'))
+        self.torch = SimpleNamespace(__version__='0', cuda=SimpleNamespace(
+            is_initialized=lambda: True, is_available=lambda: True, Event=self.event,
+            synchronize=lambda *_: self.wait(self.set),
+            get_device_name=lambda *_: 'NVIDIA H100 80GB HBM3'))
     def wait(self, n):
         if n not in self.waited: self.hand.t += self.lag if self.hand else 0.
         self.waited.append(n)
@@ -257,7 +305,9 @@ def host(monkeypatch):
     "A process without torch: nothing is asynchronous"
     monkeypatch.delitem(sys.modules, 'torch', raising=False)
 
-def limits(time_budget=10., free_steps=2, free_seconds=8.): return SimpleNamespace(time_budget=time_budget, free_steps=free_steps, free_seconds=free_seconds)
+def limits(time_budget=10., free_steps=2, free_seconds=8.):
+    return SimpleNamespace(
+        time_budget=time_budget, free_steps=free_steps, free_seconds=free_seconds)
 
 def budget(hand, **kw): return c.Budget(limits(**kw), now=hand)
 
@@ -287,7 +337,8 @@ def test_at_most_one_step_is_in_flight(monkeypatch):
     for _ in range(6):
         b.step()
         flight.append(dev.set - len(set(dev.waited)))
-    assert flight == [1, 0, 1, 1, 1, 1], 'everything is waited for at the last free step, later all but the newest step'
+    assert flight == [1, 0, 1, 1, 1, 1], (
+        'everything is waited for at the last free step, later all but the newest step')
     assert dev.waited == sorted(set(dev.waited)), 'each mark once and in order'
 
 def test_closing_waits_for_the_last_step(monkeypatch):
@@ -307,7 +358,8 @@ def test_done_counts_the_step_in_flight(monkeypatch):
         b.step()
         n += 1
     b.close()
-    assert n == 2+10 and b.seconds == pytest.approx(10), 'ten steps of 1 s fill 10 s: none is issued that would not fit'
+    assert n == 2+10 and b.seconds == pytest.approx(10), (
+        'ten steps of 1 s fill 10 s: none is issued that would not fit')
 
 def test_time_between_the_last_step_and_close_is_training(host):
     b = budget(hand := Hand())
@@ -355,7 +407,8 @@ def test_a_budget_of_steps(host):
     assert facts['kind'] == 'steps' and facts['budget'] == 4 and not facts['never_asked']
 
 def facts(*steps, tail=(0., 0), clock='wall', threads=1, **kw):
-    """The facts of a clock after steps of (seconds, batches) or of (seconds, batches, CPU seconds), and what came after them"""
+    """The facts of a clock after steps of (seconds, batches) or of (seconds, batches, CPU seconds),
+    and what came after them"""
     hand,cpu = Hand(), Hand(7.)
     vars(c.RUN).update(t_batch=None, batches=0, tokens=0, budget=None, budgets=0)
     def spend(seconds, batches, work=None):
@@ -409,32 +462,42 @@ HONEST = dict(
 @pytest.mark.parametrize('name', HONEST)
 def test_an_honest_loop_stands(host, name):
     told,p = facts(*HONEST[name])
-    assert verdict_of(*HONEST[name]) == '' and told['overran'] == pytest.approx(max(0., told['training_seconds']-10))
+    assert verdict_of(*HONEST[name]) == '' and (
+        told['overran'] == pytest.approx(max(0., told['training_seconds']-10)))
 
 @pytest.mark.parametrize('tail', [(.9, 1), (0., 1), (1., 0)])
-def test_a_moment_after_the_last_step_stands(host, tail): assert verdict_of(*FREE, *[STEP]*10, tail=tail) == ''
+def test_a_moment_after_the_last_step_stands(host, tail):
+    assert verdict_of(*FREE, *[STEP]*10, tail=tail) == ''
 
 CHEATS = dict(
     goes_on=([*FREE, *[STEP]*12], 'its last step began after 11.0 s'),
     one_too_many=([*FREE, *[STEP]*11], 'its last step began after 10.0 s'),
-    many_batches_at_last=([*FREE, *[STEP]*9, (20., 20)], 'its last step drew 20 tokens, another at most 2'),
-    batches_drawn_before=([*FREE, STEP, (1., 30), *[STEP]*7, (20., 0)], 'its last step took 20.0 CPU seconds, another at most 1.0'),
-    trains_in_the_last_step=([*FREE, *[STEP]*9, (20., 1)], 'its last step took 20.0 CPU seconds, another at most 1.0'),
+    many_batches_at_last=([*FREE, *[STEP]*9, (20., 20)],
+        'its last step drew 20 tokens, another at most 2'),
+    batches_drawn_before=([*FREE, STEP, (1., 30), *[STEP]*7, (20., 0)],
+        'its last step took 20.0 CPU seconds, another at most 1.0'),
+    trains_in_the_last_step=([*FREE, *[STEP]*9, (20., 1)],
+        'its last step took 20.0 CPU seconds, another at most 1.0'),
     a_single_step=([(40., 100)], 'in a single step'),
-    trains_while_free=([(4., 30), (4., 30), *[STEP]*10], 'the free steps drew 60 of 70 tokens and took 8.0 s'),
-    trains_while_free_and_long_steps=([(4., 100), (4., 100), *[(1., 10)]*10], 'the free steps drew 200 of 300 tokens'))
+    trains_while_free=([(4., 30), (4., 30), *[STEP]*10],
+        'the free steps drew 60 of 70 tokens and took 8.0 s'),
+    trains_while_free_and_long_steps=([(4., 100), (4., 100), *[(1., 10)]*10],
+        'the free steps drew 200 of 300 tokens'))
 
 @pytest.mark.parametrize('name', CHEATS)
 def test_a_loop_that_takes_more_does_not(host, name):
     steps,why = CHEATS[name]
     assert why in verdict_of(*steps)
 
-@pytest.mark.parametrize('tail, why', [((5., 0), '5.0 s of it after its last step'), ((9., 0, 5.), '5.0 s of it after its last step'),
+@pytest.mark.parametrize('tail, why', [((5., 0), '5.0 s of it after its last step'),
+    ((9., 0, 5.), '5.0 s of it after its last step'),
     ((.5, 9), '9 batches were drawn after its last step')])
-def test_what_comes_after_the_last_step_is_bounded(host, tail, why): assert why in verdict_of(*FREE, *[STEP]*10, tail=tail)
+def test_what_comes_after_the_last_step_is_bounded(host, tail, why):
+    assert why in verdict_of(*FREE, *[STEP]*10, tail=tail)
 
 def test_a_longer_last_step_is_the_machines_where_the_process_did_not_work(host):
-    assert verdict_of(*FREE, *[STEP]*9, (60., 1, 1.9)) == '' and 'CPU seconds' in verdict_of(*FREE, *[STEP]*9, (60., 1, 2.1))
+    assert verdict_of(*FREE, *[STEP]*9, (60., 1, 1.9)) == '' and (
+        'CPU seconds' in verdict_of(*FREE, *[STEP]*9, (60., 1, 2.1)))
 
 def test_a_large_batch_is_not_one_of_many(host):
     "Free steps of one batch each, thirty times as large: counted in tokens"
@@ -448,7 +511,8 @@ def test_a_large_batch_is_not_one_of_many(host):
     assert told['batches'] == 12 and told['tokens'] == 70*64
     assert 'the free steps drew 3,840 of 4,480 tokens and took 8.0 s' in overtime(told, limits())
 
-@pytest.mark.parametrize('changed', [dict(free_steps=1000), dict(free_steps=8), dict(free_seconds=99.)])
+@pytest.mark.parametrize('changed',
+    [dict(free_steps=1000), dict(free_steps=8), dict(free_seconds=99.)])
 def test_free_steps_of_its_own_are_none_of_the_profiles(host, changed):
     "Whoever sets the budget's attributes is told so"
     b = c.Budget(limits(), now=(hand := Hand()), cpu=Hand(0.))
@@ -494,12 +558,15 @@ def test_a_clock_that_tells_no_numbers(host, key, bad):
 
 def test_cpu_seconds_over_threads_are_charged(host):
     told,p = facts((9., 1, 2.), (9., 1, 2.), (9., 1, 6.), (9., 1, 2.), clock='cpu', threads=2)
-    assert told['training_seconds'] == charged(told, p) == 4 and told['free_seconds'] == 2 and told['counts'] == 'cpu'
-    assert told['cpu_seconds'] == 12 and told['wall_seconds'] == 36 and told['threads'] == told['threads_began'] == told['threads_end'] == 2
+    assert (told['training_seconds'] == charged(told, p) == 4 and told['free_seconds'] == 2
+        and told['counts'] == 'cpu')
+    assert told['cpu_seconds'] == 12 and told['wall_seconds'] == 36 and (
+        told['threads'] == told['threads_began'] == told['threads_end'] == 2)
 
 def test_waiting_is_free_and_work_is_not_where_cpu_seconds_count(host):
     assert verdict_of(*[(1., 1, 1.)]*12, tail=(90., 0, 0.), clock='cpu') == ''
-    assert '5.0 s of it after its last step' in verdict_of(*[(1., 1, 1.)]*12, tail=(90., 0, 5.), clock='cpu')
+    assert '5.0 s of it after its last step' in verdict_of(
+        *[(1., 1, 1.)]*12, tail=(90., 0, 5.), clock='cpu')
 
 def test_a_device_makes_the_wall_count(monkeypatch):
     dev = Device(hand := Hand())
@@ -512,7 +579,8 @@ def test_a_device_makes_the_wall_count(monkeypatch):
     b.close()
     told = c.clock_facts(b)
     assert (told['counts'], told['device']) == ('wall', 'cuda') and bad_clock(told, p) == ''
-    assert 'counted wall, not cpu' in bad_clock({**told, 'device': ''}, p), 'only a device makes it so'
+    assert 'counted wall, not cpu' in bad_clock({**told, 'device': ''}, p), (
+        'only a device makes it so')
     assert 'counted cpu, not wall' in bad_clock({**told, 'counts': 'cpu'}, p)
 
 class Threads:
@@ -534,12 +602,14 @@ def test_the_fewest_threads_ever_seen_divide(monkeypatch):
             cpu.t += 4
             b.step()
         told = c.clock_facts(b)
-        assert b.seconds == want and (told['threads_began'], told['threads_end']) == (4, changes[-1])
+        assert b.seconds == want and (
+            (told['threads_began'], told['threads_end']) == (4, changes[-1]))
         assert charged(told, p) == pytest.approx(want)
 
 @pytest.mark.parametrize('at', [1, 3, 7, 8, 9, 11, 12, 13])
 def test_threads_lowered_in_the_middle_lose_no_run(monkeypatch, at):
-    "All of training is charged as by the fewest; the step that finds it so began when the loop was told less"
+    """All of training is charged as by the fewest; the step that finds it so began when the loop
+    was told less"""
     torch = Threads(2)
     monkeypatch.setitem(sys.modules, 'torch', torch)
     monkeypatch.setattr(c, 'usable_cpus', lambda: 8)
@@ -553,7 +623,8 @@ def test_threads_lowered_in_the_middle_lose_no_run(monkeypatch, at):
     if at == 13: torch.n = 1
     b.close()
     told = c.clock_facts(b)
-    assert (bad_clock(told, p) or overtime(told, p)) == '' and told['threads'] == (2 if at > 13 else 1)
+    assert ((bad_clock(told, p) or overtime(told, p)) == ''
+        and told['threads'] == (2 if at > 13 else 1))
 
 def test_threads_beyond_the_processors_do_not_count(monkeypatch):
     monkeypatch.setitem(sys.modules, 'torch', Threads(10**6))
@@ -566,7 +637,9 @@ def test_children_are_counted_waited_for_or_alive():
     before = clock()
     subprocess.run([sys.executable, '-c', BURN.format(s=.4)], check=True)
     assert .35 <= clock()-before < 2, 'waited for'
-    before,p = clock(), subprocess.Popen([sys.executable, '-c', BURN.format(s=.4)+'print(flush=True); input()'], stdin=-1, stdout=-1)
+    before,p = clock(), subprocess.Popen(
+        [sys.executable, '-c', BURN.format(s=.4)+'print(flush=True); input()'],
+        stdin=-1, stdout=-1)
     try:
         p.stdout.readline()
         alive = clock(sure=True)-before
@@ -602,8 +675,11 @@ def test_a_quota_limits_what_may_be_used(monkeypatch):
     monkeypatch.setattr(c, 'Path', Files)
     v1 = '/sys/fs/cgroup/cpu/cpu.cfs_{}_us'.format
     monkeypatch.setattr(os, 'sched_getaffinity', lambda _: set(range(8)))
-    for said,want in [({}, 8), ({'/sys/fs/cgroup/cpu.max': 'max 100000'}, 8), ({'/sys/fs/cgroup/cpu.max': '150000 100000'}, 2),
-        ({v1('quota'): '-1', v1('period'): '100000'}, 8), ({v1('quota'): '300000', v1('period'): '100000'}, 3), ({'/sys/fs/cgroup/cpu.max': 'what'}, 8)]:
+    for said,want in [({}, 8), ({'/sys/fs/cgroup/cpu.max': 'max 100000'}, 8),
+            ({'/sys/fs/cgroup/cpu.max': '150000 100000'}, 2),
+            ({v1('quota'): '-1', v1('period'): '100000'}, 8),
+            ({v1('quota'): '300000', v1('period'): '100000'}, 3),
+            ({'/sys/fs/cgroup/cpu.max': 'what'}, 8)]:
         Files.said = said
         assert c.usable_cpus() == want, said
 
@@ -612,7 +688,8 @@ def test_a_clock_that_nobody_asked(host):
     turn(b, hand, 1, 1, 1)
     assert c.clock_facts(b)['never_asked']
     b.progress
-    assert not c.clock_facts(b)['never_asked'] and c.clock_facts(budget(Hand()))['never_asked'], 'nor one that saw no step'
+    assert not c.clock_facts(b)['never_asked'] and c.clock_facts(budget(Hand()))['never_asked'], (
+        'nor one that saw no step')
 
 def test_the_facts_of_a_clock(host):
     b = budget(hand := Hand())
@@ -622,8 +699,10 @@ def test_the_facts_of_a_clock(host):
     hand.t += 1
     b.close()
     facts = c.clock_facts(b)
-    assert {k: facts[k] for k in ('training_seconds', 'wall_seconds', 'free_seconds', 'num_steps', 'budget', 'budgets')} == dict(
-        training_seconds=pytest.approx(6), wall_seconds=pytest.approx(14), free_seconds=pytest.approx(10), num_steps=3, budget=10., budgets=2)
+    assert {k: facts[k] for k in ('training_seconds', 'wall_seconds', 'free_seconds', 'num_steps',
+        'budget', 'budgets')} == dict(training_seconds=pytest.approx(6),
+        wall_seconds=pytest.approx(14), free_seconds=pytest.approx(10),
+        num_steps=3, budget=10., budgets=2)
 
 def test_without_free_steps_every_second_is_charged(host):
     b = budget(hand := Hand(), free_steps=0)
@@ -631,8 +710,8 @@ def test_without_free_steps_every_second_is_charged(host):
 
 # final block and record
 
-BLOCK = dict(val_bpb=.9979, training_seconds=300.1, total_seconds=325.9, peak_vram_mb=45060.2, mfu_percent=39.8, total_tokens_M=499.6,
-    num_steps=953, num_params_M=50.3, depth=8)
+BLOCK = dict(val_bpb=.9979, training_seconds=300.1, total_seconds=325.9, peak_vram_mb=45060.2,
+    mfu_percent=39.8, total_tokens_M=499.6, num_steps=953, num_params_M=50.3, depth=8)
 TEXT = """---
 val_bpb:          0.997900
 training_seconds: 300.1
@@ -647,8 +726,10 @@ depth:            8"""
 def test_the_final_block_is_the_designs(): assert c.final_block(BLOCK) == TEXT
 
 def test_a_block_with_a_longer_key_stays_aligned():
-    lines = c.final_block(dict(score=1., a_key_longer_than_any_other=2.5, training_seconds=3.)).splitlines()[1:]
-    assert len({len(l) - len(l.split(': ', 1)[1].lstrip()) for l in lines}) == 1 and lines[0].endswith(' 1.000000') and lines[1].endswith(' 2.5')
+    lines = c.final_block(
+        dict(score=1., a_key_longer_than_any_other=2.5, training_seconds=3.)).splitlines()[1:]
+    assert (len({len(l) - len(l.split(': ', 1)[1].lstrip()) for l in lines}) == 1
+        and lines[0].endswith(' 1.000000') and lines[1].endswith(' 2.5'))
 
 def one_step(p):
     b = c.Budget(p, steps=1)
@@ -665,11 +746,15 @@ def test_the_record_holds_what_is_printed(tmp_path, capsys):
     res = c.report(p, tmp_path/'new'/'run', seed=7, info=dict(why='a test'), **FIGURES)
     block = capsys.readouterr().out
     record = json.loads((tmp_path/'new/run/record.json').read_text())
-    assert record == res and list(record['block']) == ['val_bpb', *KEYS] and c.final_block(record['block'])+'\n' == block
-    assert record['block']['val_bpb'] == record['evaluation']['value'] == 1.6543219 and record['evaluation']['details'] == dict(rows=768)
-    assert (record['profile'], record['seed'], record['direction'], record['info']) == ('tiny', 7, 'lower', dict(why='a test'))
+    assert (record == res and list(record['block']) == ['val_bpb', *KEYS]
+        and c.final_block(record['block'])+'\n' == block)
+    assert (record['block']['val_bpb'] == record['evaluation']['value'] == 1.6543219
+        and record['evaluation']['details'] == dict(rows=768))
+    assert (record['profile'], record['seed'], record['direction'], record['info']) == (
+        'tiny', 7, 'lower', dict(why='a test'))
     assert record['settings'] == c.settings_of(p) and record['data'] is None
-    assert record['clock']['kind'] == 'steps' and record['block']['num_steps'] == 1 and record['contract'] and record['host']['cpus'] == os.cpu_count()
+    assert (record['clock']['kind'] == 'steps' and record['block']['num_steps'] == 1
+        and record['contract'] and record['host']['cpus'] == os.cpu_count())
 
 def test_the_record_says_on_which_data(tmp_path, capsys):
     p,data = c.get_profile('tiny'), dict(val_rows='aa', train_shards={'a.parquet': 'bb'})
@@ -683,7 +768,8 @@ def test_time_and_steps_are_the_clocks(capsys):
     one_step(p)
     c.end_evaluation('val_bpb', 1.5, p.evaluator)
     block = c.report(p, training_seconds=1e6, num_steps=10**6, total_seconds=0.)['block']
-    assert block['training_seconds'] < 1e3 and block['num_steps'] == 1 and block['total_seconds'] > 0
+    assert (block['training_seconds'] < 1e3 and block['num_steps'] == 1
+        and block['total_seconds'] > 0)
 
 def test_the_metric_is_the_evaluators(capsys):
     p = c.get_profile('tiny')
@@ -698,7 +784,9 @@ def test_no_report_without_the_evaluators_word(tmp_path, capsys, metric):
     p = c.get_profile('tiny')
     one_step(p)
     if metric: c.end_evaluation(metric, 1.5, p.evaluator)
-    with pytest.raises(RuntimeError, match='autoresearch.prepare.evaluate_bpb handed in no val_bpb'): c.report(p, tmp_path, **FIGURES)
+    with pytest.raises(RuntimeError,
+            match='autoresearch.prepare.evaluate_bpb handed in no val_bpb'):
+        c.report(p, tmp_path, **FIGURES)
     assert not list(tmp_path.iterdir()) and not capsys.readouterr().out
 
 def test_another_target_prints_its_own_metric_first(ini, tmp_path, capsys):
@@ -707,22 +795,31 @@ def test_another_target_prints_its_own_metric_first(ini, tmp_path, capsys):
     c.end_evaluation('accuracy', .875, 'measure.score')
     record = c.report(p, tmp_path/'run', moves=12)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1] == 'accuracy:         0.875000' and lines[-1] == 'moves:            12' and not [l for l in lines if 'val_bpb' in l or 'depth' in l]
-    assert list(record['block']) == ['accuracy', 'training_seconds', 'total_seconds', 'num_steps', 'moves'] and record['direction'] == 'higher'
+    assert (lines[1] == 'accuracy:         0.875000' and lines[-1] == 'moves:            12'
+        and not [l for l in lines if 'val_bpb' in l or 'depth' in l])
+    assert (list(record['block'])
+        == ['accuracy', 'training_seconds', 'total_seconds', 'num_steps', 'moves']
+        and record['direction'] == 'higher')
 
 # peak rates
 
-NAMES = {'H100': ['NVIDIA H100 80GB HBM3'], 'H100 PCIe': ['NVIDIA H100 PCIe'], 'H100 NVL': ['NVIDIA H100 NVL'], 'H200': ['NVIDIA H200'],
-    'B200': ['NVIDIA B200'], 'A100': ['NVIDIA A100-SXM4-40GB', 'NVIDIA A100-SXM4-80GB', 'NVIDIA A100 80GB PCIe', 'A100-PCIE-40GB'], 'L4': ['NVIDIA L4'],
-    'L40': ['NVIDIA L40'], 'L40S': ['NVIDIA L40S'], 'MI300X': ['AMD Instinct MI300X'], 'MI300A': ['AMD Instinct MI300A']}
+NAMES = {'H100': ['NVIDIA H100 80GB HBM3'], 'H100 PCIe': ['NVIDIA H100 PCIe'],
+    'H100 NVL': ['NVIDIA H100 NVL'], 'H200': ['NVIDIA H200'], 'B200': ['NVIDIA B200'],
+    'A100': ['NVIDIA A100-SXM4-40GB', 'NVIDIA A100-SXM4-80GB', 'NVIDIA A100 80GB PCIe',
+        'A100-PCIE-40GB'],
+    'L4': ['NVIDIA L4'], 'L40': ['NVIDIA L40'], 'L40S': ['NVIDIA L40S'],
+    'MI300X': ['AMD Instinct MI300X'], 'MI300A': ['AMD Instinct MI300A']}
 
 @pytest.mark.parametrize('entry', list(c.PEAKS))
 def test_every_peak_is_found_by_a_name_torch_gives(entry):
-    for name in NAMES.get(entry) or [f'NVIDIA GeForce {entry}']: assert c.peak_flops(name) == c.PEAKS[entry][0]*1e12 > 1e13
+    for name in NAMES.get(entry) or [f'NVIDIA GeForce {entry}']:
+        assert c.peak_flops(name) == c.PEAKS[entry][0]*1e12 > 1e13
     assert c.PEAKS[entry][1].startswith(('NVIDIA ', 'AMD ')), 'a source'
 
-@pytest.mark.parametrize('name', ['NVIDIA GeForce RTX 4090 Laptop GPU', 'NVIDIA GeForce RTX 3080 Ti', 'NVIDIA GeForce RTX 3080 Ti Laptop GPU',
-    'NVIDIA GeForce RTX 4070 SUPER', 'NVIDIA GeForce RTX 4090 D', 'NVIDIA GeForce GTX 1080', 'Tesla T4', 'NVIDIA L400', 'AMD EPYC 9354', 'x86_64', ''])
+@pytest.mark.parametrize('name', ['NVIDIA GeForce RTX 4090 Laptop GPU',
+    'NVIDIA GeForce RTX 3080 Ti', 'NVIDIA GeForce RTX 3080 Ti Laptop GPU',
+    'NVIDIA GeForce RTX 4070 SUPER', 'NVIDIA GeForce RTX 4090 D', 'NVIDIA GeForce GTX 1080',
+    'Tesla T4', 'NVIDIA L400', 'AMD EPYC 9354', 'x86_64', ''])
 def test_what_is_not_in_the_table_has_no_peak(name): assert c.peak_flops(name) == 0
 
 # while it runs, and where
@@ -735,7 +832,8 @@ def test_progress_prints_at_most_one_line_a_second(tmp_path, capsys):
     assert 1 <= len(lines) <= math.floor(took)+1 and lines[0] == 'step 0 | seconds 0.5 | loss 2.5'
     show(last=True, step=300, seconds=.6, loss=1.)
     now = json.loads((tmp_path/'progress.json').read_text())
-    assert now['step'] == 300 and now['columns'] == ['step', 'seconds', 'loss'] and now['curve'][-1] == [300, .6, 1.] and len(now['curve']) == len(lines)+1
+    assert (now['step'] == 300 and now['columns'] == ['step', 'seconds', 'loss']
+        and now['curve'][-1] == [300, .6, 1.] and len(now['curve']) == len(lines)+1)
 
 def test_progress_does_not_wait_for_the_disk(tmp_path, capsys, monkeypatch):
     synced = []
@@ -746,8 +844,11 @@ def test_progress_does_not_wait_for_the_disk(tmp_path, capsys, monkeypatch):
     assert len(synced) == 2, 'the file and its folder'
 
 def test_peak_memory_is_this_process_own():
-    code = 'from autoresearch.contract import peak_memory_mb; a = peak_memory_mb(); b = bytearray(2**27); b[::4096] = b"x"*len(b[::4096]); print(a, peak_memory_mb())'
-    a,b = map(float, subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())
+    code = (
+        'from autoresearch.contract import peak_memory_mb; a = peak_memory_mb(); '
+        'b = bytearray(2**27); b[::4096] = b"x"*len(b[::4096]); print(a, peak_memory_mb())')
+    a,b = map(float, subprocess.run([sys.executable, '-c', code], cwd=ROOT,
+        capture_output=True, text=True, check=True).stdout.split())
     assert 10 < a < 500 and 100 < b-a < 160
 
 def test_progress_without_a_folder_writes_nothing(tmp_path, monkeypatch, capsys):
@@ -756,7 +857,8 @@ def test_progress_without_a_folder_writes_nothing(tmp_path, monkeypatch, capsys)
     assert not list(tmp_path.iterdir()) and capsys.readouterr().out == 'step 1\n'
 
 def test_progress_json_is_always_whole(tmp_path, capsys):
-    show,path,stop,seen = c.Progress(tmp_path, every=0), tmp_path/'progress.json', threading.Event(), []
+    show,path,stop,seen = (
+        c.Progress(tmp_path, every=0), tmp_path/'progress.json', threading.Event(), [])
     many = {f'figure_{i}': i/7 for i in range(1500)}
     show(step=0, **many)
     def watch():
@@ -770,7 +872,8 @@ def test_progress_json_is_always_whole(tmp_path, capsys):
     finally:
         stop.set()
         t.join()
-    assert seen and not [e for e in seen if not isinstance(e, int)] and seen == sorted(seen) and [p.name for p in tmp_path.iterdir()] == ['progress.json']
+    assert (seen and not [e for e in seen if not isinstance(e, int)] and seen == sorted(seen)
+        and [p.name for p in tmp_path.iterdir()] == ['progress.json'])
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     c.write_json(tmp_path/'a.json', dict(a=1))
@@ -790,7 +893,8 @@ def test_what_is_written_may_be_read_by_whom_the_umask_allows(tmp_path):
 def test_host_facts(monkeypatch):
     monkeypatch.setitem(sys.modules, 'torch', Device().torch)
     facts = c.host_facts()
-    assert facts['device'] == 'NVIDIA H100 80GB HBM3' and facts['torch'] == '0' and facts['python'] == '.'.join(map(str, sys.version_info[:3]))
+    assert (facts['device'] == 'NVIDIA H100 80GB HBM3' and facts['torch'] == '0'
+        and facts['python'] == '.'.join(map(str, sys.version_info[:3])))
     monkeypatch.delitem(sys.modules, 'torch')
     facts = c.host_facts()
     assert facts['torch'] is None and facts['device'] and facts['host'] and json.dumps(facts)
@@ -798,7 +902,8 @@ def test_host_facts(monkeypatch):
 def test_the_contracts_hash_follows_the_settings(ini):
     path = ini(INI)
     first = c.contract_hash(c.get_profile('tiny', path))
-    assert re.fullmatch('[0-9a-f]{16}', first) and c.contract_hash(c.get_profile('tiny', path)) == first
+    assert (re.fullmatch('[0-9a-f]{16}', first)
+        and c.contract_hash(c.get_profile('tiny', path)) == first)
     path.write_text(INI + '# one more remark\n', encoding='utf8')
     assert c.contract_hash(c.get_profile('tiny', path)) != first
 
@@ -809,10 +914,13 @@ def test_ar_help_lists_every_command(capsys):
     lines = capsys.readouterr().out.splitlines()
     scripts = re.findall(r'^(ar-[\w-]+) = "', (ROOT/'pyproject.toml').read_text(), re.M)
     listed = {l.split()[0]: l.split(None, 1)[1] for l in lines if l.startswith('ar-')}
-    assert {'ar-help', 'ar-prepare', 'ar-run', 'ar-frontier'} <= set(scripts) <= set(listed) and all(len(o) > 20 for o in listed.values())
-    order = 'help prepare setup status cells run wait stop drop log search frontier report dashboard docs'.split()
+    assert ({'ar-help', 'ar-prepare', 'ar-run', 'ar-frontier'} <= set(scripts) <= set(listed)
+        and all(len(o) > 20 for o in listed.values()))
+    order = ('help prepare setup status cells run wait stop drop log search frontier report '
+        'dashboard docs').split()
     assert [l for l in listed if l[3:] in order] == [f'ar-{o}' for o in order], 'as the loop goes'
-    assert list(listed)[len(order):] == sorted(list(listed)[len(order):]), 'what it does not know comes last'
+    assert list(listed)[len(order):] == sorted(list(listed)[len(order):]), (
+        'what it does not know comes last')
 
 def test_ar_help_into_a_pipe_that_closes():
     code = 'from autoresearch.contract import ar_help; import sys; sys.stdin.readline(); ar_help()'
@@ -824,11 +932,14 @@ def test_ar_help_into_a_pipe_that_closes():
 # extras
 
 def test_what_installs_an_extra(monkeypatch, tmp_path):
-    "Names the packages of the extra; where nothing is known of them, the checkout by its path, whatever the working folder"
-    known = ['fastcore>=2', "optuna>=4; extra == 'search'", 'quack==1; sys_platform == "linux" and extra == "hopper"', 'x; extra == "searchable"']
+    """Names the packages of the extra; where nothing is known of them, the checkout by its path,
+    whatever the working folder"""
+    known = ['fastcore>=2', "optuna>=4; extra == 'search'",
+        'quack==1; sys_platform == "linux" and extra == "hopper"', 'x; extra == "searchable"']
     monkeypatch.setattr(c, 'requires', lambda name: known)
     pip = f'{sys.executable} -m pip install '
-    assert c.install_line('search') == f"{pip}'optuna>=4'" and c.install_line('hopper') == f'{pip}quack==1'
+    assert (c.install_line('search') == f"{pip}'optuna>=4'"
+        and c.install_line('hopper') == f'{pip}quack==1')
     def missing(name): raise c.PackageNotFoundError(name)
     for requires in (missing, lambda name: None, lambda name: known[:1]):
         monkeypatch.setattr(c, 'requires', requires)

@@ -1,4 +1,5 @@
-"""make install with stand-ins for Python and uv: which installer is asked for what, and what comes of its failures. The locked versions, the workflows."""
+"""make install with stand-ins for Python and uv: which installer is asked for what, and what comes
+of its failures. The locked versions, the workflows."""
 import os, re, shutil, subprocess
 from pathlib import Path
 import pytest, yaml
@@ -16,8 +17,10 @@ esac
 
 @pytest.fixture
 def make(tmp_path):
-    "make in a folder with this Makefile, with stand-ins that note how they were called; gives what was said, the calls, and the exit code"
-    for name in ('Makefile', 'pyproject.toml', 'constraints.txt', 'setup.py'): shutil.copy(ROOT/name, tmp_path)
+    """make in a folder with this Makefile, with stand-ins that note how they were called; gives
+    what was said, the calls, and the exit code"""
+    for name in ('Makefile', 'pyproject.toml', 'constraints.txt', 'setup.py'):
+        shutil.copy(ROOT/name, tmp_path)
     stubs = tmp_path/'stubs'
     stubs.mkdir()
     for name in ('python', 'uv'):
@@ -26,9 +29,13 @@ def make(tmp_path):
     def call(*goals, fail='', uv=False, **env):
         log = tmp_path/'calls'
         log.write_text('')
-        args = ['make', *goals, f'PYTHON={stubs}/python', f'UV={stubs/"uv" if uv else ""}', 'HOPPER=']
-        own = {k: v for k,v in os.environ.items() if not k.startswith(('PIP_', 'UV_', 'MAKE', 'MFLAGS'))}
-        r = subprocess.run(args, cwd=tmp_path, env={**own, 'LOG': str(log), 'STUBS': str(stubs), 'FAIL': fail, **env}, capture_output=True, text=True, timeout=60)
+        args = ['make', *goals, f'PYTHON={stubs}/python', f'UV={stubs/"uv" if uv else ""}',
+            'HOPPER=']
+        own = {k: v for k,v in os.environ.items()
+            if not k.startswith(('PIP_', 'UV_', 'MAKE', 'MFLAGS'))}
+        r = subprocess.run(args, cwd=tmp_path,
+            env={**own, 'LOG': str(log), 'STUBS': str(stubs), 'FAIL': fail, **env},
+            capture_output=True, text=True, timeout=60)
         return r.stdout+r.stderr, log.read_text().splitlines(), r.returncode
     return call
 
@@ -36,27 +43,33 @@ PINNED = "-c .venv/constraints.txt -e .[dev,search,report,dashboard,site]"
 
 def test_pip_where_there_is_no_uv(make, tmp_path):
     said,calls,code = make('install')
-    assert code == 0 and calls[1:] == ['python -m venv .venv', f'python -m pip install --disable-pip-version-check {PINNED}'], calls
-    assert 'installing into .venv with pip' in said and (tmp_path/'.venv/constraints.txt').read_bytes() == (ROOT/'constraints.txt').read_bytes()
+    assert code == 0 and calls[1:] == ['python -m venv .venv',
+        f'python -m pip install --disable-pip-version-check {PINNED}'], calls
+    assert 'installing into .venv with pip' in said and (
+        (tmp_path/'.venv/constraints.txt').read_bytes() == (ROOT/'constraints.txt').read_bytes())
     assert make('install')[1] == [], 'a second call costs nothing'
 
 def test_uv_where_it_is(make, tmp_path):
     said,calls,code = make('install', uv=True)
-    assert code == 0 and calls[1].startswith('uv venv --seed --python') and calls[2:] == [f'uv pip install --python .venv/bin/python {PINNED}'], calls
+    assert (code == 0 and calls[1].startswith('uv venv --seed --python')
+        and calls[2:] == [f'uv pip install --python .venv/bin/python {PINNED}']), calls
     assert 'installing into .venv with uv' in said
 
 def test_uv_that_fails_leaves_it_to_pip(make):
     said,calls,code = make('install', uv=True, fail='uv')
-    assert code == 0 and [c.split()[0] for c in calls[2:]] == ['uv', 'python'] and 'uv could not; now with pip' in said
+    assert (code == 0 and [c.split()[0] for c in calls[2:]] == ['uv', 'python']
+        and 'uv could not; now with pip' in said)
 
 def test_versions_that_can_not_be_had(make):
     said,calls,code = make('install', fail='pins')
-    assert code == 0 and ['-c .venv' in c for c in calls[2:]] == [True, False] and 'now with the newest ones' in said
+    assert (code == 0 and ['-c .venv' in c for c in calls[2:]] == [True, False]
+        and 'now with the newest ones' in said)
 
 def test_an_installation_that_fails(make, tmp_path):
     for uv,tries in ((False, 2), (True, 3)):
         said,calls,code = make('install', fail='all', uv=uv)
-        assert code and 'make: the installation failed; the reason stands above' in said and sum('pip install' in c for c in calls) == tries
+        assert (code and 'make: the installation failed; the reason stands above' in said
+            and sum('pip install' in c for c in calls) == tries)
         assert not (tmp_path/'.venv/.installed').exists()
 
 def test_a_torch_that_is_there_is_kept(make, tmp_path):
@@ -81,7 +94,8 @@ def test_without_a_browser_or_apt_the_target_says_so(make, tmp_path):
     (tmp_path/'stubs/id').write_text('#!/bin/sh\necho 0\n')
     (tmp_path/'stubs/id').chmod(0o755)
     said,_,code = make('browser', PATH=str(tmp_path/'stubs'))
-    assert code == 0 and 'installing chromium chromium-driver' in said and 'apt-get could not; the tests in a browser are skipped' in said
+    assert (code == 0 and 'installing chromium chromium-driver' in said
+        and 'apt-get could not; the tests in a browser are skipped' in said)
 
 # the locked versions
 
@@ -109,7 +123,8 @@ def test_the_pins_are_current(tmp_path):
     "By uv's own word: resolved again from what is pinned, nothing comes or goes"
     shutil.copy(ROOT/'constraints.txt', tmp_path)
     cmd = ['uv', 'pip', 'compile', 'pyproject.toml', '--universal', '--python-version', '3.10',
-        '--all-extras', '--no-annotate', '--no-header', '--quiet', '-o', f'{tmp_path}/constraints.txt']
+        '--all-extras', '--no-annotate', '--no-header', '--quiet',
+        '-o', f'{tmp_path}/constraints.txt']
     r = subprocess.run(cmd, cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert r.returncode == 0, r.stderr
     names = lambda text: set(re.findall(r'^[\w.-]+==\S+', text, re.M))
@@ -125,8 +140,10 @@ def test_a_workflow_is_one(path):
     flow = yaml.safe_load(path.read_text())
     assert {'name', True, 'jobs', 'permissions'} <= set(flow), 'YAML reads the key `on` as true'
     for job in flow['jobs'].values():
-        assert {'runs-on', 'steps'} <= set(job) and set(job.get('needs', '').split()) <= set(flow['jobs'])
-        assert all(('uses' in s) != ('run' in s) and re.search(r'@\S+$', s.get('uses', '@x')) for s in job['steps'])
+        assert ({'runs-on', 'steps'} <= set(job)
+            and set(job.get('needs', '').split()) <= set(flow['jobs']))
+        assert all(('uses' in s) != ('run' in s) and re.search(r'@\S+$', s.get('uses', '@x'))
+            for s in job['steps'])
 
 @pytest.mark.skipif(not shutil.which('actionlint'), reason='actionlint is not here')
 def test_the_workflows_are_without_fault():
@@ -134,6 +151,7 @@ def test_the_workflows_are_without_fault():
     assert r.returncode == 0, r.stdout + r.stderr
 
 def test_the_suite_runs_on_what_the_package_says_it_takes():
-    matrix = yaml.safe_load((ROOT/'.github/workflows/test.yaml').read_text())['jobs']['test']['strategy']['matrix']
+    matrix = yaml.safe_load((ROOT/'.github/workflows/test.yaml').read_text())[
+        'jobs']['test']['strategy']['matrix']
     said = [c.rpartition(' ')[2] for c in PROJECT['classifiers'] if re.search(r':: 3\.\d+$', c)]
     assert matrix['python'] == said and PROJECT['requires-python'] == f'>={said[0]}'

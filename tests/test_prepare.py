@@ -1,4 +1,5 @@
-"""Data, tokenizer, token store, loader and evaluation under faults: what the lessons of nbs/01_prepare.ipynb don't tell."""
+"""Data, tokenizer, token store, loader and evaluation under faults: what the lessons of
+nbs/01_prepare.ipynb don't tell."""
 import errno, gc, hashlib, itertools, json, math, os, random, re, signal, subprocess, sys
 import threading, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,8 +10,9 @@ from autoresearch import contract, prepare as P
 from autoresearch.contract import get_profile
 
 ROOT = Path(__file__).parent.parent
-LAB = dict(source='hub', dataset='lab/text', last_shard=5, val_shard=5, train_shards=3, vocab_size=400, tokenizer_chars=10**9, max_seq_len=64,
-    eval_tokens=64*130, cache='autoresearch-lab', doc_bytes=0)
+LAB = dict(source='hub', dataset='lab/text', last_shard=5, val_shard=5, train_shards=3,
+    vocab_size=400, tokenizer_chars=10**9, max_seq_len=64, eval_tokens=64*130,
+    cache='autoresearch-lab', doc_bytes=0)
 
 def lab(folder, **changed):
     "The profile `lab`, of a settings.ini of its own"
@@ -62,15 +64,19 @@ def ready(made, monkeypatch):
 def test_cache_dir(monkeypatch, tmp_path):
     climbmix,tiny = get_profile('climbmix'), get_profile('tiny')
     monkeypatch.delenv('AUTORESEARCH_CACHE', raising=False)
-    assert P.cache_dir(climbmix) == Path.home()/'.cache/autoresearch' and P.cache_dir(tiny) == Path.home()/'.cache/autoresearch-tiny'
+    assert (P.cache_dir(climbmix) == Path.home()/'.cache/autoresearch'
+        and P.cache_dir(tiny) == Path.home()/'.cache/autoresearch-tiny')
     monkeypatch.setenv('AUTORESEARCH_CACHE', str(tmp_path/'x'))
     assert P.cache_dir(climbmix) == tmp_path/'x' and P.cache_dir(tiny) == tmp_path/'x-tiny'
     monkeypatch.setenv('AUTORESEARCH_CACHE', '~/x/')
     assert P.cache_dir(tiny) == Path.home()/'x-tiny'
 
 def test_import_is_light():
-    code = 'import sys, autoresearch.prepare; print([m for m in ("torch", "pyarrow", "huggingface_hub", "rustbpe") if m in sys.modules])'
-    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'
+    code = (
+        'import sys, autoresearch.prepare; print([m for m in '
+        '("torch", "pyarrow", "huggingface_hub", "rustbpe") if m in sys.modules])')
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True,
+        check=True).stdout.strip() == '[]'
 
 def test_corpus_is_small_and_validation_unseen():
     folder = ROOT/'autoresearch/corpus'
@@ -84,11 +90,14 @@ def test_corpus_is_small_and_validation_unseen():
 def test_cut_any_text():
     rng = random.Random(0)
     for _ in range(400):
-        t = ''.join(rng.choice(['a', 'bc ', '. ', '!” ', '\n\n', '\t', ' ', 'é', '🦋', '\u3000', '.']) for _ in range(rng.randrange(200)))
+        t = ''.join(rng.choice(
+                ['a', 'bc ', '. ', '!” ', '\n\n', '\t', ' ', 'é', '🦋', '\u3000', '.'])
+            for _ in range(rng.randrange(200)))
         limit = rng.choice([4, 7, 30, 100])
         pieces = P.cut(t, limit)
         assert all(0 < len(s.encode()) <= limit and s == s.strip() for s in pieces)
-        assert ''.join(''.join(pieces).split()) == ''.join(t.split()), 'nothing but white space may be lost'
+        assert ''.join(''.join(pieces).split()) == ''.join(t.split()), (
+            'nothing but white space may be lost')
         assert P.cut(t, 0) == ([t.strip()] if t.strip() else [])
 
 def test_cut_at_sentences():
@@ -97,28 +106,36 @@ def test_cut_at_sentences():
     ended = sum(s.rstrip('_)]"\'”’')[-1] in '.!?' for s in pieces)
     assert ended/len(pieces) > .85 and np.mean([len(s.encode()) for s in pieces]) > 200
 
-def stamp(p): return {f: f.stat().st_mtime_ns for f in P.cache_dir(p).rglob('*') if f.is_file() and f.name != '.lock'}
+def stamp(p):
+    return {f: f.stat().st_mtime_ns for f in P.cache_dir(p).rglob('*')
+        if f.is_file() and f.name != '.lock'}
 
 def test_embedded_shards_are_the_same_everywhere(cache):
-    p = lab(cache, source='embedded', doc_bytes=400, train_shards=2, vocab_size=300, tokenizer_chars=10**5)
+    p = lab(cache, source='embedded', doc_bytes=400, train_shards=2, vocab_size=300,
+        tokenizer_chars=10**5)
     P.prepare(p)
     docs = [list(P.texts(P.shard_path(p, i))) for i in (0, 1, 5)]
-    assert [d[0][:30] for d in docs] == FIRST, 'cut or shuffle changed: raise the number in `origin`'
+    assert [d[0][:30] for d in docs] == FIRST, (
+        'cut or shuffle changed: raise the number in `origin`')
     before = stamp(p)
     P.prepare(p)
     assert stamp(p) == before, 'a second prepare writes nothing'
     (P.cache_dir(p)/'data/embedded.json').write_text('{')
     P.prepare(p)
     assert P.is_prepared(p) == '' and stamp(p) != before
-    other = lab(cache, source='embedded', doc_bytes=300, train_shards=2, vocab_size=300, tokenizer_chars=10**5)
+    other = lab(cache, source='embedded', doc_bytes=300, train_shards=2, vocab_size=300,
+        tokenizer_chars=10**5)
     assert 'origin' in P.is_prepared(other)
     P.prepare(other)
-    assert P.is_prepared(other) == '' and max(len(d.encode()) for d in P.texts(P.shard_path(other, 0))) <= 300
+    assert (P.is_prepared(other) == ''
+        and max(len(d.encode()) for d in P.texts(P.shard_path(other, 0))) <= 300)
     for bad in (dict(num_shards=3), dict(workers=0)):
         with pytest.raises(P.DataError, match='--'): P.prepare(other, **bad)
     with pytest.raises(P.DataError, match='doc_bytes'): P.prepare(lab(cache, doc_bytes=400))
 
-FIRST = ['It is not for the "common bene', 'They were now on the second fl', 'She cared not for Mrs Clay, an'] # documents of shards 0, 1 and of validation
+# documents of shards 0, 1 and of validation
+FIRST = ['It is not for the "common bene', 'They were now on the second fl',
+    'She cared not for Mrs Clay, an']
 
 # ---- the hub
 
@@ -138,14 +155,17 @@ class Hub(BaseHTTPRequestHandler):
         if self.refuse: return self.answer(*self.refuse)
         if not commit: return self.answer(404, {'X-Error-Code': 'RevisionNotFound'})
         ok = self.path == f'/datasets/lab/text/resolve/{revision}/{name}' and name in self.files
-        data,first = self.files.get(name, b''), int((self.headers.get('Range') or 'bytes=0-')[6:].split('-')[0])
-        fault = (self.faults.get(name) if '!' in self.faults.get(name, '') else self.faults.pop(name, '')) if body and ok else ''
+        data,first = self.files.get(name, b''), int(
+            (self.headers.get('Range') or 'bytes=0-')[6:].split('-')[0])
+        fault = (self.faults.get(name) if '!' in self.faults.get(name, '')
+            else self.faults.pop(name, '')) if body and ok else ''
         if body: self.log.append((name, first, fault))
         self.asked.append(revision)
         if 'garbage' in fault: data = data[:-100] + bytes(100)
         self.send_response(404 if not ok else 206 if first else 200)
         if not ok: self.send_header('X-Error-Code', 'EntryNotFound')
-        headers = {'X-Repo-Commit': commit, 'ETag': f'"{name}-{len(data)}"', 'Accept-Ranges': 'bytes'}
+        headers = {'X-Repo-Commit': commit, 'ETag': f'"{name}-{len(data)}"',
+            'Accept-Ranges': 'bytes'}
         headers['Content-Length'] = len(data)-first
         for k,v in headers.items(): self.send_header(k, str(v))
         if first: self.send_header('Content-Range', f'bytes {first}-{len(data)-1}/{len(data)}')
@@ -162,7 +182,8 @@ def hub(cache, monkeypatch):
     "Profile `lab` with an empty cache and a hub on this machine that has its shards"
     source = lab(cache/'source')
     monkeypatch.setenv('AUTORESEARCH_CACHE', str(cache/'source/autoresearch'))
-    files = {f.name: f.read_bytes() for i in range(6) for f in [P.shard_path(source, i)] if text_shard(f, i) is None}
+    files = {f.name: f.read_bytes() for i in range(6) for f in [P.shard_path(source, i)]
+        if text_shard(f, i) is None}
     monkeypatch.setenv('AUTORESEARCH_CACHE', str(cache/'autoresearch'))
     fresh = dict(files=files, faults={}, log=[], asked=[], refuse=None, commits={'main': 'a'*40})
     for k,v in fresh.items(): monkeypatch.setattr(Hub, k, v)
@@ -174,8 +195,12 @@ def hub(cache, monkeypatch):
     server.shutdown()
     server.server_close()
 
-def sound(p, shards): return all(P.shard_path(p, i).read_bytes() == Hub.files[P.shard_path(p, i).name] for i in shards)
-def fetched(): return sorted({name for name,_,_ in Hub.log if name.startswith('shard_')}) # newer clients ask the hub other things too
+def sound(p, shards):
+    return all(P.shard_path(p, i).read_bytes() == Hub.files[P.shard_path(p, i).name]
+        for i in shards)
+
+def fetched(): # newer clients ask the hub other things too
+    return sorted({name for name,_,_ in Hub.log if name.startswith('shard_')})
 
 def test_fetch(hub):
     P.prepare(hub, workers=2)
@@ -188,26 +213,32 @@ def test_broken_shards_are_fetched_again(hub, capsys):
     whole = Hub.files['shard_00000.parquet']
     folder = P.shard_path(hub, 0).parent
     folder.mkdir(parents=True)
-    for i,data in enumerate([whole[:-1000], b'', bytes(5000)]): P.shard_path(hub, i).write_bytes(data)
+    for i,data in enumerate([whole[:-1000], b'', bytes(5000)]):
+        P.shard_path(hub, i).write_bytes(data)
     pq.write_table(pa.table({'body': ['x']}), P.shard_path(hub, 5))
     P._fetch(hub, 4)
     assert sound(hub, [0, 1, 2, 5]) and capsys.readouterr().out.count('fetching it again') == 4
-    P.shard_path(hub, 1).write_bytes(whole[:-9]) # broken after a good download: the transfer's notes say that it is there
+    # broken after a good download: the transfer's notes say that it is there
+    P.shard_path(hub, 1).write_bytes(whole[:-9])
     pq.write_table(pa.table({'text': pa.array([], pa.string())}), P.shard_path(hub, 2))
     P._fetch(hub, 1)
     assert sound(hub, [0, 1, 2, 5])
 
 def test_interrupted_transfer_goes_on(hub):
-    letters = np.random.default_rng(0).integers(97, 123, 24*2**20, dtype=np.uint8).tobytes().decode() # the client keeps pieces of 10 MB
+    # the client keeps pieces of 10 MB
+    letters = np.random.default_rng(0).integers(
+        97, 123, 24*2**20, dtype=np.uint8).tobytes().decode()
     path = P.shard_path(hub, 1)
     path.parent.mkdir(parents=True)
-    pq.write_table(pa.table({'text': [letters]}), path, compression='none', use_dictionary=False, write_statistics=False)
+    pq.write_table(pa.table({'text': [letters]}), path, compression='none', use_dictionary=False,
+        write_statistics=False)
     Hub.files[path.name] = path.read_bytes()
     path.unlink()
     Hub.faults = {path.name: 'broken', 'shard_00002.parquet': 'broken'}
     P._fetch(hub, 2)
     assert sound(hub, [0, 1, 2, 5])
-    assert [f > 0 for n,f,_ in Hub.log if n == 'shard_00001.parquet'] == [False, True], 'taken up where it broke'
+    assert [f > 0 for n,f,_ in Hub.log if n == 'shard_00001.parquet'] == [False, True], (
+        'taken up where it broke')
 
 def test_garbage_from_the_hub(hub):
     Hub.faults = {'shard_00002.parquet': 'garbage'}
@@ -215,7 +246,9 @@ def test_garbage_from_the_hub(hub):
     assert sound(hub, [0, 1, 2, 5]), 'the second copy is good'
     P.shard_path(hub, 2).unlink()
     Hub.faults = {'shard_00002.parquet': 'garbage!'}
-    with pytest.raises(P.DataError, match='shard_00002.parquet of lab/text, as the hub sends it, is no whole parquet file'): P._fetch(hub, 1)
+    with pytest.raises(P.DataError, match=(
+            'shard_00002.parquet of lab/text, as the hub sends it, is no whole parquet file')):
+        P._fetch(hub, 1)
     assert not P.shard_path(hub, 2).exists()
 
 def test_network_failure_names_the_shard(hub):
@@ -227,7 +260,8 @@ def test_network_failure_names_the_shard(hub):
 
 def test_ctrl_c_does_not_wait_for_a_transfer(hub):
     Hub.faults = {f'shard_0000{i}.parquet': 'stalled!' for i in range(3)}
-    proc = subprocess.Popen([Path(sys.executable).with_name('ar-prepare'), '--profile', 'lab'], cwd=hub.root, stderr=subprocess.PIPE, text=True)
+    proc = subprocess.Popen([Path(sys.executable).with_name('ar-prepare'), '--profile', 'lab'],
+        cwd=hub.root, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 30
     while len(fetched()) < 4 and time.monotonic() < until: time.sleep(.01)
     proc.send_signal(signal.SIGINT)
@@ -241,11 +275,13 @@ def test_ctrl_c_does_not_wait_for_a_transfer(hub):
 
 def test_num_shards_is_remembered(hub):
     P.prepare(hub, num_shards=1)
-    assert P.train_shards(hub) == [0] and P.is_prepared(hub) == '' and fetched() == ['shard_00000.parquet', 'shard_00005.parquet']
+    assert (P.train_shards(hub) == [0] and P.is_prepared(hub) == ''
+        and fetched() == ['shard_00000.parquet', 'shard_00005.parquet'])
     digest = P.get_tokenizer(hub).digest
     P.prepare(hub)
     assert P.train_shards(hub) == [0], 'the wish stands until another'
-    assert P.prepare(hub, num_shards=-1)['train_shards'] == 5 and P.train_shards(hub) == [0, 1, 2, 3, 4]
+    assert (P.prepare(hub, num_shards=-1)['train_shards'] == 5
+        and P.train_shards(hub) == [0, 1, 2, 3, 4])
     assert P.get_tokenizer(hub).digest == digest, 'more shards keep the tokenizer'
     (P.cache_dir(hub)/'shards.json').write_text('{')
     assert 'shards.json is damaged: say again' in P.is_prepared(hub)
@@ -405,7 +441,8 @@ def test_another_users_cache(made, monkeypatch):
     monkeypatch.chdir(made.root)
     shard,(r,w) = P.shard_path(made, 0), os.pipe()
     before = shard.read_bytes()
-    way = [d for d in (made.root, *made.root.parents) if not d.stat().st_mode & 0o001] # pytest's own folders
+    # pytest's own folders
+    way = [d for d in (made.root, *made.root.parents) if not d.stat().st_mode & 0o001]
     modes = {f: f.stat().st_mode for f in [shard, P.cache_dir(made)/'.lock', *way]}
     for f in modes: f.chmod(0 if f == shard else 0o666 if f.name == '.lock' else 0o755)
     if not (pid := os.fork()):
@@ -489,7 +526,8 @@ def test_the_record_says_what_the_run_read(cache):
     assert list(P.data_facts(p)['train_shards']) == ['shard_00000.parquet']
 
 def test_the_packing_thread_ends_before_its_process(cache):
-    "Closed, dropped, or at exit in the middle of packing: a thread that exit cuts off within C++ aborts the process"
+    """Closed, dropped, or at exit in the middle of packing: a thread that exit cuts off within C++
+    aborts the process"""
     p = fill(lab(cache))
     P.prepare(p)
     loader = P.make_dataloader(P.get_tokenizer(p), 2, p.max_seq_len, 'train', p, 'cpu')
@@ -556,7 +594,8 @@ def test_fewer_shards_than_the_profile_says_is_not_prepared(cache):
     P.prepare(p)
     P.shard_path(p, 2).unlink()
     assert 'shard_00002.parquet is missing' in P.is_prepared(p)
-    with pytest.raises(P.DataError, match='shard_00002.parquet is missing: run ar-prepare'): P.make_dataloader(P.get_tokenizer(p), 2, 8, 'train', p, 'cpu')
+    with pytest.raises(P.DataError, match='shard_00002.parquet is missing: run ar-prepare'):
+        P.make_dataloader(P.get_tokenizer(p), 2, 8, 'train', p, 'cpu')
 
 def test_damage_inside_a_shard_is_named(cache):
     p = fill(lab(cache))
@@ -572,10 +611,16 @@ def test_damage_inside_a_shard_is_named(cache):
 def test_round_trips(ready):
     _,tok = ready
     rng = random.Random(1)
-    hard = ['', ' ', '\n', '\r\n', '\0', '<|reserved_0|>', '<|reserved_0|><|reserved_3|>x', '<|endoftext|>', ' '*5000, '\n'*5000, ' \n'*3000 + 'x', 'a'*20000,
-        "I'LL'ſ 'S", '🏴\U000E0067\U000E0062\U000E007F👩‍👩‍👧', 'e\u0301\u0327', '\u202e\u200b\ufeff\x85\u2028', '1234567', '١٢٣٤', '\uffff\U0010ffff', ' '*1_000_001, '\u3000'*400_000 + 'y']
-    ranges = [(32, 127), (0, 32), (0xa0, 0x250), (0x600, 0x700), (0x4e00, 0x4f00), (0x1f300, 0x1f700), (0x2000, 0x2070), (0xe000, 0xffff), (0x10000, 0x110000)]
-    for _ in range(500): hard.append(''.join(chr(rng.randrange(*rng.choice(ranges)))*rng.choice([1, 1, 1, 9]) for _ in range(rng.randrange(40))))
+    hard = ['', ' ', '\n', '\r\n', '\0', '<|reserved_0|>', '<|reserved_0|><|reserved_3|>x',
+        '<|endoftext|>', ' '*5000, '\n'*5000, ' \n'*3000 + 'x', 'a'*20000,
+        "I'LL'ſ 'S", '🏴\U000E0067\U000E0062\U000E007F👩‍👩‍👧', 'e\u0301\u0327',
+        '\u202e\u200b\ufeff\x85\u2028', '1234567', '١٢٣٤', '\uffff\U0010ffff',
+        ' '*1_000_001, '\u3000'*400_000 + 'y']
+    ranges = [(32, 127), (0, 32), (0xa0, 0x250), (0x600, 0x700), (0x4e00, 0x4f00),
+        (0x1f300, 0x1f700), (0x2000, 0x2070), (0xe000, 0xffff), (0x10000, 0x110000)]
+    for _ in range(500):
+        hard.append(''.join(chr(rng.randrange(*rng.choice(ranges)))*rng.choice([1, 1, 1, 9])
+            for _ in range(rng.randrange(40))))
     for s in hard:
         ids = tok.encode(s)
         assert tok.decode(ids) == s
@@ -588,10 +633,13 @@ def test_round_trips(ready):
 
 def test_vocabulary(ready):
     p,tok = ready
-    assert tok.vocab_size == p.vocab_size == len(tok.token_bytes) == tok.bos_id + 4 and tok.token_bytes.dtype == np.int32
-    assert tok.token_bytes[-4:].tolist() == [0]*4 and tok.token_bytes[:-4].min() == 1 and tok.token_bytes.max() > 3
+    assert (tok.vocab_size == p.vocab_size == len(tok.token_bytes) == tok.bos_id + 4
+        and tok.token_bytes.dtype == np.int32)
+    assert (tok.token_bytes[-4:].tolist() == [0]*4 and tok.token_bytes[:-4].min() == 1
+        and tok.token_bytes.max() > 3)
     assert tok.decode([tok.bos_id, *tok.encode('x')]) == '<|reserved_0|>x'
-    for i in range(tok.bos_id): assert len(tok.enc.decode_single_token_bytes(i)) == tok.token_bytes[i]
+    for i in range(tok.bos_id):
+        assert len(tok.enc.decode_single_token_bytes(i)) == tok.token_bytes[i]
 
 def test_training_twice_gives_the_same(cache):
     p = fill(lab(cache, tokenizer_chars=20000, tokenizer_doc_chars=100))
@@ -601,19 +649,27 @@ def test_training_twice_gives_the_same(cache):
 def test_damaged_and_foreign_tokenizers_are_refused(cache):
     p = fill(lab(cache))
     folder = P.cache_dir(p)/'tokenizer'
-    with pytest.raises(P.DataError, match='tokenizer.json is missing: run ar-prepare'): P.get_tokenizer(p)
+    with pytest.raises(P.DataError, match='tokenizer.json is missing: run ar-prepare'):
+        P.get_tokenizer(p)
     P.train_tokenizer(p)
     ranks,info = (folder/'tokenizer.tiktoken').read_bytes(), (folder/'tokenizer.json').read_text()
-    for name,data,what in [('tokenizer.tiktoken', ranks[:-7], 'tokenizer.tiktoken is damaged'), ('tokenizer.tiktoken', ranks.replace(b' 300', b' 301'), 'tokenizer.tiktoken is damaged'),
-            ('tokenizer.json', info[:99].encode(), 'tokenizer.json is damaged'), ('tokenizer.json', b'[]', 'tokenizer.json is damaged')]:
+    for name,data,what in [
+            ('tokenizer.tiktoken', ranks[:-7], 'tokenizer.tiktoken is damaged'),
+            ('tokenizer.tiktoken', ranks.replace(b' 300', b' 301'),
+                'tokenizer.tiktoken is damaged'),
+            ('tokenizer.json', info[:99].encode(), 'tokenizer.json is damaged'),
+            ('tokenizer.json', b'[]', 'tokenizer.json is damaged')]:
         keep = (folder/name).read_bytes()
         (folder/name).write_bytes(data)
         with pytest.raises(P.DataError, match=f'{what}.*run ar-prepare'): P.get_tokenizer(p)
         (folder/name).write_bytes(keep)
-    for changed in (dict(vocab_size=420), dict(split_pattern=r'\S+|\s+'), dict(dataset='lab/other')):
+    for changed in (dict(vocab_size=420), dict(split_pattern=r'\S+|\s+'),
+            dict(dataset='lab/other')):
         key = {'split_pattern': 'pattern', 'dataset': 'origin'}.get(k := next(iter(changed)), k)
-        with pytest.raises(P.DataError, match=f'tokenizer.json is foreign: {key} is'): P.get_tokenizer(lab(cache, **changed))
-    for size,what in [(259, 'vocab_size = 259; accepted: 260 to 65535'), (60000, 'fewer than vocab_size = 60000')]:
+        with pytest.raises(P.DataError, match=f'tokenizer.json is foreign: {key} is'):
+            P.get_tokenizer(lab(cache, **changed))
+    for size,what in [(259, 'vocab_size = 259; accepted: 260 to 65535'),
+            (60000, 'fewer than vocab_size = 60000')]:
         with pytest.raises(P.DataError, match=what): P.train_tokenizer(lab(cache, vocab_size=size))
     assert P.get_tokenizer(lab(cache)).vocab_size == 400, 'what was refused has not replaced it'
 
@@ -626,10 +682,12 @@ def test_store_holds_the_documents(ready):
     for i in (0, 5):
         tokens,offsets,groups = P.open_store(p, i)
         assert groups == [100]*3
-        assert isinstance(tokens, np.memmap) and tokens.dtype == np.uint16 and offsets.dtype == np.int64
+        assert (isinstance(tokens, np.memmap) and tokens.dtype == np.uint16
+            and offsets.dtype == np.int64)
         docs = list(P.texts(P.shard_path(p, i)))
         assert len(offsets) == len(docs)+1 and offsets[0] == 0 and offsets[-1] == len(tokens)
-        for d,a,b in zip(docs, offsets, offsets[1:]): assert tokens[a] == tok.bos_id and tok.decode(tokens[a+1:b]) == d
+        for d,a,b in zip(docs, offsets, offsets[1:]):
+            assert tokens[a] == tok.bos_id and tok.decode(tokens[a+1:b]) == d
 
 def test_unsound_stores_are_rebuilt(cache):
     p = fill(lab(cache))
@@ -640,27 +698,36 @@ def test_unsound_stores_are_rebuilt(cache):
         times = {k: f.stat().st_mtime_ns for k,f in stores(p).items() if f.exists()}
         P.prepare(p, workers=1)
         assert P.is_prepared(p) == ''
-        assert {k for k,f in stores(p).items() if f.stat().st_mtime_ns != times.get(k)} == set(i), 'only what was unsound is made again'
+        assert {k for k,f in stores(p).items() if f.stat().st_mtime_ns != times.get(k)} == set(i), (
+            'only what was unsound is made again')
     tokens,js = Path(f'{P._stem(p, 1)}.tokens'), stores(p)
-    broken(lambda: os.truncate(tokens, tokens.stat().st_size-2), 'shard_00001.tokens and its offsets', [1])
+    broken(lambda: os.truncate(tokens, tokens.stat().st_size-2),
+        'shard_00001.tokens and its offsets', [1])
     broken(lambda: js[0].write_text('{"format": 1'), 'shard_00000.json is damaged', [0])
     older = {k: v for k,v in json.loads(js[2].read_text()).items() if k != 'row_groups'}
     old = json.dumps({**older, 'format': 1})
     broken(lambda: js[2].write_text(old), 'shard_00002.json has format 1 instead of 2', [2])
-    broken(lambda: Path(f'{P._stem(p, 2)}.offsets.npy').unlink(), 'shard_00002.offsets.npy is missing', [2])
+    broken(lambda: Path(f'{P._stem(p, 2)}.offsets.npy').unlink(),
+        'shard_00002.offsets.npy is missing', [2])
     broken(lambda: text_shard(P.shard_path(p, 1), 99), 'made of another shard_00001.parquet', [1])
     broken(lambda: text_shard(P.shard_path(p, 5), 98), 'made of another shard_00005.parquet', [5])
     def other_tokenizer():
         P.train_tokenizer(lab(cache, tokenizer_doc_chars=50))
-        (P.cache_dir(p)/'tokenizer/tokenizer.json').write_text(json.dumps({**json.loads((P.cache_dir(p)/'tokenizer/tokenizer.json').read_text()), 'tokenizer_doc_chars': p.tokenizer_doc_chars}))
+        (P.cache_dir(p)/'tokenizer/tokenizer.json').write_text(json.dumps(
+            {**json.loads((P.cache_dir(p)/'tokenizer/tokenizer.json').read_text()),
+                'tokenizer_doc_chars': p.tokenizer_doc_chars}))
     broken(other_tokenizer, 'made with another tokenizer', [0, 1, 2, 5])
     rows = next((P.cache_dir(p)/'tokens').glob('val_rows*.tokens'))
-    broken(lambda: rows.write_bytes(rows.read_bytes()[:-2] + b'\1\0'), 'is damaged (its checksum differs)', [])
+    broken(lambda: rows.write_bytes(rows.read_bytes()[:-2] + b'\1\0'),
+        'is damaged (its checksum differs)', [])
     broken(lambda: os.truncate(rows, 1), 'val_rows', [])
 
-PREPARE = 'import sys; from autoresearch.contract import get_profile; from autoresearch.prepare import prepare; prepare(get_profile("lab", sys.argv[1]))'
+PREPARE = (
+    'import sys; from autoresearch.contract import get_profile; '
+    'from autoresearch.prepare import prepare; prepare(get_profile("lab", sys.argv[1]))')
 
-def children(pid): return [int(c) for c in Path(f'/proc/{pid}/task/{pid}/children').read_text().split()]
+def children(pid):
+    return [int(c) for c in Path(f'/proc/{pid}/task/{pid}/children').read_text().split()]
 
 @pytest.mark.skipif(not Path('/proc').exists(), reason='looks at processes through /proc')
 @pytest.mark.parametrize('kill', [signal.SIGKILL, signal.SIGINT], ids=['killed', 'interrupted'])
@@ -676,7 +743,8 @@ def test_interrupted_prepare_goes_on(cache, kill):
     proc.communicate(timeout=60)
     done = {k: f.stat().st_mtime_ns for k,f in stores(p).items() if f.exists()}
     assert 0 < len(done) < 4 and proc.returncode != 0, 'interrupted in the middle'
-    def alive(k): return Path(f'/proc/{k}/cmdline').exists() and Path(f'/proc/{k}/cmdline').read_bytes()
+    def alive(k):
+        return Path(f'/proc/{k}/cmdline').exists() and Path(f'/proc/{k}/cmdline').read_bytes()
     while any(map(alive, kids)) and time.monotonic() < until: time.sleep(.05)
     assert time.monotonic() < until, 'its processes are gone too'
     assert P.is_prepared(p)
@@ -688,7 +756,9 @@ def test_a_dead_worker_is_named(cache, monkeypatch):
     p = fill(lab(cache, vocab_size=300, tokenizer_chars=10**5), rows=20_000)
     P.train_tokenizer(p)
     def kill_one():
-        while not (kids := [k for k in children(os.getpid()) if b'spawn_main' in Path(f'/proc/{k}/cmdline').read_bytes()]): time.sleep(.01)
+        while not (kids := [k for k in children(os.getpid())
+                if b'spawn_main' in Path(f'/proc/{k}/cmdline').read_bytes()]):
+            time.sleep(.01)
         os.kill(kids[0], signal.SIGKILL)
     if not Path('/proc').exists(): pytest.skip('finds the process through /proc')
     threading.Thread(target=kill_one, daemon=True).start()
@@ -710,21 +780,27 @@ def test_a_worker_that_dies_at_once_is_named(cache, monkeypatch):
         os.kill(self.pid, signal.SIGKILL)
         os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
     monkeypatch.setattr(BaseProcess, 'start', start_and_kill)
-    with pytest.raises(P.DataError, match='ended by SIGKILL, which .*--workers 1. goes on'): P.prepare(p, workers=2)
+    with pytest.raises(P.DataError, match='ended by SIGKILL, which .*--workers 1. goes on'):
+        P.prepare(p, workers=2)
 
 def test_two_at_once(cache):
     p = fill(lab(cache))
-    procs = [subprocess.Popen([sys.executable, '-c', PREPARE, str(cache/'settings.ini')], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    procs = [subprocess.Popen([sys.executable, '-c', PREPARE, str(cache/'settings.ini')],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     outs = [q.communicate(timeout=60) for q in procs]
     assert [q.returncode for q in procs] == [0, 0] and P.is_prepared(p) == ''
     assert sum('another ar-prepare works in' in o for o,_ in outs) == 1, outs
 
 def test_command(cache):
-    run = lambda *a: subprocess.run([Path(sys.executable).with_name('ar-prepare'), *a], cwd=cache, capture_output=True, text=True)
+    run = lambda *a: subprocess.run([Path(sys.executable).with_name('ar-prepare'), *a],
+        cwd=cache, capture_output=True, text=True)
     p = fill(lab(cache))
     res = run('--profile', 'lab')
-    assert res.returncode == 0 and 'train_shards     3\n' in res.stdout and 'vocab_size       400\n' in res.stdout, res
-    for args,what in [(['--profile', 'nope'], "no profile 'nope'"), (['--profile', 'lab', '--num-shards', '0'], '--num-shards 0'), (['--profile', 'lab', '--workers', '0'], '--workers 0')]:
+    assert (res.returncode == 0 and 'train_shards     3\n' in res.stdout
+        and 'vocab_size       400\n' in res.stdout), res
+    for args,what in [(['--profile', 'nope'], "no profile 'nope'"),
+            (['--profile', 'lab', '--num-shards', '0'], '--num-shards 0'),
+            (['--profile', 'lab', '--workers', '0'], '--workers 0')]:
         res = run(*args)
         assert res.returncode == 1 and what in res.stderr and 'Traceback' not in res.stderr, res
 
@@ -773,7 +849,8 @@ def test_packs_like_the_reference(ready, split, T):
     for x,y,epoch in itertools.islice(loader, 40):
         wanted = [next(want) for _ in range(7)]
         rows = torch.tensor([row for row,_ in wanted])
-        assert torch.equal(x, rows[:, :-1]) and torch.equal(y, rows[:, 1:]) and (x[:, 0] == tok.bos_id).all()
+        assert (torch.equal(x, rows[:, :-1]) and torch.equal(y, rows[:, 1:])
+            and (x[:, 0] == tok.bos_id).all())
         assert epoch == wanted[-1][1]
         assert x.dtype == y.dtype == torch.int64 and x.is_contiguous() and y.is_contiguous()
     loader.close()
@@ -787,7 +864,8 @@ def long_tailed(rng, n, T):
 SHAPES = { # documents of each row group of each shard
     'several shards and row groups': [[300, 128, 1], [129, 500], [1000, 127]],
     'one small shard': [[70, 60]], 'one document': [[1]], 'a document a row group': [[1]*150, [3]],
-    'fewer than wait': [[999]], 'exactly as many': [[1000]], 'an empty group': [[200, 0, 200], [64]]}
+    'fewer than wait': [[999]], 'exactly as many': [[1000]],
+    'an empty group': [[200, 0, 200], [64]]}
 
 @pytest.mark.parametrize('shape', SHAPES)
 def test_rows_are_those_of_the_rule(cache, shape):
@@ -859,19 +937,23 @@ def test_epochs(ready):
 def test_ids_above_32767(cache):
     docs = (([np.array([65000, 40000, 5, 32768], dtype=np.uint16)], 1) for _ in itertools.count())
     x,y,_ = next(P.Loader(P.Packer(docs), 2, 7, 'cpu'))
-    assert x.tolist() == [[65000, 40000, 5, 32768, 65000, 40000, 5]]*2 and y.tolist() == [[40000, 5, 32768, 65000, 40000, 5, 32768]]*2
+    assert (x.tolist() == [[65000, 40000, 5, 32768, 65000, 40000, 5]]*2
+        and y.tolist() == [[40000, 5, 32768, 65000, 40000, 5, 32768]]*2)
 
 def test_batches_are_not_overwritten(ready):
     p,tok = ready
-    kept = [(x, y, x.clone(), y.clone()) for x,y,_ in itertools.islice(P.make_dataloader(tok, 8, 64, 'train', p, 'cpu'), 50)]
+    kept = [(x, y, x.clone(), y.clone()) for x,y,_ in itertools.islice(
+        P.make_dataloader(tok, 8, 64, 'train', p, 'cpu'), 50)]
     assert all(torch.equal(a, c) and torch.equal(b, d) for a,b,c,d in kept)
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 def test_batches_survive_a_busy_gpu(ready):
-    "The GPU is kept busy, so that every buffer would be refilled long before its copy if nothing guarded it"
+    """The GPU is kept busy, so that every buffer would be refilled long before its copy
+    if nothing guarded it"""
     p,tok = ready
     want = [x for x,_,_ in itertools.islice(P.make_dataloader(tok, 64, 64, 'train', p, 'cpu'), 100)]
-    loader,a,got = P.make_dataloader(tok, 64, 64, 'train', p, 'cuda'), torch.randn(8192, 8192, device='cuda'), []
+    loader,a,got = (P.make_dataloader(tok, 64, 64, 'train', p, 'cuda'),
+        torch.randn(8192, 8192, device='cuda'), [])
     for x,_,_ in itertools.islice(loader, 100):
         got.append(x)
         a = a @ a*1e-2
@@ -918,13 +1000,17 @@ def test_only_training_batches_start_the_clock(ready, monkeypatch):
     time.sleep(.1)
     assert contract.RUN.batches == 0, 'what waits in the thread has not been handed out'
     next(loader), next(loader)
-    assert contract.RUN.batches == 2 and contract.RUN.tokens == 2*2*8 and contract.RUN.t_batch is not None
-    with pytest.raises(ValueError, match="split = 'test'; accepted: train, val"): P.make_dataloader(tok, 2, 8, 'test', p)
+    assert (contract.RUN.batches == 2 and contract.RUN.tokens == 2*2*8
+        and contract.RUN.t_batch is not None)
+    with pytest.raises(ValueError, match="split = 'test'; accepted: train, val"):
+        P.make_dataloader(tok, 2, 8, 'test', p)
 
 def test_nobody_trains_on_validation_rows_by_a_typo(ready):
     p,tok = ready
     loader = P.make_dataloader(tok, 2, 8, 'val', p, 'cpu')
-    with pytest.raises(RuntimeError, match='validation rows are for looking, not for training: draw them under torch.no_grad'): next(loader)
+    with pytest.raises(RuntimeError, match=(
+            'validation rows are for looking, not for training: draw them under torch.no_grad')):
+        next(loader)
     with torch.no_grad(): x,_,_ = next(loader)
     with torch.inference_mode(): y,_,_ = next(loader)
     assert x.shape == y.shape == (2, 8)
@@ -942,7 +1028,8 @@ class Bigram(torch.nn.Module):
         self.calls.append((tuple(x.shape), self.training, torch.is_grad_enabled()))
         logits = self.logits(x)
         if y is None: return logits
-        return self.report(self, F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction=reduction), x, y)
+        return self.report(self, F.cross_entropy(
+            logits.flatten(0, 1), y.flatten(), reduction=reduction), x, y)
 
 def slow_bpb(model, p, tok):
     "The definition, a token at a time"
@@ -961,13 +1048,16 @@ def test_bpb_is_the_definition_at_any_batch_size(ready, monkeypatch):
     want = slow_bpb(model, p, tok)
     for B in (1, 8, 128, 10**6):
         for training in (True, False):
-            assert abs(P.evaluate_bpb(model.train(training), tok, B, p) - want) < 1e-5 and model.training == training
+            assert (abs(P.evaluate_bpb(model.train(training), tok, B, p) - want) < 1e-5
+                and model.training == training)
     assert not any(t or g for _,t,g in model.calls), 'evaluated in eval mode without gradients'
     r = contract.RUN.result
-    assert (r['metric'], r['evaluator']) == ('val_bpb', 'autoresearch.prepare.evaluate_bpb') and abs(r['value'] - want) < 1e-5 and r['details']['rows'] == 130
+    assert ((r['metric'], r['evaluator']) == ('val_bpb', 'autoresearch.prepare.evaluate_bpb')
+        and abs(r['value'] - want) < 1e-5 and r['details']['rows'] == 130)
     model.calls.clear()
     P.evaluate_bpb(model, tok, 128, p)
-    assert [s for s,_,_ in model.calls[:2]] == [(128, 64)]*2, 'the remainder comes in a batch of the same shape'
+    assert [s for s,_,_ in model.calls[:2]] == [(128, 64)]*2, (
+        'the remainder comes in a batch of the same shape')
     monkeypatch.setattr(contract.RUN, 'result', None)
 
 def lacking(at_most, error):
@@ -979,7 +1069,8 @@ def lacking(at_most, error):
     return Lacking
 
 SHORT_OF_MEMORY = [torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB'),
-    MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate"),
+    MemoryError(),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate"),
     RuntimeError('MPS backend out of memory'),
     RuntimeError('CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate')]
 
@@ -1036,23 +1127,28 @@ def test_val_rows_go_round(ready, tmp_path):
 def lies(m, nats, x, y): return nats*.99
 def lies_later(m, nats, x, y): return nats - .02*(torch.arange(len(nats)) % 64 > 32)
 def lies_to_large_batches(m, nats, x, y): return nats*(.97 if len(x) > 1 else 1)
-def lies_both_ways(m, nats, x, y): return nats + .3*torch.where(torch.arange(len(x)) % 2 == 0, 1., -1.).repeat_interleave(64)
+def lies_both_ways(m, nats, x, y):
+    return nats + .3*torch.where(torch.arange(len(x)) % 2 == 0, 1., -1.).repeat_interleave(64)
 
 @pytest.mark.parametrize('report', [lies, lies_later, lies_to_large_batches, lies_both_ways])
 def test_a_liar_is_refused(ready, report, monkeypatch):
     p,tok = ready
     monkeypatch.setattr(contract.RUN, 'result', None)
     model = Bigram(tok.vocab_size, report).train()
-    with pytest.raises(RuntimeError, match='its loss differs from its logits by .* nats per token'): P.evaluate_bpb(model, tok, 32, p)
+    with pytest.raises(RuntimeError, match=(
+            'its loss differs from its logits by .* nats per token')):
+        P.evaluate_bpb(model, tok, 32, p)
     assert contract.RUN.result is None and model.training
 
 class Peeking(Bigram):
     "Its logits know the next token, for it stands in `x`"
-    def logits(self, x): return self.table(x) + .5*F.one_hot(x.roll(-1, 1), self.table.num_embeddings)
+    def logits(self, x):
+        return self.table(x) + .5*F.one_hot(x.roll(-1, 1), self.table.num_embeddings)
 
 def test_a_seer_is_refused(ready):
     p,tok = ready
-    with pytest.raises(RuntimeError, match='its logits depend on later tokens'): P.evaluate_bpb(Peeking(tok.vocab_size), tok, 32, p)
+    with pytest.raises(RuntimeError, match='its logits depend on later tokens'):
+        P.evaluate_bpb(Peeking(tok.vocab_size), tok, 32, p)
 
 def test_bf16_is_admitted(ready):
     "A model that computes its loss in bf16 and its logits in float32"
@@ -1060,7 +1156,8 @@ def test_bf16_is_admitted(ready):
     class Half(Bigram):
         def forward(self, x, y=None, reduction='mean'):
             logits = self.logits(x) if y is None else self.logits(x).bfloat16().float()
-            return logits if y is None else F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction=reduction)
+            return logits if y is None else F.cross_entropy(
+                logits.flatten(0, 1), y.flatten(), reduction=reduction)
     P.evaluate_bpb(Half(tok.vocab_size), tok, 32, p)
     assert contract.RUN.result['details']['probe_difference'] < 5e-3
 
@@ -1068,21 +1165,27 @@ def test_bf16_is_admitted(ready):
 def test_not_finite(ready, bad):
     p,tok = ready
     def report(m, nats, x, y): return torch.where(torch.arange(len(nats)) == 5, bad, nats)
-    with pytest.raises(RuntimeError, match='not finite'): P.evaluate_bpb(Bigram(tok.vocab_size, report), tok, 32, p)
+    with pytest.raises(RuntimeError, match='not finite'):
+        P.evaluate_bpb(Bigram(tok.vocab_size, report), tok, 32, p)
 
 def test_mean_instead_of_each(ready):
     p,tok = ready
-    with pytest.raises(RuntimeError, match=r"model\(x, y, reduction='none'\) gave \(\); accepted"): P.evaluate_bpb(Bigram(tok.vocab_size, lambda m, n, x, y: n.mean()), tok, 32, p)
+    with pytest.raises(RuntimeError, match=(
+            r"model\(x, y, reduction='none'\) gave \(\); accepted")):
+        P.evaluate_bpb(Bigram(tok.vocab_size, lambda m, n, x, y: n.mean()), tok, 32, p)
 
 def test_only_the_own_tokenizer(ready):
     p,tok = ready
     other = P.Tokenizer({bytes([i]): i for i in range(256)}, p.split_pattern)
-    with pytest.raises(P.DataError, match='takes the tokenizer of profile lab'): P.evaluate_bpb(Bigram(260), other, 8, p)
-    with pytest.raises(P.DataError, match='made with another tokenizer'): P.make_dataloader(other, 2, 8, 'train', p, 'cpu')
+    with pytest.raises(P.DataError, match='takes the tokenizer of profile lab'):
+        P.evaluate_bpb(Bigram(260), other, 8, p)
+    with pytest.raises(P.DataError, match='made with another tokenizer'):
+        P.make_dataloader(other, 2, 8, 'train', p, 'cpu')
     tampered = P.get_tokenizer(p)
     tampered.token_bytes = tampered.token_bytes*2
     model = Bigram(tok.vocab_size)
-    assert abs(P.evaluate_bpb(model, tampered, 64, p) - slow_bpb(model, p, tok)) < 1e-5, 'the lengths come from the files'
+    assert abs(P.evaluate_bpb(model, tampered, 64, p) - slow_bpb(model, p, tok)) < 1e-5, (
+        'the lengths come from the files')
 
 def test_tiny_uses_its_text():
     "The demo's profile: an epoch uses at least 60 % of the tokens"
@@ -1103,10 +1206,13 @@ class Learner(Bigram):
 def test_a_learner_is_refused(ready, monkeypatch):
     p,tok = ready
     monkeypatch.setattr(contract.RUN, 'result', None)
-    with pytest.raises(RuntimeError, match='parameters or buffers changed while it was evaluated'): P.evaluate_bpb(Learner(tok.vocab_size), tok, 32, p)
+    with pytest.raises(RuntimeError, match=(
+            'parameters or buffers changed while it was evaluated')):
+        P.evaluate_bpb(Learner(tok.vocab_size), tok, 32, p)
     assert contract.RUN.result is None
 
-@pytest.mark.parametrize('where, name', [(P, '_nats'), (P, 'widen'), (P, 'end_evaluation'), (torch.nn.functional, 'cross_entropy'), (torch, 'where')])
+@pytest.mark.parametrize('where, name', [(P, '_nats'), (P, 'widen'), (P, 'end_evaluation'),
+    (torch.nn.functional, 'cross_entropy'), (torch, 'where')])
 def test_a_replaced_function_is_noticed(ready, monkeypatch, where, name):
     "By another function, as a canvas might, or by other code in the same function"
     p,tok = ready
@@ -1114,7 +1220,8 @@ def test_a_replaced_function_is_noticed(ready, monkeypatch, where, name):
     monkeypatch.setattr(contract.RUN, 'result', None)
     real = getattr(where, name)
     monkeypatch.setattr(where, name, lambda *a, **kw: real(*a, **kw))
-    with pytest.raises(RuntimeError, match=f'{name} was replaced since it was loaded'): P.evaluate_bpb(Bigram(tok.vocab_size), tok, 32, p)
+    with pytest.raises(RuntimeError, match=f'{name} was replaced since it was loaded'):
+        P.evaluate_bpb(Bigram(tok.vocab_size), tok, 32, p)
     assert contract.RUN.result is None
     monkeypatch.undo()
     if hasattr(real, '__code__'):
@@ -1125,6 +1232,9 @@ def test_a_replaced_function_is_noticed(ready, monkeypatch, where, name):
         finally: real.__code__ = code
 
 def test_functions_are_remembered_at_import():
-    "In a canvas torch is loaded first: torch's functions are remembered before any of its cells can touch them"
-    code = 'import torch, autoresearch.prepare as P; assert "torch.nn.functional.cross_entropy" in P._remembered and "_nats" in P._remembered'
+    """In a canvas torch is loaded first: torch's functions are remembered before any of its cells
+    can touch them"""
+    code = (
+        'import torch, autoresearch.prepare as P; '
+        'assert "torch.nn.functional.cross_entropy" in P._remembered and "_nats" in P._remembered')
     subprocess.run([sys.executable, '-c', code], check=True)

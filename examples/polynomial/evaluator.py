@@ -1,4 +1,5 @@
-"""How good is a polynomial? Root mean square error against sin on [0, 3], at points no canvas chooses."""
+"""How good is a polynomial? Root mean square error against sin on [0, 3],
+at points no canvas chooses."""
 import math
 from autoresearch.contract import begin_evaluation, end_evaluation
 
@@ -7,8 +8,10 @@ def evaluate(
 )->float: # The error
     "Stop the clock, measure, hand the value in. Raises `ValueError` for more than 8 coefficients."
     begin_evaluation()
-    if len(coefficients) > 8: raise ValueError(f'{len(coefficients)} coefficients; accepted: at most 8')
+    if len(coefficients) > 8:
+        raise ValueError(f'{len(coefficients)} coefficients; accepted: at most 8')
     xs = [3*(i+0.5)/500 for i in range(500)]
-    value = math.sqrt(sum((sum(c*x**k for k,c in enumerate(coefficients)) - math.sin(x))**2 for x in xs)/len(xs))
+    value = math.sqrt(sum(
+        (sum(c*x**k for k,c in enumerate(coefficients)) - math.sin(x))**2 for x in xs)/len(xs))
     end_evaluation('rmse', value, 'evaluator.evaluate', points=len(xs))
     return value
