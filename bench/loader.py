@@ -3,16 +3,18 @@
     python bench/loader.py --profile climbmix
     python bench/loader.py --profile tiny --doc-bytes 3400
 
-`packer` fills rows from the token store in one thread; `loader` is `make_dataloader`'s class around it, batches on the device;
-`naive` does what training scripts usually do: reads text, tokenizes it on the fly and looks through a list of lists for each pick.
-All three pack the same documents: the profile's text, joined and cut again to lengths like climbmix's (log-normal, --doc-bytes on
+`packer` fills rows from the token store in one thread; `loader` is `make_dataloader`'s class around
+it, batches on the device; `naive` does what training scripts usually do: reads text, tokenizes it
+on the fly and looks through a list of lists for each pick. All three pack the same documents: the
+profile's text, joined and cut again to lengths like climbmix's (log-normal, --doc-bytes on
 average), so that any prepared profile serves; --doc-bytes 0 takes its documents as they are.
 """
 import itertools, os, platform, time
 import numpy as np
 from fastcore.script import call_parse
 from autoresearch.contract import get_profile
-from autoresearch.prepare import Loader, Packer, default_device, get_tokenizer, is_prepared, shard_path, texts, train_shards
+from autoresearch.prepare import (Loader, Packer, default_device, get_tokenizer, is_prepared,
+    shard_path, texts, train_shards)
 
 def documents_like(profile, doc_bytes, limit, seed=0):
     "About `limit` characters of the profile's text as documents, `doc_bytes` long on average"
@@ -25,7 +27,8 @@ def documents_like(profile, doc_bytes, limit, seed=0):
     if not doc_bytes: return docs
     text,rng,res,pos = '\n'.join(docs), np.random.default_rng(seed), [], 0
     while pos < len(text):
-        n = max(20, int(rng.lognormal(np.log(doc_bytes) - .5, 1.))) # sigma 1: the mean is exp(.5) times the median
+        # Sigma 1: the mean is exp(.5) times the median
+        n = max(20, int(rng.lognormal(np.log(doc_bytes) - .5, 1.)))
         res.append(text[pos:pos+n])
         pos += n
     return res
@@ -33,12 +36,14 @@ def documents_like(profile, doc_bytes, limit, seed=0):
 class Naive:
     "Best-fit by a linear scan over Python lists, tokenizing on the fly, 128 documents at a time"
     def __init__(self, tok, docs, size=1000, threads=os.cpu_count()):
-        self.tok,self.docs,self.size,self.threads,self.buffer,self.i = tok, docs, size, threads, [], 0
+        self.tok,self.docs,self.size,self.threads,self.buffer,self.i = (
+            tok, docs, size, threads, [], 0)
     def refill(self):
         while len(self.buffer) < self.size:
             batch = [self.docs[(self.i+k) % len(self.docs)] for k in range(128)]
             self.i += 128
-            self.buffer += [[self.tok.bos_id] + ids for ids in self.tok.encode_batch(batch, self.threads)]
+            self.buffer += [
+                [self.tok.bos_id] + ids for ids in self.tok.encode_batch(batch, self.threads)]
     def row(self, T):
         row = []
         while (space := T + 1 - len(row)) > 0:
@@ -80,8 +85,9 @@ def main(
             for i in range(0, len(ends), 128):
                 cuts = [ends[i-1] if i else 0, *ends[i:i+128]]
                 yield [flat[a:b] for a,b in zip(cuts, cuts[1:])], epoch
-    print(f'{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, device {device}; profile {p.name}, {batch} rows of {T} tokens; '
-          f'{len(docs):,} documents of {len(flat)/len(docs):,.0f} tokens on average')
+    print(f'{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, device {device}; '
+        f'profile {p.name}, {batch} rows of {T} tokens; '
+        f'{len(docs):,} documents of {len(flat)/len(docs):,.0f} tokens on average')
     packer,rows = Packer(stream()), np.empty((batch, T+1), dtype=np.uint16)
     def pack():
         for row in rows: packer.pack(row)
@@ -91,6 +97,7 @@ def main(
     loader.close()
     naive = Naive(tok, docs)
     slow = rate(lambda: naive.row(T), T, seconds)
-    for name,v,what in [('packer', fast, 'one thread, from the token store'), ('loader', ahead, f'its thread and batches on {device}'),
-                        ('naive', slow, f'linear scan, tokenizing on the fly in {os.cpu_count()} threads')]:
+    for name,v,what in [('packer', fast, 'one thread, from the token store'),
+            ('loader', ahead, f'its thread and batches on {device}'),
+            ('naive', slow, f'linear scan, tokenizing on the fly in {os.cpu_count()} threads')]:
         print(f'{name:<8} {v/1e6:8.2f} M tokens/s   {v/slow:6.1f}x   {what}')
