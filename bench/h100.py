@@ -11,8 +11,8 @@ the loss, and a profile of two more steps. `phases` runs the canvas as an experi
 of five seconds, twice, with a compiler cache of its own: cold, then warm. `run`, which is not among
 the default parts, is the whole experiment of profile climbmix.
 """
-import collections, contextlib, io, json, os, re, shutil, statistics, subprocess, sys, tempfile, \
-    time
+import collections, contextlib, io, json, os, re, shutil, statistics, subprocess, sys, tempfile
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from fastcore.script import call_parse

@@ -1,6 +1,6 @@
 "ar-cells: bytes that must not move, editors at once, editors killed, requests that are refused"
-import difflib, io, json, os, random, re, resource, shutil, signal, stat, subprocess, sys, time, \
-    warnings
+import difflib, io, json, os, random, re, resource, shutil, signal, stat, subprocess, sys, time
+import warnings
 from pathlib import Path
 import pytest
 from fastcore.nbio import mk_cell, mk_stream, nb2str, new_nb, write_nb

@@ -5,8 +5,8 @@ The kill matrix forks a process that has imported the ratchet, wraps what it cal
 SIGKILL at a chosen call. Most of its kills hit steps that do not run a kernel: there the run's own
 outcome, prepared by one real run of each kind, is copied in. `test_kills_with_a_kernel` starts real
 ones."""
-import collections, concurrent.futures, json, multiprocessing, os, random, re, resource, shutil, \
-    signal, subprocess, sys, tempfile, time, traceback, unicodedata
+import collections, concurrent.futures, json, multiprocessing, os, random, re, resource, shutil
+import signal, subprocess, sys, tempfile, time, traceback, unicodedata
 from pathlib import Path
 import psutil, pytest
 from autoresearch import ledger, ratchet
@@ -281,7 +281,7 @@ def test_kills_at_every_point(lab):
     jobs = []
     for i,kind in enumerate(EDITS):
         points = len((lab/f'points-{kind}').read_text().split('\n'))
-        stride = 1 if ALL else 3 if kind == 'discard' else 9 # much of the others is the same
+        stride = 1 if ALL else 4 if kind == 'discard' else 12 # much of the others is the same
         jobs += [(lab, kind, at, at % 5 == 0) for at in range(i % stride, points, stride)]
     count('replayed', in_parallel(kill_once, jobs))
 
