@@ -20,7 +20,8 @@ from fnmatch import fnmatch
 from types import SimpleNamespace
 import torch, torch.nn as nn, torch.nn.functional as F
 from .contract import Budget, Progress, get_profile, peak_flops, peak_memory_mb, report
-from .prepare import cache_dir, evaluate_bpb, get_tokenizer, make_dataloader
+from autoresearch.prepare import (cache_dir, default_device, evaluate_bpb, get_tokenizer,
+    make_dataloader)
 from . import kernels
 
 # %% ../nbs/02_train.ipynb #parameters
@@ -76,8 +77,7 @@ assert GATE_CHANNELS <= -(-DEPTH*ASPECT_RATIO//HEAD_DIM)*HEAD_DIM, 'a gate wider
 # %% ../nbs/02_train.ipynb #device
 def pick_device()->torch.device:
     "The best device torch can use here"
-    if torch.cuda.is_available(): return torch.device('cuda')
-    return torch.device('mps' if torch.backends.mps.is_available() else 'cpu')
+    return torch.device(default_device())
 
 def compute_dtype(device): return torch.bfloat16 if device.type == 'cuda' else torch.float32
 
