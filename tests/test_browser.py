@@ -1,4 +1,5 @@
-"""What a person sees, in a real browser: headless Chromium opens the dashboard over a real session, and the report."""
+"""What a person sees, in a real browser: headless Chromium opens the dashboard over a real session,
+and the report."""
 import json, os, random, re, shutil, signal, socket, subprocess, tempfile, time, urllib.request
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,10 +8,12 @@ import lab
 from autoresearch.contract import install_line
 from autoresearch.ledger import Ledger, Row
 
-FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
-    '--disable-sync', '--window-size=1320,1000']
+FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+    '--disable-background-networking', '--disable-component-update', '--disable-sync',
+    '--window-size=1320,1000']
 SHOTS = lab.ROOT/'runs'/'screenshots'
-def until(test, seconds=60): return lab.until(test, seconds) # as long as it takes on a busy machine, no longer than it takes
+# as long as it takes on a busy machine, no longer than it takes
+def until(test, seconds=60): return lab.until(test, seconds)
 
 EVIL = '<img src=x onerror="window.pwned=1"> $x^2$ <b>bold</b>'
 
@@ -51,7 +54,8 @@ def ran(root, row):
     runs = root/'runs'/lab.TAG
     n = 1 + max(int(d.name.split('-')[0]) for d in runs.glob('[0-9]*-*'))
     (runs/f'{n:03d}-{row.commit}').mkdir()
-    (runs/f'{n:03d}-{row.commit}/experiment.json').write_text(json.dumps(dict(commit=row.commit, status=row.status, value=row.value)))
+    (runs/f'{n:03d}-{row.commit}/experiment.json').write_text(
+        json.dumps(dict(commit=row.commit, status=row.status, value=row.value)))
     Ledger(root/'results.tsv', 'rmse').append(row)
 
 @pytest.fixture(scope='module')
@@ -62,8 +66,11 @@ def root(tmp_path_factory):
     lab.commit(root, 'a finer curve')
     lab.setup(root)
     lab.run(root, 'baseline')
-    for what,c in [('a cubic', dict(DEGREE=3)), (EVIL, dict(RATE=.7)), ('RATE 1.0', dict(RATE=1.)), ('half the steps', dict(STEPS=150)), ('degree 4', dict(DEGREE=4)),
-        ('degree 5', dict(DEGREE=5)), ('as many steps as fit', dict(STEPS=600)), ('a slow rate', dict(RATE=.1)), ('RATE 1.2', dict(RATE=1.2)), ('a line', dict(DEGREE=1))]:
+    for what,c in [('a cubic', dict(DEGREE=3)), (EVIL, dict(RATE=.7)), ('RATE 1.0', dict(RATE=1.)),
+            ('half the steps', dict(STEPS=150)), ('degree 4', dict(DEGREE=4)),
+            ('degree 5', dict(DEGREE=5)), ('as many steps as fit', dict(STEPS=600)),
+            ('a slow rate', dict(RATE=.1)), ('RATE 1.2', dict(RATE=1.2)),
+            ('a line', dict(DEGREE=1))]:
         change(root, **c)
         lab.run(root, what)
     lab.edit(root, 'budget.step()', 'budget.stepp()')
@@ -73,9 +80,11 @@ def root(tmp_path_factory):
     best = led.frontier().best.value
     for i in range(300):
         status = rng.choices(['discard', 'crash', 'keep'], [80, 8, 6])[0]
-        value = best*(1+abs(rng.gauss(.5, .6))) if status == 'discard' else best*rng.uniform(.93, .999)
+        value = (best*(1+abs(rng.gauss(.5, .6))) if status == 'discard'
+            else best*rng.uniform(.93, .999))
         if status == 'keep': best = value
-        ran(root, Row(f'{rng.getrandbits(28):07x}', value, rng.uniform(1, 9), status, f'made up {i}: {EVIL if i%7 == 0 else "an idea of some length, as agents have"}'))
+        ran(root, Row(f'{rng.getrandbits(28):07x}', value, rng.uniform(1, 9), status,
+            f'made up {i}: {EVIL if i%7 == 0 else "an idea of some length, as agents have"}'))
     return root
 
 @pytest.fixture(scope='module')
@@ -84,9 +93,11 @@ def server(root):
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
     with open(root.parent/'dashboard.log', 'w') as log:
-        proc = subprocess.Popen([lab.BIN/'ar-dashboard', '--port', str(port)], cwd=root, env=lab.environ(), stdout=log, stderr=log, start_new_session=True)
+        proc = subprocess.Popen([lab.BIN/'ar-dashboard', '--port', str(port)], cwd=root,
+            env=lab.environ(), stdout=log, stderr=log, start_new_session=True)
     try:
-        until(lambda: proc.poll() is not None or 'http://localhost' in Path(log.name).read_text() and answers(port))
+        until(lambda: proc.poll() is not None
+            or 'http://localhost' in Path(log.name).read_text() and answers(port))
         assert proc.poll() is None, Path(log.name).read_text()
         yield f'http://localhost:{port}', proc.pid
     finally:
@@ -99,7 +110,8 @@ def server(root):
 def kernels(pid):
     "Kernels of the dashboard's pages"
     import psutil
-    return [p for p in psutil.process_iter(['ppid', 'cmdline']) if p.info['ppid'] == pid and 'ipykernel_launcher' in (p.info['cmdline'] or [])]
+    return [p for p in psutil.process_iter(['ppid', 'cmdline'])
+        if p.info['ppid'] == pid and 'ipykernel_launcher' in (p.info['cmdline'] or [])]
 
 def answers(port):
     with socket.socket() as s: return s.connect_ex(('127.0.0.1', port)) == 0
@@ -107,7 +119,8 @@ def answers(port):
 def shot(d, name):
     "A picture of the whole page"
     SHOTS.mkdir(parents=True, exist_ok=True)
-    height = d.execute_script('return Math.max(document.documentElement.scrollHeight, ...[...document.querySelectorAll(".ar-page")].map(e => e.scrollHeight + 30))')
+    height = d.execute_script('return Math.max(document.documentElement.scrollHeight, '
+        '...[...document.querySelectorAll(".ar-page")].map(e => e.scrollHeight + 30))')
     d.set_window_size(1320, min(6000, height+90))
     d.save_screenshot(str(SHOTS/f'{name}.png'))
     print(f'screenshot: {os.path.relpath(SHOTS/name)}.png')
@@ -119,15 +132,21 @@ def shot_of(page, css, name):
 class Page:
     "The dashboard through the eyes and hands of a person"
     # by colour, as a person tells them
-    MARK = dict(discard='fill: rgb(153, 153, 153)', crash='stroke: rgb(213, 94, 0)', keep='fill: rgb(0, 158, 115)', chosen='stroke: rgb(230, 159, 0)')
+    MARK = dict(discard='fill: rgb(153, 153, 153)', crash='stroke: rgb(213, 94, 0)',
+        keep='fill: rgb(0, 158, 115)', chosen='stroke: rgb(230, 159, 0)')
     def __init__(self, d): self.d = d
     def all(self, css): return self.d.find_elements('css selector', css)
     def one(self, css): return until(lambda: self.all(css))[0]
     def js(self, code, *args): return self.d.execute_script(code, *args)
-    def text(self, css): return self.js('const e = document.querySelector(arguments[0]); return e ? e.innerText ?? e.textContent : ""', css)
+    def text(self, css):
+        return self.js('const e = document.querySelector(arguments[0]); '
+            'return e ? e.innerText ?? e.textContent : ""', css)
     def css(self, name): return f'.ar-frontier .scatterlayer path.point[style*="{self.MARK[name]}"]'
-    def points(self, name): return self.js('return document.querySelectorAll(arguments[0]).length', self.css(name))
-    def rows(self): return self.js('return [...document.querySelectorAll(".ar-table tbody tr")].map(r => [...r.cells].map(c => c.innerText))')
+    def points(self, name):
+        return self.js('return document.querySelectorAll(arguments[0]).length', self.css(name))
+    def rows(self):
+        return self.js('return [...document.querySelectorAll(".ar-table tbody tr")]'
+            '.map(r => [...r.cells].map(c => c.innerText))')
     def act(self, find, do):
         "Do something with what `find` finds, once more if it was drawn anew in between"
         from selenium.common.exceptions import StaleElementReferenceException
@@ -151,7 +170,8 @@ class Page:
 def errors(d): return [l for l in d.get_log('browser') if l['level'] == 'SEVERE']
 
 def opened(d, url):
-    d.get('about:blank') # what a page says of its own end, its kernel gone, is no error of the next one
+    # what a page says of its own end, its kernel gone, is no error of the next one
+    d.get('about:blank')
     d.get_log('browser')
     d.get(url)
     page = Page(d)
@@ -170,11 +190,15 @@ def test_dashboard(browser, root, server):
 
     # the frontier is drawn, every row of it
     until(lambda: [page.points(s) for s in n] == list(n.values()))
-    assert page.text('.ar-tiles').startswith(f'{led.frontier().best.value:.6f}') and page.text('.ar-error') == ''
-    until(lambda: page.js('return document.querySelectorAll(".ar-frontier .annotation").length') > 3)
+    assert (page.text('.ar-tiles').startswith(f'{led.frontier().best.value:.6f}')
+        and page.text('.ar-error') == '')
+    until(lambda: page.js(
+        'return document.querySelectorAll(".ar-frontier .annotation").length') > 3)
 
-    # no label lies over another: each is a slanted line of text, so their distance is measured across the slant
-    boxes = page.js('''return [...document.querySelectorAll('.ar-frontier .annotation-text-g')].map(g => { const r = g.getBoundingClientRect(); return [r.left, r.bottom]; })''')
+    # no label lies over another: each is a slanted line of text, so their distance is measured
+    # across the slant
+    boxes = page.js('''return [...document.querySelectorAll('.ar-frontier .annotation-text-g')]'''
+        '''.map(g => { const r = g.getBoundingClientRect(); return [r.left, r.bottom]; })''')
     across = sorted(x*.5 + y*3**.5/2 for x,y in boxes)
     assert len(across) > 3 and min(b-a for a,b in zip(across, across[1:])) > 11, across
 
@@ -188,21 +212,26 @@ def test_dashboard(browser, root, server):
     shot_of(page, '.ar-frontier', 'frontier')
 
     # a zoom, and a double-click that ends it
-    seen = lambda: page.js('return document.querySelector(".ar-frontier .js-plotly-plot").layout.xaxis.range.map(Number)')
+    seen = lambda: page.js('return document.querySelector(".ar-frontier .js-plotly-plot")'
+        '.layout.xaxis.range.map(Number)')
     whole,pane = seen(), lambda: page.one('.ar-frontier .nsewdrag')
-    page.act(pane, lambda e: ActionChains(browser).move_to_element_with_offset(e, -300, -120).click_and_hold().move_by_offset(150, 60).move_by_offset(150, 60).release().perform())
+    page.act(pane, lambda e: (ActionChains(browser).move_to_element_with_offset(e, -300, -120)
+        .click_and_hold().move_by_offset(150, 60).move_by_offset(150, 60).release().perform()))
     until(lambda: seen()[1]-seen()[0] < .5*(whole[1]-whole[0]))
-    page.act(pane, lambda e: ActionChains(browser).move_to_element_with_offset(e, -420, -150).double_click().perform())
+    page.act(pane, lambda e: (ActionChains(browser).move_to_element_with_offset(e, -420, -150)
+        .double_click().perform()))
     until(lambda: seen() == whole)
 
     # a click selects an experiment and shows its diff, its curve, its block, its log
     until(hovers) # a point is clicked where the picture knows that the mouse is
     page.to_point('keep', 1, click=True)
     until(lambda: page.text('.ar-one h2').startswith(f'#{kept[1]} a cubic'))
-    until(lambda: '+DEGREE = 3' in page.text('.ar-diff .ar-add') and '-DEGREE = 1' in page.text('.ar-diff .ar-del'))
+    until(lambda: '+DEGREE = 3' in page.text('.ar-diff .ar-add')
+        and '-DEGREE = 1' in page.text('.ar-diff .ar-del'))
     one = page.text('.ar-one')
     assert 'rmse:' in one and 'not instructions' in one and page.points('chosen') == 1
-    until(lambda: page.js('return document.querySelectorAll(".ar-one .scatterlayer path.point").length') > 1)
+    until(lambda: page.js(
+        'return document.querySelectorAll(".ar-one .scatterlayer path.point").length') > 1)
     shot(browser, 'dashboard-experiment')
 
     # the filter works
@@ -212,7 +241,8 @@ def test_dashboard(browser, root, server):
     until(lambda: page.points('discard') == n['discard'])
 
     # the range cuts off the last experiments, and the staircase goes on to its end
-    page.act(lambda: page.one('.ar-range .noUi-handle-upper'), lambda e: e.send_keys(Keys.PAGE_DOWN))
+    page.act(lambda: page.one('.ar-range .noUi-handle-upper'),
+        lambda e: e.send_keys(Keys.PAGE_DOWN))
     until(lambda: page.points('discard') < n['discard'])
     page.act(lambda: page.one('.ar-range .noUi-handle-upper'), lambda e: e.send_keys(Keys.END))
     until(lambda: page.points('discard') == n['discard'])
@@ -239,7 +269,8 @@ def test_dashboard(browser, root, server):
     page.one('.ar-tools input').send_keys('half the')
     until(lambda: [r[-1] for r in page.rows()] == ['half the steps'])
     page.click('.ar-table tbody tr')
-    until(lambda: 'half the steps' in page.text('.ar-one h2') and '+STEPS = 150' in page.text('.ar-diff .ar-add'))
+    until(lambda: 'half the steps' in page.text('.ar-one h2')
+        and '+STEPS = 150' in page.text('.ar-diff .ar-add'))
     page.click('.ar-tools button')
     gains = lambda: [float(r[3]) for r in page.rows() if r[3]]
     until(lambda: len(gains()) > 9 and gains() == sorted(gains(), reverse=True))
@@ -251,38 +282,45 @@ def test_dashboard(browser, root, server):
     assert not (bad := errors(browser)), bad
 
 def test_dashboard_in_the_dark_and_by_hand(browser, root, server):
-    "A short run by the sliders, the executed notebook, dark; a page that is closed leaves no kernel"
+    "A short run by the sliders, the executed notebook, dark; a closed page leaves no kernel"
     url,pid = server
     before = (root/'results.tsv').read_bytes(), lab.git(root, 'for-each-ref')
-    browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[dict(name='prefers-color-scheme', value='dark')]))
+    browser.execute_cdp_cmd('Emulation.setEmulatedMedia',
+        dict(features=[dict(name='prefers-color-scheme', value='dark')]))
     page = opened(browser, url)
     until(lambda: page.js('return !!document.querySelector(".ar-dark")'))
     page.click('.ar-go button, button.ar-go')
     until(lambda: 'not an experiment' in page.text('.ar-said'))
     assert ((root/'results.tsv').read_bytes(), lab.git(root, 'for-each-ref')) == before
-    until(lambda: 'rgb(29, 34, 38)' in page.js('return getComputedStyle(document.querySelector(".ar-card")).backgroundColor'))
+    until(lambda: 'rgb(29, 34, 38)' in page.js(
+        'return getComputedStyle(document.querySelector(".ar-card")).backgroundColor'))
     shot(browser, 'dashboard-dark')
     tinker = '.ar-card:has(.ar-go)'
     shot_of(page, '.ar-frontier', 'frontier-dark')
     shot_of(page, tinker, 'tinker-dark')
-    browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[dict(name='prefers-color-scheme', value='light')]))
+    browser.execute_cdp_cmd('Emulation.setEmulatedMedia',
+        dict(features=[dict(name='prefers-color-scheme', value='light')]))
     until(lambda: page.js('return !document.querySelector(".ar-dark")'))
     time.sleep(4) # the pictures follow with the next beat
     shot_of(page, tinker, 'tinker')
     page.one('.ar-tools input').send_keys('a cubic')
     until(lambda: len(page.rows()) == 1)
     page.click('.ar-table tbody tr')
-    link = until(lambda: page.js('const a = document.querySelector("a.ar-link"); return a && a.href.includes("002-") && a.href'))
+    link = until(lambda: page.js('const a = document.querySelector("a.ar-link"); '
+        'return a && a.href.includes("002-") && a.href'))
     assert not (bad := errors(browser)), bad
     browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[]))
-    with urllib.request.urlopen(link) as r: assert r.headers['Content-Security-Policy'].startswith("sandbox; default-src 'none'")
+    with urllib.request.urlopen(link) as r:
+        assert r.headers['Content-Security-Policy'].startswith("sandbox; default-src 'none'")
     browser.get(link)
     until(lambda: 'DEGREE = 3' in browser.find_element('css selector', 'body').text)
     shot(browser, 'executed-notebook')
-    with pytest.raises(urllib.error.HTTPError) as e: urllib.request.urlopen(urllib.request.Request(url, headers=dict(Host='evil.example.org')))
+    with pytest.raises(urllib.error.HTTPError) as e:
+        urllib.request.urlopen(urllib.request.Request(url, headers=dict(Host='evil.example.org')))
     assert e.value.code == 403, 'a name that another page made point here'
     until(lambda: not kernels(pid)) # both pages are closed
-    for bad in ('/executed/../001-aaaaaaa', '/executed/nov1/999-aaaaaaa', '/executed/nov1/..%2f..%2fsettings.ini'):
+    for bad in ('/executed/../001-aaaaaaa', '/executed/nov1/999-aaaaaaa',
+            '/executed/nov1/..%2f..%2fsettings.ini'):
         with pytest.raises(urllib.error.HTTPError) as e: urllib.request.urlopen(url+bad)
         assert e.value.code in (403, 404)
 
@@ -293,10 +331,12 @@ def test_report(browser, root):
     browser.get('about:blank')
     browser.get_log('browser')
     browser.get(page.as_uri())
-    pictures = until(lambda: browser.execute_script('return document.readyState === "complete" && [...document.images].map(i => i.naturalWidth)'))
+    pictures = until(lambda: browser.execute_script('return document.readyState === "complete" '
+        '&& [...document.images].map(i => i.naturalWidth)'))
     text = browser.find_element('css selector', 'body').text
     assert pictures and min(pictures) > 100 and 'a cubic' in text
-    assert browser.execute_script('return window.pwned === undefined && [...document.images].every(i => i.alt && i.src.startsWith("data:"))')
+    assert browser.execute_script('return window.pwned === undefined '
+        '&& [...document.images].every(i => i.alt && i.src.startsWith("data:"))')
     assert not (bad := errors(browser)), bad
     assert page.stat().st_size < 5*2**20
     shot(browser, 'report')

@@ -6,8 +6,8 @@ import psutil, pytest
 from jupyter_client.session import Session as Wire
 import lab
 from autoresearch.contract import SettingsError, get_profile, install_line, write_json
-from autoresearch.dashboard import (AXES, POLICY, QUIET, TRACES, Dashboard, block_of, curve, executed,
-    free_port, page_notebook, search_line, sweep_short_runs, tags)
+from autoresearch.dashboard import (AXES, POLICY, QUIET, TRACES, Dashboard, block_of, curve,
+    executed, free_port, page_notebook, search_line, sweep_short_runs, tags)
 from autoresearch.ledger import Ledger, Row, session_notes, vouch
 from autoresearch.repo import Refused, Session
 from autoresearch.run import processes_of
@@ -41,7 +41,8 @@ def dashboard(root):
     return d
 def bare(tmp_path, *rows):
     "A folder that is no repository, with a ledger"
-    for f in ('settings.ini', 'canvas.ipynb', 'evaluator.py'): shutil.copy(lab.ROOT/'examples/polynomial'/f, tmp_path)
+    for f in ('settings.ini', 'canvas.ipynb', 'evaluator.py'):
+        shutil.copy(lab.ROOT/'examples/polynomial'/f, tmp_path)
     led = Ledger(tmp_path/'results.tsv', 'rmse').create()
     for r in rows: led.append(r)
     return tmp_path
@@ -58,15 +59,18 @@ def vouched(root, row, **notes):
 def trace(d, name): return d.fig.data[TRACES.index(name)]
 def state(root):
     "All that a look must not change: every file but git's own caches, and where the branches are"
-    files = {f: (f.read_bytes(), f.stat().st_mtime_ns) for f in root.rglob('*') if f.is_file() and '.git' not in f.relative_to(root).parts}
+    files = {f: (f.read_bytes(), f.stat().st_mtime_ns) for f in root.rglob('*')
+        if f.is_file() and '.git' not in f.relative_to(root).parts}
     return files, lab.git(root, 'for-each-ref'), lab.git(root, 'status', '--porcelain')
 
 def test_a_real_session(repo):
     before = state(repo)
     d = dashboard(repo)
     assert [len(d.on[s]) for s in ('keep', 'discard', 'crash')] == [2, 1, 1]
-    assert d.number() == 2 and 'a cubic &lt;b&gt;' in d.one.value and '<b>' not in d.one.value.split('</h2>')[0]
-    assert '-DEGREE = 1' in d.diff.value and '+DEGREE = 3' in d.diff.value and 'hparams' in d.diff.value
+    assert (d.number() == 2 and 'a cubic &lt;b&gt;' in d.one.value
+        and '<b>' not in d.one.value.split('</h2>')[0])
+    assert ('-DEGREE = 1' in d.diff.value and '+DEGREE = 3' in d.diff.value
+        and 'hparams' in d.diff.value)
     assert 'rmse' in d.log.value and 'not instructions' in d.log.value
     assert d.one_fig.data[1].y and d.link.outputs[0]['data']['text/plain'].endswith('run.ipynb')
     d.select(4)
@@ -82,14 +86,16 @@ def test_filters_and_clicks(repo):
     d.shown['keep'].value = False
     assert not d.fig.data[3].x and len(d.fig.data[0].x) == 1 and not d.fig.layout.annotations
     d.shown['keep'].value,d.range.value = True, (2, 3)
-    assert list(d.fig.data[3].x) == [2] and [a.text for a in d.fig.layout.annotations] == ['a cubic &lt;b&gt;']
+    assert (list(d.fig.data[3].x) == [2]
+        and [a.text for a in d.fig.layout.annotations] == ['a cubic &lt;b&gt;'])
     class Points: point_inds = [0]
     d.clicked(d.fig.data[0], Points, None)
     assert d.chosen == 3 and 'fewer steps' in d.one.value and list(d.fig.data[-1].x) == [3]
     d.asked(dict(query='cubic'))
     assert [r['n'] for r in d.table.view['rows']] == [2]
     d.asked(dict(query='', sort='value', down=False))
-    assert [r['n'] for r in d.table.view['rows']][0] == 2 and d.table.view['rows'][-1]['n'] == 4, 'what has no value is last'
+    assert ([r['n'] for r in d.table.view['rows']][0] == 2
+        and d.table.view['rows'][-1]['n'] == 4), 'what has no value is last'
 
 def test_zoom_stays(copy):
     d = dashboard(copy)
@@ -135,9 +141,11 @@ def test_another_metric_is_said_and_recovered_from(copy):
     d.beat(BEAT)
     assert not d.error.value
 
-@pytest.mark.parametrize('rows', [(), [('crash', 0.)]*3, [('keep', 1.)], [('discard', 1.)]], ids=['empty', 'crashes', 'baseline', 'discard'])
+@pytest.mark.parametrize('rows', [(), [('crash', 0.)]*3, [('keep', 1.)], [('discard', 1.)]],
+    ids=['empty', 'crashes', 'baseline', 'discard'])
 def test_first_minutes_and_no_git(tmp_path, rows):
-    d = dashboard(bare(tmp_path, *(Row(f'aaaaaa{i}', v, 0, s, f'try {i}') for i,(s,v) in enumerate(rows))))
+    d = dashboard(bare(tmp_path, *(
+        Row(f'aaaaaa{i}', v, 0, s, f'try {i}') for i,(s,v) in enumerate(rows))))
     assert tags(d.p) == [''] and len(d.on['crash']) == sum(s == 'crash' for s,_ in rows)
     assert any('no experiments yet' in a.text for a in d.fig.layout.annotations) == (not rows)
     for kind in AXES: d.axis.value = kind
@@ -158,7 +166,8 @@ def test_what_an_agent_wrote_is_text(tmp_path):
     evil = '<img src=x onerror=alert(1)><script>alert(2)</script> $x^2$'
     d = dashboard(bare(tmp_path, *(Row(f'aaaaaa{i}', 1-.1*i, 0, 'keep', evil) for i in range(3))))
     d.select(2)
-    shown = [d.one.value, d.diff.value, d.log.value, d.top.value, d.tiles.value, d.head.value, *d.fig.data[3].hovertext, *(a.text for a in d.fig.layout.annotations)]
+    shown = [d.one.value, d.diff.value, d.log.value, d.top.value, d.tiles.value, d.head.value,
+        *d.fig.data[3].hovertext, *(a.text for a in d.fig.layout.annotations)]
     assert not any('<img' in s or '<script' in s for s in shown) and '&lt;img' in d.one.value
     assert not any('$' in a.text for a in d.fig.layout.annotations)
 
@@ -187,19 +196,24 @@ def test_now(copy):
     (copy/'runs/older/state.json').write_text('{"tag": "older", "created": 1}')
     d.beat(BEAT)
     d.tag.value = 'older'
-    assert f'in session {lab.TAG}: slow &lt;i&gt;one' in d.now.value and 'runs by 08:00' not in d.tiles.value
+    assert (f'in session {lab.TAG}: slow &lt;i&gt;one' in d.now.value
+        and 'runs by 08:00' not in d.tiles.value)
     d.tag.value = lab.TAG
     d.tinker.start()
     assert 'an experiment is running' in d.tinker.said.value and d.tinker.run is None
     lab.ar(copy, 'ar-wait', ok=False)
-    lab.until(lambda: (d.beat(BEAT), 'Nothing is running' in d.now.value and len(d.feed.rows) == 5)[1])
+    lab.until(lambda: (d.beat(BEAT),
+        'Nothing is running' in d.now.value and len(d.feed.rows) == 5)[1])
     assert 'an experiment is running' not in d.tinker.said.value
-    assert d.now_box.layout.display is None and 'runs by 08:00' in d.tiles.value, 'nothing jumps between two runs'
+    assert d.now_box.layout.display is None and 'runs by 08:00' in d.tiles.value, (
+        'nothing jumps between two runs')
     for n in d.feed.runs: n['time'] -= 86400
     d.beat(BEAT)
     assert d.now_box.layout.display == 'none' and 'runs by 08:00' not in d.tiles.value
 
-@pytest.mark.parametrize('text', ['{"curve":' + '['*5000, '{"curve": [[1, 2]]}', '{"curve": null}', '{"curve": "abc"}', '{"curve": [null, [1, 2, "x"], [1, NaN, 2]]}', '{"curve": [[1, 2, 1' + '0'*400 + ']]}', '[]'])
+@pytest.mark.parametrize('text', ['{"curve":' + '['*5000, '{"curve": [[1, 2]]}', '{"curve": null}',
+    '{"curve": "abc"}', '{"curve": [null, [1, 2, "x"], [1, NaN, 2]]}',
+    '{"curve": [[1, 2, 1' + '0'*400 + ']]}', '[]'])
 def test_odd_curves(copy, text):
     for f in (copy/'runs').rglob('progress.json'): f.write_text(text)
     d = dashboard(copy)
@@ -214,11 +228,13 @@ def test_damaged_notes_cost_what_is_damaged(copy):
     for bad in [dict(commit=None), dict(commit=5), dict(seconds=None), dict(time='noon'),
             dict(started=[]), dict(block=None), dict(parent={}), dict(seed='x'), dict(status=4)]:
         for f,n in whole.items():
-            f.write_text(json.dumps({k: v for k,v in {**n, **bad}.items() if v is not None or k in ('seconds', 'block')}))
+            f.write_text(json.dumps({k: v for k,v in {**n, **bad}.items()
+                if v is not None or k in ('seconds', 'block')}))
         d = Dashboard(profile(copy))
         d.beat(dict(BEAT, first=True))
         names = ', '.join(f.parent.name for f in files)
-        assert f'gone or damaged in {names}: what else the folder holds is shown' in d.error.value, bad
+        assert (f'gone or damaged in {names}: what else the folder holds is shown'
+            in d.error.value), bad
         assert 'nobody foresaw' not in d.error.value, d.error.value
         for kind in AXES: d.axis.value = kind
         told = not {'commit', 'status'} & {*bad}
@@ -227,7 +243,8 @@ def test_damaged_notes_cost_what_is_damaged(copy):
         d.select(2)
         assert 'a cubic' in d.one.value and ('no run of this session' in d.one.value) != told
         assert 'rmse' in d.log.value and d.one_fig.data[1].y and d.link.outputs, bad
-        assert 'better than' in d.one.value and ('<span>seconds</span>' in d.one.value) == ('seconds' not in bad)
+        assert ('better than' in d.one.value
+            and ('<span>seconds</span>' in d.one.value) == ('seconds' not in bad))
     assert 'report.html' in lab.ar(copy, 'ar-report').stdout
 
 def test_a_fault_at_the_start_is_said_and_recovered_from(copy):
@@ -236,7 +253,8 @@ def test_a_fault_at_the_start_is_said_and_recovered_from(copy):
     d = Dashboard(profile(copy))
     assert 'the metric is rmse' in d.error.value
     d.beat(dict(BEAT, first=True))
-    assert 'the metric is rmse' in d.error.value and hasattr(d.fig, '_config') and len(d.fig_box.children) == 1
+    assert ('the metric is rmse' in d.error.value and hasattr(d.fig, '_config')
+        and len(d.fig_box.children) == 1)
     (copy/'results.tsv').write_text(text)
     d.beat(BEAT)
     assert not d.error.value and len(d.fig.data[3].x) == 2
@@ -248,7 +266,9 @@ def test_a_session_has_its_own_settings(copy):
     d = Dashboard(get_profile('other', copy/'settings.ini'))
     d.beat(dict(BEAT, first=True))
     assert not d.error.value and 'profile polynomial: rmse, lower is better, 0.3 s' in d.head.value
-    assert 'best rmse' in d.tiles.value and d.fig.layout.yaxis.title.text == 'rmse (lower is better)' and '<span>rmse</span>' in d.one.value
+    assert ('best rmse' in d.tiles.value
+        and d.fig.layout.yaxis.title.text == 'rmse (lower is better)'
+        and '<span>rmse</span>' in d.one.value)
     f = copy/'runs'/lab.TAG/'state.json'
     f.write_text(json.dumps({**json.loads(f.read_text()), 'profile': 'gone'}))
     assert 'there is no profile &#x27;gone&#x27;' in Dashboard(profile(copy)).error.value
@@ -277,7 +297,8 @@ def test_the_whole_picture_is_ours_again(copy):
     vouched(copy, Row('abcdef0', .01, 0, 'keep', 'from elsewhere'))
     d.beat(BEAT)
     assert d.fig.layout.xaxis.range[1] > want[1], 'and goes on with the session'
-    assert d.fig._config['doubleClick'] == 'autosize' and 'resetScale2d' in d.fig._config['modeBarButtonsToRemove']
+    assert (d.fig._config['doubleClick'] == 'autosize'
+        and 'resetScale2d' in d.fig._config['modeBarButtonsToRemove'])
 
 def test_legend(repo):
     d = dashboard(repo)
@@ -287,13 +308,16 @@ def test_legend(repo):
 
 def test_filters_wrap_in_a_narrow_window(tmp_path):
     d = dashboard(bare(tmp_path))
-    filters = next(o for card in d.box.children for o in getattr(card, 'children', ()) if d.range in getattr(o, 'children', ()))
-    assert filters.layout.flex_flow == 'row wrap' and {o.layout.flex for o in d.shown.values()} == {'0 0 auto'}
+    filters = next(o for card in d.box.children for o in getattr(card, 'children', ())
+        if d.range in getattr(o, 'children', ()))
+    assert (filters.layout.flex_flow == 'row wrap'
+        and {o.layout.flex for o in d.shown.values()} == {'0 0 auto'})
 
 def test_a_crash_has_no_block(repo):
     d = dashboard(repo)
     d.select(4)
-    assert '---' not in d.one.value and '<pre>' not in d.one.value and block_of(dict(block=dict(rmse=.5))).startswith('<pre>---')
+    assert ('---' not in d.one.value and '<pre>' not in d.one.value
+        and block_of(dict(block=dict(rmse=.5))).startswith('<pre>---'))
 
 def finished(d): return lab.until(lambda: (d.beat(BEAT), not d.tinker.go.disabled)[1], 60)
 
@@ -305,7 +329,8 @@ def test_tinker_touches_nothing(repo):
     assert not where.is_relative_to(repo) and d.tinker.go.disabled and not d.tinker.halt.disabled
     finished(d)
     r = d.tinker.run.result
-    assert r.ok and r.block['depth'] == 5 and 'not an experiment' in d.tinker.said.value and d.tinker.fig.data[1].y
+    assert (r.ok and r.block['depth'] == 5 and 'not an experiment' in d.tinker.said.value
+        and d.tinker.fig.data[1].y)
     assert r.record['clock']['budget'] == .5 and state(repo) == before
     d.tinker.run.close()
     assert not where.exists() and not processes_of(nonce)
@@ -314,7 +339,9 @@ def test_tinker_shows_what_it_runs(copy):
     "A knob that was moved stays, every other follows the canvas, and the run says how it differs"
     d = dashboard(copy)
     d.tinker.knobs['DEGREE'].value = 5
-    lab.edit(copy, 'STEPS = 100', 'STEPS = 200') if 'STEPS = 100' in (copy/'canvas.ipynb').read_text() else lab.edit(copy, 'STEPS = 300', 'STEPS = 200')
+    (lab.edit(copy, 'STEPS = 100', 'STEPS = 200')
+        if 'STEPS = 100' in (copy/'canvas.ipynb').read_text()
+        else lab.edit(copy, 'STEPS = 300', 'STEPS = 200'))
     d.beat(BEAT)
     assert d.tinker.knobs['STEPS'].value == 200 and d.tinker.knobs['DEGREE'].value == 5
     lab.edit(copy, 'STEPS = 200', 'STEPS = 250')
@@ -335,7 +362,8 @@ def test_short_runs_of_dead_processes_are_removed(tmp_path, monkeypatch):
 
 def test_tinker_is_stopped_by_hand_and_by_an_experiment(copy):
     lab.edit(copy, 'budget.step()\\n', 'budget.step(); time.sleep(.05)\\n')
-    lab.edit(copy, '"evaluate(coefs)', '"time.sleep(5); evaluate(coefs)') # so that the experiment is still there to be stopped
+    # so that the experiment is still there to be stopped
+    lab.edit(copy, '"evaluate(coefs)', '"time.sleep(5); evaluate(coefs)')
     d = dashboard(copy)
     for way in ('hand', 'experiment'):
         d.tinker.seconds.value = 10
@@ -360,7 +388,8 @@ def test_an_executed_notebook_shows_the_canvas_pictures(copy):
     "They lie beside the canvas, not beside the run"
     run = next((copy/'runs'/lab.TAG).glob('001-*/run.ipynb'))
     nb = json.loads(run.read_text())
-    picture = dict(cell_type='markdown', id='picture', metadata={}, source='![a dot](images/dot.png)')
+    picture = dict(cell_type='markdown', id='picture', metadata={},
+        source='![a dot](images/dot.png)')
     run.write_text(json.dumps({**nb, 'cells': [*nb['cells'], picture]}))
     (copy/'images').mkdir()
     (copy/'images/dot.png').write_bytes((lab.ROOT/'nbs/images/band.png').read_bytes())
@@ -375,7 +404,8 @@ def test_only_notebooks_of_runs_are_served(repo, tmp_path):
     (tmp_path/run).mkdir()
     (tmp_path/run/'run.ipynb').write_text('{}')
     (repo/'runs'/'001-abcdefg').symlink_to(tmp_path/run)
-    for tag,name in [('..', run), (lab.TAG, '..'), (lab.TAG, '999-abcdefg'), ('.', '001-abcdefg'), (f'../runs/{lab.TAG}', 'base')]:
+    for tag,name in [('..', run), (lab.TAG, '..'), (lab.TAG, '999-abcdefg'), ('.', '001-abcdefg'),
+            (f'../runs/{lab.TAG}', 'base')]:
         with pytest.raises(FileNotFoundError): executed(p, tag, name)
     (repo/'runs'/'001-abcdefg').unlink()
 
@@ -385,20 +415,26 @@ def test_command_says_what_is_wrong(repo):
         taken.listen()
         port = taken.getsockname()[1]
         r = lab.ar(repo, 'ar-dashboard', '--port', port, ok=False)
-        assert r.returncode == 1 and f'port {port} is not free' in r.stderr and 'Traceback' not in r.stderr
-    hidden = "import sys; sys.modules['voila'] = None; sys.argv = ['ar-dashboard']; from autoresearch.dashboard import ar_dashboard; ar_dashboard()"
+        assert (r.returncode == 1 and f'port {port} is not free' in r.stderr
+            and 'Traceback' not in r.stderr)
+    hidden = ("import sys; sys.modules['voila'] = None; sys.argv = ['ar-dashboard']; "
+        "from autoresearch.dashboard import ar_dashboard; ar_dashboard()")
     r = lab.sh(repo, sys.executable, '-c', hidden, ok=False)
-    assert r.returncode == 1 and f'voila not installed here: {install_line("dashboard")}' in r.stderr and 'Traceback' not in r.stderr
+    assert (r.returncode == 1
+        and f'voila not installed here: {install_line("dashboard")}' in r.stderr
+        and 'Traceback' not in r.stderr)
     with pytest.raises(Refused, match='accepted: 1 to 65535'): free_port(0)
 
 def test_import_needs_no_extra():
     "The package without the extra: the module imports, and loads neither torch nor plotly"
-    code = "import sys; sys.modules.update(plotly=None, anywidget=None, voila=None); import autoresearch.dashboard; print('torch' in sys.modules)"
+    code = ("import sys; sys.modules.update(plotly=None, anywidget=None, voila=None); "
+        "import autoresearch.dashboard; print('torch' in sys.modules)")
     assert lab.sh(lab.ROOT, sys.executable, '-c', code).stdout.strip() == 'False'
 
 def test_page_is_the_last_cells(repo):
     nb = page_notebook(profile(repo))
-    assert [c['id'] for c in nb['cells']] == ['where', 'page-imports', 'page'] and str(repo) in nb['cells'][0]['source']
+    assert ([c['id'] for c in nb['cells']] == ['where', 'page-imports', 'page']
+        and str(repo) in nb['cells'][0]['source'])
 
 def test_a_row_that_nobody_ran_is_marked_and_decides_nothing(copy):
     before = dashboard(copy)
@@ -416,7 +452,8 @@ def test_a_row_that_nobody_ran_is_marked_and_decides_nothing(copy):
     assert max(d.fig.data[2].y) <= was.baseline.value and min(d.fig.data[2].y) == was.best.value
     low,high = d.fig.layout.yaxis.range
     assert all(low <= y <= high for y in trace(d, 'unproven').y), 'seen, wherever it would lie'
-    assert 'that no run vouches for (4)' in d.legend.value and '4 that no run vouches for' in d.tiles.value
+    assert ('that no run vouches for (4)' in d.legend.value
+        and '4 that no run vouches for' in d.tiles.value)
     d.select(5)
     assert 'no run of this session ended with this commit' in d.one.value
     cells = next(r['cells'] for r in d.table.view['rows'] if r['n'] == 5)
@@ -434,24 +471,33 @@ def test_page_and_terminal_agree_on_what_was_run(copy):
     f.write_text(json.dumps({**json.loads(f.read_text()), 'time': 'noon'}))
     d = Dashboard(profile(copy))
     assert d.feed.ran == vouch(d.feed.rows, session_notes(f.parent.parent)) == [True]*4 + [False]
-    write_json(f.parent.parent/'journal.json', dict(run_dir='005-abcdef0', row=d.feed.rows[4].line(), commit='abcdef0'))
+    write_json(f.parent.parent/'journal.json',
+        dict(run_dir='005-abcdef0', row=d.feed.rows[4].line(), commit='abcdef0'))
     (f.parent.parent/'005-abcdef0').mkdir() # appended, its notes about to be written
     d.beat(dict(BEAT, first=True))
     assert d.feed.ran == vouch(d.feed.rows, session_notes(f.parent.parent)) == [True]*5
 
 def drop(path): shutil.rmtree(path) if path.is_dir() else path.unlink()
-GONE = dict(ledger=('results.tsv', drop, 'results.tsv is gone or empty: the rows below are what the notes of 4 runs say'),
+GONE = dict(
+    ledger=('results.tsv', drop,
+        'results.tsv is gone or empty: the rows below are what the notes of 4 runs say'),
     emptied=('results.tsv', lambda f: f.write_text(''), 'results.tsv is gone or empty'),
-    header=('results.tsv', lambda f: f.write_text(f.read_text().split('\n')[0] + '\n'), 'results.tsv is gone or empty'),
-    row=('results.tsv', lambda f: f.write_text(''.join(f.read_text().splitlines(True)[:-2])), 'results.tsv lacks the row of 003-'),
+    header=('results.tsv', lambda f: f.write_text(f.read_text().split('\n')[0] + '\n'),
+        'results.tsv is gone or empty'),
+    row=('results.tsv', lambda f: f.write_text(''.join(f.read_text().splitlines(True)[:-2])),
+        'results.tsv lacks the row of 003-'),
     folder=('results.tsv', lambda f: (f.unlink(), f.mkdir()), 'Is a directory'),
     state=(f'runs/{lab.TAG}/state.json', drop, 'state.json is gone or damaged'),
-    torn=(f'runs/{lab.TAG}/state.json', lambda f: f.write_text('{"tag": '), 'state.json is gone or damaged'),
+    torn=(f'runs/{lab.TAG}/state.json', lambda f: f.write_text('{"tag": '),
+        'state.json is gone or damaged'),
     current=('runs/current.json', drop, 'current.json is gone or damaged'),
-    deep=('runs/current.json', lambda f: f.write_text('{"tag":'*5000), 'current.json is gone or damaged'),
+    deep=('runs/current.json', lambda f: f.write_text('{"tag":'*5000),
+        'current.json is gone or damaged'),
     session=(f'runs/{lab.TAG}', drop, f'runs/{lab.TAG} is gone or empty'),
-    runs=('runs', drop, f'runs is gone or empty, with notes, logs and notebooks. Git still has the commits (4 of {lab.TAG};'),
-    notes=(f'runs/{lab.TAG}/001-*/experiment.json', drop, 'experiment.json is gone or damaged in 001-'))
+    runs=('runs', drop, f'runs is gone or empty, with notes, logs and notebooks. '
+        f'Git still has the commits (4 of {lab.TAG};'),
+    notes=(f'runs/{lab.TAG}/001-*/experiment.json', drop,
+        'experiment.json is gone or damaged in 001-'))
 
 @pytest.mark.parametrize('what', GONE)
 def test_what_is_gone_is_said_and_is_no_beginning(copy, what):
@@ -461,11 +507,14 @@ def test_what_is_gone_is_said_and_is_no_beginning(copy, what):
     for page in (d, Dashboard(profile(copy))): # one that was open, and one that is opened then
         if what == 'notes' and page is d: continue # it has read them
         page.beat(dict(BEAT, first=page is not d))
-        assert said in page.error.value and 'nobody foresaw' not in page.error.value, page.error.value
+        assert (said in page.error.value
+            and 'nobody foresaw' not in page.error.value), page.error.value
         assert len(page.feed.rows) == (2 if what == 'row' else 4), 'the rest is shown'
-        assert 'a cubic' in str(page.table.view) and 'no experiments yet' not in str(page.fig.layout.annotations)
+        assert ('a cubic' in str(page.table.view)
+            and 'no experiments yet' not in str(page.fig.layout.annotations))
 
-@pytest.mark.parametrize('what', ['ledger', 'emptied', 'row', 'state', 'current', 'session', 'runs'])
+@pytest.mark.parametrize('what', ['ledger', 'emptied', 'row', 'state', 'current', 'session',
+    'runs'])
 def test_the_way_out_leads_out(copy, what):
     "Where the page says that ar-status puts it back, it does, and the page has nothing more to say"
     path,damage,_ = GONE[what]
@@ -475,13 +524,15 @@ def test_the_way_out_leads_out(copy, what):
     assert 'ar-status' in d.error.value
     lab.ar(copy, 'ar-status')
     d.beat(dict(BEAT, first=True))
-    assert not d.error.value and (copy/'results.tsv').read_text() == before and d.feed.ran == [True]*4
+    assert (not d.error.value and (copy/'results.tsv').read_text() == before
+        and d.feed.ran == [True]*4)
 
 def test_the_ledger_comes_back(copy):
     d,text = dashboard(copy), (copy/'results.tsv').read_text()
     (copy/'results.tsv').unlink()
     d.beat(BEAT)
-    assert 'gone or empty' in d.error.value and d.feed.f.best.value == float(text.split('\n')[2].split('\t')[1])
+    assert ('gone or empty' in d.error.value
+        and d.feed.f.best.value == float(text.split('\n')[2].split('\t')[1]))
     (copy/'results.tsv').write_text(text)
     d.beat(BEAT)
     assert not d.error.value and len(d.feed.rows) == 4
@@ -492,27 +543,35 @@ def test_the_reason_comes_first(copy):
     first = re.search(r'<div class="ar-facts"><span>(.+?)</span><div>(.+?)</div>', d.one.value)
     assert first[1] == 'why' and 'AttributeError' in first[2]
     cells = next(r['cells'] for r in d.table.view['rows'] if r['n'] == 4)
-    assert any(c.startswith('error: AttributeError') for c in cells) and 'AttributeError' in trace(d, 'crash').hovertext[0]
+    assert (any(c.startswith('error: AttributeError') for c in cells)
+        and 'AttributeError' in trace(d, 'crash').hovertext[0])
     f = next((copy/'runs'/lab.TAG).glob('004-*/experiment.json'))
     n = json.loads(f.read_text())
-    f.write_text(json.dumps({**n, 'class': 'untrusted', 'reason': 'untrusted: training took 33.9 s of a budget of 20 s', 'exit': 'SIGSEGV'}))
+    f.write_text(json.dumps({**n, 'class': 'untrusted',
+        'reason': 'untrusted: training took 33.9 s of a budget of 20 s', 'exit': 'SIGSEGV'}))
     d = dashboard(copy)
     d.select(4)
-    assert re.search(r'<div class="ar-facts"><span>why</span><div>untrusted: training took 33.9 s', d.one.value)
+    assert re.search(r'<div class="ar-facts"><span>why</span><div>untrusted: training took 33.9 s',
+        d.one.value)
     assert '<span>exit</span><div>SIGSEGV</div>' in d.one.value
 
 def test_speed_and_what_was_odd(copy):
     fast = vouched(copy, Row('abcdef0', .01, 0, 'keep', 'fast'), steps=953, rate=1.63e6)
-    vouched(copy, Row('abcdef1', .02, 0, 'discard', 'slow'), steps=760, rate=1.3e6, overran=3.25, disturbed='two processes beside it')
+    vouched(copy, Row('abcdef1', .02, 0, 'discard', 'slow'), steps=760, rate=1.3e6, overran=3.25,
+        disturbed='two processes beside it')
     vouched(copy, Row('abcdef2', .02, 0, 'discard', 'like it'), steps=942, rate=1.61e6)
     d = dashboard(copy)
     d.select(6)
-    assert 'steps 760 (best 953)' in d.one.value and '20 % fewer steps and 20 % slower than the best' in d.one.value
-    assert '<span>disturbed</span><div>two processes beside it' in d.one.value and '<span>overran</span><div>3.2 s' in d.one.value
+    assert ('steps 760 (best 953)' in d.one.value
+        and '20 % fewer steps and 20 % slower than the best' in d.one.value)
+    assert ('<span>disturbed</span><div>two processes beside it' in d.one.value
+        and '<span>overran</span><div>3.2 s' in d.one.value)
     cells = next(r['cells'] for r in d.table.view['rows'] if r['n'] == 6)
-    assert '760' in cells and '1,300,000' in cells and 'ok: disturbed: two processes beside it; overran by 3.2 s' in cells
+    assert ('760' in cells and '1,300,000' in cells
+        and 'ok: disturbed: two processes beside it; overran by 3.2 s' in cells)
     d.select(7)
-    assert 'steps 942 (best 953)' in d.one.value and '-1.2 %' in d.one.value and 'than the best' not in d.one.value
+    assert ('steps 942 (best 953)' in d.one.value and '-1.2 %' in d.one.value
+        and 'than the best' not in d.one.value)
     d.select(1)
     assert 'steps 300 (best 953' in d.one.value, 'notes without them: from the block'
     d.select(5)
@@ -529,14 +588,19 @@ def test_the_search_is_told(copy):
         return said
     head = 'search search-0c0ffe (trials 16 sampler tpe)'
     with search_lock(s):
-        assert line(open=True, ended=None) == f'{head} is at work (process {os.getpid()}); ar-stop ends it'
+        assert line(open=True, ended=None) == (
+            f'{head} is at work (process {os.getpid()}); ar-stop ends it')
         at = time.mktime((2026, 11, 25, 4, 12, 0, 0, 0, -1))
         wait = line(open=True, ended=None, waiting=dict(reason='README.md was changed', since=at))
         assert wait == f'{head} waits since 2026-11-25 04:12:00: README.md was changed'
-    assert 'ended at 2026-11-25 04:12:00: the disk is full (code 1)' in line(open=True, ended=dict(time=at, code=1, why='the disk is full'))
+    assert 'ended at 2026-11-25 04:12:00: the disk is full (code 1)' in line(
+        open=True, ended=dict(time=at, code=1, why='the disk is full'))
     assert 'is over' in line(open=False)
-    code = 'import sys, time, autoresearch.search as a, autoresearch.ratchet as r\nwith a.search_lock(r.Session(a.get_profile(), sys.argv[1])): print(1, flush=True); time.sleep(60)'
-    proc = subprocess.Popen([sys.executable, '-c', code, lab.TAG], cwd=copy, env=lab.environ(), stdout=subprocess.PIPE)
+    code = ('import sys, time, autoresearch.search as a, autoresearch.ratchet as r\n'
+        'with a.search_lock(r.Session(a.get_profile(), sys.argv[1])): '
+        'print(1, flush=True); time.sleep(60)')
+    proc = subprocess.Popen([sys.executable, '-c', code, lab.TAG], cwd=copy, env=lab.environ(),
+        stdout=subprocess.PIPE)
     proc.stdout.readline()
     assert f'is at work (process {proc.pid})' in line(open=True, ended=None)
     proc.kill()
@@ -544,12 +608,16 @@ def test_the_search_is_told(copy):
     assert 'died without a word' in line(open=True, ended=None)
     lock = json.loads((f.parent/'search.lock').read_text())
     (f.parent/'search.lock').write_text(json.dumps({**lock, 'pid': os.getpid(), 'since': 1e9}))
-    assert 'died without a word' in line(open=True, ended=None), 'a number that another process bears since'
-    for odd in ('[]', '{"name": "search-0c0ffe", "open": true}', '{"name": 5, "asked": 7, "waiting": "x", "ended": [1]}', '{"a":'*5000):
+    assert 'died without a word' in line(open=True, ended=None), (
+        'a number that another process bears since')
+    for odd in ('[]', '{"name": "search-0c0ffe", "open": true}',
+            '{"name": 5, "asked": 7, "waiting": "x", "ended": [1]}', '{"a":'*5000):
         f.write_text(odd)
-        assert not dashboard(copy).error.value and search_line(s) == '', 'what ar-status does not believe, the page does not'
+        assert not dashboard(copy).error.value and search_line(s) == '', (
+            'what ar-status does not believe, the page does not')
 
-ODD = [float('nan'), float('inf'), -1, 0, 10**400, 1e299, 'text', '', None, True, [], {}, [None], {'a': float('nan')}, '\ud800', '<script>', 'x'*100_000]
+ODD = [float('nan'), float('inf'), -1, 0, 10**400, 1e299, 'text', '', None, True, [], {}, [None],
+    {'a': float('nan')}, '\ud800', '<script>', 'x'*100_000]
 def deep(n=3000): return '['*n + ']'*n
 
 def spots(o, path=()):
@@ -570,31 +638,39 @@ def mangled(rng, text):
     last = obj
     for k in at[:-1]: last = last[k]
     if how == 'key' and isinstance(last, dict): del last[at[-1]]
-    elif how == 'within': return json.dumps(obj).replace(json.dumps(last[at[-1]]), deep(), 1).encode()
+    elif how == 'within':
+        return json.dumps(obj).replace(json.dumps(last[at[-1]]), deep(), 1).encode()
     else: last[at[-1]] = copies.deepcopy(rng.choice(ODD))
     return json.dumps(obj).encode()
 
 def spoil(rng, root):
     "Damage one to three things that a run, a hand or a disk may damage; returns what"
     runs,done = root/'runs'/lab.TAG, []
-    files = [f for f in (root/'runs').rglob('*') if f.is_file() and f.suffix in ('.json', '.ipynb', '.log') and 'base' not in f.parts]
-    for f in rng.sample([*files, root/'results.tsv', runs/'search.json', runs/'journal.json'], rng.randint(1, 3)):
+    files = [f for f in (root/'runs').rglob('*')
+        if f.is_file() and f.suffix in ('.json', '.ipynb', '.log') and 'base' not in f.parts]
+    for f in rng.sample([*files, root/'results.tsv', runs/'search.json', runs/'journal.json'],
+            rng.randint(1, 3)):
         way = rng.choice(['gone', 'folder', 'fifo'] + ['inside']*9)
-        data = f.read_bytes() if f.is_file() else b'{"name": "search-0c0ffe", "open": true, "asked": {"trials": 4}, "run_dir": "001-aaaaaaa", "commit": "abcdef0"}'
+        data = f.read_bytes() if f.is_file() else (
+            b'{"name": "search-0c0ffe", "open": true, "asked": {"trials": 4}, '
+            b'"run_dir": "001-aaaaaaa", "commit": "abcdef0"}')
         f.unlink(missing_ok=True)
         if way == 'folder': f.mkdir()
         elif way == 'fifo' and f.suffix != '.tsv': os.mkfifo(f)
-        elif way == 'inside' and f.suffix in ('.json', '.ipynb'): f.write_bytes(mangled(rng, data.decode()))
+        elif way == 'inside' and f.suffix in ('.json', '.ipynb'):
+            f.write_bytes(mangled(rng, data.decode()))
         elif way == 'inside':
             lines = data.split(b'\n')
-            lines[rng.randrange(len(lines))] = rng.choice([b'', rng.randbytes(30), b'x'*10**6, b'abcdef0\t1e308\t0\tkeep\tx', b'abcdef0\tnan\t-1\tkept\tx', lines[0]])
+            lines[rng.randrange(len(lines))] = rng.choice([b'', rng.randbytes(30), b'x'*10**6,
+                b'abcdef0\t1e308\t0\tkeep\tx', b'abcdef0\tnan\t-1\tkept\tx', lines[0]])
             f.write_bytes(b'\n'.join(lines))
         done.append((str(f.relative_to(root)), way))
     return done
 
 @pytest.mark.parametrize('seed', range(4))
 def test_the_page_is_total(repo, tmp_path, seed):
-    "Whatever the files of a session hold, no part of the page fails, every row is there, and all of it can be sent"
+    """Whatever the files of a session hold, no part of the page fails, every row is there, and all
+    of it can be sent"""
     rng,wire = random.Random(seed), Wire(key=b'test')
     for i in range(8):
         root = Path(shutil.copytree(repo, tmp_path/f'{seed}-{i}', symlinks=True))
@@ -624,18 +700,22 @@ def test_a_log_of_one_endless_line(copy):
     d = dashboard(copy)
     t0 = time.monotonic()
     d.select(4)
-    assert time.monotonic()-t0 < 2 and 'the last word' in d.log.value and 'run.log is of 200 MiB' in d.log.value and len(d.log.value) < 9000
+    assert (time.monotonic()-t0 < 2 and 'the last word' in d.log.value
+        and 'run.log is of 200 MiB' in d.log.value and len(d.log.value) < 9000)
     with open(folder/'run.ipynb', 'wb') as f: f.truncate(200*2**20)
     d.select(4)
     assert 'the last word' in d.log.value
-    with pytest.raises(Refused, match='has 200 MiB, too much for a page: it lies in runs/'): executed(d.p, lab.TAG, folder.name)
+    with pytest.raises(Refused, match='has 200 MiB, too much for a page: it lies in runs/'):
+        executed(d.p, lab.TAG, folder.name)
     (folder/'run.ipynb').write_text('{"cells": [{"source": "x"}, 5]}')
-    with pytest.raises(Refused, match='the notebook can not be shown'): executed(d.p, lab.TAG, folder.name)
+    with pytest.raises(Refused, match='the notebook can not be shown'):
+        executed(d.p, lab.TAG, folder.name)
     os.remove(folder/'run.log')
     d.select(4)
     assert 'left no log' in d.log.value
 
-@pytest.mark.parametrize('text', ['', '[]', '{"cells": 5}', '{"cells": [5]}', '{"cells": [{"source": "x"}]}', '{"cells":'*5000, None])
+@pytest.mark.parametrize('text', ['', '[]', '{"cells": 5}', '{"cells": [5]}',
+    '{"cells": [{"source": "x"}]}', '{"cells":'*5000, None])
 def test_a_canvas_that_is_none(copy, text):
     (copy/'canvas.ipynb').unlink()
     if text is not None: (copy/'canvas.ipynb').write_text(text)
@@ -662,23 +742,27 @@ def test_another_profile_is_refused(copy, monkeypatch):
     other(copy)
     for args,env in [(['--profile', 'other'], {}), ([], dict(AUTORESEARCH_PROFILE='other'))]:
         r = lab.ar(copy, 'ar-dashboard', *args, ok=False, **env)
-        assert r.returncode == 1 and 'polynomial' in r.stderr and 'other' in r.stderr and 'Traceback' not in r.stderr, r
+        assert (r.returncode == 1 and 'polynomial' in r.stderr and 'other' in r.stderr
+            and 'Traceback' not in r.stderr), r
     monkeypatch.chdir(copy)
     monkeypatch.setenv('AUTORESEARCH_PROFILE', 'other')
     with pytest.raises(SettingsError, match='polynomial.*other|other.*polynomial'): Dashboard()
     monkeypatch.setenv('AUTORESEARCH_PROFILE', '')
-    monkeypatch.setenv('AUTORESEARCH_PAGE', 'other') # a page that stood open before the session began
+    # a page that stood open before the session began
+    monkeypatch.setenv('AUTORESEARCH_PAGE', 'other')
     assert Dashboard().p.name == 'polynomial'
     drop(copy/'runs')
     assert Dashboard().p.name == 'other', 'no session: what ar-dashboard was asked for'
 
 def test_the_page_gives_way(copy):
-    "Server and kernel are nice, their numerical libraries have one thread, and a short run has its own again"
+    """Server and kernel are nice, their numerical libraries have one thread, and a short run has
+    its own again"""
     other(copy) # more than one profile: the session decides
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
-    proc = subprocess.Popen([lab.BIN/'ar-dashboard', '--port', str(port)], cwd=copy, env={k: v for k,v in lab.environ().items() if k not in QUIET},
+    proc = subprocess.Popen([lab.BIN/'ar-dashboard', '--port', str(port)], cwd=copy,
+        env={k: v for k,v in lab.environ().items() if k not in QUIET},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
     try:
         assert 'localhost' in proc.stdout.readline()
@@ -686,23 +770,29 @@ def test_the_page_gives_way(copy):
             try: return urllib.request.urlopen(f'http://localhost:{port}', timeout=60).read()
             except OSError: return None
         assert b'voila' in lab.until(page, 60)
-        kernel = lab.until(lambda: [p for p in psutil.Process(proc.pid).children(recursive=True) if 'ipykernel_launcher' in p.cmdline()])[0]
-        assert psutil.Process(proc.pid).nice() == kernel.nice() == min(19, psutil.Process().nice()+10)
+        kernel = lab.until(lambda: [p for p in psutil.Process(proc.pid).children(recursive=True)
+            if 'ipykernel_launcher' in p.cmdline()])[0]
+        assert psutil.Process(proc.pid).nice() == kernel.nice() == min(
+            19, psutil.Process().nice()+10)
         env = kernel.environ()
-        assert {k: env.get(k) for k in QUIET} == QUIET and env['AUTORESEARCH_PAGE'] == 'polynomial' and 'AUTORESEARCH_PROFILE' not in env
-        assert not [l for l in Path(f'/proc/{kernel.pid}/maps').read_text().splitlines() if 'libtorch' in l]
+        assert ({k: env.get(k) for k in QUIET} == QUIET and env['AUTORESEARCH_PAGE'] == 'polynomial'
+            and 'AUTORESEARCH_PROFILE' not in env)
+        assert not [l for l in Path(f'/proc/{kernel.pid}/maps').read_text().splitlines()
+            if 'libtorch' in l]
     finally:
         proc.send_signal(signal.SIGINT)
         proc.wait(30)
 
 def test_a_short_run_has_its_threads(repo):
     where = page_notebook(profile(repo), ('OMP_NUM_THREADS',))['cells'][0]['source']
-    code = where + "\nprint(os.environ.get('OMP_NUM_THREADS'), 'libopenblas' in open('/proc/self/maps').read())"
+    code = where + ("\nprint(os.environ.get('OMP_NUM_THREADS'), "
+        "'libopenblas' in open('/proc/self/maps').read())")
     r = lab.sh(repo, sys.executable, '-c', code, OMP_NUM_THREADS='1')
     assert r.stdout.split()[0] == 'None'
 
 def test_the_notebook_opens_clean():
     "No output is a widget of a kernel that is gone: JupyterLab would show an error in its place"
     nb = json.loads((lab.ROOT/'nbs/31_dashboard.ipynb').read_text())
-    kept = [c['id'] for c in nb['cells'] for o in c.get('outputs', []) if any('widget' in k for k in o.get('data', {}))]
+    kept = [c['id'] for c in nb['cells'] for o in c.get('outputs', [])
+        if any('widget' in k for k in o.get('data', {}))]
     assert not kept and 'widgets' not in nb['metadata']

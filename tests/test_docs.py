@@ -1,4 +1,5 @@
-"The site: every page goes through nbdev, every link leads somewhere, every picture is described; and each check can fail"
+"""The site: every page goes through nbdev, every link leads somewhere, every picture is described;
+and each check can fail"""
 import ast, json, os, re, shutil, subprocess, sys
 from pathlib import Path
 import pytest
@@ -11,9 +12,15 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture
 def copy(tmp_path):
     "What the site is made of, to be broken"
-    for name in ('pyproject.toml', 'settings.ini', '_quarto.yml', *(f.name for f in ROOT.glob('*.md'))): shutil.copy(ROOT/name, tmp_path)
-    for name in ('nbs', 'bench', 'examples'): shutil.copytree(ROOT/name, tmp_path/name, symlinks=True, ignore=shutil.ignore_patterns('.ipynb_checkpoints', '__pycache__'))
-    shutil.copytree(ROOT/'autoresearch', tmp_path/'autoresearch', ignore=shutil.ignore_patterns('__pycache__')) # nbdev looks for the package
+    for name in ('pyproject.toml', 'settings.ini', '_quarto.yml',
+            *(f.name for f in ROOT.glob('*.md'))):
+        shutil.copy(ROOT/name, tmp_path)
+    for name in ('nbs', 'bench', 'examples'):
+        shutil.copytree(ROOT/name, tmp_path/name, symlinks=True,
+            ignore=shutil.ignore_patterns('.ipynb_checkpoints', '__pycache__'))
+    # nbdev looks for the package
+    shutil.copytree(ROOT/'autoresearch', tmp_path/'autoresearch',
+        ignore=shutil.ignore_patterns('__pycache__'))
     return tmp_path
 
 def cells(page): return json.loads(page.read_text())['cells']
@@ -25,76 +32,108 @@ def change(page, f):
     page.write_text(json.dumps(nb))
 
 def md(i, text): return dict(cell_type='markdown', id=i, metadata={}, source=text)
-def code(i, text, **data): return dict(cell_type='code', id=i, metadata={}, source=text, execution_count=None,
-    outputs=[dict(output_type='display_data', data=data, metadata={})] if data else [])
+def code(i, text, **data):
+    return dict(cell_type='code', id=i, metadata={}, source=text, execution_count=None,
+        outputs=[dict(output_type='display_data', data=data, metadata={})] if data else [])
 
 def docs(root, *args, **env):
     "ar-docs as its console script calls it, which need not be installed yet"
     (root/'command.py').write_text('from autoresearch.docs import ar_docs\nar_docs()\n')
-    return subprocess.run([sys.executable, 'command.py', *args], cwd=root, capture_output=True, text=True,
-        env={**os.environ, 'PYTHONPATH': str(ROOT), **env}, timeout=100)
+    return subprocess.run([sys.executable, 'command.py', *args], cwd=root, capture_output=True,
+        text=True, env={**os.environ, 'PYTHONPATH': str(ROOT), **env}, timeout=100)
 
 def test_the_site_has_no_fault(): assert site_faults(ROOT) == []
 
 def test_every_check_can_fail(copy):
     known = site_faults(copy)
-    change(copy/'nbs/recipes.ipynb', lambda cs: cs.extend([md('a', '[x](gone.ipynb) [y](15_ratchet.ipynb#no-such) [z](#nor-this) [c](02_train.ipynb#no-cell) [h](https://example.org/any)'),
-        md('b', '[x](../pyproject.toml)'), md('c', '![](images/packing.png) ![  ](images/packing.png)'), md('d', 'a picture: <img src="images/packing.png">'),
-        code('e', 'draw()', **{'image/png': 'aGk='}), code('f', '#| fig-alt: ""\ndraw()', **{'image/png': 'aGk='}), code('g', 'show()', **{'text/markdown': '| [t](gone-too.ipynb) |\n| --- |'}),
+    change(copy/'nbs/recipes.ipynb', lambda cs: cs.extend([
+        md('a', '[x](gone.ipynb) [y](15_ratchet.ipynb#no-such) [z](#nor-this) '
+            '[c](02_train.ipynb#no-cell) [h](https://example.org/any)'),
+        md('b', '[x](../pyproject.toml)'),
+        md('c', '![](images/packing.png) ![  ](images/packing.png)'),
+        md('d', 'a picture: <img src="images/packing.png">'),
+        code('e', 'draw()', **{'image/png': 'aGk='}),
+        code('f', '#| fig-alt: ""\ndraw()', **{'image/png': 'aGk='}),
+        code('g', 'show()', **{'text/markdown': '| [t](gone-too.ipynb) |\n| --- |'}),
         code('h', 'html()', **{'text/html': '<img alt="" src="x.png">'})]))
     shutil.copy(copy/'nbs/agents.ipynb', copy/'nbs/stray.ipynb')
-    (copy/'_quarto.yml').write_text((copy/'_quarto.yml').read_text().replace('agents.ipynb, recipes.ipynb,', 'agents.ipynb, agents.ipynb, recipes.ipynb, nowhere.ipynb,'))
+    (copy/'_quarto.yml').write_text((copy/'_quarto.yml').read_text().replace(
+        'agents.ipynb, recipes.ipynb,',
+        'agents.ipynb, agents.ipynb, recipes.ipynb, nowhere.ipynb,'))
     for name in ('README.md', 'program.md', 'CONTRIBUTING.md'):
-        with (copy/name).open('a') as f: f.write(f'\n\n[l](gone-from-{name})\n\n```\n[no](link-in-code)\n```\n')
+        with (copy/name).open('a') as f:
+            f.write(f'\n\n[l](gone-from-{name})\n\n```\n[no](link-in-code)\n```\n')
     new = [f for f in site_faults(copy) if f not in known]
-    assert sorted(new) == sorted(['recipes.ipynb: the link gone.ipynb leads nowhere', 'recipes.ipynb: 15_ratchet.ipynb has no heading for 15_ratchet.ipynb#no-such',
-        'recipes.ipynb: recipes.ipynb has no heading for #nor-this', 'recipes.ipynb: 02_train.ipynb has no heading for 02_train.ipynb#no-cell',
-        'recipes.ipynb: the link ../pyproject.toml leaves the site; give the file a page in HOMES of nbs/32_docs.ipynb',
-        'recipes.ipynb: the picture images/packing.png has no description between its brackets', 'recipes.ipynb: cell d: <img src="images/packing.png"> has no alt',
-        'recipes.ipynb: cell e draws a picture; it needs a line #| fig-alt: "..."', 'recipes.ipynb: cell f draws a picture; it needs a line #| fig-alt: "..."',
-        'recipes.ipynb: the link gone-too.ipynb leads nowhere', 'recipes.ipynb: cell h: <img alt="" src="x.png"> has no alt',
-        '_quarto.yml: stray.ipynb is not in the sidebar', '_quarto.yml: the sidebar names nowhere.ipynb, which is not in nbs', '_quarto.yml: the sidebar names agents.ipynb twice',
-        *[f'{n}: the link gone-from-{n} leads nowhere' for n in ('README.md', 'program.md', 'CONTRIBUTING.md')]])
+    assert sorted(new) == sorted([
+        'recipes.ipynb: the link gone.ipynb leads nowhere',
+        'recipes.ipynb: 15_ratchet.ipynb has no heading for 15_ratchet.ipynb#no-such',
+        'recipes.ipynb: recipes.ipynb has no heading for #nor-this',
+        'recipes.ipynb: 02_train.ipynb has no heading for 02_train.ipynb#no-cell',
+        'recipes.ipynb: the link ../pyproject.toml leaves the site; '
+            'give the file a page in HOMES of nbs/32_docs.ipynb',
+        'recipes.ipynb: the picture images/packing.png has no description between its brackets',
+        'recipes.ipynb: cell d: <img src="images/packing.png"> has no alt',
+        'recipes.ipynb: cell e draws a picture; it needs a line #| fig-alt: "..."',
+        'recipes.ipynb: cell f draws a picture; it needs a line #| fig-alt: "..."',
+        'recipes.ipynb: the link gone-too.ipynb leads nowhere',
+        'recipes.ipynb: cell h: <img alt="" src="x.png"> has no alt',
+        '_quarto.yml: stray.ipynb is not in the sidebar',
+        '_quarto.yml: the sidebar names nowhere.ipynb, which is not in nbs',
+        '_quarto.yml: the sidebar names agents.ipynb twice',
+        *[f'{n}: the link gone-from-{n} leads nowhere'
+            for n in ('README.md', 'program.md', 'CONTRIBUTING.md')]])
 
 def test_a_page_that_nbdev_cannot_process_is_named(copy, tmp_path_factory):
-    change(copy/'nbs/recipes.ipynb', lambda cs: cs.insert(0, dict(cell_type='raw', id='front', metadata={}, source='---\ntitle: [never closed\n---')))
-    with pytest.raises(DocsError, match='nbs/recipes.ipynb: nbdev could not process it'): process(tmp_path_factory.mktemp('made'), copy)
+    change(copy/'nbs/recipes.ipynb', lambda cs: cs.insert(0, dict(
+        cell_type='raw', id='front', metadata={}, source='---\ntitle: [never closed\n---')))
+    with pytest.raises(DocsError, match='nbs/recipes.ipynb: nbdev could not process it'):
+        process(tmp_path_factory.mktemp('made'), copy)
     r = docs(copy, '--check')
     assert r.returncode == 1 and r.stderr.startswith('ar-docs: nbs/recipes.ipynb')
 
 def test_a_picture_that_is_lost_breaks_a_link(copy):
     known = site_faults(copy)
     (copy/'nbs/images/protocol.png').unlink()
-    assert [f for f in site_faults(copy) if f not in known] == ['15_ratchet.ipynb: the link images/protocol.png leads nowhere']
+    assert [f for f in site_faults(copy) if f not in known] == [
+        '15_ratchet.ipynb: the link images/protocol.png leads nowhere']
 
 def test_processed_pages_show_the_code(copy, tmp_path_factory):
     made = process(tmp_path_factory.mktemp('made'), copy)
     canvas = cells(made/'02_train.ipynb')
     sources = [''.join(c['source']) for c in canvas]
     at = next(i for i,s in enumerate(sources) if s == '[`muon`]{#muon}')
-    assert sources[at+1].startswith('def muon_step(') and "title: 'The canvas: a GPT in five minutes'" in sources[0]
-    assert {c['id'] for c in cells(ROOT/'nbs/02_train.ipynb') if c['cell_type'] == 'code'} - {'exp'} == set(re.findall(r'\{#([\w-]+)\}', '\n'.join(sources)))
+    assert (sources[at+1].startswith('def muon_step(')
+        and "title: 'The canvas: a GPT in five minutes'" in sources[0])
+    assert ({c['id'] for c in cells(ROOT/'nbs/02_train.ipynb') if c['cell_type'] == 'code'}
+        - {'exp'} == set(re.findall(r'\{#([\w-]+)\}', '\n'.join(sources))))
     for page in made.glob('*.ipynb'):
         text = '\n'.join(''.join(c['source']) for c in cells(page) if c['cell_type'] == 'code')
         assert not re.search(r'^#\| *(export|default_exp)', text, re.M), page.name
     index = '\n'.join(''.join(c['source']) for c in cells(made/'index.ipynb'))
     assert '[`program.md`](agents.ipynb)' in index and '[`settings.ini`](reference.ipynb)' in index
-    prose = '\n'.join(''.join(c['source']) for page in made.glob('*.ipynb') for c in cells(page) if c['cell_type'] == 'markdown')
+    prose = '\n'.join(''.join(c['source']) for page in made.glob('*.ipynb')
+        for c in cells(page) if c['cell_type'] == 'markdown')
     assert not re.search(r'^#\|', prose, re.M), "nbdev's directives are no text"
     pictures = re.findall(r'!\[.*', prose)
-    assert '![](images/band.png){fig-alt="Two square masks' in prose and all(o.startswith('![](') for o in pictures), 'a description is no caption'
+    assert ('![](images/band.png){fig-alt="Two square masks' in prose
+        and all(o.startswith('![](') for o in pictures)), 'a description is no caption'
     assert (made/'styles.css').read_text() == (ROOT/'nbs/styles.css').read_text()
 
 def test_notebooks_that_are_named_are_there():
-    "A notebook's number is its floor and may change; its name stands in prose, in comments and in settings, where no link is checked"
-    said = [f for p in ('*.md', '*.ini', '*.toml', '*.yml', 'Makefile', 'nbs/*.ipynb', 'bench/**/*.py', 'examples/**/*.md', 'autoresearch/*.py') for f in ROOT.glob(p)]
-    named = {(f.name, name) for f in said if f.name != 'CHANGELOG.md' for name in re.findall(r'\b\d\d_[a-z]+\.ipynb', f.read_text())}
+    """A notebook's number is its floor and may change; its name stands in prose, in comments and
+    in settings, where no link is checked"""
+    said = [f for p in ('*.md', '*.ini', '*.toml', '*.yml', 'Makefile', 'nbs/*.ipynb',
+        'bench/**/*.py', 'examples/**/*.md', 'autoresearch/*.py') for f in ROOT.glob(p)]
+    named = {(f.name, name) for f in said if f.name != 'CHANGELOG.md'
+        for name in re.findall(r'\b\d\d_[a-z]+\.ipynb', f.read_text())}
     assert len(named) > 30 and not [o for o in named if not (ROOT/'nbs'/o[1]).is_file()]
 
 def test_llms_txt_tells_an_agent_where_to_begin():
-    "And does not list the canvas: an experiment may rewrite its opening, and with it no other file than the module"
+    """And does not list the canvas: an experiment may rewrite its opening, and with it no other
+    file than the module"""
     text = (ROOT/'nbs/llms.txt').read_text()
-    assert 'program.md' in text and '`autoresearch.docs`' in text and 'autoresearch.train' not in text
+    assert ('program.md' in text and '`autoresearch.docs`' in text
+        and 'autoresearch.train' not in text)
 
 def test_modules_import_from_lower_floors():
     "And on their own floor from the left; only the canvas looks to its right, at the kernels"
@@ -102,19 +141,26 @@ def test_modules_import_from_lower_floors():
     found = set()
     for name in floor:
         for node in ast.walk(ast.parse((ROOT/f'autoresearch/{name}.py').read_text())):
-            if isinstance(node, ast.ImportFrom) and node.level: # nbdev makes relative imports of our own
-                found |= {(name, o) for o in ([node.module.split('.')[0]] if node.module else [a.name for a in node.names]) if o in floor}
-    assert len(found) > 20 and {(a, b) for a,b in found if floor[b] > floor[a]} == {('train', 'kernels')}
+            # nbdev makes relative imports of our own
+            if isinstance(node, ast.ImportFrom) and node.level:
+                found |= {(name, o) for o in ([node.module.split('.')[0]] if node.module else
+                    [a.name for a in node.names]) if o in floor}
+    assert (len(found) > 20
+        and {(a, b) for a,b in found if floor[b] > floor[a]} == {('train', 'kernels')})
 
 def test_pictures_are_light():
-    "At most 60 kB each on the pages of the tour, so that a page is there at once and a diff of one stays small"
-    sizes = {(p.name, c['id']): len(''.join(o['data']['image/png']))*3//4 for p in [*ROOT.glob('nbs/tour_*.ipynb'), ROOT/'nbs/32_docs.ipynb']
-        for c in cells(p) if c['cell_type'] == 'code' for o in c['outputs'] if 'image/png' in o.get('data', {})}
+    """At most 60 kB each on the pages of the tour, so that a page is there at once and a diff of
+    one stays small"""
+    sizes = {(p.name, c['id']): len(''.join(o['data']['image/png']))*3//4
+        for p in [*ROOT.glob('nbs/tour_*.ipynb'), ROOT/'nbs/32_docs.ipynb']
+        for c in cells(p) if c['cell_type'] == 'code' for o in c['outputs']
+        if 'image/png' in o.get('data', {})}
     assert len(sizes) > 9 and max(sizes.values()) <= 60_000, sizes
 
 def test_reading_order():
     order = [n for _,n in sidebar(ROOT)]
-    tour = 'index tour_why 01_prepare tour_model tour_optimizer tour_loop 12_run 11_judge 15_ratchet 20_search 30_report 31_dashboard agents recipes reference 03_kernels'.split()
+    tour = ('index tour_why 01_prepare tour_model tour_optimizer tour_loop 12_run 11_judge '
+        '15_ratchet 20_search 30_report 31_dashboard agents recipes reference 03_kernels'.split())
     assert [n for n in order if n.removesuffix('.ipynb') in tour] == [f'{n}.ipynb' for n in tour]
 
 @pytest.mark.parametrize('page', readme.pages(), ids=lambda p: p.stem)
@@ -127,8 +173,10 @@ def test_staleness_can_fail(copy):
     (copy/'program.md').write_text((copy/'program.md').read_text() + '\n# A new order\n')
     assert [i for i,was,now in readme.live(copy/'nbs/agents.ipynb') if was != now] == ['orders']
     assert '### A new order' in readme.live(copy/'nbs/agents.ipynb')[0][2]
-    (copy/'settings.ini').write_text((copy/'settings.ini').read_text().replace('time_budget = 20\n', 'time_budget = 21\n'))
-    assert [i for i,was,now in readme.live(copy/'nbs/reference.ipynb') if was != now] == ['settings']
+    (copy/'settings.ini').write_text(
+        (copy/'settings.ini').read_text().replace('time_budget = 20\n', 'time_budget = 21\n'))
+    assert [i for i,was,now in readme.live(copy/'nbs/reference.ipynb')
+        if was != now] == ['settings']
 
 def test_every_command_is_in_the_reference():
     text = commands(ROOT)
@@ -138,16 +186,19 @@ def test_every_command_is_in_the_reference():
 
 def test_a_variable_that_nobody_explains(tmp_path):
     (tmp_path/'new.py').write_text("import os\nx = os.environ.get('AUTORESEARCH_MOOD', '')")
-    with pytest.raises(DocsError, match='AUTORESEARCH_MOOD, in new, is not explained'): variables(tmp_path)
+    with pytest.raises(DocsError, match='AUTORESEARCH_MOOD, in new, is not explained'):
+        variables(tmp_path)
 
 def test_every_variable_is_found():
     "However a module reads it: no name in the modules is missing from the table"
-    named = {v for f in (ROOT/'autoresearch').glob('*.py') if f.stem not in ('docs', '_modidx') for v in re.findall(r'\bAUTORESEARCH_[A-Z_]+', f.read_text())}
+    named = {v for f in (ROOT/'autoresearch').glob('*.py') if f.stem not in ('docs', '_modidx')
+        for v in re.findall(r'\bAUTORESEARCH_[A-Z_]+', f.read_text())}
     assert named == set(re.findall(r'AUTORESEARCH_\w+', variables(ROOT/'autoresearch')))
 
 def everything(root):
     "Every file and folder, and when each was written"
-    return {f: f.lstat().st_mtime_ns for f in root.rglob('*') if f.is_symlink() or not f.is_dir()} | {f: 0 for f in root.rglob('*')if f.is_dir()}
+    return ({f: f.lstat().st_mtime_ns for f in root.rglob('*') if f.is_symlink() or not f.is_dir()}
+        | {f: 0 for f in root.rglob('*') if f.is_dir()})
 
 def test_a_check_leaves_nothing(copy, tmp_path_factory):
     tmp = tmp_path_factory.mktemp('tmp')
@@ -155,22 +206,28 @@ def test_a_check_leaves_nothing(copy, tmp_path_factory):
     before = everything(copy)
     for broken in (False, True):
         if broken:
-            change(copy/'nbs/recipes.ipynb', lambda cs: cs.insert(0, dict(cell_type='raw', id='front', metadata={}, source='---\ntitle: [never closed\n---')))
+            change(copy/'nbs/recipes.ipynb', lambda cs: cs.insert(0, dict(
+                cell_type='raw', id='front', metadata={}, source='---\ntitle: [never closed\n---')))
             before = everything(copy)
-        r = subprocess.run([sys.executable, 'command.py', '--check'], cwd=copy, capture_output=True, text=True, timeout=100,
-            env={**os.environ, 'PYTHONPATH': str(ROOT), 'TMPDIR': str(tmp), 'PYTHONDONTWRITEBYTECODE': '1'})
-        assert r.returncode == broken and ('could not process' in r.stderr if broken else 'pages, no fault' in r.stdout), r
+        r = subprocess.run([sys.executable, 'command.py', '--check'], cwd=copy,
+            capture_output=True, text=True, timeout=100,
+            env={**os.environ, 'PYTHONPATH': str(ROOT), 'TMPDIR': str(tmp),
+                'PYTHONDONTWRITEBYTECODE': '1'})
+        assert r.returncode == broken and (
+            'could not process' in r.stderr if broken else 'pages, no fault' in r.stdout), r
         assert everything(copy) == before and not list(tmp.iterdir())
 
 @pytest.mark.parametrize('text', ['website: [', 'website: {}', '[1]', ''])
 def test_a_sidebar_that_is_none_is_named(copy, text):
     (copy/'_quarto.yml').write_text(text)
     r = docs(copy, '--check')
-    assert r.returncode == 1 and r.stderr.startswith('ar-docs: ') and '_quarto.yml' in r.stderr and 'Traceback' not in r.stderr, r.stderr
+    assert (r.returncode == 1 and r.stderr.startswith('ar-docs: ') and '_quarto.yml' in r.stderr
+        and 'Traceback' not in r.stderr), r.stderr
 
 def test_without_quarto(copy):
     r = docs(copy, PATH=str(copy/'no-such-folder'))
-    assert r.returncode == 1 and 'https://quarto.org/docs/get-started/' in r.stderr and 'Traceback' not in r.stderr and not (copy/'_docs').exists()
+    assert (r.returncode == 1 and 'https://quarto.org/docs/get-started/' in r.stderr
+        and 'Traceback' not in r.stderr and not (copy/'_docs').exists())
 
 def test_outside_of_a_checkout(tmp_path):
     "The package's own checkout, as with every command"
@@ -186,13 +243,15 @@ mkdir -p "$last" && cp index.ipynb "$last/index.html"
 '''
 
 def test_with_quarto_the_site_lands_in_docs(copy):
-    "nbdev's part is real; in place of the layout stands a script, for Quarto is no package that a test could install"
+    """nbdev's part is real; in place of the layout stands a script, for Quarto is no package that
+    a test could install"""
     (copy/'bin').mkdir()
     (copy/'bin/quarto').write_text(QUARTO)
     (copy/'bin/quarto').chmod(0o755)
     r = docs(copy, PATH=f'{copy}/bin:{os.environ["PATH"]}', QUARTO_ASKED=str(copy/'asked'))
     assert r.returncode == 0 and r.stdout.splitlines()[-1] == '_docs/index.html', r.stdout+r.stderr
-    assert 'output-file: index.html' in (copy/'_docs/index.html').read_text() and 'render' in (copy/'asked').read_text()
+    assert ('output-file: index.html' in (copy/'_docs/index.html').read_text()
+        and 'render' in (copy/'asked').read_text())
 
 def test_quarto_is_not_asked_for_a_broken_site(copy):
     (copy/'bin').mkdir()
@@ -200,45 +259,60 @@ def test_quarto_is_not_asked_for_a_broken_site(copy):
     (copy/'bin/quarto').chmod(0o755)
     change(copy/'nbs/index.ipynb', lambda cs: cs.append(md('x', '[x](gone.ipynb)')))
     r = docs(copy, PATH=f'{copy}/bin:{os.environ["PATH"]}', QUARTO_ASKED=str(copy/'asked'))
-    assert r.returncode == 1 and 'index.ipynb: the link gone.ipynb leads nowhere' in r.stderr and not (copy/'asked').exists()
+    assert (r.returncode == 1 and 'index.ipynb: the link gone.ipynb leads nowhere' in r.stderr
+        and not (copy/'asked').exists())
 
 WIDE,NARROW = 1300, 420
 PAGE = '''<!doctype html><meta name="viewport" content="width=device-width"><style>{css}</style>
-<style>* {{ box-sizing: border-box }} body {{ margin: 0; font: 17px/1.5 sans-serif }} pre {{ font-family: monospace; margin: 0 }} pre > code.sourceCode {{ white-space: pre }}
-div.sourceCode {{ border: 1px solid; margin: 1em 0 }} header {{ position: fixed; top: 0; height: 64px; width: 100%; background: silver }}
-#columns {{ display: grid; padding: 64px 1rem 2000px; column-gap: 1rem; grid-template-columns: 220px minmax(500px, 1fr) 200px }}
-@media (max-width: 767px) {{ #columns {{ grid-template-columns: minmax(0, 1fr) }} nav, aside {{ display: none }} }}</style>
-<header>navigation</header><div id="columns"><nav>sidebar</nav><main><div style="height: 1500px"></div><h2 id="heading">A heading</h2>
-<div class="sourceCode"><pre class="sourceCode"><code class="sourceCode">{code}</code></pre></div><div class="cell-output"><pre><code>{code}</code></pre></div>
+<style>* {{ box-sizing: border-box }} body {{ margin: 0; font: 17px/1.5 sans-serif }} \
+pre {{ font-family: monospace; margin: 0 }} pre > code.sourceCode {{ white-space: pre }}
+div.sourceCode {{ border: 1px solid; margin: 1em 0 }} \
+header {{ position: fixed; top: 0; height: 64px; width: 100%; background: silver }}
+#columns {{ display: grid; padding: 64px 1rem 2000px; column-gap: 1rem; \
+grid-template-columns: 220px minmax(500px, 1fr) 200px }}
+@media (max-width: 767px) {{ #columns {{ grid-template-columns: minmax(0, 1fr) }} \
+nav, aside {{ display: none }} }}</style>
+<header>navigation</header><div id="columns"><nav>sidebar</nav><main>\
+<div style="height: 1500px"></div><h2 id="heading">A heading</h2>
+<div class="sourceCode"><pre class="sourceCode"><code class="sourceCode">{code}</code></pre></div>\
+<div class="cell-output"><pre><code>{code}</code></pre></div>
 <table><tr>{wide}</tr></table></main><aside>contents</aside></div>'''
 
 @pytest.fixture(scope='module')
 def laid_out(browser, tmp_path_factory):
-    "A page in Quarto's columns, with the site's own rules; a function that opens it in a window of some width and measures it"
+    """A page in Quarto's columns, with the site's own rules; a function that opens it in a window
+    of some width and measures it"""
     page = tmp_path_factory.mktemp('page')/'page.html'
-    page.write_text(PAGE.format(css=(ROOT/'nbs/styles.css').read_text(), code='\n'.join(['x'*100]*3), wide='<td>a_name_without_spaces</td>'*12))
+    page.write_text(PAGE.format(css=(ROOT/'nbs/styles.css').read_text(),
+        code='\n'.join(['x'*100]*3), wide='<td>a_name_without_spaces</td>'*12))
     def at(width):
-        browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', dict(width=width, height=900, deviceScaleFactor=1, mobile=False))
+        browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride',
+            dict(width=width, height=900, deviceScaleFactor=1, mobile=False))
         browser.get(f'{page.as_uri()}#heading')
         return browser.execute_script('''const all = s => [...document.querySelectorAll(s)]
-            const pres = all('pre').map(o => ({wide: o.scrollWidth > o.clientWidth, size: parseFloat(getComputedStyle(o).fontSize),
-                lines: Math.round(o.firstChild.getClientRects().length ? o.clientHeight/parseFloat(getComputedStyle(o).lineHeight) : 0)}))
+            const pres = all('pre').map(o => ({wide: o.scrollWidth > o.clientWidth, '''
+                '''size: parseFloat(getComputedStyle(o).fontSize),
+                lines: Math.round(o.firstChild.getClientRects().length ? '''
+                '''o.clientHeight/parseFloat(getComputedStyle(o).lineHeight) : 0)}))
             const table = document.querySelector('table')
-            return {pres, page: document.documentElement.scrollWidth > innerWidth, table: table.scrollWidth > table.clientWidth,
+            return {pres, page: document.documentElement.scrollWidth > innerWidth, '''
+                '''table: table.scrollWidth > table.clientWidth,
                 heading: document.querySelector('h2').getBoundingClientRect().top}''')
     yield at
     browser.execute_cdp_cmd('Emulation.clearDeviceMetricsOverride', {})
 
 def test_a_hundred_columns_fit_a_window(laid_out):
     seen = laid_out(WIDE)
-    assert [(o['wide'], o['lines']) for o in seen['pres']] == [(False, 4)]*2, 'three lines and the padding: none is wrapped, none scrolls'
+    assert [(o['wide'], o['lines']) for o in seen['pres']] == [(False, 4)]*2, (
+        'three lines and the padding: none is wrapped, none scrolls')
     assert min(o['size'] for o in seen['pres']) >= 12 and not seen['page'], seen
 
 def test_a_phone_wraps_code_and_scrolls_tables(laid_out):
     seen = laid_out(NARROW)
     source,output = seen['pres']
     assert not source['wide'] and source['lines'] > 6 and source['size'] >= 11, 'code is wrapped'
-    assert output['wide'] and output['lines'] == 4, 'what a cell printed keeps its lines and scrolls by itself'
+    assert output['wide'] and output['lines'] == 4, (
+        'what a cell printed keeps its lines and scrolls by itself')
     assert seen['table'] and not seen['page'], 'the table scrolls, the page does not'
 
 def test_a_heading_is_seen_after_a_jump(laid_out): assert 64 <= laid_out(WIDE)['heading'] < 120
