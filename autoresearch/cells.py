@@ -458,7 +458,7 @@ def _write(path, text):
     if not os.access(path, os.W_OK):
         raise CellsError(f'{path}: read-only; chmod u+w it if it is yours to change')
     for left in path.parent.glob(f'.{glob.escape(path.name)}.*.tmp'): left.unlink()
-    with replacing(path) as f: f.write(data)
+    with replacing(path, keep_mode=True) as f: f.write(data)
 
 # %% ../nbs/13_cells.ipynb #editing
 _REFORMATTED = ('keys and indents were not as nbdev-clean and Jupyter write them; they are now, '

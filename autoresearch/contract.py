@@ -11,7 +11,7 @@ __all__ = ['TARGET_KEYS', 'TEXT_KEYS', 'LATER', 'cpu_seconds', 'RUN', 'PEAKS', '
            'package_folder', 'settings_path', 'read_settings', 'Profile', 'has_gpu', 'get_profile', 'settings_of',
            'session_profile', 'machine_lacks', 'hash_files', 'contract_hash', 'CpuClock', 'usable_cpus', 'num_threads',
            'note_batch', 'Budget', 'counted_seconds', 'charged_seconds', 'begin_evaluation', 'end_evaluation',
-           'peak_flops', 'sync_folder', 'replacing', 'write_json', 'file_lock', 'Progress', 'final_block',
+           'peak_flops', 'sync_folder', 'replacing', 'write_json', 'is_named', 'file_lock', 'Progress', 'final_block',
            'clock_facts', 'host_facts', 'peak_memory_mb', 'report', 'ar_help', 'install_line']
 
 # %% ../nbs/00_contract.ipynb #imports
@@ -556,16 +556,17 @@ def sync_folder(
 
 @contextmanager
 def replacing(
-    path:str|Path, # File to write, through links; its folder is made, its mode kept
-    durable:bool=True # Wait until the disk has it?
+    path:str|Path, # File to write; its folder is made, a link of that name is replaced
+    durable:bool=True, # Wait until the disk has it?
+    keep_mode:bool=False # With the permissions of the file that was there?
 ):
     "A binary file that becomes `path` when the block ends well, and vanishes when it raises"
-    path = Path(os.path.realpath(path))
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
         with open(tmp, 'wb') as f:
-            if path.exists(): shutil.copymode(path, tmp)
+            if keep_mode and path.is_file(): shutil.copymode(path, tmp)
             yield f
             f.flush()
             if durable: os.fsync(f.fileno())
@@ -584,10 +585,11 @@ def write_json(
     with replacing(path, durable) as f: f.write(text.encode())
 
 # %% ../nbs/00_contract.ipynb #file-lock
-def _has_lock(fd, path, kind):
-    "Lock `fd` without waiting; is it ours, and still the file that `path` names?"
-    try: fcntl.flock(fd, kind | fcntl.LOCK_NB)
-    except BlockingIOError: return False
+def is_named(
+    fd:int, # An open file's
+    path:str|Path # Where it was found
+)->bool: # False where the path names another file by now, or none
+    "Is an open file still the one that `path` names?"
     with suppress(FileNotFoundError): return os.path.samestat(os.fstat(fd), os.stat(path))
     return False
 
@@ -604,10 +606,14 @@ def file_lock(
     while True:
         fd = os.open(path, flags, 0o666)
         try:
-            if _has_lock(fd, path, kind):
+            try: fcntl.flock(fd, kind | fcntl.LOCK_NB)
+            except BlockingIOError: free = False
+            else: free = True
+            if free and is_named(fd, path):
                 yield fd
                 return
         finally: os.close(fd)
+        if free: continue # it was moved or replaced since it was opened: the next one
         waiting(time.monotonic() - begun)
         time.sleep(.01)
 

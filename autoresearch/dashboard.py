@@ -11,8 +11,8 @@ __all__ = ['MOST', 'RUN_DIR', 'TEXT_FIELDS', 'NUMBER_RANGES', 'AXES', 'COLOURS_C
            'TABLE', 'COLUMNS', 'FIGURES', 'FIELDS', 'BOX', 'TRACES', 'MARKS', 'HOVER', 'UNITS', 'PROGRESS', 'NOT_RUN',
            'FORESEEN', 'ONLY_TRYING', 'WORDS', 'NONE_YET', 'PAGE', 'BAR', 'TEMPLATE', 'POLICY', 'QUIET', 'needs',
            'read_safely', 'current', 'tags', 'profile_of', 'valid_notes', 'notes_by_row', 'Feed', 'notes_in',
-           'row_from_notes', 'references', 'first_few', 'axis', 'in_browser', 'steps_of', 'truncate', 'utf8', 'remarks',
-           'outcome', 'experiment', 'experiments', 'matching', 'cells_of', 'view', 'look', 'picture', 'markers',
+           'row_from_notes', 'references', 'first_few', 'axis', 'in_browser', 'steps_of', 'utf8', 'remarks', 'outcome',
+           'experiment', 'experiments', 'matching', 'cells_of', 'view', 'look', 'picture', 'markers',
            'frontier_picture', 'plotly_text', 'hover', 'labels', 'loss_picture', 'curve', 'loss_range', 'show_loss',
            'morning', 'duration', 'is_fresh', 'counted', 'gained', 'tiles', 'running', 'progress_bar', 'now_html',
            'when', 'at_work', 'search_line', 'soft', 'diff_of', 'figure_of', 'doubts', 'facts', 'facts_html', 'log_end',
@@ -37,7 +37,7 @@ from .contract import (Profile, SettingsError, _short, final_block, get_profile,
     install_line, read_settings, session_profile)
 from .cells import CellsError, diff_html
 from .ledger import (COLORS, DARK, STATUSES, Ledger, LedgerError, Row, _limits, efforts,
-    frontier, parse_row, place_labels, vouch)
+    frontier, parse_row, place_labels, truncate, vouch)
 from .new import carried
 from .ratchet import log_lines, read_state, reporting_errors
 from .repo import Refused, Session, experiment_runs, profile_then
@@ -543,9 +543,6 @@ def steps_of(notes):
     "Steps of training, as notes or their block say; None where they don't"
     steps = notes.get('block', {}).get('num_steps')
     return notes.get('steps', steps if is_number(steps) and 0 <= steps < 1e15 else None)
-
-# %% ../nbs/31_dashboard.ipynb #truncate
-def truncate(text, most): return text if len(text) <= most else text[:most-1].rstrip() + '…'
 
 # %% ../nbs/31_dashboard.ipynb #utf8
 def utf8(text):

@@ -9,7 +9,7 @@ Nothing here imports torch; pandas and matplotlib are imported only by the funct
 # %% auto #0
 __all__ = ['STATUSES', 'Step', 'COLORS', 'STYLE', 'DARK', 'Label', 'LedgerError', 'one_line', 'Row', 'parse_row', 'Ledger',
            'get_ledger', 'vouch', 'session_notes', 'Frontier', 'frontier', 'efforts', 'any_ledger', 'style',
-           'save_figure', 'figure', 'place_labels', 'plot_frontier', 'ar_frontier']
+           'save_figure', 'figure', 'place_labels', 'truncate', 'plot_frontier', 'ar_frontier']
 
 # %% ../nbs/10_ledger.ipynb #imports
 import csv, errno, glob, html, io, json, math, os, re, stat, sys, warnings
@@ -191,7 +191,7 @@ def _replace(path, lines):
     path = Path(os.path.realpath(path))
     # what a killed process left half-written: under the lock nobody is writing it
     for left in path.parent.glob(f'.{glob.escape(path.name)}.*.tmp'): left.unlink()
-    with replacing(path) as f: f.writelines(l + b'\n' for l in lines)
+    with replacing(path, keep_mode=True) as f: f.writelines(l + b'\n' for l in lines)
 
 # %% ../nbs/10_ledger.ipynb #header-mend
 def _put_header(led, fd, text):
@@ -721,7 +721,7 @@ def place_labels(
     return res
 
 # %% ../nbs/10_ledger.ipynb #draw-labels
-def _shortened(text, most): return text if len(text) <= most else text[:most-1].rstrip() + '…'
+def truncate(text, most): return text if len(text) <= most else text[:most-1].rstrip() + '…'
 
 def _draw_labels(ax, f, steps, size=8, slant=30):
     "Write the descriptions of kept `steps` beside their points"
@@ -731,7 +731,7 @@ def _draw_labels(ax, f, steps, size=8, slant=30):
     corner = math.inf, scale*(ax.bbox.y1 if up == 1 else ax.bbox.y0)
     for s,dx,dy,letters in place_labels(at, size, corner, f.direction, slant):
         far = max(abs(dx), abs(dy)) > size
-        text = _shortened(s.row.description, max(12, letters)) # less would say nothing
+        text = truncate(s.row.description, max(12, letters)) # less would say nothing
         ax.annotate(text, (s.n, s.row.value), (dx, dy),
             textcoords='offset points', rotation=up*slant, rotation_mode='anchor',
             va='bottom' if up == 1 else 'top', fontsize=size, parse_math=False,

@@ -15,6 +15,7 @@ import re, shutil, sys, tempfile
 from pathlib import Path
 from fastcore.script import call_parse
 from .contract import SettingsError, get_profile, package_folder, read_settings
+from .repo import identity
 from .run import GitError, git
 
 # %% ../nbs/16_new.ipynb #files
@@ -91,11 +92,8 @@ def first_commit(
     git('init', '--quiet', cwd=folder)
     git('symbolic-ref', 'HEAD', 'refs/heads/main', cwd=folder)
     git('add', '--all', cwd=folder)
-    commit = 'commit', '--quiet', '-m', 'A canvas, its settings, and orders for an agent'
-    try: git(*commit, cwd=folder)
-    except GitError:
-        name = '-c', 'user.name=autoresearch', '-c', 'user.email=autoresearch@localhost'
-        git(*name, *commit, cwd=folder)
+    message = 'A canvas, its settings, and orders for an agent'
+    git('commit', '--quiet', '-m', message, cwd=folder, env=identity(folder))
 
 # %% ../nbs/16_new.ipynb #new-project
 def new_project(

@@ -228,7 +228,7 @@ def strip_outputs(path):
         if c['cell_type'] == 'code': c.update(outputs=[], execution_count=None)
     if json.dumps(nb) == before: return
     text = json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + '\n'
-    with replacing(path) as f: f.write(text.encode())
+    with replacing(path, keep_mode=True) as f: f.write(text.encode())
 
 # %% ../nbs/15_ratchet.ipynb #exports-astray
 def exports_astray(s:Session, nb):
@@ -253,7 +253,7 @@ def export_module(s:Session, path, module):
     nbdev_export(str(path))
     if own or file.read_bytes() == before:
         return write_json(mark, dict(sha=blob_sha(file.read_bytes())))
-    with replacing(file) as f: f.write(before)
+    with replacing(file, keep_mode=True) as f: f.write(before)
     raise Refused(f'{module} holds edits that {s.p.canvas} does not: the notebook is the source. '
         f'Make them there (ar-cells); git stash push -- {module} puts these aside')
 
@@ -1139,7 +1139,7 @@ def restore(s:Session):
     "Put the files back to the last commit; only under the lock"
     for f in s.files:
         if (want := s.file('HEAD', f)) is not None:
-            with replacing(s.p.root/f) as out: out.write(want)
+            with replacing(s.p.root/f, keep_mode=True) as out: out.write(want)
     s.git('reset', '--quiet')
 
 # %% ../nbs/15_ratchet.ipynb #is-edited
@@ -1180,7 +1180,7 @@ def undrop(s:Session):
     if is_edited(s): raise Refused(f'{s.p.canvas} has an edit: ar-drop puts it aside first')
     last = copies[-1]
     path = s.p.root/s.p.canvas
-    with replacing(path) as f: f.write(last.read_bytes())
+    with replacing(path, keep_mode=True) as f: f.write(last.read_bytes())
     os.replace(last, last.with_name(f'back-{last.name}'))
     back = f'{last.name} is back in {s.p.canvas}; against {s.rev("HEAD")[:7]}: '
     try: edited = read_canvas(path)

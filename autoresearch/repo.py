@@ -523,7 +523,7 @@ def bring_files(s:Session, old, new):
         want = s.file(new, f)
         if matches_commit(s, new, f): continue
         if matches_commit(s, old, f) and want is not None:
-            with replacing(s.p.root/f) as out: out.write(want)
+            with replacing(s.p.root/f, keep_mode=True) as out: out.write(want)
         else: edited.append(f'{f} was edited meanwhile and stays as it is')
     return edited
 

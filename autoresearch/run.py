@@ -26,7 +26,7 @@ from pathlib import Path
 from statistics import mean, median
 from types import SimpleNamespace
 from .contract import (Profile, charged_seconds, counted_seconds, final_block,
-    get_profile, package_folder, write_json)
+    package_folder, write_json)
 
 # %% ../nbs/12_run.ipynb #outcomes
 OUTCOMES = dict(ok='finished, with a record', error='a cell raised an exception',
@@ -784,9 +784,9 @@ def run_experiment(
 class GitError(RuntimeError):
     "What git says of a command that failed"
 
-def git(*args, cwd='.'):
+def git(*args, cwd='.', env=None):
     "Output of a git command, file names as the system has them. Raises `GitError` in git's words."
-    r = subprocess.run(['git', *args], cwd=cwd, capture_output=True)
+    r = subprocess.run(['git', *args], cwd=cwd, env=env, capture_output=True)
     out,err = os.fsdecode(r.stdout).strip('\n'), os.fsdecode(r.stderr).strip()
     if r.returncode: raise GitError(f'git {" ".join(args)}: {err or out}')
     return out

@@ -13,11 +13,11 @@ __all__ = ['UNREADABLE', 'ENDING', 'SEARCHER', 'SearchError', 'evaluate', 'parse
            'note_level', 'history', 'inside', 'open_sides', 'next_choice', 'perturb', 'distribution', 'points',
            'as_trial', 'make_study', 'choose_constants', 'settings_tried', 'Exhausted', 'passes_checks', 'differing',
            'propose', 'save', 'opened', 'check_folder', 'check_branch', 'edited_by_others', 'uncommitted', 'undo_edit',
-           'edit_draft', 'prepare_trial', 'search_bar', 'fitting', 'standing', 'trial_line', 'finished', 'is_file',
-           'search_lock', 'is_refusal', 'reason_of', 'start_waiting', 'stop_waiting', 'withdraw_edit', 'Loop',
-           'out_of_time', 'wait_to_retry', 'print_trials', 'next_proposal', 'run_trial', 'run_next', 'try_next',
-           'search', 'summary', 'stop_experiment', 'tidy_up', 'close', 'check_ready', 'going_on', 'HungUp',
-           'catch_signals', 'run_search', 'detach', 'ar_search']
+           'edit_draft', 'prepare_trial', 'search_bar', 'fitting', 'standing', 'trial_line', 'finished', 'search_lock',
+           'is_refusal', 'reason_of', 'start_waiting', 'stop_waiting', 'withdraw_edit', 'Loop', 'out_of_time',
+           'wait_to_retry', 'print_trials', 'next_proposal', 'run_trial', 'run_next', 'try_next', 'search', 'summary',
+           'stop_experiment', 'tidy_up', 'close', 'check_ready', 'going_on', 'HungUp', 'catch_signals', 'run_search',
+           'detach', 'ar_search']
 
 # %% ../nbs/20_search.ipynb #imports
 import ast, io, json, math, os, random, re, shutil, signal, subprocess, sys, time
@@ -32,13 +32,13 @@ from secrets import token_hex
 from types import SimpleNamespace
 from fastcore.script import call_parse
 import autoresearch
-from autoresearch.contract import (Profile, file_lock, get_profile, install_line, replacing,
-    write_json)
+from .contract import (Profile, file_lock, get_profile, install_line, is_named,
+    replacing, write_json)
 from .cells import edit_cell
 from .ledger import STATUSES, LedgerError, frontier, one_line, vouch
 from .ratchet import (FORESEEN, attend, exit_with, follow, made_by, plural,
     proven_rows, read_state, recover, remaining, reporting_errors, restore, rows_of,
-    search_state, start, strip_outputs, typical_seconds)
+    start, strip_outputs, typical_seconds)
 from .repo import (Busy, Refused, Session, blob_sha, claim_ledger, current_session,
     experiment_runs, guard, lock_holder, lock_owner, locked)
 from .run import is_number, read_json
@@ -589,7 +589,7 @@ def prepare_trial(s, state, tried):
     write_json(s.dir/'search.json', state)
     if canvas.read_bytes() != old: raise uncommitted(s)
     if new != old:
-        with replacing(canvas) as f: f.write(new)
+        with replacing(canvas, keep_mode=True) as f: f.write(new)
     return what, refused
 
 # %% ../nbs/20_search.ipynb #search-bar
@@ -654,11 +654,6 @@ def finished(s, state):
     return 0, f'{each}: none fits into the time that is left', True
 
 # %% ../nbs/20_search.ipynb #search-lock
-def is_file(fd, path):
-    "Is an open file still the one that `path` names?"
-    with suppress(FileNotFoundError): return os.path.samestat(os.fstat(fd), os.stat(path))
-    return False
-
 @contextmanager
 def search_lock(s):
     "One search at a time in a session; yields a call that takes the lock anew if need be"
@@ -668,7 +663,7 @@ def search_lock(s):
         raise Refused(f'a search is at work on {s.branch}: ar-stop or Ctrl-C there ends it')
     with ExitStack() as held:
         def renew():
-            if fds and is_file(fds[-1], path): return
+            if fds and is_named(fds[-1], path): return
             appending = os.O_RDWR | os.O_CREAT | os.O_APPEND
             fds.append(held.enter_context(file_lock(path, refuse, appending)))
             held.enter_context(lock_owner(fds[-1]))

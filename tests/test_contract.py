@@ -835,6 +835,38 @@ def test_progress_prints_at_most_one_line_a_second(tmp_path, capsys):
     assert (now['step'] == 300 and now['columns'] == ['step', 'seconds', 'loss']
         and now['curve'][-1] == [300, .6, 1.] and len(now['curve']) == len(lines)+1)
 
+def test_a_link_in_the_place_of_a_file_is_replaced(tmp_path):
+    "A run writes into its folder what it likes: nothing is written to where its links lead"
+    target = tmp_path/'settings.ini'
+    target.write_text('as it was')
+    (tmp_path/'record.json').symlink_to(target)
+    c.write_json(tmp_path/'record.json', dict(loss=1))
+    assert target.read_text() == 'as it was' and not (tmp_path/'record.json').is_symlink()
+
+@pytest.mark.parametrize('keep', [False, True])
+def test_the_mode_of_what_is_replaced(tmp_path, keep):
+    f = tmp_path/'a'
+    f.write_text('old')
+    f.chmod(0o604)
+    with c.replacing(f, keep_mode=keep) as out: out.write(b'new')
+    (tmp_path/'fresh').write_text('')
+    wanted = 0o604 if keep else (tmp_path/'fresh').stat().st_mode & 0o777
+    assert f.stat().st_mode & 0o777 == wanted and f.read_bytes() == b'new'
+
+def test_a_lock_file_that_is_moved_while_it_is_opened(tmp_path, monkeypatch):
+    "Nobody holds it: it is taken anew and not told to be somebody's"
+    path = tmp_path/'lock'
+    opened = []
+    real = os.open
+    def open_and_move(name, *args, **kwargs):
+        fd = real(name, *args, **kwargs)
+        opened.append(fd)
+        if len(opened) < 3: os.rename(path, tmp_path/f'moved-{len(opened)}')
+        return fd
+    monkeypatch.setattr(os, 'open', open_and_move)
+    def refuse(seconds): raise TimeoutError
+    with c.file_lock(path, refuse) as fd: assert c.is_named(fd, path) and len(opened) == 3
+
 def test_progress_does_not_wait_for_the_disk(tmp_path, capsys, monkeypatch):
     synced = []
     monkeypatch.setattr(os, 'fsync', synced.append)

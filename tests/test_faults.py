@@ -54,6 +54,19 @@ def test_what_is_called_frozen_is_guarded(tmp_path, listed):
     commit(root, 'and back')
     assert ar(root, 'ar-setup', TAG).returncode == 0
 
+@pytest.mark.parametrize('name', ['experiment.json', 'exit.json'])
+def test_links_that_a_run_leaves_lead_nowhere(tmp_path, name):
+    "What the runner writes into a run's folder stays there"
+    root = example(tmp_path/'target')
+    setup(root)
+    target = root/'settings.ini'
+    was = target.read_bytes()
+    plant = f'import os, pathlib; at = pathlib.Path(RUN_DIR, {name!r}); at.unlink(missing_ok=True)'
+    edit(root, 'xs = [3*', f'{plant}; at.symlink_to({str(target)!r}); xs = [3*'.replace('"', r'\"'))
+    run(root, 'a run that leaves a link', ok=None)
+    assert target.read_bytes() == was
+    assert not any(f.is_symlink() for f in (root/'runs'/TAG).glob(f'001-*/{name}'))
+
 # Missing state is never read as a beginning
 
 def gone(*names):

@@ -83,7 +83,8 @@ def test_crowded(code, lines): assert list(crowded(ast.parse(code))) == lines
 
 @pytest.mark.parametrize('nb', NOTEBOOKS, ids=lambda p: p.stem)
 def test_words_between_definitions(nb):
-    "No more than four cells of code in a row without a sentence before them or a value under one"
+    """No more than four cells of code in a row without a sentence before them or a value under one;
+    but in the canvas, which is committed without outputs"""
     run,found = 0, []
     for c in json.loads(nb.read_text())['cells']:
         silent = c['cell_type'] == 'code' and not c['outputs']
