@@ -3,6 +3,7 @@ import json, os, random, re, signal, subprocess, time
 import pytest
 from autoresearch import search
 from autoresearch.contract import get_profile, install_line
+from autoresearch.ratchet import search_state
 from autoresearch.repo import Session, lock_holder
 from autoresearch.run import read_json
 from lab import (BIN, ROOT, TAG, ar, commit, edit, environ, example, git, run, setup, sh, sound,
@@ -527,7 +528,7 @@ def test_a_broken_notebook_is_called_one(lab):
 
 def searched(root): return read_json(root/'runs'/TAG/'search.json')
 def waiting(root): return (searched(root).get('waiting') or {}).get('reason', '')
-def looked(root): return search.search_state(session(root))
+def looked(root): return search_state(session(root))
 
 def in_python(root, before, **args):
     "ar-search with its process prepared by a line of Python"
