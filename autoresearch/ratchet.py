@@ -47,7 +47,8 @@ from .ledger import STATUSES, LedgerError, Row, frontier, one_line, parse_row, v
 from .judge import best_so_far, decide
 from .run import (OUTCOMES, GitError, Result, classify, compared, compile_packages,
     disturbance, failure, fewer_kernels, git, is_number, kill_run, link_log, next_run_dir, notes_of,
-    pace, plain, progress_bar, rate_of, read_json, read_notes, run_experiment, turns, write_notes)
+    pace, plain, progress_bar, rate_of, read_json, read_notes, run_experiment, take_away,
+    turns, write_notes)
 
 # %% ../nbs/15_ratchet.ipynb #imports-repo
 from .repo import (Busy, Refused, Session, any_profile, back_up, back_up_notes,
@@ -164,7 +165,10 @@ def check_committed(p):
 def pins_of(p):
     "What a session of this version holds its runs to, beside its data"
     cache = os.environ.get('AUTORESEARCH_CACHE', '')
-    return dict(turns=True, cache=os.path.abspath(os.path.expanduser(cache)) if cache else '')
+    cache = os.path.abspath(os.path.expanduser(cache)) if cache else ''
+    if p.source == 'none': return dict(turns=True, cache=cache) # a target without text
+    from autoresearch.prepare import validation_facts
+    return dict(turns=True, cache=cache, validation=validation_facts(p))
 
 def use_cache(s:Session):
     "Read the cache that the session began with, whatever the environment names"
@@ -454,9 +458,10 @@ def hear(s:Session, j, marks, mark):
 
 def held_to(s:Session, j)->dict: # Named arguments of `run_experiment`
     "What the runner holds against a run of this session, as far as it was pinned"
-    tells = bool(s.state.get('pins', {}).get('turns'))
+    pins = s.state.get('pins', {})
+    tells = bool(pins.get('turns'))
     return dict(tells=tells, baseline=baseline_phases(s) if tells else None,
-        heed=partial(hear, s, j))
+        pinned=pins.get('validation'), heed=partial(hear, s, j))
 
 # %% ../nbs/15_ratchet.ipynb #measure
 def measure(s:Session, j, code, contract):
@@ -793,7 +798,8 @@ def heard_before(s, j):
     marks = [m for m in marks if isinstance(m, dict) and is_number(m.get('at'))]
     took = {k: dict(seconds=b-a, cpu=0., others=0., cores=os.cpu_count() or 1)
         for k,(a,b) in turns(marks).items()}
-    return dict(seen=dict(marks=marks, phases=took), baseline=baseline_phases(s))
+    return dict(seen=dict(marks=marks, phases=took), baseline=baseline_phases(s),
+        pinned=s.state['pins'].get('validation'))
 
 def classify_orphan(s, j):
     "The outcome of a run whose runner died: only a trusted record counts"
@@ -821,6 +827,7 @@ def resume(s:Session):
         os.rename(s.journal, damaged)
         return f'the journal was damaged and is put aside as {os.path.relpath(damaged, s.p.root)}'
     kill_run(j['nonce'])
+    for name in ('marks', 'validation'): take_away(s.dir/j.get('run_dir', 'no run')/name)
     if j['step'] == 'committed':
         j['put_back'] = put_back(s, j)
         if 'contract' in j: look_for_outcome(s, j)
@@ -874,6 +881,7 @@ def speed_lines(s:Session, n):
 def remarks(n):
     "What else is to be said of a run, beside its verdict"
     lines = [f'disturbed: {n[k]}' for k in ('rerun', 'disturbed') if n.get(k)]
+    if n.get('knows'): lines.append(f"knows:    {one_line(plain(n['knows']))}")
     over = n.get('overran')
     if over and over >= .05:
         lines.append(f'overran:  the last step ended {over:.1f} s after the budget')

@@ -10,15 +10,15 @@ What papermill says of the outcome is not to be trusted, though. A cell whose ke
 __all__ = ['OUTCOMES', 'INFRASTRUCTURE', 'PATIENCE', 'PATHS', 'KERNEL', 'CHILD', 'MOST_BYTES', 'Sample', 'MOST_MARKS', 'CLOCK',
            'NO_MEMORY', 'PASSIVE', 'is_number', 'Result', 'oom_kills', 'processes_of', 'kill_run', 'read_json',
            'read_notes', 'notes_of', 'progress_bar', 'Watch', 'take_away', 'Marks', 'turns', 'phases_of', 'plain',
-           'shallow', 'bad_figure', 'other_data', 'other_value', 'distrust', 'bad_clock', 'beyond_of', 'charged',
-           'uncharged', 'overtime', 'bad_last_step', 'hidden_work', 'bad_turns', 'foreign_clock', 'too_long',
-           'cell_frames', 'failure', 'read_log', 'exit_name', 'classify', 'compile_packages', 'run_experiment',
-           'GitError', 'git', 'rate_of', 'compared', 'fused_of', 'fewer_kernels', 'lacked_cores', 'disturbance',
-           'next_run_dir', 'write_notes', 'pace', 'project', 'link_log']
+           'shallow', 'bad_figure', 'other_data', 'other_value', 'known_before', 'distrust', 'bad_clock', 'beyond_of',
+           'charged', 'uncharged', 'overtime', 'bad_last_step', 'hidden_work', 'bad_turns', 'foreign_clock', 'too_long',
+           'cell_frames', 'failure', 'read_log', 'exit_name', 'classify', 'compile_packages', 'read_validation',
+           'hand_out', 'run_experiment', 'GitError', 'git', 'rate_of', 'compared', 'fused_of', 'fewer_kernels',
+           'lacked_cores', 'disturbance', 'next_run_dir', 'write_notes', 'pace', 'project', 'link_log']
 
 # %% ../nbs/12_run.ipynb #imports
-import asyncio, compileall, ctypes, errno, importlib.util, json, math, os, re, secrets
-import select, shutil, signal, stat, subprocess, sys, time
+import asyncio, compileall, ctypes, errno, hashlib, importlib.util, json, math, os, re
+import secrets, select, shutil, signal, stat, subprocess, sys, time
 from collections import defaultdict, deque, namedtuple
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -531,6 +531,13 @@ def other_value(
     if math.isclose(value, want, rel_tol=1e-9): return ''
     return f'the value is {value:.6f}, its nats over the pinned bytes are {want:.6f}'
 
+# %% ../nbs/12_run.ipynb #known-before
+def known_before(record, pinned):
+    "Why a model knew its text before training; '' if it did not, or the session pins no text"
+    if pinned is None: return ''
+    from autoresearch.prepare import knew
+    return ' '.join(plain(knew(record)).split())[:300]
+
 # %% ../nbs/12_run.ipynb #distrust
 def distrust(
     record:dict, # As read from record.json
@@ -560,6 +567,7 @@ def distrust(
     if not isinstance(value, float) or not math.isfinite(value) or value != ev.get('value'):
         return f'{profile.metric} is {_clip(value)}'
     return (bad_figure(block, profile.metric) or other_value(ev, value, pinned)
+        or known_before(record, pinned)
         or bad_clock(clock, profile) or bad_turns(clock, profile, seen)
         or too_long(clock, seen, baseline) or overtime(clock, profile)
         or hidden_work(clock, load))
@@ -889,7 +897,7 @@ def compile_packages(
 PASSIVE = dict(OMP_WAIT_POLICY='passive', # of waiting threads: GNU's OpenMP
     KMP_BLOCKTIME='0') # Intel's and LLVM's
 
-def _command(notebook, run_dir, profile, seed, code, nonce):
+def _command(notebook, run_dir, profile, seed, code, nonce, **more):
     "Command line and environment of the child; from the folder `code` the kernel imports"
     folder = str(Path(run_dir).resolve())
     given = json.dumps(dict(SEED=seed, PROFILE=profile.name, RUN_DIR=folder))
@@ -898,7 +906,37 @@ def _command(notebook, run_dir, profile, seed, code, nonce):
     return ([sys.executable, '-c', CHILD, str(package_folder().parent.resolve()), *args],
         {**passive, **os.environ, 'PYTHONUNBUFFERED': '1', 'PYTHONDONTWRITEBYTECODE': '1',
         'AUTORESEARCH_PROFILE': profile.name, 'AUTORESEARCH_NONCE': nonce,
-        'AUTORESEARCH_RUN_DIR': folder})
+        'AUTORESEARCH_RUN_DIR': folder, 'AUTORESEARCH_VALIDATION': '', **more})
+
+# %% ../nbs/12_run.ipynb #hand-out
+def read_validation(
+    profile:Profile, # What the run measures
+    pinned:dict|None=None # What the session says of the rows; their digest is compared
+)->dict: # {name: content}; {} for a target without text, or one that is not prepared
+    "The files of the validation rows. Raises `OSError` for rows that are not the session's."
+    if profile.source == 'none': return {}
+    from autoresearch.prepare import validation_files
+    files = validation_files(profile)
+    if not all(f.is_file() for f in files): return {} # the run says so, and what to do
+    content = {f.name: f.read_bytes() for f in files}
+    found = [hashlib.sha256(data).hexdigest() for data in content.values()]
+    if pinned and pinned['digest'] not in found:
+        raise OSError(f'{files[-1]} holds other validation rows than the session began with: '
+            f'ar-prepare --profile {profile.name}')
+    return content
+
+def hand_out(run_dir:Path, files):
+    "Put the validation rows into a run's folder. Raises `OSError`."
+    folder = run_dir/'validation'
+    take_away(folder)
+    folder.mkdir()
+    at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    try:
+        for name,data in {**files, 'ready': b''}.items():
+            opened = lambda path, _: os.open(path, new, 0o444, dir_fd=at)
+            with open(name, 'wb', opener=opened) as f: f.write(data)
+    finally: os.close(at)
 
 # %% ../nbs/12_run.ipynb #die-with-parent
 def _die_with_parent(parent):
@@ -923,15 +961,22 @@ def _seen_load(run_dir, watch, marks):
         clock = clock | dict(zip(('began', 'ended'), (marks.began+t for t in training)))
     return watch.load(clock)
 
-def _run(run_dir, start, wall_limit, bar, nonce, heed):
+def _run(run_dir, start, wall_limit, bar, nonce, heed, validation={}):
     "Start a run and follow it to its end: in time or not, exit code, watch, marks"
     marks = Marks(run_dir)
+    given = []
+    def heard(mark):
+        if mark['mark'] == 'begin_evaluation' and validation and not given:
+            given.append(hand_out(run_dir, validation))
+        heed(marks, mark)
     try:
         proc = start()
         watch = Watch(nonce, proc.pid)
-        try: ended = _follow(proc, run_dir, wall_limit, bar, watch, marks, partial(heed, marks))
+        try: ended = _follow(proc, run_dir, wall_limit, bar, watch, marks, heard)
         finally: kill_run(nonce)
-    finally: marks.close()
+    finally:
+        marks.close()
+        take_away(run_dir/'validation')
     return ended, proc.wait(), watch, marks
 
 # %% ../nbs/12_run.ipynb #run-experiment
@@ -947,6 +992,7 @@ def run_experiment(
     data:dict|None=None, # What the record must say of its data; not compared when None
     tells:bool=True, # Must the run tell its turns? False for a contract older than that
     baseline:dict|None=None, # Phases of the session's baseline; not compared when None
+    pinned:dict|None=None, # Digest, rows, tokens, bytes of the session's validation rows
     heed=lambda marks, mark: None # Called with `Marks` and the mark that came
 )->Result: # Never raises for what the notebook does
     "Execute a notebook and judge what it left. Raises `FileExistsError`, `KeyboardInterrupt`."
@@ -956,17 +1002,19 @@ def run_experiment(
     code = Path(code or profile.root).resolve()
     nonce = nonce or secrets.token_hex(8)
     t0 = time.perf_counter()
-    command,env = _command(notebook, run_dir, profile, seed, code, nonce)
-    start = partial(_start, run_dir, command, env, code)
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        ran = _run(run_dir, start, profile.wall_limit, bar, nonce, heed)
+        validation = read_validation(profile, pinned)
+        handed = dict(AUTORESEARCH_VALIDATION='handed out') if validation else {}
+        command,env = _command(notebook, run_dir, profile, seed, code, nonce, **handed)
+        start = partial(_start, run_dir, command, env, code)
+        ran = _run(run_dir, start, profile.wall_limit, bar, nonce, heed, validation)
     except OSError as e: return Result('infrastructure', run_dir, 0., reason=_clip(e))
     ended,exit_code,watch,marks = ran
     load,phases = _seen_load(run_dir, watch, marks), phases_of(marks, watch)
     seen = dict(marks=marks.list, phases=phases) if tells else None
     judged = classify(run_dir, profile, ended, exit_code, nonce, contract, data, load,
-        seen=seen, baseline=baseline)
+        seen=seen, baseline=baseline, pinned=pinned)
     status,reason,record = judged
     end = exit_name(read_json(run_dir/'exit.json').get('kernel'))
     seconds = time.perf_counter()-t0
@@ -1138,7 +1186,7 @@ def write_notes(
     seen = dict(load=result.load, exit=result.exit, rate=rate_of(record), steps=_steps(record),
         counts=clock.get('counts', ''), overran=clock.get('overran', 0.),
         trained=clock.get('wall_seconds'), fused=fused_of(record),
-        marks=result.marks, phases=result.phases)
+        marks=result.marks, phases=result.phases, knows=_text(record.get('knows'))[:300])
     notes = {**seen, **notes, 'class': result.status, 'seconds': result.seconds,
         'block': result.block, 'contract': record.get('contract'), 'host': record.get('host'),
         'time': time.time()}
