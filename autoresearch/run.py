@@ -13,8 +13,9 @@ __all__ = ['OUTCOMES', 'INFRASTRUCTURE', 'PATIENCE', 'PATHS', 'KERNEL', 'CHILD',
            'shallow', 'bad_figure', 'other_data', 'other_value', 'known_before', 'distrust', 'bad_clock', 'beyond_of',
            'charged', 'uncharged', 'overtime', 'bad_last_step', 'hidden_work', 'bad_turns', 'foreign_clock', 'too_long',
            'cell_frames', 'failure', 'read_log', 'exit_name', 'classify', 'compile_packages', 'read_validation',
-           'hand_out', 'run_experiment', 'GitError', 'git', 'rate_of', 'compared', 'fused_of', 'fewer_kernels',
-           'lacked_cores', 'disturbance', 'next_run_dir', 'write_notes', 'pace', 'project', 'link_log']
+           'hand_out', 'walls_kind', 'validation_paths', 'views', 'judged', 'run_experiment', 'GitError', 'git',
+           'rate_of', 'compared', 'fused_of', 'fewer_kernels', 'lacked_cores', 'disturbance', 'next_run_dir',
+           'write_notes', 'pace', 'project', 'link_log']
 
 # %% ../nbs/12_run.ipynb #imports
 import asyncio, compileall, ctypes, errno, hashlib, importlib.util, json, math, os, re
@@ -28,6 +29,7 @@ from statistics import mean, median
 from types import SimpleNamespace
 from .contract import (MARK_BYTES, MARKS, Profile, charged_seconds, counted_seconds,
     final_block, package_folder, seconds_beyond, write_json)
+from .walls import WALLS, Enclosure, Kind, Log, enclose, find
 
 # %% ../nbs/12_run.ipynb #outcomes
 OUTCOMES = dict(ok='finished, with a record', error='a cell raised an exception',
@@ -55,6 +57,7 @@ class Result:
     exit:int|str = '' # How the kernel ended by itself: exit code or signal name; '' if it did not
     marks:list = field(default_factory=list) # Its turns as the runner heard of them, `at` seconds
     phases:dict = field(default_factory=dict) # Seconds of each phase between them
+    walls:dict = field(default_factory=dict) # What walls were around it, and what they held back
 
     @property
     def ok(self): return self.status == 'ok'
@@ -454,19 +457,22 @@ def phases_of(marks:Marks, watch:Watch)->dict: # {phase: dict(seconds, cpu, othe
         for k,(a,b) in turns(marks.list).items()}
 
 # %% ../nbs/12_run.ipynb #follow-process
-def _follow(proc, run_dir, wall_limit, bar, watch, marks, heed=lambda mark: None):
-    "Wait for the process, watching, and heed its marks; True if it ended in time"
-    t0 = time.monotonic()
+def _follow(proc, run_dir, wall_limit, bar, watch, marks, heed=lambda mark: None, over=None):
+    "Wait for the process, watching, and heed its marks; '' if it ended in time, else why not"
+    t0 = looked = time.monotonic()
     with progress_bar(bar) as draw:
         while time.monotonic()-t0 < wall_limit:
             draw(read_json(f'{run_dir}/progress.json'))
             watch.sample()
+            if over and time.monotonic()-looked > 1:
+                if why := over(): return why
+                looked = time.monotonic()
             for _ in range(4):
                 marks.wait(.05)
                 ended = proc.poll() is not None # before the last look into the pipe
                 for m in marks.read(): heed(m)
-                if ended: return True
-    return False
+                if ended: return ''
+    return 'time'
 
 # %% ../nbs/12_run.ipynb #plain
 def plain(text): return re.sub(r'\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]', '', text)
@@ -938,6 +944,38 @@ def hand_out(run_dir:Path, files):
             with open(name, 'wb', opener=opened) as f: f.write(data)
     finally: os.close(at)
 
+# %% ../nbs/12_run.ipynb #walls-kind
+def walls_kind(
+    wanted:str='auto' # auto: what the machine can; require: not without; none
+)->Kind: # bwrap, landlock or none, and why
+    "Which walls a run gets. Raises `OSError` where they are required and can't be built."
+    if wanted == 'none': return Kind('none', 'by --walls none')
+    kind = find()
+    if wanted != 'require' or kind.name != 'none': return kind
+    raise OSError(f'walls are required and this machine has none ({kind.why}): install bubblewrap '
+        '(apt-get install bubblewrap), or go on without: --walls none')
+
+# %% ../nbs/12_run.ipynb #views
+def validation_paths(profile):
+    "Where the validation text lies, in every form: packed rows, token store, shard, corpus"
+    from autoresearch import prepare
+    tokens,data = (prepare.cache_dir(profile)/o for o in ('tokens', 'data'))
+    stem = Path(profile.shard_name.format(profile.val_shard)).stem
+    return [*tokens.glob('val_rows*'), *tokens.glob(f'{stem}.*'),
+        *data.glob(f'{stem}.*'), package_folder()/'corpus/val.parquet']
+
+def views(profile:Profile, code:Path, notebook:Path)->dict: # `read`, `hide`, `cache` of `enclose`
+    "What a run sees beside the system, and what of it not"
+    root = profile.root.resolve()
+    hide = [code/'.git', root/'.git', root/profile.runs, root/profile.ledger]
+    read = [package_folder(), code, notebook]
+    if profile.source == 'none': return dict(read=read, hide=hide, cache='')
+    from autoresearch.prepare import cache_dir
+    cache = cache_dir(profile)
+    hidden = [*validation_paths(profile), code/'autoresearch/corpus/val.parquet']
+    read += [f for f in cache.glob('*') if f.name != 'compiled'] # that has layers of its own
+    return dict(read=read, hide=[*hide, *hidden], cache=cache/'compiled')
+
 # %% ../nbs/12_run.ipynb #die-with-parent
 def _die_with_parent(parent):
     "On Linux: if the runner is killed, so is this process, and its kernel notices within a second"
@@ -946,12 +984,12 @@ def _die_with_parent(parent):
     if os.getppid() != parent: os._exit(1) # killed before we could ask
 
 # %% ../nbs/12_run.ipynb #start-child
-def _start(run_dir, command, env, cwd):
-    "The child process, with its output in run.log. Raises `OSError` if it can't be started."
-    with open(run_dir/'run.log', 'ab') as log:
-        before = partial(_die_with_parent, os.getpid())
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env,
-            cwd=cwd, start_new_session=True, preexec_fn=before)
+def _start(enclosure:Enclosure, log:Log, cwd):
+    "The child behind its walls, its output in `log`. Raises `OSError` if it can't be started."
+    before = partial(_die_with_parent, os.getpid())
+    try: return subprocess.Popen(enclosure.command, stdin=subprocess.DEVNULL, stdout=log.fd,
+        stderr=log.fd, env=enclosure.env, cwd=cwd, start_new_session=True, preexec_fn=before)
+    finally: log.started()
 
 # %% ../nbs/12_run.ipynb #judge-run
 def _seen_load(run_dir, watch, marks):
@@ -961,23 +999,65 @@ def _seen_load(run_dir, watch, marks):
         clock = clock | dict(zip(('began', 'ended'), (marks.began+t for t in training)))
     return watch.load(clock)
 
-def _run(run_dir, start, wall_limit, bar, nonce, heed, validation={}):
-    "Start a run and follow it to its end: in time or not, exit code, watch, marks"
-    marks = Marks(run_dir)
+def _attend(run_dir, enclosure, code, wall_limit, bar, watch, marks, heed):
+    "Start what is enclosed and follow it to its end; why it was ended, '' if by itself; exit code"
+    log = Log(run_dir/'run.log')
+    try:
+        proc = _start(enclosure, log, code)
+        def over():
+            watch.child = watch.child or enclosure.main_process(proc.pid)
+            return enclosure.over(proc.pid)
+        try: why = _follow(proc, run_dir, wall_limit, bar, watch, marks, heed, over)
+        finally:
+            kill_run(watch.nonce)
+            proc.kill()
+        return why, enclosure.exit_code(proc.wait())
+    finally: log.close()
+
+# %% ../nbs/12_run.ipynb #run-enclosed
+def _run(run_dir, enclosure, code, wall_limit, bar, nonce, heed, validation={}):
+    "One run behind its walls: why it was ended, exit code, watch, marks, what the walls held"
+    marks,watch = Marks(run_dir), Watch(nonce)
     given = []
     def heard(mark):
         if mark['mark'] == 'begin_evaluation' and validation and not given:
             given.append(hand_out(run_dir, validation))
         heed(marks, mark)
     try:
-        proc = start()
-        watch = Watch(nonce, proc.pid)
-        try: ended = _follow(proc, run_dir, wall_limit, bar, watch, marks, heard)
-        finally: kill_run(nonce)
+        why,exit_code = _attend(run_dir, enclosure, code, wall_limit, bar, watch, marks, heard)
+        return why, exit_code, watch, marks
     finally:
         marks.close()
         take_away(run_dir/'validation')
-    return ended, proc.wait(), watch, marks
+
+def _ended_by_runner(why):
+    "Status and reason of a run that used more than it may"
+    return 'oom' if 'memory' in why else 'error', f'ended by the runner: {why}', {}
+
+# %% ../nbs/12_run.ipynb #judged-run
+def judged(
+    run_dir:Path, # The run's folder
+    profile:Profile, # What it should have measured
+    nonce:str, # The run's word
+    ran:tuple, # Of `_run`
+    facts:dict, # What the walls say
+    contract:str='', # Hash that the record must bear; not compared when empty
+    data:dict|None=None, # What the record must say of its data; not compared when None
+    tells:bool=True, # Must the run tell its turns? False for a contract older than that
+    baseline:dict|None=None, # Phases of the session's baseline; not compared when None
+    pinned:dict|None=None # What the session says of its validation rows
+)->Result: # Without its seconds
+    "The outcome of a run that has ended"
+    why,exit_code,watch,marks = ran
+    load,phases = _seen_load(run_dir, watch, marks), phases_of(marks, watch)
+    seen = dict(marks=marks.list, phases=phases) if tells else None
+    if not facts['entered']:
+        status,reason,record = 'infrastructure', _clip(_last_line(read_log(run_dir))), {}
+    elif why and why != 'time': status,reason,record = _ended_by_runner(why)
+    else: status,reason,record = classify(run_dir, profile, not why, exit_code, nonce, contract,
+        data, load, seen=seen, baseline=baseline, pinned=pinned)
+    end = exit_name(read_json(run_dir/'exit.json').get('kernel'))
+    return Result(status, run_dir, 0., record, reason, load, end, marks.list, phases, facts)
 
 # %% ../nbs/12_run.ipynb #run-experiment
 def run_experiment(
@@ -988,37 +1068,34 @@ def run_experiment(
     bar:bool=True, # Show a progress bar on stderr?
     code:str|Path='', # Folder the kernel works in and imports from; the profile's root when empty
     nonce:str='', # Word that the record must bear; a fresh one when empty
-    contract:str='', # Hash that the record must bear; not compared when empty
-    data:dict|None=None, # What the record must say of its data; not compared when None
-    tells:bool=True, # Must the run tell its turns? False for a contract older than that
-    baseline:dict|None=None, # Phases of the session's baseline; not compared when None
+    walls:str='auto', # As `walls_kind` takes it
+    weights:str|Path='', # Folder that the evaluator leaves trained weights in; none when empty
+    heed=lambda marks, mark: None, # Called with `Marks` and the mark that came
     pinned:dict|None=None, # Digest, rows, tokens, bytes of the session's validation rows
-    heed=lambda marks, mark: None # Called with `Marks` and the mark that came
+    **held # What the record is held to, as `judged` takes it
 )->Result: # Never raises for what the notebook does
     "Execute a notebook and judge what it left. Raises `FileExistsError`, `KeyboardInterrupt`."
-    run_dir = Path(run_dir)
+    run_dir,notebook = Path(run_dir), Path(notebook).resolve()
     if (run_dir/'run.log').exists():
         raise FileExistsError(f'{run_dir} holds a run already; name another folder')
     code = Path(code or profile.root).resolve()
     nonce = nonce or secrets.token_hex(8)
     t0 = time.perf_counter()
+    more = dict(AUTORESEARCH_WEIGHTS=str(weights))
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         validation = read_validation(profile, pinned)
-        handed = dict(AUTORESEARCH_VALIDATION='handed out') if validation else {}
-        command,env = _command(notebook, run_dir, profile, seed, code, nonce, **handed)
-        start = partial(_start, run_dir, command, env, code)
-        ran = _run(run_dir, start, profile.wall_limit, bar, nonce, heed, validation)
-    except OSError as e: return Result('infrastructure', run_dir, 0., reason=_clip(e))
-    ended,exit_code,watch,marks = ran
-    load,phases = _seen_load(run_dir, watch, marks), phases_of(marks, watch)
-    seen = dict(marks=marks.list, phases=phases) if tells else None
-    judged = classify(run_dir, profile, ended, exit_code, nonce, contract, data, load,
-        seen=seen, baseline=baseline, pinned=pinned)
-    status,reason,record = judged
-    end = exit_name(read_json(run_dir/'exit.json').get('kernel'))
-    seconds = time.perf_counter()-t0
-    return Result(status, run_dir, seconds, record, reason, load, end, marks.list, phases)
+        if validation: more['AUTORESEARCH_VALIDATION'] = 'handed out'
+        kind = walls_kind(walls)
+        command,env = _command(notebook, run_dir, profile, seed, code, nonce, **more)
+        enclosure = enclose(command, env, run_dir, write=[weights] if weights else [], kind=kind,
+            **views(profile, code, notebook))
+        try: ran = _run(run_dir, enclosure, code, profile.wall_limit, bar, nonce, heed, validation)
+        finally: facts = enclosure.close()
+    except OSError as e: return Result('infrastructure', run_dir, 0., reason=str(e)[:500])
+    res = judged(run_dir, profile, nonce, ran, facts, pinned=pinned, **held)
+    res.seconds = time.perf_counter()-t0
+    return res
 
 # %% ../nbs/12_run.ipynb #git
 class GitError(RuntimeError):
@@ -1186,7 +1263,8 @@ def write_notes(
     seen = dict(load=result.load, exit=result.exit, rate=rate_of(record), steps=_steps(record),
         counts=clock.get('counts', ''), overran=clock.get('overran', 0.),
         trained=clock.get('wall_seconds'), fused=fused_of(record),
-        marks=result.marks, phases=result.phases, knows=_text(record.get('knows'))[:300])
+        marks=result.marks, phases=result.phases, knows=_text(record.get('knows'))[:300],
+        walls=result.walls.get('walls', ''), held=result.walls)
     notes = {**seen, **notes, 'class': result.status, 'seconds': result.seconds,
         'block': result.block, 'contract': record.get('contract'), 'host': record.get('host'),
         'time': time.time()}
