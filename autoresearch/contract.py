@@ -808,6 +808,7 @@ def report(
     run_dir:str|Path='', # Folder for `record.json`; none is written when empty
     seed:int=0, # The run's seed
     info:dict|None=None, # Anything else worth keeping, JSON-able
+    knows:str='', # From where the model knew text before training, if it did; a person reads it
     **figures # The block's other keys, of `FORMATS` or a target's own
 )->dict: # The record
     "Write the record, print the final block. Raises `RuntimeError` without an evaluator's value."
@@ -828,7 +829,7 @@ def report(
         clock=clock, evaluation={**RUN.result, 'details': details},
         data=RUN.result['details'].get('data'),
         settings=settings_of(profile), contract=contract_hash(profile), host=host_facts(),
-        time=time.time(), info=info or {})
+        time=time.time(), knows=knows, info=info or {})
     text = final_block(block) # may refuse a figure; then nothing is written
     if run_dir: write_json(Path(run_dir)/'record.json', record)
     print(text, flush=True)

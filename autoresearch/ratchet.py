@@ -9,22 +9,24 @@ The run belongs to a *supervisor*, a process detached from the terminal, so that
 # %% auto #0
 __all__ = ['FORESEEN', 'SEED', 'SHORT', 'NOTE_KEYS', 'AFTER', 'BOOT', 'FULL', 'Stopped', 'session_data', 'data_changes',
            'check_data', 'check_machine', 'is_valid_tag', 'run_refs', 'check_name', 'check_tag', 'check_committed',
-           'setup', 'prune_cache', 'ar_setup', 'is_notebook', 'read_canvas', 'strip_outputs', 'exports_astray',
-           'export_module', 'export_canvas', 'is_unchanged', 'difference', 'describe_edit', 'proven_rows', 'plural',
-           'check_runs_known', 'new_journal', 'commit_edit', 'enter_commit', 'begin', 'measure', 'best_notes',
-           'why_disturbed', 'put_aside', 'measure_undisturbed', 'execute', 'result_of', 'row_description', 'judge',
-           'enter_verdict', 'count_rows', 'append_once', 'enter_row', 'settle_branch', 'write_experiment', 'finish',
-           'write_interrupted', 'undo', 'numbers_with_notes', 'mend_notes', 'kill_run_of', 'parent_of_interrupted',
-           'take_back_unknown', 'mend_interrupted', 'row_from_notes', 'makes_row', 'row_key', 'notes_without_row',
-           'merge_rows', 'mend_ledger', 'mend_copies', 'mend', 'is_consistent', 'classify_orphan', 'look_for_outcome',
-           'resume', 'verdict_line', 'recover', 'branch_line', 'value_lines', 'speed_lines', 'remarks', 'verdict_lines',
-           'check_expected', 'take_back', 'experiment', 'doubtful_baseline', 'supervise', 'write_answer',
-           'read_answer_file', 'read_answer', 'explain_failure', 'stop_on_signals', 'supervisor_log', 'start',
-           'running', 'watch', 'log_after', 'explain_silence', 'attend', 'disk_full_hint', 'unforeseen',
-           'reporting_errors', 'exit_with', 'is_under_way', 'ar_run', 'follow', 'last_answer', 'ar_wait', 'stop_search',
-           'ar_stop', 'restore', 'is_edited', 'dropped_edits', 'save_edit', 'drop', 'undrop', 'ar_drop', 'row_index',
-           'write_metadata', 'describe', 'ar_describe', 'find_keep', 'save_left_commit', 'move_to_keep', 'rewind_to',
-           'rows_of', 'made_by', 'typical_seconds', 'remaining', 'has', 'has_number', 'is_search_state', 'read_state',
+           'pins_of', 'use_cache', 'setup', 'prune_cache', 'ar_setup', 'is_notebook', 'read_canvas', 'strip_outputs',
+           'exports_astray', 'export_module', 'export_canvas', 'is_unchanged', 'difference', 'describe_edit',
+           'proven_rows', 'plural', 'check_runs_known', 'new_journal', 'commit_edit', 'enter_commit', 'begin',
+           'verdict_inputs', 'refs_put_back', 'file_put_back', 'foreign_runs', 'put_back', 'baseline_phases', 'hear',
+           'held_to', 'measure', 'best_notes', 'why_disturbed', 'put_aside', 'measure_undisturbed', 'execute',
+           'result_of', 'row_description', 'judge', 'enter_verdict', 'count_rows', 'append_once', 'enter_row',
+           'settle_branch', 'write_experiment', 'finish', 'write_interrupted', 'undo', 'numbers_with_notes',
+           'mend_notes', 'kill_run_of', 'parent_of_interrupted', 'take_back_unknown', 'mend_interrupted',
+           'row_from_notes', 'makes_row', 'row_key', 'notes_without_row', 'merge_rows', 'mend_ledger', 'mend_copies',
+           'mend', 'is_consistent', 'heard_before', 'classify_orphan', 'look_for_outcome', 'resume', 'verdict_line',
+           'recover', 'branch_line', 'value_lines', 'speed_lines', 'remarks', 'verdict_lines', 'check_expected',
+           'take_back', 'experiment', 'doubtful_baseline', 'supervise', 'write_answer', 'read_answer_file',
+           'read_answer', 'explain_failure', 'stop_on_signals', 'supervisor_log', 'start', 'running', 'watch',
+           'log_after', 'explain_silence', 'attend', 'disk_full_hint', 'unforeseen', 'reporting_errors', 'exit_with',
+           'is_under_way', 'ar_run', 'follow', 'last_answer', 'ar_wait', 'stop_search', 'ar_stop', 'restore',
+           'is_edited', 'dropped_edits', 'save_edit', 'drop', 'undrop', 'ar_drop', 'row_index', 'write_metadata',
+           'describe', 'ar_describe', 'find_keep', 'save_left_commit', 'move_to_keep', 'rewind_to', 'rows_of',
+           'made_by', 'typical_seconds', 'remaining', 'has', 'has_number', 'is_search_state', 'read_state',
            'clock_time', 'state_line', 'search_state', 'row_facts', 'running_now', 'facts_of_rows', 'status_of',
            'speed_of', 'row_line', 'running_line', 'figures_lines', 'status_lines', 'ar_status', 'log_tail',
            'cell_outputs', 'lesson_lines', 'cause_lines', 'log_lines', 'ar_log']
@@ -32,6 +34,7 @@ __all__ = ['FORESEEN', 'SEED', 'SHORT', 'NOTE_KEYS', 'AFTER', 'BOOT', 'FULL', 'S
 # %% ../nbs/15_ratchet.ipynb #imports
 import errno, json, math, os, re, signal, shutil, subprocess, sys, time, traceback
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from statistics import median
@@ -44,7 +47,8 @@ from .ledger import STATUSES, LedgerError, Row, frontier, one_line, parse_row, v
 from .judge import best_so_far, decide
 from .run import (OUTCOMES, GitError, Result, classify, compared, compile_packages,
     disturbance, failure, fewer_kernels, git, is_number, kill_run, link_log, next_run_dir, notes_of,
-    pace, plain, progress_bar, rate_of, read_json, read_notes, run_experiment, write_notes)
+    pace, plain, progress_bar, rate_of, read_json, read_notes, run_experiment, take_away,
+    turns, write_notes)
 
 # %% ../nbs/15_ratchet.ipynb #imports-repo
 from .repo import (Busy, Refused, Session, any_profile, back_up, back_up_notes,
@@ -52,7 +56,7 @@ from .repo import (Busy, Refused, Session, any_profile, back_up, back_up_notes,
     content_differs, current_session, current_tag, describe_holder, directives, experiment_number,
     experiment_runs, exported_module, free_tag, git_locks, guard, has_branch, is_ancestor,
     is_journal, lock_holder, locked, lost_lock, make_commit, matches_commit, move_branch,
-    nothing_under_way, numbered_refs, object_kind, obstacles, printable, read_blob,
+    nothing_under_way, numbered_refs, object_kind, obstacles, own_refs, printable, read_blob,
     read_lock_owner, remove_stale_locks, remove_temporary_files, rewinds, searching, shell_quoted,
     tip, unguarded, uncommitted_files, write_step)
 
@@ -94,6 +98,7 @@ def check_data(s:Session):
 # %% ../nbs/15_ratchet.ipynb #check-machine
 def check_machine(s:Session):
     "Raises `Refused` where machine or data are not what the session began with"
+    use_cache(s)
     if s.state.get('gpu') and not has_gpu():
         raise Refused(f'the session {s.tag} is of profile {s.p.name} and began on a GPU; this '
             'machine shows none, so it would take the profile tiny: nvidia-smi says what became of '
@@ -115,7 +120,7 @@ def run_refs(p, tag):
     "Git's references of a TAG; none where nothing was run, as after an `ar-setup` that was killed"
     form = '--format=%(refname)'
     own = git('for-each-ref', form, f'refs/autoresearch/{tag}/', cwd=p.root).split()
-    ran = [n for n in own if n.rpartition('/')[2] not in ('state', 'tip')]
+    ran = [n for n in own if n.rpartition('/')[2] not in ('state', 'tip', 'base')]
     return own if ran else []
 
 # %% ../nbs/15_ratchet.ipynb #check-tag
@@ -156,6 +161,21 @@ def check_committed(p):
         raise Refused(f'these files are not as committed:\n{names}\n'
             'keep the changes: git commit -a; or put them aside: git stash')
 
+# %% ../nbs/15_ratchet.ipynb #pins-of
+def pins_of(p):
+    "What a session of this version holds its runs to, beside its data"
+    cache = os.environ.get('AUTORESEARCH_CACHE', '')
+    cache = os.path.abspath(os.path.expanduser(cache)) if cache else ''
+    if p.source == 'none': return dict(turns=True, cache=cache) # a target without text
+    from autoresearch.prepare import validation_facts
+    return dict(turns=True, cache=cache, validation=validation_facts(p))
+
+def use_cache(s:Session):
+    "Read the cache that the session began with, whatever the environment names"
+    cache = s.state.get('pins', {}).get('cache')
+    if cache: os.environ['AUTORESEARCH_CACHE'] = cache
+    elif cache == '': os.environ.pop('AUTORESEARCH_CACHE', None)
+
 # %% ../nbs/15_ratchet.ipynb #setup-function
 def setup(
     p:Profile, # The profile
@@ -167,7 +187,8 @@ def setup(
     check_tag(p, tag)
     check_committed(p)
     state = dict(tag=tag, base=git('rev-parse', 'HEAD', cwd=p.root), profile=p.name, seed=SEED,
-        created=time.time(), gpu=has_gpu(), data=session_data(p), settings=settings_of(p))
+        created=time.time(), gpu=has_gpu(), data=session_data(p), settings=settings_of(p),
+        pins=pins_of(p))
     s = Session(p, tag, state)
     if bad := obstacles(s): raise Refused(bad)
     if loose := unguarded(s):
@@ -175,7 +196,7 @@ def setup(
             'session may change it: commit it (git add, git commit), or take it out of the list')
     write_json(s.dir/'state.json', state)
     back_up(s, 'state', s.dir/'state.json')
-    s.git('update-ref', f'{s.own}/tip', s.base)
+    for name in ('base', 'tip'): s.git('update-ref', f'{s.own}/{name}', s.base)
     claim_ledger(s)
     s.ledger.create()
     s.git('update-ref', '-m', 'ar-setup', s.ref, s.base, '') # '': it must be new
@@ -365,6 +386,83 @@ def begin(
     enter_commit(s, j, commit, run_dir)
     return j
 
+# %% ../nbs/15_ratchet.ipynb #verdict-inputs
+def verdict_inputs(s:Session, j):
+    "What the verdict on a run will stand on, as it is before the run; git keeps copies of it"
+    known = own_refs(s)
+    before = [d for d in s.run_dirs() if d.name != j['run_dir']]
+    for d in filter(lambda d: read_notes(d/'experiment.json'), before):
+        ref = f'notes/{experiment_number(d.name):03d}'
+        here = content(d/'experiment.json')
+        if known.get(ref) != blob_sha(here, s.base): back_up_notes(s, d)
+    s.ledger.create()
+    back_up(s, 'ledger', s.ledger.path)
+    kept = [r.value for r in proven_rows(s) if r.status == 'keep']
+    return dict(best=best_so_far(kept, s.p.direction), refs=own_refs(s),
+        dirs=[d.name for d in before])
+
+# %% ../nbs/15_ratchet.ipynb #put-back
+def refs_put_back(s:Session, refs):
+    "Bring git's references of the session to what they were; the names of those that were not"
+    now = own_refs(s)
+    new = [name for name in now if name not in refs]
+    other = [name for name,sha in refs.items() if now.get(name) != sha]
+    for name in new: s.git('update-ref', '-d', f'{s.own}/{name}')
+    for name in other: s.git('update-ref', f'{s.own}/{name}', refs[name])
+    return [f'{s.own}/{name}' for name in new+other]
+
+def file_put_back(s:Session, path, sha):
+    "Bring a file to what git has of it, where it is there and another; its name if it was"
+    here = content(path)
+    if sha is None or here is None or blob_sha(here, s.base) == sha: return []
+    with replacing(path) as f: f.write(read_blob(s.p.root, sha))
+    return [os.path.relpath(path, s.p.root)]
+
+# %% ../nbs/15_ratchet.ipynb #put-back-function
+def foreign_runs(s:Session, j, dirs):
+    "Move folders of experiments that nobody ran to names that are none's; the names they had"
+    foreign = [d for d in s.run_dirs() if d.name not in (*dirs, j['run_dir'])]
+    for d in foreign: os.rename(d, d.with_name(f'foreign-{token_hex(2)}-{d.name}'))
+    return [os.path.relpath(d, s.p.root) for d in foreign]
+
+def put_back(s:Session, j)->list: # A sentence, if anything was changed
+    "After a run: bring what the verdict stands on to what it was before"
+    if not (before := j.get('before')): return []
+    refs = before['refs']
+    changed = refs_put_back(s, refs) + foreign_runs(s, j, before['dirs'])
+    changed += file_put_back(s, s.dir/'state.json', refs.get('state'))
+    for name in before['dirs']:
+        sha = refs.get(f'notes/{experiment_number(name):03d}')
+        changed += file_put_back(s, s.dir/name/'experiment.json', sha)
+    if not changed: return []
+    names = ', '.join(changed[:4]) + f' and {len(changed)-4} more'*(len(changed) > 4)
+    return [f'changed while the experiment ran, and put back: {names}']
+
+# %% ../nbs/15_ratchet.ipynb #held-to
+def baseline_phases(s:Session)->dict: # {phase: dict(seconds, cpu)}; {} where they are not known
+    "What the session's baseline took in each of its phases"
+    kept = [n for n in s.experiments() if n.get('status') == 'keep']
+    ran = [n.get('phases') for n in s.experiments() if n.get('class') == 'ok'
+        and n['commit'] == kept[0]['commit']] if kept else []
+    longest = {}
+    for phases in [o for o in ran if isinstance(o, dict)]:
+        for k,o in phases.items():
+            if not all(has_number(o, f) for f in ('seconds', 'cpu')): continue
+            was = longest.setdefault(k, dict(seconds=0., cpu=0.))
+            for f in was: was[f] = max(was[f], o[f])
+    return longest
+
+def hear(s:Session, j, marks, mark):
+    "Write down what the supervisor has heard of a run so far"
+    write_json(s.dir/'heard.json', dict(nonce=j['nonce'], marks=marks.list))
+
+def held_to(s:Session, j)->dict: # Named arguments of `run_experiment`
+    "What the runner holds against a run of this session, as far as it was pinned"
+    pins = s.state.get('pins', {})
+    tells = bool(pins.get('turns'))
+    return dict(tells=tells, baseline=baseline_phases(s) if tells else None,
+        pinned=pins.get('validation'), heed=partial(hear, s, j))
+
 # %% ../nbs/15_ratchet.ipynb #measure
 def measure(s:Session, j, code, contract):
     "One run of the committed canvas"
@@ -373,11 +471,12 @@ def measure(s:Session, j, code, contract):
     canvas.write_bytes(s.file(j['commit'], s.p.canvas))
     link_log(s.p, run_dir)
     result = run_experiment(canvas, run_dir, s.p, j['seed'], bar=False, code=code, nonce=j['nonce'],
-        contract=contract, data=s.state.get('data'))
+        contract=contract, data=s.state.get('data'), **held_to(s, j))
     if lost_lock(s.p) or not (result.ok or canvas.exists()):
         raise Refused(f'{s.p.runs}/ was removed while the experiment ran: no row; ar-status puts '
             'the branch back, and the edit is in the working tree')
     canvas.unlink(missing_ok=True)
+    j['put_back'] = [*j.get('put_back', []), *put_back(s, j)]
     return result
 
 # %% ../nbs/15_ratchet.ipynb #best-notes
@@ -425,14 +524,15 @@ def execute(
 ):
     "Run the committed canvas; the outcome goes into the journal. Raises `Refused` without one."
     code,contract = base_copy(s)
-    write_step(s, j, 'committed', contract=contract)
+    write_step(s, j, 'committed', contract=contract, before=verdict_inputs(s, j))
     result,why = measure_undisturbed(s, j, code, contract)
     if result.status == 'infrastructure':
         log = os.path.relpath(s.dir/j['run_dir']/'run.log', s.p.root)
         raise Refused(f'no experiment was made: {result.reason}; no row, the edit is in the '
             f'working tree, and {log} says more')
     outcome = dict(status=result.status, reason=result.reason, seconds=result.seconds,
-        record=result.record, load=result.load, exit=result.exit)
+        record=result.record, load=result.load, exit=result.exit, marks=result.marks,
+        phases=result.phases)
     try: write_step(s, j, 'ran', outcome=outcome, disturbed=why)
     except (RecursionError, TypeError, ValueError) as e: # a record that JSON can't write again
         outcome |= dict(status='untrusted', reason=f'the record can\'t be kept: {e}', record={})
@@ -443,7 +543,7 @@ def result_of(s:Session, j):
     "The run's `Result`, from the journal"
     o = j['outcome']
     return Result(o['status'], s.dir/j['run_dir'], o['seconds'], o['record'], o['reason'],
-        o.get('load') or {}, o.get('exit', ''))
+        o.get('load') or {}, o.get('exit', ''), o.get('marks') or [], o.get('phases') or {})
 
 # %% ../nbs/15_ratchet.ipynb #row-description
 def row_description(j):
@@ -455,9 +555,10 @@ def row_description(j):
 # %% ../nbs/15_ratchet.ipynb #judge
 def judge(s:Session, j, result):
     "Verdict, reason, best before, and the row; a record that makes no row is a crash"
-    mended = [*mend_notes(s), *mend_ledger(s)] # gone while it ran: no beginning
+    back = j.get('put_back', []) + put_back(s, j)
+    mended = [*dict.fromkeys(back), *mend_notes(s), *mend_ledger(s)] # gone: no beginning
     kept = [r.value for r in proven_rows(s) if r.status == 'keep']
-    best = best_so_far(kept, s.p.direction)
+    best = j['before']['best'] if 'before' in j else best_so_far(kept, s.p.direction)
     fault = '' if result.ok else f'{result.status}: {result.reason or OUTCOMES[result.status]}'
     try:
         status,reason = decide(result.value, best, s.p.direction, fault)
@@ -666,6 +767,7 @@ def mend_copies(s:Session):
     there = {n.removeprefix(f'{s.own}/') for n in names}
     if 'state' not in there: back_up(s, 'state', s.dir/'state.json')
     if 'tip' not in there: s.git('update-ref', f'{s.own}/tip', tip(s))
+    if 'base' not in there: s.git('update-ref', f'{s.own}/base', s.base)
     for d in s.run_dirs():
         known = f'notes/{experiment_number(d.name):03d}' in there
         if not known and read_notes(d/'experiment.json'): back_up_notes(s, d)
@@ -688,18 +790,30 @@ def is_consistent(s:Session, j):
     return 'row' not in j or isinstance(j.get('same_rows'), int)
 
 # %% ../nbs/15_ratchet.ipynb #finish-late
+def heard_before(s, j):
+    "What the supervisor had heard of a run before it died, as `classify` wants it"
+    if not s.state.get('pins', {}).get('turns'): return {}
+    said = read_json(s.dir/'heard.json')
+    marks = said.get('marks') if said.get('nonce') == j['nonce'] else []
+    marks = [m for m in marks if isinstance(m, dict) and is_number(m.get('at'))]
+    took = {k: dict(seconds=b-a, cpu=0., others=0., cores=os.cpu_count() or 1)
+        for k,(a,b) in turns(marks).items()}
+    return dict(seen=dict(marks=marks, phases=took), baseline=baseline_phases(s),
+        pinned=s.state['pins'].get('validation'))
+
 def classify_orphan(s, j):
     "The outcome of a run whose runner died: only a trusted record counts"
     run_dir = s.dir/j['run_dir']
     if not (run_dir/'record.json').exists(): return 'interrupted', '', {}
-    return classify(run_dir, s.p, True, 0, j['nonce'], j['contract'])
+    return classify(run_dir, s.p, True, 0, j['nonce'], j['contract'], **heard_before(s, j))
 
 def look_for_outcome(s:Session, j):
     "Enter the outcome of a run that ended after its supervisor, if its record can be trusted"
     status,reason,record = classify_orphan(s, j)
     if status != 'ok': return
+    seen = heard_before(s, j).get('seen', dict(marks=[], phases={}))
     seconds = record['block'].get('total_seconds', 0.)
-    outcome = dict(status=status, reason=reason, seconds=seconds, record=record)
+    outcome = dict(status=status, reason=reason, seconds=seconds, record=record, **seen)
     why = why_disturbed(s, j, result_of(s, {**j, 'outcome': outcome}))
     write_step(s, j, 'ran', outcome=outcome, disturbed=why)
 
@@ -713,11 +827,15 @@ def resume(s:Session):
         os.rename(s.journal, damaged)
         return f'the journal was damaged and is put aside as {os.path.relpath(damaged, s.p.root)}'
     kill_run(j['nonce'])
-    if j['step'] == 'committed' and 'contract' in j: look_for_outcome(s, j)
+    for name in ('marks', 'validation'): take_away(s.dir/j.get('run_dir', 'no run')/name)
+    if j['step'] == 'committed':
+        j['put_back'] = put_back(s, j)
+        if 'contract' in j: look_for_outcome(s, j)
     if j['step'] in ('begun', 'committed'):
         undo(s, j)
-        return (f"recovered: the experiment {j['description']!r} was cut off before it had a "
+        cut = (f"recovered: the experiment {j['description']!r} was cut off before it had a "
             'result; no row, the edit is in the working tree')
+        return '\n'.join([cut, *j.get('put_back', [])])
     return f"recovered: {verdict_line(finish(s, j))}"
 
 # %% ../nbs/15_ratchet.ipynb #recover
@@ -763,6 +881,7 @@ def speed_lines(s:Session, n):
 def remarks(n):
     "What else is to be said of a run, beside its verdict"
     lines = [f'disturbed: {n[k]}' for k in ('rerun', 'disturbed') if n.get(k)]
+    if n.get('knows'): lines.append(f"knows:    {one_line(plain(n['knows']))}")
     over = n.get('overran')
     if over and over >= .05:
         lines.append(f'overran:  the last step ended {over:.1f} s after the budget')

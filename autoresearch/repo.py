@@ -9,9 +9,9 @@ So no porcelain command of git's is used that may ask, wait for an editor or run
 # %% auto #0
 __all__ = ['UNDER_WAY', 'IMPORTED', 'STEPS', 'READS_ONLY', 'Refused', 'Busy', 'object_kind', 'read_blob', 'blob_sha', 'content',
            'printable', 'as_ansi_c', 'shell_quoted', 'Session', 'experiment_number', 'is_state', 'saved_state',
-           'back_up', 'back_up_notes', 'numbered_refs', 'directives', 'exported_module', 'editable_files',
-           'profile_then', 'current_tag', 'ledger_path', 'is_ledger_of', 'put_away', 'claim_ledger', 'any_profile',
-           'branch_of', 'nothing_under_way', 'has_branch', 'is_taken', 'free_tag', 'ways_to_a_session',
+           'back_up', 'back_up_notes', 'numbered_refs', 'own_refs', 'check_base', 'directives', 'exported_module',
+           'editable_files', 'profile_then', 'current_tag', 'ledger_path', 'is_ledger_of', 'put_away', 'claim_ledger',
+           'any_profile', 'branch_of', 'nothing_under_way', 'has_branch', 'is_taken', 'free_tag', 'ways_to_a_session',
            'explain_missing_state', 'current_session', 'tree_of', 'cell_texts', 'content_differs', 'uncommitted_files',
            'may_differ', 'really_differs', 'file_fault', 'changed_files', 'unguarded', 'import_folder', 'stray_files',
            'foreign_modules', 'repair_command', 'obstacles', 'guard', 'git_knows', 'identity', 'run_git', 'make_commit',
@@ -133,11 +133,11 @@ def is_state(s, o):
 
 # %% ../nbs/14_repo.ipynb #saved-state
 def saved_state(s):
-    "`state.json`, else git's copy of it; {} where neither is whole"
-    if is_state(s, state := read_json(s.dir/'state.json')): return state
+    "Git's copy of `state.json`, else the file; {} where neither is whole"
     try: copy = json.loads(read_blob(s.p.root, f'{s.own}/state') or 'null')
-    except ValueError: return {}
-    return copy if is_state(s, copy) else {}
+    except ValueError: copy = None
+    if is_state(s, copy): return copy
+    return state if is_state(s, state := read_json(s.dir/'state.json')) else {}
 
 # %% ../nbs/14_repo.ipynb #back-up
 def back_up(s:Session, name, path):
@@ -158,6 +158,22 @@ def numbered_refs(s:Session, folder=''):
     pairs = [l.split() for l in s.git('for-each-ref', form, f'{s.own}{folder}').splitlines()]
     own = [(n.removeprefix(f'{s.own}{folder}/'), sha) for n,sha in pairs]
     return {int(n): sha for n,sha in own if n.isdigit()}
+
+# %% ../nbs/14_repo.ipynb #own-refs
+def own_refs(s:Session):
+    "All of git's references of a session: {name below its own: object}"
+    form = '--format=%(refname) %(objectname)'
+    pairs = [l.split() for l in s.git('for-each-ref', form, s.own).splitlines()]
+    return {name.removeprefix(f'{s.own}/'): sha for name,sha in pairs}
+
+# %% ../nbs/14_repo.ipynb #check-base
+def check_base(s:Session):
+    "Raises `Refused` where the state names another base commit than git's reference does"
+    ref = s.git('for-each-ref', '--format=%(objectname)', f'{s.own}/base')
+    if ref in ('', s.base): return # a session of an older version has no reference
+    raise Refused(f'{s.dir}/state.json names the base commit {s.base[:7]}, {s.own}/base is '
+        f'{ref[:7]}: one of them was changed since. Begin anew: '
+        f'ar-setup {free_tag(s.p, s.tag)}')
 
 # %% ../nbs/14_repo.ipynb #directives
 def directives(cell):
@@ -322,6 +338,7 @@ def current_session(
         raise Refused(f'the branch is {branch}: {ways_to_a_session(p)}')
     s = Session(p, branch.removeprefix('autoresearch/'))
     if not s.state: raise Refused(explain_missing_state(p, s))
+    check_base(s)
     if read_json(s.dir/'state.json') != s.state: write_json(s.dir/'state.json', s.state)
     return Session(session_profile(profile, s.tag, p.root/'settings.ini'), s.tag)
 

@@ -347,8 +347,9 @@ def test_judging_is_total(lab, tmp_path, what):
     root = copied(lab, tmp_path)
     edit(root, *EDITS['keep'])
     def call():
-        def run_experiment(canvas, run_dir, p, seed, bar, code, nonce, contract, data):
-            replay(lab/'run-keep')(canvas, run_dir, p, seed, bar, code, nonce, contract, data)
+        def run_experiment(canvas, run_dir, p, seed, bar, code, nonce, contract, data, **held):
+            replay(lab/'run-keep')(canvas, run_dir, p, seed, bar, code, nonce, contract, data,
+                **held)
             record = read_json(run_dir/'record.json')
             RECORDS[what](record)
             sys.setrecursionlimit(20000)

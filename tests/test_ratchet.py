@@ -8,6 +8,7 @@ ones."""
 import collections, concurrent.futures, json, multiprocessing, os, random, re, resource, shutil
 import signal, subprocess, sys, tempfile, time, traceback, unicodedata
 from pathlib import Path
+from types import SimpleNamespace
 import psutil, pytest
 from autoresearch import ledger, ratchet
 from autoresearch.contract import get_profile, write_json
@@ -53,12 +54,14 @@ def die(group=False):
 def replay(folder):
     "In place of `run_experiment`: the outcome of a real run, with this run's nonce"
     o = read_json(folder/'outcome.json')
-    def run_experiment(canvas, run_dir, p, seed, bar, code, nonce, contract, data):
+    def run_experiment(canvas, run_dir, p, seed, bar, code, nonce, contract, data, heed, **held):
+        for m in o['marks']: heed(SimpleNamespace(list=o['marks'][:o['marks'].index(m)+1]), m)
         for f in folder.iterdir():
             shutil.copyfile(f, run_dir/f.name) if f.name != 'outcome.json' else None
         record = json.loads(json.dumps(o['record']).replace(o['nonce'], nonce))
         if record: write_json(run_dir/'record.json', record)
-        return Result(o['status'], run_dir, o['seconds'], record, o['reason'])
+        return Result(o['status'], run_dir, o['seconds'], record, o['reason'], marks=o['marks'],
+            phases=o['phases'])
     return run_experiment
 
 def instrument(hit):
@@ -153,7 +156,8 @@ def lab(tmp_path_factory):
             'experiment.json', 'record.json', '.canvas*', 'disturbed'))
         write_json(out/'outcome.json', dict(
             status=n['class'], reason=n['reason'].removeprefix(n['class']+': '),
-            seconds=n['seconds'], record=read_json(folder/'record.json'), nonce=n['nonce']))
+            seconds=n['seconds'], record=read_json(folder/'record.json'), nonce=n['nonce'],
+            marks=n['marks'], phases=n['phases']))
         copy = lab/f'dry-{kind}'
         shutil.copytree(tree, copy, symlinks=True)
         assert ended(forked(copy, supervised(out, record=lab/f'points-{kind}'), lab/'log')) == 0, (
@@ -1115,7 +1119,8 @@ def session_on_tiny(clone, tmp_path_factory):
         'experiment.json', 'record.json', '.canvas*', 'disturbed'))
     # equal: a discard
     write_json(out/'outcome.json', dict(status='ok', reason='', seconds=1.,
-        record=read_json(base/'record.json'), nonce=n['nonce']))
+        record=read_json(base/'record.json'), nonce=n['nonce'], marks=n['marks'],
+        phases=n['phases']))
     return root, out
 
 def test_kills_on_tiny(session_on_tiny, tmp_path):
