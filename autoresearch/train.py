@@ -10,8 +10,8 @@ __all__ = ['SEED', 'PROFILE', 'RUN_DIR', 'DEPTH', 'ASPECT_RATIO', 'HEAD_DIM', 'W
            'pick_device', 'compute_dtype', 'choose_attention', 'GPTConfig', 'norm', 'rope_tables', 'rope', 'Attention',
            'MLP', 'Block', 'GPT', 'init_weights', 'count_params', 'flops_per_token', 'adamw_step', 'orthogonalize',
            'muon_step', 'adamw', 'muon', 'named_rates', 'param_groups', 'leaves', 'check_groups', 'check_gradients',
-           'all_steps', 'MuonAdamW', 'lr_multiplier', 'muon_momentum', 'weight_decay', 'build_config', 'build', 'halve',
-           'passes', 'train_step', 'train', 'sample']
+           'all_steps', 'MuonAdamW', 'lr_multiplier', 'muon_momentum', 'weight_decay', 'build_config', 'bare_model',
+           'build', 'halve', 'passes', 'train_step', 'train', 'sample']
 
 # %% ../nbs/02_train.ipynb #imports
 import gc, importlib, os, threading, time
@@ -20,8 +20,8 @@ from fnmatch import fnmatch
 from types import SimpleNamespace
 import torch, torch.nn as nn, torch.nn.functional as F
 from .contract import Budget, Progress, get_profile, peak_flops, peak_memory_mb, report
-from autoresearch.prepare import (cache_dir, default_device, evaluate_bpb, get_tokenizer,
-    make_dataloader)
+from .prepare import (ask_untrained, cache_dir, default_device, evaluate_bpb,
+    get_tokenizer, make_dataloader)
 from . import kernels
 
 # %% ../nbs/02_train.ipynb #parameters
@@ -394,6 +394,13 @@ def build_config():
     heads,T,V = width//HEAD_DIM, profile.max_seq_len, profile.vocab_size
     return GPTConfig(T, V, DEPTH, heads, heads, width, WINDOW_PATTERN)
 
+# %% ../nbs/02_train.ipynb #bare-model
+def bare_model(device=None):
+    "The model as training begins, on `device`, the best one when None; fills in nothing trained"
+    device = device or pick_device()
+    attention = choose_attention(device, os.environ.get('AUTORESEARCH_ATTENTION', ''))
+    with device: return GPT(build_config(), attention).init_weights(device)
+
 # %% ../nbs/02_train.ipynb #build
 def build(seed=SEED):
     "Model, optimizer, data and what the loop must know of them"
@@ -407,10 +414,10 @@ def build(seed=SEED):
     kernels.begin(cache_dir(profile)/'compiled')
     c = build_config()
     kernels.compile_ahead(device, c.n_embd, HEAD_DIM, c.n_layer, c.vocab_size)
-    attention = choose_attention(device, os.environ.get('AUTORESEARCH_ATTENTION', ''))
+    model = bare_model(device)
+    attention = model.attention
     said = f'{profile.name} on {device.type}, attention {attention.name}'
     print(said, *attention.passed, sep='; ')
-    with device: model = GPT(c, attention).init_weights(device)
     optimizer = MuonAdamW(param_groups(model), device)
     model.losses = kernels.compiled(model.losses, device)
     T = profile.max_seq_len
@@ -469,6 +476,7 @@ def train_step(run, budget, batch):
 def train(budget:Budget, seed=SEED, run_dir=RUN_DIR):
     "Train until the budget is spent. Raises `FloatingPointError` on a loss above 100 or not finite"
     run = build(seed)
+    ask_untrained(run.model, profile)
     cuda = run.device.type == 'cuda'
     show = Progress(run_dir)
     peak = peak_flops(torch.cuda.get_device_name()) if cuda else 0.
