@@ -43,7 +43,8 @@ from fastcore.script import call_parse
 import autoresearch
 from .contract import (Profile, SettingsError, has_gpu, get_profile, machine_lacks,
     replacing, session_profile, settings_of, write_json)
-from .cells import CellsError, changed_cells, changed_constants, code_hash, lint, parse_cells
+from autoresearch.cells import (CellsError, changed_cells, changed_constants, code_hash, lint,
+    parse_cells)
 from .ledger import STATUSES, LedgerError, Row, frontier, one_line, parse_row, vouch
 from .judge import best_so_far, decide
 from .run import (OUTCOMES, GitError, Result, classify, compared, compile_packages,
@@ -608,9 +609,11 @@ def judge(s:Session, j, result):
     mended = [*dict.fromkeys(back), *mend_notes(s), *mend_ledger(s)] # gone: no beginning
     kept = [r.value for r in proven_rows(s) if r.status == 'keep']
     best = j['before']['best'] if 'before' in j else best_so_far(kept, s.p.direction)
+    examined = j.get('examined', dict(ok=True))
+    if not examined['ok']:
+        j['outcome'] |= dict(status='untrusted', reason=examined['reason'], record={})
+        result = result_of(s, j)
     fault = '' if result.ok else f'{result.status}: {result.reason or OUTCOMES[result.status]}'
-    examined = j.get('examined', {})
-    if examined and not examined['ok']: fault = f"untrusted: {examined['reason']}"
     value = value_of(j, result)
     try:
         status,reason = decide(value, best, s.p.direction, fault)
@@ -721,7 +724,8 @@ def write_experiment(s:Session, j):
     notes = {k: j.get(k) for k in NOTE_KEYS} | dict(dir=j['run_dir'], code=code)
     notes['examined'] = 'yes' if j.get('examined') else 'no'
     notes['examination'] = j.get('examined') or not_examined(s, j.get('examine', True))
-    write_notes(result, **notes, value=value_of(j, result), memory_gb=result.memory_gb, profile=s.p.name)
+    write_notes(result, **notes, value=value_of(j, result), memory_gb=result.memory_gb,
+        profile=s.p.name)
     back_up_notes(s, result.run_dir)
     drop_weights_of(s, j)
     s.journal.unlink(missing_ok=True)
@@ -1066,8 +1070,8 @@ def doubtful_baseline(s:Session)->dict: # Its notes; {} where there is none such
     return {} if again else baseline
 
 # %% ../nbs/15_ratchet.ipynb #supervise
-OLDER = ('this session was begun by an older version: the time and the data of its runs are their own '
-    'word; ar-setup with another name begins one that is held to the runner\'s')
+OLDER = ('this session was begun by an older version: time and data of its runs are their own '
+    "word; ar-setup with another name begins one that is held to the runner's")
 
 def supervise(
     description:str, # What the edit tries

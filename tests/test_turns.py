@@ -1,0 +1,114 @@
+"""What the runner holds against a run: its turns in the runner's own time, what a verdict stands on as
+it was before the run, and what a dead supervisor had heard."""
+import shutil, time
+import pytest
+from autoresearch import ratchet
+from autoresearch.contract import write_json
+from autoresearch.run import read_json
+from lab import BIN, ROOT, TAG, ar, edit, git, rows, sh, sound
+from test_faults import best, goes_on
+from test_ratchet import (EDITS, answered, copied, ended, forked, lab, recover, replay, said,
+    supervised)
+from test_run import reporting, run_cells
+
+LOOP = 'while not b.done: b.progress; b.step()'
+HALF = ('import time; t = time.perf_counter(); read = b.read\n'
+    'def slow(**kw): return t + (time.perf_counter()-t)/2, read(**kw)[1]\nb.read = slow\n')
+
+@pytest.mark.parametrize('during, reason', [
+    (HALF + LOOP, "the run's clock counted"),
+    ('import os; os.unlink(RUN_DIR + "/marks")\n' + LOOP, 'not told of the mark begin_evaluation'),
+    ('b.free_steps = 10**6\n' + LOOP.replace('b.done', 'b.num_steps > 99 or b.done')
+        + '\nb.free_steps = p.free_steps; b.t_free = b.t_last', 'when the free steps ended'),
+    (LOOP + '\nbegin_evaluation(); end_evaluation("val_bpb", 1., ""); b.step()',
+        'training went on after an evaluation')])
+def test_a_run_against_the_runners_time(tmp_path, during, reason):
+    res = run_cells(tmp_path, 'RUN_DIR = __import__("os").environ["AUTORESEARCH_RUN_DIR"]',
+        reporting(during=during), time_budget=4, clock='wall')
+    assert res.status == 'untrusted' and reason in res.reason, res
+
+def test_an_honest_run_is_heard_and_leaves_no_pipe(tmp_path):
+    res = run_cells(tmp_path, reporting(), time_budget=1, clock='wall')
+    assert res.ok, res
+    names = [m['mark'] for m in res.marks]
+    assert names == ['start', 'free', 'training_ended', 'begin_evaluation', 'end_evaluation']
+    assert 0 < res.phases['before']['seconds'] < res.seconds
+    assert not any((res.run_dir/o).exists() for o in ('marks', 'validation'))
+
+def test_a_flood_of_marks_is_bounded(tmp_path):
+    flood = ('import autoresearch.contract as c\n'
+        'for i in range(3000): c.mark("batch", i=i)\n')
+    res = run_cells(tmp_path, reporting(during=flood + LOOP), time_budget=1, clock='wall')
+    assert res.status == 'untrusted' and len(res.marks) <= 200, res
+
+# What a verdict stands on
+
+def changed_under(root, lab, change, kind='discard'):
+    "A run while which `change` happens to the session; the answer"
+    edit(root, *EDITS[kind])
+    def call():
+        def run_experiment(*args, **named):
+            change()
+            return replay(lab/f'run-{kind}')(*args, **named)
+        ratchet.run_experiment = run_experiment
+        return ratchet._supervisor('an idea', 'word')
+    assert ended(forked(root, call, root.parent/'log')) == 0, (root.parent/'log').read_text()
+    return '\n'.join(said(root))
+
+def test_what_a_verdict_stands_on_is_put_back(lab, tmp_path):
+    "Notes, state, references and a forged experiment, all made to lower the bar"
+    root = copied(lab, tmp_path)
+    own,folder = f'refs/autoresearch/{TAG}', root/'runs'/TAG
+    notes = next(folder.glob('001-*/experiment.json'))
+    was = {f: f.read_bytes() for f in (notes, folder/'state.json')}
+    tip,old = git(root, 'rev-parse', f'{own}/tip'), best(root)
+    def change():
+        write_json(notes, {**read_json(notes), 'value': 9.})
+        write_json(folder/'state.json', {**read_json(folder/'state.json'), 'base': tip})
+        blob = git(root, 'hash-object', '-w', 'settings.ini')
+        git(root, 'update-ref', f'{own}/state', blob)
+        git(root, 'update-ref', '-d', f'{own}/base')
+        git(root, 'update-ref', f'{own}/007', tip)
+        shutil.copytree(notes.parent, folder/'007-abcdef0')
+    answer = changed_under(root, lab, change)
+    assert answer.startswith('status:   discard') and f'best before: {old:.6f}' in answer, answer
+    assert 'changed while the experiment ran, and put back: ' in answer
+    assert all(f.read_bytes() == data for f,data in was.items())
+    assert git(root, 'rev-parse', f'{own}/base') == git(root, 'rev-parse', 'main')
+    assert not git(root, 'for-each-ref', f'{own}/007') and list(folder.glob('foreign-*-007-abcdef0'))
+    assert len(rows(root)) == 2 and sound(root) == ''
+    goes_on(root, lab)
+
+def test_a_base_commit_is_a_reference_too(lab, tmp_path):
+    root = copied(lab, tmp_path, 'done-keep')
+    git(root, 'update-ref', f'refs/autoresearch/{TAG}/base', 'HEAD')
+    r = ar(root, 'ar-status', ok=False)
+    assert r.returncode == 1 and 'names the base commit' in r.stderr, r
+    command = r.stderr.strip().rpartition('Begin anew: ')[2]
+    assert sh(root, 'bash', '-c', command.replace('ar-', f'{BIN}/ar-', 1)).returncode == 0
+
+def test_a_session_without_pins_goes_on_and_says_so(lab, tmp_path):
+    root = copied(lab, tmp_path, 'done-keep')
+    state = root/f'runs/{TAG}/state.json'
+    write_json(state, {k: v for k,v in read_json(state).items() if k != 'pins'})
+    for ref in ('state', 'base'): git(root, 'update-ref', '-d', f'refs/autoresearch/{TAG}/{ref}')
+    assert 'was begun by an older version' in goes_on(root, lab)
+
+# A supervisor that died
+
+@pytest.mark.parametrize('heard', [True, False])
+def test_a_record_counts_only_with_what_was_heard(lab, tmp_path, heard):
+    "Killed when its run had just ended: a row where the turns are known, else taken back"
+    root = copied(lab, tmp_path, 'tree-discard')
+    points = (lab/'points-discard').read_text().split('\n')
+    at = points.index('committed: after rename to record.json')
+    assert ended(forked(root, supervised(lab/'run-discard', at), tmp_path/'log')) == -9
+    if not heard: (root/'runs'/TAG/'heard.json').unlink()
+    recover(root, tmp_path/'log')
+    assert len(rows(root)) == 1 + heard and sound(root) == ('' if heard else 'M canvas.ipynb')
+
+def test_walls_that_nobody_knows(lab, tmp_path):
+    root = copied(lab, tmp_path)
+    edit(root, *EDITS['keep'])
+    r = ar(root, 'ar-run', '-m', 'x', '--walls', 'high', ok=False)
+    assert r.returncode == 1 and 'accepted: auto, require, none' in r.stderr and len(rows(root)) == 1
