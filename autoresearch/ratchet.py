@@ -482,7 +482,8 @@ def baseline_phases(s:Session)->dict: # {phase: dict(seconds, cpu)}; {} where th
     longest = {}
     for phases in [o for o in ran if isinstance(o, dict)]:
         for k,o in phases.items():
-            if not all(has_number(o, f) for f in ('seconds', 'cpu')): continue
+            known = o if isinstance(o, dict) else {}
+            if not all(is_number(known.get(f)) for f in ('seconds', 'cpu')): continue
             was = longest.setdefault(k, dict(seconds=0., cpu=0.))
             for f in was: was[f] = max(was[f], o[f])
     return longest
