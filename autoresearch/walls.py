@@ -428,7 +428,7 @@ def _bwrap(view, folder, layers, links):
     "Arguments of bwrap for a view; `folder` holds the run's own"
     a = ('--unshare-user-try --unshare-ipc --unshare-pid --unshare-net --unshare-cgroup-try '
         '--die-with-parent --cap-drop ALL --proc /proc --dev /dev --tmpfs /dev/shm').split()
-    a += ['--bind', f'{folder}/tmp', '/tmp', '--dir', '/var', '--symlink', '/tmp', '/var/tmp']
+    a += ['--bind', f'{folder}/tmp', '/tmp', '--bind', f'{folder}/tmp', '/var/tmp']
     for d in gpu_devices(): a += ['--dev-bind', d, d]
     for path,said in links.items():
         if view.get(_above(path, view), 'hide') == 'hide': a += ['--symlink', said, path]
@@ -554,8 +554,11 @@ def _own_folder(top):
             if os.lstat(left).st_uid == os.geteuid(): os.close(_lock(left))
             else: continue
             _remove(left)
-    folder = tempfile.mkdtemp(prefix=PREFIX, dir=top)
-    return folder, _lock(folder)
+    new = tempfile.mkdtemp(prefix=f'.{PREFIX}', dir=top)
+    lock = _lock(new)
+    folder = f'{top}/{os.path.basename(new)[1:]}'
+    os.rename(new, folder) # only now may others find it
+    return folder, lock
 
 # %% ../nbs/04_walls.ipynb #lock
 def _lock(folder):
@@ -569,13 +572,11 @@ def _lock(folder):
 
 # %% ../nbs/04_walls.ipynb #remove
 def _remove(folder):
-    "Remove a run's folder, also what it made unreadable"
-    def again(f, path, _):
-        with suppress(OSError):
-            os.chmod(os.path.dirname(path), 0o700, follow_symlinks=False)
-            os.chmod(path, 0o700, follow_symlinks=False)
-            f(path) if f is not os.open else shutil.rmtree(path, ignore_errors=True)
-    shutil.rmtree(folder, onerror=again)
+    "Remove a run's folder, also what it made unreadable; its processes have ended"
+    for root,folders,_ in os.walk(folder):
+        for path in (f'{root}/{f}' for f in folders):
+            if not os.path.islink(path): os.chmod(path, 0o700)
+    shutil.rmtree(folder, ignore_errors=True)
 
 # %% ../nbs/04_walls.ipynb #enclosure
 @dataclass
