@@ -29,6 +29,7 @@ SYSTEM = ('/usr /bin /sbin /lib /lib32 /lib64 /libx32 /etc /opt /sys /nix/store 
 DEVICES = '/dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty'.split()
 GPUS = ('/dev/nvidia* /dev/dri /dev/kfd /dev/dxg /dev/nvhost* /dev/nvmap /dev/nvgpu*').split()
 
+# %% ../nbs/04_walls.ipynb #gpu-devices
 def gpu_devices()->list: # Paths
     "Device files and folders of the GPUs of this machine"
     return sorted(p for pattern in GPUS for p in glob.glob(pattern))
@@ -54,6 +55,7 @@ def _importable(folder):
     modules = glob.glob(f'{glob.escape(folder)}/*.py') + glob.glob(f'{glob.escape(folder)}/*.so')
     return [*map(os.path.dirname, found), *modules]
 
+# %% ../nbs/04_walls.ipynb #python-paths
 def python_paths()->list: # Paths of folders and files, not all of them there
     "What this Python needs to start and to import, libraries of LD_LIBRARY_PATH included"
     whole = [sys.base_prefix, sys.prefix, sys.base_exec_prefix, os.path.realpath(sys.executable)]
@@ -63,6 +65,7 @@ def python_paths()->list: # Paths of folders and files, not all of them there
     libraries = [p for p in os.environ.get('LD_LIBRARY_PATH', '').split(os.pathsep) if p]
     return [*whole, *sites, *(o for p in other for o in _importable(p)), *libraries]
 
+# %% ../nbs/04_walls.ipynb #is-below
 def _is_below(path, folders):
     return any(path == f or path.startswith(f.rstrip('/')+'/') for f in folders)
 
@@ -76,6 +79,7 @@ def bytecode_of(
     walked = (o for f in mine for o in os.walk(f))
     return [f'{root}/__pycache__' for root,names,_ in walked if '__pycache__' in names]
 
+# %% ../nbs/04_walls.ipynb #sites
 def _sites(): return [p for p in sys.path if p.endswith(('site-packages', 'dist-packages'))]
 
 # %% ../nbs/04_walls.ipynb #rights
@@ -95,6 +99,7 @@ def rights(
         if given[path] != res.get(above, 'hide'): res[path] = given[path]
     return res
 
+# %% ../nbs/04_walls.ipynb #above
 def _above(path, res):
     "The innermost folder above a path that something is said of; '' for none"
     while path != '/':
@@ -111,6 +116,7 @@ FAMILIES = ('LC_ CUDA NVIDIA_ HIP_ ROCR_ ROCM_ HSA_ GPU_ MIOPEN_ NCCL_ OMP_ GOMP
     'CUBLAS CUDNN_ AUTORESEARCH_').split()
 _SECRET = re.compile('TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|KEY$', re.I)
 
+# %% ../nbs/04_walls.ipynb #passed
 def passed(
     env:dict # An environment
 )->dict: # What of it a run gets
@@ -129,6 +135,7 @@ def own_env(
     return dict({k: f'{tmp}/{v}' for k,v in own.items()}, TMPDIR=tmp, JUPYTER_NO_CONFIG='1',
         PYTHONDONTWRITEBYTECODE='1')
 
+# %% ../nbs/04_walls.ipynb #furnish
 def _furnish(tmp):
     "Make what `own_env` names"
     for k,folder in own_env(str(tmp)).items():
@@ -142,6 +149,7 @@ LAYERS = dict(TORCHINDUCTOR_CACHE_DIR='inductor', TRITON_CACHE_DIR='triton',
     QUACK_CACHE_DIR='quack', FLASH_ATTENTION_CUTE_DSL_CACHE_DIR='flash')
 _PASSING = re.compile(r'.*\.(lock|tmp|log)|tmp.*|\..*|lock|locks') # files and folders of a moment
 
+# %% ../nbs/04_walls.ipynb #layer-class
 @dataclass
 class Layer:
     "A compiler's cache as a run sees it"
@@ -151,12 +159,14 @@ class Layer:
     below:str # Where the run sees `lower`
     above:str # Where the run sees `upper`
 
+# %% ../nbs/04_walls.ipynb #link-layer
 def link_layer(
     layer:Layer # Its `upper` is made
 )->int: # Files linked
     "Fill a run's layer with links to what the cache holds"
     return _link_folder(layer, '')
 
+# %% ../nbs/04_walls.ipynb #link-folder
 def _link_folder(layer, sub):
     n = 0
     os.mkdir(layer.upper+sub)
@@ -165,16 +175,18 @@ def _link_folder(layer, sub):
             if _PASSING.fullmatch(e.name): continue
             if e.is_dir(follow_symlinks=False): n += _link_folder(layer, f'{sub}/{e.name}')
             elif e.name.startswith('__grp__') and layer.above != layer.lower:
-                _translate(e.path, f'{layer.upper}{sub}/{e.name}', layer.lower, layer.above)
+                note = _renamed(Path(e.path).read_bytes(), layer.lower, layer.above)
+                Path(f'{layer.upper}{sub}/{e.name}').write_bytes(note)
             elif e.is_file(follow_symlinks=False):
                 os.symlink(f'{layer.below}{sub}/{e.name}', f'{layer.upper}{sub}/{e.name}')
                 n += 1
     return n
 
-def _translate(source, target, old, new):
+# %% ../nbs/04_walls.ipynb #renamed
+def _renamed(note, old, new):
     "A note of Triton's with the folder `new` in place of `old`"
-    old,new = (json.dumps(o+'/')[1:-1].encode() for o in (old, new))
-    Path(target).write_bytes(Path(source).read_bytes().replace(b'"'+old, b'"'+new))
+    old,new = (json.dumps(o+'/')[:-1].encode() for o in (old, new))
+    return note.replace(old, new)
 
 # %% ../nbs/04_walls.ipynb #made
 MADE = { # what the compilers write: names, and the most bytes of each
@@ -184,6 +196,7 @@ MADE = { # what the compilers write: names, and the most bytes of each
     r'[a-z2-7]{40,64}|entry': 2**26} # graphs and their entries, by hash
 MOST_TAKEN = 2**29 # bytes of a run
 
+# %% ../nbs/04_walls.ipynb #most-bytes
 def most_bytes(
     name:str # A file's
 )->int: # 0 for a name that no compiler gives
@@ -192,46 +205,57 @@ def most_bytes(
 
 # %% ../nbs/04_walls.ipynb #take-file
 def _take_file(layer, sub, name, folder, room):
-    "Take over one file of the open `folder`; bytes taken, -1 if refused, 0 where nothing is to do"
+    "Take over one file of the open `folder`; gives its bytes, None where nothing is to do"
     info = os.stat(name, dir_fd=folder, follow_symlinks=False)
     target = Path(f'{layer.lower}{sub}/{name}')
-    if stat.S_ISLNK(info.st_mode):
-        if info.st_atime_ns > info.st_mtime_ns: _note_use(target)
-        return 0
-    if os.path.lexists(target) or _PASSING.fullmatch(name): return 0
-    fits = info.st_size <= min(most_bytes(name), room) and re.fullmatch(r'(/[\w.+=-]{1,128})*', sub)
-    if not fits or not stat.S_ISREG(info.st_mode) or info.st_nlink > 1 or not most_bytes(name):
-        return -1
+    if os.path.lexists(target) or _PASSING.fullmatch(name): return None
+    fits = info.st_size <= min(most_bytes(name), room) and most_bytes(name)
+    plain = re.fullmatch(r'(/[\w.+=-]{1,128})*', sub) and stat.S_ISREG(info.st_mode)
+    if not fits or not plain or info.st_nlink > 1: raise OSError(errno.EPERM, 'refused')
     fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     with open(fd, 'rb') as f: data = f.read(info.st_size)
-    if name.startswith('__grp__') and layer.above != layer.lower:
-        data = data.replace(f'"{layer.above}/'.encode(), f'"{layer.lower}/'.encode())
+    if name.startswith('__grp__'): data = _renamed(data, layer.above, layer.lower)
     with replacing(target, durable=False) as f: f.write(data)
     return len(data)
 
-def _note_use(path):
-    "A file was read through its link: whoever prunes the cache goes by its time"
+# %% ../nbs/04_walls.ipynb #note-use
+def _note_use(path, link):
+    "Whoever prunes the cache goes by a file's last use, which its link tells"
+    if link.st_atime_ns <= link.st_mtime_ns: return
     with suppress(OSError): os.utime(path, (time.time(), os.stat(path).st_mtime))
 
 # %% ../nbs/04_walls.ipynb #take-over
+def _entries(layer, sub, folder):
+    "All entries but folders of an open folder of the layer and of those in it"
+    with os.scandir(folder) as found: entries = list(found)
+    for e in entries:
+        if not e.is_dir(follow_symlinks=False): yield sub, e, folder
+        elif not _PASSING.fullmatch(e.name):
+            try: fd = os.open(e.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+            except OSError: continue # made unreadable
+            try: yield from _entries(layer, f'{sub}/{e.name}', fd)
+            finally: os.close(fd)
+
+# %% ../nbs/04_walls.ipynb #taking
 def take_over(
     layers:list, # Of a run whose processes have ended
     room:int=MOST_TAKEN # Bytes
 )->dict: # taken: files, bytes; refused: their names, at most 20; refusals: how many
     "Move what the compilers made into the cache that stays; read nothing else of what is there"
-    taken = size = 0
-    refused = []
+    sizes,refused = [], []
     for layer in layers:
-        for root,folders,names,fd in os.fwalk(layer.upper):
-            folders[:] = [f for f in folders if not _PASSING.fullmatch(f)]
-            sub = root[len(layer.upper):]
-            for name in names:
-                try: n = _take_file(layer, sub, name, fd, room-size)
-                except OSError: n = -1
-                if n < 0: refused.append(f'{sub}/{name}'[-100:])
-                taken += n > 0
-                size += max(0, n)
-    return dict(taken=taken, bytes=size, refused=sorted(refused)[:20], refusals=len(refused))
+        top = os.open(layer.upper, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            for sub,e,fd in _entries(layer, '', top):
+                if e.is_symlink():
+                    _note_use(f'{layer.lower}{sub}/{e.name}', e.stat(follow_symlinks=False))
+                    continue
+                try: sizes.append(_take_file(layer, sub, e.name, fd, room-sum(filter(None, sizes))))
+                except OSError: refused.append(f'{sub}/{e.name}'[-100:])
+        finally: os.close(top)
+    taken = [n for n in sizes if n is not None]
+    return dict(taken=len(taken), bytes=sum(taken), refused=sorted(refused)[:20],
+        refusals=len(refused))
 
 # %% ../nbs/04_walls.ipynb #call
 def _call(number, *args):
@@ -241,6 +265,7 @@ def _call(number, *args):
     if res < 0: raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return res
 
+# %% ../nbs/04_walls.ipynb #landlock-abi
 def landlock_abi()->int: # 0 where the kernel has none or has it switched off
     "The version of Landlock's rules that this kernel knows"
     if sys.platform != 'linux': return 0
@@ -305,7 +330,10 @@ def _latch(spec, command):
         # a system that is out of memory ends the run, not the runner
         with open('/proc/self/oom_score_adj', 'w') as f: f.write('500')
     except OSError: pass
-    if spec['abi']: _give_up_rights(spec['grants'], spec['abi'])
+    if spec['abi']:
+        libc = ctypes.CDLL(None)
+        for power in range(64): libc.prctl(24, power, 0, 0, 0) # root's, from the next program on
+        _give_up_rights(spec['grants'], spec['abi'])
     if spec['filter']: _filter_calls(spec['network'])
     os.execvp(command[0], command)
 
@@ -340,6 +368,7 @@ def _end_all():
         except ChildProcessError: return
         time.sleep(.002)
 
+# %% ../nbs/04_walls.ipynb #keeper
 def _keep(spec, command):
     "Run the command in a child; end with it, as it did, and leave no process behind"
     libc = ctypes.CDLL(None)
@@ -367,6 +396,7 @@ def _enter(path, *command):
     os.unlink(path)
     (_keep if spec['keep'] else _latch)(spec, list(command))
 
+# %% ../nbs/04_walls.ipynb #entrance
 @functools.cache
 def _entrance():
     "The source of a program that goes in and becomes the command in its arguments"
@@ -393,11 +423,12 @@ def links_to(
 # %% ../nbs/04_walls.ipynb #bwrap
 BELOW = '/var/cache/autoresearch' # where a run behind bwrap sees the lower layers
 
+# %% ../nbs/04_walls.ipynb #bwrap-arguments
 def _bwrap(view, folder, layers, links):
     "Arguments of bwrap for a view; `folder` holds the run's own"
     a = ('--unshare-user-try --unshare-ipc --unshare-pid --unshare-net --unshare-cgroup-try '
         '--die-with-parent --cap-drop ALL --proc /proc --dev /dev --tmpfs /dev/shm').split()
-    a += ['--bind', f'{folder}/tmp', '/tmp', '--dir', '/var', '--symlink', '/tmp', '/var/tmp']
+    a += ['--bind', f'{folder}/tmp', '/tmp', '--bind', f'{folder}/tmp', '/var/tmp']
     for d in gpu_devices(): a += ['--dev-bind', d, d]
     for path,said in links.items():
         if view.get(_above(path, view), 'hide') == 'hide': a += ['--symlink', said, path]
@@ -421,6 +452,7 @@ def grants(
     hidden = [p for p,how in view.items() if how == 'hide']
     return [g for p,how in view.items() if how != 'hide' for g in _spread(p, how, hidden)]
 
+# %% ../nbs/04_walls.ipynb #spread
 def _spread(path, how, hidden):
     if path in hidden: return
     if not any(h.startswith(path.rstrip('/')+'/') for h in hidden):
@@ -439,6 +471,7 @@ class Limits:
     files:int = 16384 # Open, in a process
     processes:int = 4096 # And threads are not counted
 
+# %% ../nbs/04_walls.ipynb #free-memory
 def _free_memory():
     "Bytes that can be had, in this machine and in the groups this process is in"
     lines = dict(l.split(':') for l in Path('/proc/meminfo').read_text().splitlines())
@@ -462,7 +495,8 @@ class Log:
         self.head,self.tail = head, tail
         self.file = open(path, 'ab', buffering=0)
         self.out,self.fd = os.pipe() # `fd` is for the process' stdout and stderr
-        self.last,self.cut,self.ended = bytearray(), 0, threading.Event()
+        self.cut = 0 # bytes
+        self.last,self.ended = bytearray(), threading.Event()
         self.thread = threading.Thread(target=self._pump, daemon=True)
         self.thread.start()
 
@@ -487,10 +521,12 @@ def _pump(self:Log):
             self._keep(data)
         elif self.ended.is_set(): return
 
+# %% ../nbs/04_walls.ipynb #started
 def _started(self):
     "The process has the pipe's end, so from now on the pipe ends with it"
     os.close(self.fd)
 
+# %% ../nbs/04_walls.ipynb #log-close
 def _close(self)->int: # Bytes that were cut
     "Write the tail; call it when the process has ended"
     self.ended.set()
@@ -510,17 +546,21 @@ Kind = namedtuple('Kind', 'name why')
 Kind.__doc__ = "What walls there are, bwrap, landlock or none, and why these"
 PREFIX = 'autoresearch-run-'
 
-def _own_folder():
-    "A new temporary folder, and its lock; those that a killed runner left are removed"
-    top = os.path.realpath(tempfile.gettempdir())
+# %% ../nbs/04_walls.ipynb #own-folder
+def _own_folder(top):
+    "A new folder in `top`, and its lock; those that a killed runner left are removed"
     for left in glob.glob(f'{glob.escape(top)}/{PREFIX}*'):
         with suppress(OSError):
             if os.lstat(left).st_uid == os.geteuid(): os.close(_lock(left))
             else: continue
             _remove(left)
-    folder = tempfile.mkdtemp(prefix=PREFIX)
-    return folder, _lock(folder)
+    new = tempfile.mkdtemp(prefix=f'.{PREFIX}', dir=top)
+    lock = _lock(new)
+    folder = f'{top}/{os.path.basename(new)[1:]}'
+    os.rename(new, folder) # only now may others find it
+    return folder, lock
 
+# %% ../nbs/04_walls.ipynb #lock
 def _lock(folder):
     "Hold a folder. Raises `OSError` where somebody does."
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -530,14 +570,13 @@ def _lock(folder):
         raise
     return fd
 
+# %% ../nbs/04_walls.ipynb #remove
 def _remove(folder):
-    "Remove a run's folder, also what it made unreadable"
-    def again(f, path, _):
-        with suppress(OSError):
-            os.chmod(os.path.dirname(path), 0o700, follow_symlinks=False)
-            os.chmod(path, 0o700, follow_symlinks=False)
-            f(path) if f is not os.open else shutil.rmtree(path, ignore_errors=True)
-    shutil.rmtree(folder, onerror=again)
+    "Remove a run's folder, also what it made unreadable; its processes have ended"
+    for root,folders,_ in os.walk(folder):
+        for path in (f'{root}/{f}' for f in folders):
+            if not os.path.islink(path): os.chmod(path, 0o700)
+    shutil.rmtree(folder, ignore_errors=True)
 
 # %% ../nbs/04_walls.ipynb #enclosure
 @dataclass
@@ -546,22 +585,32 @@ class Enclosure:
     command:list # What to start
     env:dict # Its environment, whole
     kind:Kind # What holds the walls
-    folder:str # The run's own: /tmp, layers over the compile cache; gone after `close`
+    folder:str # The run's own: its /tmp; gone after `close`
     limits:Limits # In bytes and numbers, none of them 0
     layers:list = field(default_factory=list) # Over the compile cache
     written:list = field(default_factory=list) # Where else it may write
     shared:set = field(default_factory=set) # Names in /dev/shm before it began
-    lock:int = -1 # Descriptor of `folder`
+    upper:str = '' # The folder of its layers; gone too
+    locks:list = field(default_factory=list) # Descriptors of both
     preexec = None # Nothing has to be done in the forked process
 
 # %% ../nbs/04_walls.ipynb #layers
+def _quick():
+    "A folder in memory, if there is room in it and code may lie there, else the temporary one"
+    try: fs = os.statvfs('/dev/shm')
+    except OSError: return tempfile.gettempdir()
+    fits = fs.f_bavail*fs.f_frsize > 2**31 and not fs.f_flag & os.ST_NOEXEC
+    return '/dev/shm' if fits else tempfile.gettempdir()
+
+# %% ../nbs/04_walls.ipynb #layers-layers
 def _layers(cache, env, folder, kind):
     "The run's layers, filled, and the variables that name them"
     res = []
     for variable,sub in LAYERS.items():
         said = env.get(variable) or cache and f'{cache}/{sub}'
         if not said: continue
-        lower,upper = os.path.realpath(said), f'{folder}/layers/{sub}'
+        lower = os.path.realpath(said)
+        upper = f'{folder}/{sub}'
         seen = (f'{BELOW}/{sub}', lower) if kind.name == 'bwrap' else (lower, upper)
         res.append(Layer(variable, lower, upper, *seen))
         link_layer(res[-1])
@@ -573,7 +622,8 @@ def _import_folders(view):
     return {os.path.dirname(p) for p,how in view.items() if how == 'read'
         and (p.endswith('.py') or os.path.exists(f'{p}/__init__.py'))}
 
-def _spec(kind, view, folder, layers, limits):
+# %% ../nbs/04_walls.ipynb #told
+def _spec(kind, view, folder, upper, layers, limits):
     "What the new process is told"
     abi = landlock_abi() if kind.name == 'landlock' else 0
     # every socket of the run can be made where its network is a namespace of its own
@@ -582,7 +632,7 @@ def _spec(kind, view, folder, layers, limits):
     if not abi: return spec
     own = [('/proc', 'read'), ('/dev/shm', 'shared'), ('/dev/pts', 'device')]
     own += [(d, 'device') for d in (*DEVICES, '/dev/ptmx', *gpu_devices())]
-    own += [(f'{folder}/tmp', 'write'), (f'{folder}/layers', 'write')]
+    own += [(f'{folder}/tmp', 'write'), (upper, 'write')]
     own += [(f, 'list') for f in _import_folders(view)]
     return dict(spec, grants=[*own, *((l.lower, 'read') for l in layers), *grants(view)])
 
@@ -600,17 +650,19 @@ def enclose(
 )->Enclosure: # Close it, whatever comes
     "Put walls around a command that is yet to be started. Raises `OSError` for a full disk."
     kind = kind or find()
-    folder,lock = _own_folder()
+    shared = set(os.listdir('/dev/shm')) if os.path.isdir('/dev/shm') else set()
+    folder,lock = _own_folder(os.path.realpath(tempfile.gettempdir()))
+    upper,second = _own_folder(os.path.realpath(_quick()))
     limits = limits or Limits()
     limits = Limits(limits.memory or int(.9*_free_memory()),
         limits.disk or int(.9*shutil.disk_usage(folder).free), limits.files, limits.processes)
-    for sub in ('tmp', 'layers'): os.mkdir(f'{folder}/{sub}')
+    os.mkdir(f'{folder}/tmp')
     _furnish(Path(folder)/'tmp')
     os.close(os.open(f'{folder}/nothing', os.O_CREAT, 0))
-    layers,named = _layers(cache, env, folder, kind)
+    layers,named = _layers(cache, env, upper, kind)
     written = [os.path.realpath(p) for p in (run_dir, *write)]
     view = {} if kind.name == 'none' else rights(list(read), written, list(hide))
-    spec = _spec(kind, view, folder, layers, limits)
+    spec = _spec(kind, view, folder, upper, layers, limits)
     Path(f'{folder}/tmp/.enter.json').write_text(json.dumps(spec))
     tmp = '/tmp' if kind.name == 'bwrap' else f'{folder}/tmp'
     inner = [sys.executable, '-I', '-S', '-c', _entrance(), f'{tmp}/.enter.json']
@@ -621,8 +673,8 @@ def enclose(
         inner = _bwrap(view, folder, layers, links) + inner
     cache_home = Path.home()/'.cache/autoresearch'
     outer = dict(AUTORESEARCH_CACHE=str(cache_home)) | passed(env) | own_env(tmp) | named
-    shared = set(os.listdir('/dev/shm')) if os.path.isdir('/dev/shm') else set()
-    return Enclosure(inner, outer, kind, folder, limits, layers, written, shared, lock)
+    return Enclosure(inner, outer, kind, folder, limits, layers, written, shared, upper,
+        [lock, second])
 
 # %% ../nbs/04_walls.ipynb #use
 def main_process(self:Enclosure,
@@ -636,6 +688,7 @@ def main_process(self:Enclosure,
         pid = int(found[0])
     return pid
 
+# %% ../nbs/04_walls.ipynb #used
 def _used(pids):
     "Bytes of memory of some processes; what they share counts once"
     page = resource.getpagesize()
@@ -647,6 +700,7 @@ def _used(pids):
         shared = max(shared, int(fields[2])*page)
     return own + shared
 
+# %% ../nbs/04_walls.ipynb #size
 def _size(folders):
     "Bytes that lie in folders on the disk"
     walked = (f'{root}/{n}' for f in folders for root,_,names in os.walk(f) for n in names)
@@ -662,7 +716,7 @@ def over(self:Enclosure,
     if len(pids) > most.processes: return f'{len(pids)} processes of at most {most.processes}'
     if (n := _used(pids)) > most.memory:
         return f'{n/2**30:.1f} GiB of memory of at most {most.memory/2**30:.1f}'
-    if (n := _size([self.folder, *self.written])) > most.disk:
+    if (n := _size([self.folder, self.upper, *self.written])) > most.disk:
         return f'{n/2**30:.1f} GiB of disk of at most {most.disk/2**30:.1f}'
     return ''
 
@@ -679,6 +733,7 @@ def _held(names):
             held |= {n for n in names if f'/dev/shm/{n}' in said}
     return held
 
+# %% ../nbs/04_walls.ipynb #clean-shared
 def _clean_shared(before):
     "Remove files that a run left in /dev/shm; gives their names"
     new = [e for e in os.scandir('/dev/shm') if e.name not in before]
@@ -696,10 +751,11 @@ def close(self:Enclosure)->dict: # walls, why, entered, compiled (as `take_over`
         entered=not os.path.lexists(f'{self.folder}/tmp/.enter.json'), left=[])
     if self.kind.name != 'bwrap' and os.path.isdir('/dev/shm'):
         facts['left'] = _clean_shared(self.shared)
-    _remove(self.folder)
-    if self.lock >= 0: os.close(self.lock)
+    for folder in (self.folder, self.upper): _remove(folder)
+    for fd in self.locks: os.close(fd)
     return facts
 
+# %% ../nbs/04_walls.ipynb #exit-code
 def exit_code(self:Enclosure,
     code:int|None # As `Popen.wait` gives it
 )->int|None: # Minus a signal's number where a signal ended the command
@@ -719,6 +775,7 @@ print(can(open, secret), can(open, kept, 'r+'),
     can(socket.create_connection, ('127.0.0.1', int(port)), 1))
 """
 
+# %% ../nbs/04_walls.ipynb #fault-of
 def fault_of(
     name:str # bwrap or landlock
 )->str: # Why it can't be used here; '' if it can
@@ -745,6 +802,7 @@ def fault_of(
     if passed: return f'it let {", ".join(passed)} pass'
     return _last(r.stderr) or f'exit code {r.returncode}'
 
+# %% ../nbs/04_walls.ipynb #last
 def _last(text): return (text.strip().splitlines() or [''])[-1][:200]
 
 # %% ../nbs/04_walls.ipynb #find
