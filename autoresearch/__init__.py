@@ -10,6 +10,7 @@ Modules:
 - `autoresearch.contract`: What no experiment may change: the constants, the clock and the form of the result.
 - `autoresearch.dashboard`: What a person looks at in the morning: the frontier, the experiment under way, any experiment in full, and sliders to try one's own hand.
 - `autoresearch.docs`: How the notebooks become one site, and what is checked of it before a reader finds it broken.
+- `autoresearch.examine`: Before an experiment is kept, another process asks its model, and does the arithmetic itself.
 - `autoresearch.judge`: Keep, discard or crash: the rule of the ratchet, as a function of numbers alone.
 - `autoresearch.kernels`: The pieces of the model written for Hopper GPUs, each beside the plain mathematics it must equal.
 - `autoresearch.ledger`: One row per experiment, kept or not, in a file that a crash, a full disk or a second process cannot spoil.
