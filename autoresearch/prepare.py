@@ -887,6 +887,7 @@ def validation_files(
     "The files of the validation rows, for a runner to hand over"
     return [Path(f'{_val_stem(profile)}{o}') for o in ('.json', '.tokens')]
 
+# %% ../nbs/01_prepare.ipynb #count-validation
 def validation_facts(
     profile:Profile # The profile; prepared
 )->dict: # `digest` of the rows, sha256; `rows`; `tokens` that count; their `bytes`
@@ -1071,19 +1072,21 @@ def _agree(what, a, b, counted, tolerance):
     total = (diff.sum()/counted.sum()).item()
     worst = (diff.sum(1)/counted.sum(1).clamp(min=1)).abs().max().item()
     if not (abs(total) <= tolerance and worst <= 10*tolerance):
-        raise RuntimeError(f'evaluate_bpb refuses the model: {what} by {abs(total):.4g} nats per token '
-            f'(worst row {worst:.4g}); accepted: {tolerance:g} ({10*tolerance:g})')
+        raise RuntimeError(f'evaluate_bpb refuses the model: {what} by {abs(total):.4g} nats '
+            f'per token (worst row {worst:.4g}); accepted: {tolerance:g} ({10*tolerance:g})')
     return total
 
 # %% ../nbs/01_prepare.ipynb #cuts
 WINDOW = 4 # positions before a cut that are looked at
 SAME = .05 # nats: how far log-probabilities at one position may differ
 
+# %% ../nbs/01_prepare.ipynb #draw-cuts
 def _draw_cuts(n, T):
     "Places to cut n rows of T tokens, from 1 on, int64 (n,), as nobody can foresee"
     import torch
     return torch.tensor([1 + secrets.randbelow(T-1) for _ in range(n)])
 
+# %% ../nbs/01_prepare.ipynb #with-ends
 def _with_ends(x, cuts, other):
     "Inputs x (n, T) which from the cut on go on as `other` does; at the cut never as before"
     import torch
@@ -1100,17 +1103,20 @@ def _before(cuts):
     back = torch.arange(1, WINDOW+1, device=cuts.device)
     return (cuts[:, None] - back).clamp(min=0)
 
+# %% ../nbs/01_prepare.ipynb #log-p
 def _log_p(logits, at):
     "Log-probabilities at the positions `at` (n, k) of each row, float32 (n, k, V)"
     import torch
     rows = torch.arange(len(at), device=at.device)[:, None]
     return logits[rows, at].float().log_softmax(-1)
 
+# %% ../nbs/01_prepare.ipynb #apart
 def _apart(a, b):
     "How far log-probabilities (..., V) are apart at each position, nats (...)"
     import torch
     return torch.where(a == b, 0., (a - b).abs()).amax(-1) # both -inf are the same
 
+# %% ../nbs/01_prepare.ipynb #likelier
 def _likelier(a, b, y):
     "By how many nats tokens y (...) are likelier in a than in b, on average"
     import torch
@@ -1119,13 +1125,14 @@ def _likelier(a, b, y):
 
 # %% ../nbs/01_prepare.ipynb #look-blind
 def _look_blind(model, x, y, logits, other):
-    "Asks again with other text after a cut; the worst change before it, and what was known too well"
+    "Asks again with other text after a cut; the worst change before it, and the mean gain"
     cuts = _draw_cuts(len(x), x.shape[1]).to(x.device)
     at = _before(cuts)
     seeing,blind = _log_p(logits, at), _log_p(model(_with_ends(x, cuts, other)), at)
     gain = _likelier(seeing, blind, y.gather(1, at))
     return _apart(seeing, blind).max().item(), gain.item()
 
+# %% ../nbs/01_prepare.ipynb #refuse-foresight
 def _refuse_foresight(worst, gain, allowed=5e-3):
     "Refuses a model whose positions know what comes after them"
     if worst <= SAME and gain <= allowed: return # not so for NaN
@@ -1233,8 +1240,10 @@ def save_weights(
         if getattr(o, 'dtype', None) not in names:
             said = getattr(o, 'dtype', type(o).__name__)
             raise ValueError(f'{name} is {said}; accepted: tensors of {", ".join(_DTYPES)}')
-        start,end = end, end + o.numel()*o.element_size()
-        header[name] = dict(dtype=names[o.dtype], shape=list(o.shape), data_offsets=[start, end])
+        size = o.numel()*o.element_size()
+        at = [end, end+size]
+        header[name] = dict(dtype=names[o.dtype], shape=list(o.shape), data_offsets=at)
+        end += size
     text = json.dumps(header).encode()
     text += b' '*(-len(text) % 8)
     with replacing(path, durable=False) as f:
@@ -1284,6 +1293,7 @@ def _first_rows(profile):
     rows = np.resize(tokens[:n*(T+1)], (n, T+1)) # a small shard is repeated
     return torch.from_numpy(rows.view(np.int16))
 
+# %% ../nbs/01_prepare.ipynb #count-pairs
 def _pair_nats(profile, rows, most=2**22):
     "Nats a token of `rows`, uint16, by a table of the pairs in the first training shard"
     tokens,_,_ = open_store(profile, train_shards(profile)[0])
