@@ -1052,7 +1052,8 @@ def judged(
     load,phases = _seen_load(run_dir, watch, marks), phases_of(marks, watch)
     seen = dict(marks=marks.list, phases=phases) if tells else None
     if not facts['entered']:
-        status,reason,record = 'infrastructure', _clip(_last_line(read_log(run_dir))), {}
+        said = _clip(_last_line(read_log(run_dir)))
+        status,reason,record = 'infrastructure', f'the walls could not be built: {said}', {}
     elif why and why != 'time': status,reason,record = _ended_by_runner(why)
     else: status,reason,record = classify(run_dir, profile, not why, exit_code, nonce, contract,
         data, load, seen=seen, baseline=baseline, pinned=pinned)

@@ -1,13 +1,13 @@
 """What the runner holds against a run: its turns in the runner's own time, what a verdict stands on as
 it was before the run, and what a dead supervisor had heard."""
-import shutil, time
+import shutil
 import pytest
 from autoresearch import ratchet
 from autoresearch.contract import write_json
 from autoresearch.run import read_json
-from lab import BIN, ROOT, TAG, ar, edit, git, rows, sh, sound
+from lab import BIN, TAG, ar, edit, git, rows, sh, sound
 from test_faults import best, goes_on
-from test_ratchet import (EDITS, answered, copied, ended, forked, lab, recover, replay, said,
+from test_ratchet import (EDITS, copied, die, ended, forked, lab, recover, replay, said,
     supervised)
 from test_run import reporting, run_cells
 
@@ -112,3 +112,55 @@ def test_walls_that_nobody_knows(lab, tmp_path):
     edit(root, *EDITS['keep'])
     r = ar(root, 'ar-run', '-m', 'x', '--walls', 'high', ok=False)
     assert r.returncode == 1 and 'accepted: auto, require, none' in r.stderr and len(rows(root)) == 1
+
+# Examined before it is kept; the examiner's answer is replayed, as the run is
+
+def examined(lab, found, weights=True, kind='keep', call=None):
+    "A supervisor, or `call`, whose run would be examined with the answer `found`; None: it dies"
+    def examination(s, j, claimed):
+        if found is None: die()
+        return dict(dict(ok=True, value=claimed, reason='', seconds=1., facts={}), **found)
+    def forked_call():
+        ratchet.run_experiment = replay(lab/f'run-{kind}')
+        ratchet.not_examined = lambda s, examine=True: '' if examine else 'by --no-examine'
+        ratchet.examination,ratchet.has_weights = examination, lambda s, j: weights
+        ratchet.new_weights,ratchet.drop_weights_of = lambda run_dir: '', lambda s, j: None
+        return call() if call else ratchet._supervisor('an idea', 'word')
+    return forked_call
+
+@pytest.mark.parametrize('found, status, kind', [
+    ({}, 'keep', 'keep'), (dict(value=.2), 'keep', 'keep'), (dict(value=9.), 'discard', 'keep'),
+    (dict(ok=False, value=None, reason='it looks ahead'), 'crash', 'keep'),
+    (dict(value=0.), 'discard', 'discard')])
+def test_the_examiners_value_counts(lab, tmp_path, found, status, kind):
+    "A gain that is none for the examiner is discarded; what would be discarded is not examined"
+    root = copied(lab, tmp_path)
+    edit(root, *EDITS[kind])
+    log = tmp_path/'log'
+    assert ended(forked(root, examined(lab, found, kind=kind), log)) == 0, log.read_text()
+    n = read_json(sorted((root/'runs'/TAG).glob('002-*'))[0]/'experiment.json')
+    assert n['status'] == status == rows(root)[-1][3], said(root)
+    assert n['examined'] == ('no' if kind == 'discard' else 'yes')
+    if kind == 'keep' and status != 'crash':
+        assert n['value'] == found.get('value', n['block']['rmse'])
+        assert rows(root)[-1][1] == f"{n['value']:.6f}"
+    if status == 'crash':
+        assert n['class'] == 'untrusted' and 'it looks ahead' in said(root)[1], said(root)
+    sound(root)
+    ar(root, 'ar-drop')
+    goes_on(root, lab)
+
+@pytest.mark.parametrize('weights', [True, False])
+def test_killed_while_it_was_examined(lab, tmp_path, weights):
+    "Examined again as long as its weights are there, else taken back"
+    root = copied(lab, tmp_path)
+    edit(root, *EDITS['keep'])
+    log = tmp_path/'log'
+    assert ended(forked(root, examined(lab, None), log)) == -9, log.read_text()
+    j = read_json(root/'runs'/TAG/'journal.json')
+    assert j['step'] == 'ran' and j['examining'] and 'examined' not in j
+    status = lambda: ratchet.ar_status(profile='polynomial')
+    assert ended(forked(root, examined(lab, {}, weights, call=status), log)) == 0, log.read_text()
+    assert len(rows(root)) == 1 + weights and sound(root) == ('' if weights else 'M canvas.ipynb')
+    if weights: assert rows(root)[-1][3] == 'keep'
+    else: assert git(root, 'rev-parse', 'HEAD') == git(root, 'rev-parse', 'main')
