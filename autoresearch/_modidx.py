@@ -1463,6 +1463,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'autoresearch.run.read_notes': ('run.html#read_notes', 'autoresearch/run.py'),
                                   'autoresearch.run.read_validation': ('run.html#read_validation', 'autoresearch/run.py'),
                                   'autoresearch.run.run_experiment': ('run.html#run_experiment', 'autoresearch/run.py'),
+                                  'autoresearch.run.said_beyond': ('run.html#said_beyond', 'autoresearch/run.py'),
                                   'autoresearch.run.shallow': ('run.html#shallow', 'autoresearch/run.py'),
                                   'autoresearch.run.take_away': ('run.html#take_away', 'autoresearch/run.py'),
                                   'autoresearch.run.too_long': ('run.html#too_long', 'autoresearch/run.py'),

@@ -11,11 +11,11 @@ __all__ = ['OUTCOMES', 'INFRASTRUCTURE', 'PATIENCE', 'PATHS', 'KERNEL', 'CHILD',
            'NO_MEMORY', 'PASSIVE', 'is_number', 'Result', 'oom_kills', 'processes_of', 'kill_run', 'read_json',
            'read_notes', 'notes_of', 'progress_bar', 'Watch', 'take_away', 'Marks', 'turns', 'phases_of', 'plain',
            'shallow', 'bad_figure', 'other_data', 'other_value', 'known_before', 'distrust', 'bad_clock', 'beyond_of',
-           'charged', 'uncharged', 'overtime', 'bad_last_step', 'hidden_work', 'bad_turns', 'foreign_clock', 'too_long',
-           'cell_frames', 'failure', 'read_log', 'exit_name', 'classify', 'compile_packages', 'read_validation',
-           'hand_out', 'walls_kind', 'validation_paths', 'views', 'judged', 'run_experiment', 'GitError', 'git',
-           'rate_of', 'compared', 'fused_of', 'fewer_kernels', 'lacked_cores', 'disturbance', 'next_run_dir',
-           'write_notes', 'pace', 'project', 'link_log']
+           'charged', 'uncharged', 'said_beyond', 'overtime', 'bad_last_step', 'hidden_work', 'bad_turns',
+           'foreign_clock', 'too_long', 'cell_frames', 'failure', 'read_log', 'exit_name', 'classify',
+           'compile_packages', 'read_validation', 'hand_out', 'walls_kind', 'validation_paths', 'views', 'judged',
+           'run_experiment', 'GitError', 'git', 'rate_of', 'compared', 'fused_of', 'fewer_kernels', 'lacked_cores',
+           'disturbance', 'next_run_dir', 'write_notes', 'pace', 'project', 'link_log']
 
 # %% ../nbs/12_run.ipynb #imports
 import asyncio, compileall, ctypes, errno, hashlib, importlib.util, json, math, os, re
@@ -620,14 +620,16 @@ def charged(clock, profile):
     return charged_seconds(counted, clock['free_seconds'], profile.free_seconds, beyond)
 
 # %% ../nbs/12_run.ipynb #free-work
-def uncharged(t, profile, total, grain):
+def uncharged(t, beyond, grain):
     "Did the free steps train on more than the run's clock charged for? '' if not"
-    counted = counted_seconds(t.counts, t.wall_seconds, t.cpu_seconds, t.threads)
-    beyond = min(t.free_seconds, beyond_of(vars(t), profile, counted))
     own = b if is_number(b := getattr(t, 'beyond_seconds', None)) else 0.
-    if beyond <= own + grain: return ''
-    return (f'the free steps drew {t.free_tokens:,} of {t.tokens:,} tokens and took '
-        f'{t.free_seconds:.1f} s, {beyond:.1f} s more than as many others')
+    return '' if beyond <= own + grain else f', of which its clock charged {own:.1f} s'
+
+def said_beyond(t, beyond):
+    "What the free steps did beyond as many others, for a reason"
+    if beyond < .05: return ''
+    return (f', {beyond:.1f} s of it in free steps that drew {t.free_tokens:,} of {t.tokens:,} '
+        'tokens')
 
 # %% ../nbs/12_run.ipynb #overtime
 def overtime(clock, profile):
@@ -635,11 +637,13 @@ def overtime(clock, profile):
     t = SimpleNamespace(**clock)
     budget = profile.time_budget
     total = charged(clock, profile)
-    over = f'training took {total:.1f} s of a budget of {budget:g} s'
+    counted = counted_seconds(t.counts, t.wall_seconds, t.cpu_seconds, t.threads)
+    beyond = min(t.free_seconds, beyond_of(clock, profile, counted))
+    over = f'training took {total:.1f} s of a budget of {budget:g} s' + said_beyond(t, beyond)
     grain = max(1, .02*budget)
     if t.budget != budget: return f"{over}: the clock's own budget was {t.budget:g} s"
     if total <= budget: return ''
-    if why := uncharged(t, profile, total, grain): return f'{over}: {why}'
+    if why := uncharged(t, beyond, grain): return over + why
     why = bad_last_step(t, budget, grain)
     return over + why if why else ''
 
