@@ -561,6 +561,26 @@ def test_writing_through_a_link_into_the_cache(lab, kind):
     assert not got[0] and (cache/'triton/KEY0/k.cubin').read_bytes() == b'code 0'
     assert not (cache/'triton/KEY9.cubin').exists() or kind == 'bwrap'
 
+@each
+@pytest.mark.parametrize('how', ['', "os.symlink(lab + '/tokens', folder)", "open(folder, 'w')"])
+def test_a_layer_that_the_run_removed(lab, kind, how):
+    r = inside(lab, kind, TRY + f'''
+import shutil
+folder = os.environ['TRITON_CACHE_DIR']
+shutil.rmtree(folder, ignore_errors=True)
+can(lambda: {how or 'None'})
+say()
+''', cache=compiled(lab/'cache'))
+    assert r.facts['compiled']['taken'] == 0 and not os.path.exists(r.folder)
+    assert (lab/'cache/triton/KEY0/k.cubin').read_bytes() == b'code 0'
+
+def test_nothing_is_left_where_the_walls_can_not_be_built(lab, monkeypatch):
+    monkeypatch.setattr(walls.tempfile, 'tempdir', str(lab))
+    def full(*_): raise OSError(28, 'No space left on device')
+    monkeypatch.setattr(walls, '_furnish', full)
+    with pytest.raises(OSError, match='No space left'): inside(lab, 'none', '')
+    assert not list(lab.glob('*autoresearch-run-*'))
+
 def test_a_run_leaves_at_most_so_much(lab):
     layer = Layer('TRITON_CACHE_DIR', *(str(lab/n) for n in ('low', 'up', 'low', 'up')))
     (lab/'low').mkdir()
