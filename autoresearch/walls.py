@@ -646,7 +646,8 @@ def _build(self:Enclosure, command, env, read, hide, cache):
     self.locks.append(lock)
     self.upper,lock = _own_folder(os.path.realpath(_quick()))
     self.locks.append(lock)
-    most,free = self.limits, shutil.disk_usage(self.folder).free
+    most = self.limits
+    free = shutil.disk_usage(self.folder).free
     self.limits = Limits(most.memory or int(.9*_free_memory()), most.disk or int(.9*free),
         most.files, most.processes)
     os.mkdir(f'{self.folder}/tmp')
