@@ -221,7 +221,8 @@ def _take_file(layer, sub, name, folder, room):
 # %% ../nbs/04_walls.ipynb #note-use
 def _note_use(path, link):
     "Whoever prunes the cache goes by a file's last use, which its link tells"
-    if link.st_atime_ns <= link.st_mtime_ns: return
+    info = link.stat(follow_symlinks=False)
+    if info.st_atime_ns <= info.st_mtime_ns: return
     with suppress(OSError): os.utime(path, (time.time(), os.stat(path).st_mtime))
 
 # %% ../nbs/04_walls.ipynb #take-over
@@ -244,15 +245,15 @@ def take_over(
     "Move what the compilers made into the cache that stays; read nothing else of what is there"
     sizes,refused = [], []
     for layer in layers:
-        top = os.open(layer.upper, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        try:
-            for sub,e,fd in _entries(layer, '', top):
-                if e.is_symlink():
-                    _note_use(f'{layer.lower}{sub}/{e.name}', e.stat(follow_symlinks=False))
-                    continue
-                try: sizes.append(_take_file(layer, sub, e.name, fd, room-sum(filter(None, sizes))))
-                except OSError: refused.append(f'{sub}/{e.name}'[-100:])
-        finally: os.close(top)
+        try: top = os.open(layer.upper, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError: continue # the run removed it
+        for sub,e,fd in _entries(layer, '', top):
+            left = room - sum(filter(None, sizes))
+            try:
+                if e.is_symlink(): _note_use(f'{layer.lower}{sub}/{e.name}', e)
+                else: sizes.append(_take_file(layer, sub, e.name, fd, left))
+            except OSError: refused.append(f'{sub}/{e.name}'[-100:])
+        os.close(top)
     taken = [n for n in sizes if n is not None]
     return dict(taken=len(taken), bytes=sum(taken), refused=sorted(refused)[:20],
         refusals=len(refused))
@@ -424,12 +425,13 @@ def links_to(
 BELOW = '/var/cache/autoresearch' # where a run behind bwrap sees the lower layers
 
 # %% ../nbs/04_walls.ipynb #bwrap-arguments
-def _bwrap(view, folder, layers, links):
+def _bwrap(view, folder, layers, paths):
     "Arguments of bwrap for a view; `folder` holds the run's own"
     a = ('--unshare-user-try --unshare-ipc --unshare-pid --unshare-net --unshare-cgroup-try '
         '--die-with-parent --cap-drop ALL --proc /proc --dev /dev --tmpfs /dev/shm').split()
     a += ['--bind', f'{folder}/tmp', '/tmp', '--bind', f'{folder}/tmp', '/var/tmp']
     for d in gpu_devices(): a += ['--dev-bind', d, d]
+    links = {k: v for p in paths for k,v in links_to(os.path.abspath(p)).items()}
     for path,said in links.items():
         if view.get(_above(path, view), 'hide') == 'hide': a += ['--symlink', said, path]
     hidden = []
@@ -474,8 +476,8 @@ class Limits:
 # %% ../nbs/04_walls.ipynb #free-memory
 def _free_memory():
     "Bytes that can be had, in this machine and in the groups this process is in"
-    lines = dict(l.split(':') for l in Path('/proc/meminfo').read_text().splitlines())
-    free = [int(lines['MemAvailable'].split()[0])*1024]
+    import psutil
+    free = [psutil.virtual_memory().available]
     second,first = ('memory.max', 'memory.current'), ('memory/memory.limit_in_bytes',
         'memory/memory.usage_in_bytes')
     for names in (second, first): # versions of control groups
@@ -575,7 +577,8 @@ def _remove(folder):
     "Remove a run's folder, also what it made unreadable; its processes have ended"
     for root,folders,_ in os.walk(folder):
         for path in (f'{root}/{f}' for f in folders):
-            if not os.path.islink(path): os.chmod(path, 0o700)
+            with suppress(OSError):
+                if not os.path.islink(path): os.chmod(path, 0o700)
     shutil.rmtree(folder, ignore_errors=True)
 
 # %% ../nbs/04_walls.ipynb #enclosure
@@ -602,19 +605,18 @@ def _quick():
     fits = fs.f_bavail*fs.f_frsize > 2**31 and not fs.f_flag & os.ST_NOEXEC
     return '/dev/shm' if fits else tempfile.gettempdir()
 
-# %% ../nbs/04_walls.ipynb #layers-layers
-def _layers(cache, env, folder, kind):
-    "The run's layers, filled, and the variables that name them"
-    res = []
+# %% ../nbs/04_walls.ipynb #lay
+def _lay(self, cache, env):
+    "Fill the run's layers; gives the variables that name them"
     for variable,sub in LAYERS.items():
         said = env.get(variable) or cache and f'{cache}/{sub}'
         if not said: continue
         lower = os.path.realpath(said)
-        upper = f'{folder}/{sub}'
-        seen = (f'{BELOW}/{sub}', lower) if kind.name == 'bwrap' else (lower, upper)
-        res.append(Layer(variable, lower, upper, *seen))
-        link_layer(res[-1])
-    return res, {l.variable: l.above for l in res}
+        upper = f'{self.upper}/{sub}'
+        seen = (f'{BELOW}/{sub}', lower) if self.kind.name == 'bwrap' else (lower, upper)
+        self.layers.append(Layer(variable, lower, upper, *seen))
+        link_layer(self.layers[-1])
+    return {l.variable: l.above for l in self.layers}
 
 # %% ../nbs/04_walls.ipynb #spec
 def _import_folders(view):
@@ -623,18 +625,44 @@ def _import_folders(view):
         and (p.endswith('.py') or os.path.exists(f'{p}/__init__.py'))}
 
 # %% ../nbs/04_walls.ipynb #told
-def _spec(kind, view, folder, upper, layers, limits):
+def _spec(self, view):
     "What the new process is told"
-    abi = landlock_abi() if kind.name == 'landlock' else 0
+    name = self.kind.name
+    abi = landlock_abi() if name == 'landlock' else 0
     # every socket of the run can be made where its network is a namespace of its own
-    spec = dict(keep=kind.name != 'bwrap', abi=abi, files=limits.files, grants=[],
-        filter=kind.name != 'none', network=kind.name == 'bwrap')
+    spec = dict(keep=name != 'bwrap' and sys.platform == 'linux', abi=abi, grants=[],
+        files=self.limits.files, filter=name != 'none', network=name == 'bwrap')
     if not abi: return spec
     own = [('/proc', 'read'), ('/dev/shm', 'shared'), ('/dev/pts', 'device')]
     own += [(d, 'device') for d in (*DEVICES, '/dev/ptmx', *gpu_devices())]
-    own += [(f'{folder}/tmp', 'write'), (upper, 'write')]
+    own += [(f'{self.folder}/tmp', 'write'), (self.upper, 'write')]
     own += [(f, 'list') for f in _import_folders(view)]
-    return dict(spec, grants=[*own, *((l.lower, 'read') for l in layers), *grants(view)])
+    return dict(spec, grants=[*own, *((l.lower, 'read') for l in self.layers), *grants(view)])
+
+# %% ../nbs/04_walls.ipynb #build
+def _build(self:Enclosure, command, env, read, hide, cache):
+    "Make the folders, decide what is seen, put the command together"
+    self.folder,lock = _own_folder(os.path.realpath(tempfile.gettempdir()))
+    self.locks.append(lock)
+    self.upper,lock = _own_folder(os.path.realpath(_quick()))
+    self.locks.append(lock)
+    most = self.limits
+    free = shutil.disk_usage(self.folder).free
+    self.limits = Limits(most.memory or int(.9*_free_memory()), most.disk or int(.9*free),
+        most.files, most.processes)
+    os.mkdir(f'{self.folder}/tmp')
+    _furnish(Path(self.folder)/'tmp')
+    os.close(os.open(f'{self.folder}/nothing', os.O_CREAT, 0))
+    named = _lay(self, cache, env)
+    view = {} if self.kind.name == 'none' else rights(read, self.written, hide)
+    Path(f'{self.folder}/tmp/.enter.json').write_text(json.dumps(_spec(self, view)))
+    tmp = '/tmp' if self.kind.name == 'bwrap' else f'{self.folder}/tmp'
+    inner = [sys.executable, '-I', '-S', '-c', _entrance(), f'{tmp}/.enter.json', *command]
+    paths = [*SYSTEM, *python_paths(), *read, *self.written, sys.executable]
+    outer = _bwrap(view, self.folder, self.layers, paths) if self.kind.name == 'bwrap' else []
+    self.command = outer + inner
+    home = dict(AUTORESEARCH_CACHE=str(Path.home()/'.cache/autoresearch'))
+    self.env = home | passed(env) | own_env(tmp) | named
 
 # %% ../nbs/04_walls.ipynb #enclose
 def enclose(
@@ -649,39 +677,22 @@ def enclose(
     limits:Limits|None=None # What it may use up
 )->Enclosure: # Close it, whatever comes
     "Put walls around a command that is yet to be started. Raises `OSError` for a full disk."
-    kind = kind or find()
-    shared = set(os.listdir('/dev/shm')) if os.path.isdir('/dev/shm') else set()
-    folder,lock = _own_folder(os.path.realpath(tempfile.gettempdir()))
-    upper,second = _own_folder(os.path.realpath(_quick()))
-    limits = limits or Limits()
-    limits = Limits(limits.memory or int(.9*_free_memory()),
-        limits.disk or int(.9*shutil.disk_usage(folder).free), limits.files, limits.processes)
-    os.mkdir(f'{folder}/tmp')
-    _furnish(Path(folder)/'tmp')
-    os.close(os.open(f'{folder}/nothing', os.O_CREAT, 0))
-    layers,named = _layers(cache, env, upper, kind)
     written = [os.path.realpath(p) for p in (run_dir, *write)]
-    view = {} if kind.name == 'none' else rights(list(read), written, list(hide))
-    spec = _spec(kind, view, folder, upper, layers, limits)
-    Path(f'{folder}/tmp/.enter.json').write_text(json.dumps(spec))
-    tmp = '/tmp' if kind.name == 'bwrap' else f'{folder}/tmp'
-    inner = [sys.executable, '-I', '-S', '-c', _entrance(), f'{tmp}/.enter.json']
-    inner += map(str, command)
-    if kind.name == 'bwrap':
-        paths = [*SYSTEM, *python_paths(), *map(str, read), *map(str, written), sys.executable]
-        links = {k: v for p in paths for k,v in links_to(os.path.abspath(p)).items()}
-        inner = _bwrap(view, folder, layers, links) + inner
-    cache_home = Path.home()/'.cache/autoresearch'
-    outer = dict(AUTORESEARCH_CACHE=str(cache_home)) | passed(env) | own_env(tmp) | named
-    return Enclosure(inner, outer, kind, folder, limits, layers, written, shared, upper,
-        [lock, second])
+    shared = set(os.listdir('/dev/shm')) if os.path.isdir('/dev/shm') else set()
+    e = Enclosure([], {}, kind or find(), '', limits or Limits(), written=written, shared=shared)
+    read,hide,command = (list(map(str, o)) for o in (read, hide, command))
+    try: _build(e, command, env, read, hide, cache)
+    except BaseException:
+        e.close()
+        raise
+    return e
 
 # %% ../nbs/04_walls.ipynb #use
 def main_process(self:Enclosure,
     pid:int # Of the process that was started
 )->int: # Process id of the command itself, as it is seen from outside; 0 where it is not there yet
     "The first child of the keeper, or of bwrap's first process"
-    for _ in range(2 if self.kind.name == 'bwrap' else 1):
+    for _ in range(2 if self.kind.name == 'bwrap' else int(sys.platform == 'linux')):
         try: found = Path(f'/proc/{pid}/task/{pid}/children').read_text().split()
         except OSError: return 0
         if not found: return 0
@@ -712,6 +723,7 @@ def over(self:Enclosure,
 )->str: # What of it, in words; '' if it does not
     "Does the run use more than its limits? Some milliseconds"
     most = self.limits
+    if not os.path.isdir('/proc'): return '' # not Linux
     pids = [pid, *_descendants(pid)]
     if len(pids) > most.processes: return f'{len(pids)} processes of at most {most.processes}'
     if (n := _used(pids)) > most.memory:
@@ -751,7 +763,7 @@ def close(self:Enclosure)->dict: # walls, why, entered, compiled (as `take_over`
         entered=not os.path.lexists(f'{self.folder}/tmp/.enter.json'), left=[])
     if self.kind.name != 'bwrap' and os.path.isdir('/dev/shm'):
         facts['left'] = _clean_shared(self.shared)
-    for folder in (self.folder, self.upper): _remove(folder)
+    for folder in filter(None, (self.folder, self.upper)): _remove(folder)
     for fd in self.locks: os.close(fd)
     return facts
 
