@@ -402,6 +402,15 @@ def test_the_untrained_are_asked(tiny, monkeypatch):
     assert contract.RUN.untrained == told and P.knew(asked(told))
     assert told['pairs'] == pytest.approx(told['nats'], abs=.6), 'what such a table knows'
 
+def test_the_untrained_are_asked_in_the_memory_there_is(tiny, monkeypatch):
+    monkeypatch.setattr(contract.RUN, 'untrained', None)
+    class Tight(Knowing):
+        def forward(self, x):
+            if len(x) > 5: raise torch.OutOfMemoryError('no room')
+            return super().forward(x)
+    told = P.ask_untrained(Tight(tiny.vocab_size), tiny)
+    assert told['nats'] == pytest.approx(math.log(tiny.vocab_size))
+
 def test_validation_facts(tiny, tmp_path):
     tok = P.get_tokenizer(tiny)
     rows,info = P.val_rows(tiny, tok)
