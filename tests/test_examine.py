@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from torch import nn
 from torch.nn import functional as F
-from autoresearch import contract, examine as E, prepare as P, train as t
+from autoresearch import contract, examine as E, prepare as P, train as t, walls
 from autoresearch.contract import get_profile
 
 CPU = torch.device('cpu')
@@ -451,8 +451,12 @@ def examined(tmp_path, tiny, source=None, more='pass', tensors=None, **kw):
     try: return E.examine(code, run_dir, tiny, 1, 4., module='train.py', **kw), table, run_dir
     finally: E.drop_weights(run_dir)
 
-def test_an_examination(tiny, tmp_path):
-    found,table,run_dir = examined(tmp_path, tiny)
+@pytest.mark.parametrize('kind', ['bwrap', 'landlock', 'none'])
+def test_an_examination(tiny, tmp_path, kind):
+    if kind == 'bwrap' and walls.find().name != 'bwrap': pytest.skip('bwrap does not work here')
+    if kind == 'landlock' and not walls.landlock_abi(): pytest.skip('the kernel has no Landlock')
+    found,table,run_dir = examined(tmp_path, tiny, kind=kind)
+    assert found.facts.get('walls') == kind, found
     assert found.ok and found.reason == '', found
     tok = P.get_tokenizer(tiny)
     rows,_ = P.val_rows(tiny, tok)
