@@ -200,10 +200,10 @@ def _limits():
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**26, 2**26))
 
 # %% ../nbs/05_examine.ipynb #build-walls
-def _walls(cuda):
-    "The walls to build, and the module that does"
+def _walls(cuda, told=''):
+    "The module that builds walls, and the kind: as told, else what the machine has"
     from autoresearch import walls
-    kind = walls.find()
+    kind = walls.Kind(told, 'as for the run') if told else walls.find()
     if not cuda or kind.name != 'bwrap': return walls, kind
     name = 'landlock' if walls.landlock_abi() > 0 else 'none'
     return walls, walls.Kind(name, 'on a GPU: memory is lent only where process numbers are shared')
@@ -218,7 +218,7 @@ class Witness:
         handed = dict(asks=asks, tells=tells, weights=os.open(job['file'], _READ))
         fds = [*handed.values(), job['rows'], job['logits']]
         command = _command('_witness', {**job, **handed})
-        walls,kind = _walls(bool(job['handle']))
+        walls,kind = _walls(bool(job['handle']), job['kind'])
         read = [job['code'], str(package_folder().resolve().parent), *job['read']]
         self.walls = walls.enclose(command, dict(os.environ), job['folder'], read=read,
             hide=job['hide'], kind=kind, cache=job['cache'])
@@ -444,7 +444,8 @@ def examine(
     module:str='autoresearch/train.py', # What the canvas is exported to, in `code`
     read:list=(), # What else the process that answers may read, as for the run
     hide:list=(), # And what not
-    cache:str|Path='' # The compilers' caches
+    cache:str|Path='', # The compilers' caches
+    kind:str='' # Walls: bwrap, landlock or none; what the machine has when empty
 )->Examination: # The value is the examiner's
     "Ask a run's model, in processes of its own. Raises `RuntimeError` where that can't be done."
     begun = time.monotonic()
@@ -453,7 +454,7 @@ def examine(
         return Examination(False, math.nan, f'the run left no weights to examine: {file}')
     job = dict(code=str(Path(code).resolve()), run_dir=str(run_dir), profile=profile.name,
         settings=str(profile.root/'settings.ini'), seed=seed, module=module, file=str(file),
-        read=list(map(str, read)), hide=list(map(str, hide)), cache=str(cache),
+        read=list(map(str, read)), hide=list(map(str, hide)), cache=str(cache), kind=kind,
         limit=profile.wall_limit)
     done = subprocess.run(_command('_examiner', job), stdin=subprocess.DEVNULL,
         capture_output=True, text=True)

@@ -1323,9 +1323,13 @@ def ask_untrained(
     device = next((o.device for o in model.parameters()), torch.device('cpu'))
     x,y = widen(rows.to(device))
     training = model.training
+    plain = getattr(model, '_orig_mod', model)
+    def measure(n):
+        pieces = zip(x.split(n), y.split(n))
+        return torch.cat([_nats(plain(a), b) for a,b in pieces]).mean().item()
     model.eval()
     try:
-        with torch.no_grad(): nats = _nats(getattr(model, '_orig_mod', model)(x), y).mean().item()
+        with torch.no_grad(): nats,_ = _fitting(measure, len(x))
     finally: model.train(training)
     guess = math.log(profile.vocab_size)
     pairs = None if nats > guess - CLEARLY else _pair_nats(profile, rows.numpy().view(np.uint16))

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from torch import nn
 from torch.nn import functional as F
-from autoresearch import contract, examine as E, prepare as P, train as t
+from autoresearch import contract, examine as E, prepare as P, train as t, walls
 from autoresearch.contract import get_profile
 
 CPU = torch.device('cpu')
@@ -402,6 +402,15 @@ def test_the_untrained_are_asked(tiny, monkeypatch):
     assert contract.RUN.untrained == told and P.knew(asked(told))
     assert told['pairs'] == pytest.approx(told['nats'], abs=.6), 'what such a table knows'
 
+def test_the_untrained_are_asked_in_the_memory_there_is(tiny, monkeypatch):
+    monkeypatch.setattr(contract.RUN, 'untrained', None)
+    class Tight(Knowing):
+        def forward(self, x):
+            if len(x) > 5: raise torch.OutOfMemoryError('no room')
+            return super().forward(x)
+    told = P.ask_untrained(Tight(tiny.vocab_size), tiny)
+    assert told['nats'] == pytest.approx(math.log(tiny.vocab_size))
+
 def test_validation_facts(tiny, tmp_path):
     tok = P.get_tokenizer(tiny)
     rows,info = P.val_rows(tiny, tok)
@@ -442,8 +451,12 @@ def examined(tmp_path, tiny, source=None, more='pass', tensors=None, **kw):
     try: return E.examine(code, run_dir, tiny, 1, 4., module='train.py', **kw), table, run_dir
     finally: E.drop_weights(run_dir)
 
-def test_an_examination(tiny, tmp_path):
-    found,table,run_dir = examined(tmp_path, tiny)
+@pytest.mark.parametrize('kind', ['bwrap', 'landlock', 'none'])
+def test_an_examination(tiny, tmp_path, kind):
+    if kind == 'bwrap' and walls.find().name != 'bwrap': pytest.skip('bwrap does not work here')
+    if kind == 'landlock' and not walls.landlock_abi(): pytest.skip('the kernel has no Landlock')
+    found,table,run_dir = examined(tmp_path, tiny, kind=kind)
+    assert found.facts.get('walls') == kind, found
     assert found.ok and found.reason == '', found
     tok = P.get_tokenizer(tiny)
     rows,_ = P.val_rows(tiny, tok)

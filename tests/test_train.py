@@ -384,6 +384,7 @@ def test_after_halving_no_batch_is_learned_twice(data, monkeypatch):
     monkeypatch.setattr(t, 'TOTAL_BATCH_SIZE', 2*t.TOTAL_BATCH_SIZE)
     seen,forward = [], t.GPT.forward
     def tight(self, x, *args, **kwargs):
+        if not args: return forward(self, x) # what it knew before training
         if len(seen) == 1 and len(x) == t.DEVICE_BATCH_SIZE: raise torch.OutOfMemoryError('no room')
         seen.append(x.clone())
         return forward(self, x, *args, **kwargs)
