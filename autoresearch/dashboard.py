@@ -19,17 +19,20 @@ __all__ = ['MOST', 'RUN_DIR', 'TEXT_FIELDS', 'NUMBER_RANGES', 'AXES', 'COLOURS_C
            'too_large', 'log_of', 'block_of', 'copy_for_run', 'sandbox', 'sweep_short_runs', 'ShortRun', 'knob',
            'Tinker', 'constants_of', 'verdict', 'Dashboard', 'described', 'session_options', 'legend', 'heights',
            'x_range', 'annotation', 'notebook_link', 'top_html', 'renewed', 'page_notebook', 'lay_files',
-           'run_notebook', 'executed', 'notebook_pages', 'server', 'free_port', 'chosen_profile', 'serving',
-           'ar_dashboard']
+           'run_notebook', 'executed', 'new_token', 'same', 'identity', 'from_elsewhere', 'guarded', 'notebook_pages',
+           'address', 'show_page', 'server', 'free_port', 'chosen_profile', 'serving', 'ar_dashboard']
 
 # %% ../nbs/31_dashboard.ipynb #imports
-import html, json, math, os, re, secrets, shutil, socket, stat, tempfile, threading, time, traceback
+import hmac, html, json, math, os, re, secrets, shutil, socket, stat, subprocess, sys, tempfile
+import threading, time, traceback, webbrowser
 from collections import Counter, defaultdict, deque
 from datetime import datetime, timedelta
 from functools import lru_cache
 from importlib.util import find_spec
 from itertools import accumulate, count
 from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import quote
 import autoresearch
 from fastcore.basics import patch
 from fastcore.script import call_parse
@@ -1904,6 +1907,55 @@ def executed(p, tag, run):
         why = truncate(f'{type(e).__name__}: {e}', 300)
         raise Refused(f'the notebook can not be shown, {why}: {where}') from None
 
+# %% ../nbs/31_dashboard.ipynb #new-token
+def new_token():
+    "The page's token: JUPYTER_TOKEN, which no kernel should inherit, else 48 random digits"
+    return os.environ.pop('JUPYTER_TOKEN', '') or secrets.token_hex(24)
+
+def same(a, b):
+    "Are two texts the same? Takes as long where only their ends differ"
+    return hmac.compare_digest(a.encode('utf8', 'replace'), b.encode('utf8', 'replace'))
+
+# %% ../nbs/31_dashboard.ipynb #identity
+def identity():
+    "Jupyter's identity provider, which compares the token in constant time"
+    from jupyter_server.auth.identity import IdentityProvider
+    class OneToken(IdentityProvider):
+        def get_token(self, handler):
+            return self.token if same(super().get_token(handler) or '', self.token) else ''
+        def process_login_form(self, handler):
+            typed = handler.get_argument('password', '')
+            return self.generate_anonymous_user(handler) if same(typed, self.token) else None
+    return OneToken
+
+# %% ../nbs/31_dashboard.ipynb #elsewhere
+def from_elsewhere(handler):
+    "Did another site's page make the browser ask? Who brings the token is not asked"
+    if handler.token_authenticated: return False
+    site = handler.request.headers.get('Sec-Fetch-Site', 'none')
+    return site not in ('none', 'same-origin') or not handler.check_origin()
+
+# %% ../nbs/31_dashboard.ipynb #guarded
+def guarded(handler):
+    "A handler of tornado's that asks for token or cookie first, whatever it serves"
+    from jupyter_server.auth.login import LoginFormHandler
+    from jupyter_server.base.handlers import JupyterHandler
+    from tornado.web import HTTPError
+    own = () if issubclass(handler, JupyterHandler) else (JupyterHandler,)
+    class Guarded(*own, handler):
+        async def prepare(self, **kw):
+            await super().prepare(**kw)
+            if self._finished: return # on the way to the form
+            if not self.current_user and issubclass(handler, LoginFormHandler): return
+            if not self.current_user: raise HTTPError(403) # a file that Jupyter shows to anybody
+            if from_elsewhere(self): raise HTTPError(403, 'asked by the page of another site')
+            if not self.token_authenticated: return
+            self.request.uri,self.request.query = self.request.path, '' # a kernel would get both
+        def write_error(self, status, **kw): # Jupyter's page is drawn by what Voila has not
+            self.set_header('Content-Type', 'text/plain')
+            self.finish(f'{status} {self._reason}')
+    return Guarded
+
 # %% ../nbs/31_dashboard.ipynb #notebook-pages
 def notebook_pages(p):
     "What serves the runs' notebooks"
@@ -1919,9 +1971,18 @@ def notebook_pages(p):
             self.finish(text)
     return Executed
 
+# %% ../nbs/31_dashboard.ipynb #show-page
+def address(port, token): return f'http://localhost:{port}/?token={quote(token, safe="")}'
+
+def show_page(url, folder):
+    "Have the browser of this machine open an address, by way of a file in a folder of its user's"
+    page = folder/'open.html'
+    page.write_text(f'<meta http-equiv="refresh" content="0;url={html.escape(url)}">')
+    threading.Thread(target=webbrowser.open, args=[page.as_uri()], daemon=True).start()
+
 # %% ../nbs/31_dashboard.ipynb #server
-def server(p):
-    "Voila with the runs' notebooks, for this machine's names alone; a closed page's kernel ends"
+def server(p, token, folder):
+    "Voila with the runs' notebooks, behind a token; a closed page's kernel ends"
     from tornado.web import HTTPError
     from voila.app import Voila
     from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
@@ -1932,8 +1993,15 @@ def server(p):
         (r'/voila/api/shutdown/(.*)', Close)]
     names = dict(allow_remote_access=False, local_hostnames=['localhost'])
     class Server(Voila):
-        def init_settings(self): return {**super().init_settings(), **names}
-        def init_handlers(self): return [*more, *super().init_handlers()]
+        def init_settings(self):
+            self.identity_provider_class = identity()
+            self.token = token
+            settings = super().init_settings()
+            self.identity_provider.cookie_options = dict(samesite='Strict')
+            return {**settings, **names}
+        def init_handlers(self):
+            return [(at, guarded(h), *kw) for at,h,*kw in (*more, *super().init_handlers())]
+        def launch_browser(self): show_page(address(self.port, token), folder)
     return Server
 
 # %% ../nbs/31_dashboard.ipynb #free-port
@@ -1986,6 +2054,7 @@ def ar_dashboard(
             p = session_profile(profile)
             free_port(port)
             args = serving(p, Path(tmp), port, browser)
+            token = new_token()
         os.nice(10)
-        print(f'the dashboard of {p.root}: http://localhost:{port}  (Ctrl-C ends it)', flush=True)
-        server(p).launch_instance(args)
+        print(f'the dashboard of {p.root}: {address(port, token)}  (Ctrl-C ends it)', flush=True)
+        server(p, token, Path(tmp)).launch_instance(args)
