@@ -9,23 +9,25 @@ A session leaves a ledger, a branch and a folder for each run. All of it can be 
 # %% auto #0
 __all__ = ['MOST', 'RUN_DIR', 'TEXT_FIELDS', 'NUMBER_RANGES', 'AXES', 'COLOURS_CSS', 'CARDS_CSS', 'TABLE_CSS', 'CSS', 'PULSE',
            'TABLE', 'COLUMNS', 'FIGURES', 'FIELDS', 'BOX', 'TRACES', 'MARKS', 'HOVER', 'UNITS', 'PROGRESS', 'NOT_RUN',
-           'FORESEEN', 'ONLY_TRYING', 'WORDS', 'NONE_YET', 'PAGE', 'BAR', 'TEMPLATE', 'POLICY', 'QUIET', 'needs',
-           'read_safely', 'current', 'tags', 'profile_of', 'valid_notes', 'notes_by_row', 'Feed', 'notes_in',
+           'GUARD', 'FORESEEN', 'ONLY_TRYING', 'WORDS', 'NONE_YET', 'PAGE', 'BAR', 'TEMPLATE', 'POLICY', 'QUIET',
+           'needs', 'read_safely', 'current', 'tags', 'profile_of', 'valid_notes', 'notes_by_row', 'Feed', 'notes_in',
            'row_from_notes', 'references', 'first_few', 'axis', 'in_browser', 'steps_of', 'utf8', 'remarks', 'outcome',
            'experiment', 'experiments', 'matching', 'cells_of', 'view', 'look', 'picture', 'markers',
            'frontier_picture', 'plotly_text', 'hover', 'labels', 'loss_picture', 'curve', 'loss_range', 'show_loss',
            'morning', 'duration', 'is_fresh', 'counted', 'gained', 'tiles', 'running', 'progress_bar', 'now_html',
            'when', 'at_work', 'search_line', 'soft', 'diff_of', 'figure_of', 'doubts', 'facts', 'facts_html', 'log_end',
-           'too_large', 'log_of', 'block_of', 'copy_for_run', 'sandbox', 'sweep_short_runs', 'ShortRun', 'knob',
-           'Tinker', 'constants_of', 'verdict', 'Dashboard', 'described', 'session_options', 'legend', 'heights',
-           'x_range', 'annotation', 'notebook_link', 'top_html', 'renewed', 'page_notebook', 'lay_files',
-           'run_notebook', 'executed', 'new_token', 'same', 'identity', 'from_elsewhere', 'guarded', 'notebook_pages',
-           'address', 'show_page', 'server', 'free_port', 'chosen_profile', 'serving', 'ar_dashboard']
+           'too_large', 'log_of', 'block_of', 'copy_for_run', 'sandbox', 'sweep_short_runs', 'why_to_end', 'guard',
+           'start_guard', 'ShortRun', 'knob', 'Tinker', 'constants_of', 'verdict', 'Dashboard', 'described',
+           'session_options', 'legend', 'heights', 'x_range', 'annotation', 'notebook_link', 'top_html', 'renewed',
+           'page_notebook', 'lay_files', 'run_notebook', 'executed', 'new_token', 'same', 'identity', 'from_elsewhere',
+           'guarded', 'notebook_pages', 'address', 'show_page', 'server', 'free_port', 'chosen_profile', 'serving',
+           'ar_dashboard']
 
 # %% ../nbs/31_dashboard.ipynb #imports
 import hmac, html, json, math, os, re, secrets, shutil, socket, stat, subprocess, sys, tempfile
 import threading, time, traceback, webbrowser
 from collections import Counter, defaultdict, deque
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import lru_cache
 from importlib.util import find_spec
@@ -1027,13 +1029,40 @@ def sweep_short_runs():
         owner = re.match(r'autoresearch-tinker-(\d+)-', d.name)
         if owner and not psutil.pid_exists(int(owner[1])): shutil.rmtree(d, ignore_errors=True)
 
+# %% ../nbs/31_dashboard.ipynb #guard
+GUARD = 'import sys; from autoresearch.dashboard import guard; guard(*sys.argv[1:])'
+
+def why_to_end(p, page, end):
+    "What ends a short run: an experiment, its time, its page's kernel; '' where nothing does"
+    if experiment_runs(p): return 'an experiment began'
+    if os.getppid() != page: return 'its page is gone'
+    return 'its time was up' if time.monotonic() > end else ''
+
+def guard(nonce, root, runs, page, seconds):
+    "In a process of its own: end a short run when it has to, and say why"
+    p = SimpleNamespace(root=Path(root), runs=runs)
+    end = time.monotonic() + float(seconds)
+    while not (why := why_to_end(p, int(page), end)): time.sleep(.2)
+    with suppress(OSError): print(why, flush=True) # nobody may be left to be told
+    kill_run(nonce)
+
+# %% ../nbs/31_dashboard.ipynb #start-guard
+def start_guard(p, nonce, seconds):
+    "The process that guards a short run of this one's, for so many seconds"
+    package = str(Path(autoresearch.__file__).resolve().parent.parent)
+    env = {k: v for k,v in os.environ.items() if k != 'AUTORESEARCH_NONCE'}
+    args = nonce, str(p.root), p.runs, str(os.getpid()), str(seconds)
+    return subprocess.Popen([sys.executable, '-c', GUARD, *args], stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, text=True, env={**env, 'PYTHONPATH': package},
+        start_new_session=True, cwd=package)
+
 # %% ../nbs/31_dashboard.ipynb #short-run
 class ShortRun:
     "A run of some seconds that is no experiment; once it is `done`, `result` says how it ended"
     def __init__(self, p, change, seconds):
         self.p = p
         self.nonce = secrets.token_hex(8)
-        self.stopped,self.result,self.error = False, None, ''
+        self.stopped,self.result,self.error = '', None, ''
         sweep_short_runs()
         self.folder = tempfile.TemporaryDirectory(prefix=f'autoresearch-tinker-{os.getpid()}-')
         root = Path(self.folder.name).resolve()
@@ -1043,6 +1072,7 @@ class ShortRun:
             raise
         self.dir = root/'short-run'
         self.begun = time.monotonic()
+        self.guard = start_guard(p, self.nonce, self.profile.wall_limit + 10)
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
@@ -1052,10 +1082,12 @@ class ShortRun:
         except Exception as e: # shown on the page, and where it was in the kernel's log
             traceback.print_exc()
             self.error = f'{type(e).__name__}: {e}'
+        self.guard.terminate()
+        if why := self.guard.communicate()[0].strip(): self.stopped = f'stopped: {why}'
     @property
     def done(self): return not self.thread.is_alive()
     def stop(self):
-        self.stopped = True
+        self.stopped = self.stopped or 'stopped'
         if not self.done: kill_run(self.nonce)
         self.thread.join()
     def close(self):
@@ -1199,7 +1231,7 @@ def start(self:Tinker):
 # %% ../nbs/31_dashboard.ipynb #tinker-verdict
 def verdict(run, metric, what):
     "How a short run ended, in words"
-    if run.stopped: return 'stopped'
+    if run.stopped: return run.stopped
     if run.error: return run.error
     if not run.result.ok: return f'{run.result.status}: {run.result.reason}'
     def figure(v): return f'{v:.6g}' if abs(v) >= 1e9 else _short(v)

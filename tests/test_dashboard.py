@@ -6,10 +6,10 @@ import psutil, pytest
 from jupyter_client.session import Session as Wire
 import lab
 from autoresearch.contract import SettingsError, get_profile, install_line, write_json
-from autoresearch.dashboard import (AXES, POLICY, QUIET, TRACES, Dashboard, block_of, curve,
-    executed, free_port, page_notebook, search_line, sweep_short_runs, tags)
+from autoresearch.dashboard import (AXES, POLICY, QUIET, TRACES, Dashboard, Tinker, block_of,
+    curve, executed, free_port, page_notebook, search_line, start_guard, sweep_short_runs, tags)
 from autoresearch.ledger import Ledger, Row, session_notes, vouch
-from autoresearch.repo import Refused, Session
+from autoresearch.repo import Refused, Session, locked
 from autoresearch.run import processes_of
 from autoresearch.search import search_lock
 
@@ -375,6 +375,55 @@ def test_tinker_is_stopped_by_hand_and_by_an_experiment(copy):
         finished(d)
         assert run.stopped and 'stopped' in d.tinker.said.value and not processes_of(run.nonce)
     assert 'interrupted' in lab.ar(copy, 'ar-stop', ok=False).stdout
+
+def slow_panel(root):
+    "A panel whose short run would take minutes, at work"
+    lab.edit(root, 'budget.step()\\n', 'budget.step(); time.sleep(.05)\\n')
+    panel = Tinker(profile(root))
+    panel.seconds.value = 100
+    panel.start()
+    lab.until(lambda: (panel.run.dir/'progress.json').exists(), 60)
+    return panel
+
+def test_tinker_makes_way_though_nobody_looks(copy):
+    "The page is hidden: no beat comes, and the short run ends when an experiment begins"
+    panel = slow_panel(copy)
+    with locked(panel.p, what='an experiment', token='x'):
+        lab.until(lambda: panel.run.done, 30)
+    panel.tick(([], []))
+    assert 'stopped: an experiment began' in panel.said.value, panel.said.value
+    assert not processes_of(panel.run.nonce) and panel.run.guard.poll() is not None
+    panel.run.close()
+
+def test_tinker_ends_by_its_own_clock(copy, monkeypatch):
+    "Even where the runner's is not heard"
+    monkeypatch.setattr('autoresearch.dashboard.start_guard', lambda p, nonce, _:
+        start_guard(p, nonce, 4))
+    panel = slow_panel(copy)
+    lab.until(lambda: panel.run.done, 30)
+    panel.tick(([], []))
+    assert 'stopped: its time was up' in panel.said.value and not processes_of(panel.run.nonce)
+    panel.run.close()
+
+def test_tinker_ends_with_its_kernel(copy):
+    "Which is killed, so that nothing of it can end anything; a child in a session of its own"
+    lab.edit(copy, 'budget.step()\\n', 'budget.step(); time.sleep(.05)\\n')
+    lab.edit(copy, '"import math, random, time\\n', '"import math, random, time\\n",\n'
+        '    "import subprocess\\n",\n'
+        '    "subprocess.Popen([\'sleep\', \'300\'], start_new_session=True)\\n')
+    code = ('import time; from autoresearch.dashboard import ShortRun, get_profile\n'
+        f's = ShortRun(get_profile("polynomial", {str(copy/"settings.ini")!r}), dict(), 100.)\n'
+        'print(s.nonce, s.guard.pid, s.folder.name, flush=True)\ntime.sleep(200)')
+    kernel = subprocess.Popen([sys.executable, '-c', code], env=lab.environ(), cwd=lab.ROOT,
+        stdout=subprocess.PIPE, text=True)
+    nonce,pid,folder = kernel.stdout.readline().split()
+    lab.until(lambda: [p for p in processes_of(nonce) if 'sleep' in p.name()], 60)
+    lab.until(lambda: psutil.Process(int(pid)).cpu_times().user > .1)
+    kernel.kill()
+    kernel.wait()
+    lab.until(lambda: not processes_of(nonce) and not psutil.pid_exists(int(pid)), 30)
+    sweep_short_runs()
+    assert not Path(folder).exists()
 
 def test_tinker_says_what_is_wrong(copy):
     d = dashboard(copy)
