@@ -10,9 +10,9 @@ A session leaves a ledger, a branch and a folder for each run. All of it can be 
 __all__ = ['MOST', 'RUN_DIR', 'TEXT_FIELDS', 'NUMBER_RANGES', 'AXES', 'COLOURS_CSS', 'CARDS_CSS', 'TABLE_CSS', 'CSS', 'PULSE',
            'TABLE', 'COLUMNS', 'FIGURES', 'FIELDS', 'BOX', 'TRACES', 'MARKS', 'HOVER', 'UNITS', 'PROGRESS', 'NOT_RUN',
            'GUARD', 'FORESEEN', 'ONLY_TRYING', 'WORDS', 'NONE_YET', 'PAGE', 'BAR', 'TEMPLATE', 'POLICY', 'QUIET',
-           'needs', 'read_safely', 'current', 'tags', 'profile_of', 'valid_notes', 'notes_by_row', 'Feed', 'notes_in',
-           'row_from_notes', 'references', 'first_few', 'axis', 'in_browser', 'steps_of', 'utf8', 'remarks', 'outcome',
-           'experiment', 'experiments', 'matching', 'cells_of', 'view', 'look', 'picture', 'markers',
+           'needs', 'read_safely', 'current', 'tags', 'profile_of', 'lint_of', 'valid_notes', 'notes_by_row', 'Feed',
+           'notes_in', 'row_from_notes', 'references', 'first_few', 'axis', 'in_browser', 'steps_of', 'utf8', 'remarks',
+           'outcome', 'experiment', 'experiments', 'matching', 'cells_of', 'view', 'look', 'picture', 'markers',
            'frontier_picture', 'plotly_text', 'hover', 'labels', 'loss_picture', 'curve', 'loss_range', 'show_loss',
            'morning', 'duration', 'is_fresh', 'counted', 'gained', 'tiles', 'running', 'progress_bar', 'now_html',
            'when', 'at_work', 'search_line', 'soft', 'diff_of', 'figure_of', 'doubts', 'facts', 'facts_html', 'log_end',
@@ -114,8 +114,17 @@ def profile_of(
     if then is None: return get_profile(name, p.root/'settings.ini')
     return then
 
+# %% ../nbs/31_dashboard.ipynb #lint-of
+def lint_of(
+    notes:dict # Of a run, as they are
+)->list: # Lines; what is none is left out
+    "What the lint said of a run's canvas"
+    said = notes.get('lint')
+    return [truncate(o, 200) for o in said if isinstance(o, str)] if isinstance(said, list) else []
+
 # %% ../nbs/31_dashboard.ipynb #valid-notes
-TEXT_FIELDS = ('status', 'class', 'reason', 'by', 'description', 'disturbed')
+TEXT_FIELDS = ('status', 'class', 'reason', 'by', 'description', 'disturbed',
+    'examined')
 NUMBER_RANGES = dict(seconds=(0, 1e9), time=(1e6, 2e11), started=(1e6, 2e11), seed=(-1e15, 1e15),
     value=(-1e300, 1e300), memory_gb=(0, 1e9), rate=(0, 1e18), steps=(0, 1e15), overran=(0, 1e9))
 
@@ -130,6 +139,7 @@ def valid_notes(
     res.update({k: v for k in ('commit', 'parent') if _is_commit(v := raw.get(k))})
     if isinstance(raw.get('block'), dict): res['block'] = raw['block']
     if isinstance(v := raw.get('exit'), (int, str)): res['exit'] = v
+    if lint := lint_of(raw): res['lint'] = lint
     return {'commit': folder.split('-')[1], **res, 'dir': folder}
 
 # %% ../nbs/31_dashboard.ipynb #notes-by-row
@@ -934,7 +944,8 @@ def facts(
         ('memory', figure_of(d, 'memory', '{:.1f} GiB')), ('class', known),
         ('exit', notes.get('exit')), ('commit', d['commit']),
         ('parent', notes.get('parent', '')[:7]), ('seed', notes.get('seed')),
-        ('by', notes.get('by')), ('began', when(notes.get('started')))]
+        ('by', notes.get('by')), ('began', when(notes.get('started'))),
+        ('examined', notes.get('examined')), ('look at', '; '.join(notes.get('lint', [])))]
     why = 'why', notes.get('reason') or OUTCOMES.get(d['class'])
     bad = d['status'] == 'crash' or d['class'] not in ('ok', '')
     pairs.insert(0 if bad else 3, why)
