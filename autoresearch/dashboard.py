@@ -9,27 +9,32 @@ A session leaves a ledger, a branch and a folder for each run. All of it can be 
 # %% auto #0
 __all__ = ['MOST', 'RUN_DIR', 'TEXT_FIELDS', 'NUMBER_RANGES', 'AXES', 'COLOURS_CSS', 'CARDS_CSS', 'TABLE_CSS', 'CSS', 'PULSE',
            'TABLE', 'COLUMNS', 'FIGURES', 'FIELDS', 'BOX', 'TRACES', 'MARKS', 'HOVER', 'UNITS', 'PROGRESS', 'NOT_RUN',
-           'FORESEEN', 'ONLY_TRYING', 'WORDS', 'NONE_YET', 'PAGE', 'BAR', 'TEMPLATE', 'POLICY', 'QUIET', 'needs',
-           'read_safely', 'current', 'tags', 'profile_of', 'valid_notes', 'notes_by_row', 'Feed', 'notes_in',
-           'row_from_notes', 'references', 'first_few', 'axis', 'in_browser', 'steps_of', 'utf8', 'remarks', 'outcome',
-           'experiment', 'experiments', 'matching', 'cells_of', 'view', 'look', 'picture', 'markers',
+           'GUARD', 'FORESEEN', 'ONLY_TRYING', 'WORDS', 'NONE_YET', 'PAGE', 'BAR', 'TEMPLATE', 'POLICY', 'QUIET',
+           'needs', 'read_safely', 'current', 'tags', 'profile_of', 'lint_of', 'valid_notes', 'notes_by_row', 'Feed',
+           'notes_in', 'row_from_notes', 'references', 'first_few', 'axis', 'in_browser', 'steps_of', 'utf8', 'remarks',
+           'outcome', 'experiment', 'experiments', 'matching', 'cells_of', 'view', 'look', 'picture', 'markers',
            'frontier_picture', 'plotly_text', 'hover', 'labels', 'loss_picture', 'curve', 'loss_range', 'show_loss',
            'morning', 'duration', 'is_fresh', 'counted', 'gained', 'tiles', 'running', 'progress_bar', 'now_html',
            'when', 'at_work', 'search_line', 'soft', 'diff_of', 'figure_of', 'doubts', 'facts', 'facts_html', 'log_end',
-           'too_large', 'log_of', 'block_of', 'copy_for_run', 'sandbox', 'sweep_short_runs', 'ShortRun', 'knob',
-           'Tinker', 'constants_of', 'verdict', 'Dashboard', 'described', 'session_options', 'legend', 'heights',
-           'x_range', 'annotation', 'notebook_link', 'top_html', 'renewed', 'page_notebook', 'lay_files',
-           'run_notebook', 'executed', 'notebook_pages', 'server', 'free_port', 'chosen_profile', 'serving',
+           'too_large', 'log_of', 'block_of', 'copy_for_run', 'sandbox', 'sweep_short_runs', 'why_to_end', 'guard',
+           'start_guard', 'ShortRun', 'knob', 'Tinker', 'constants_of', 'verdict', 'Dashboard', 'described',
+           'session_options', 'legend', 'heights', 'x_range', 'annotation', 'notebook_link', 'top_html', 'renewed',
+           'page_notebook', 'lay_files', 'run_notebook', 'executed', 'new_token', 'same', 'identity', 'from_elsewhere',
+           'guarded', 'notebook_pages', 'address', 'show_page', 'server', 'free_port', 'chosen_profile', 'serving',
            'ar_dashboard']
 
 # %% ../nbs/31_dashboard.ipynb #imports
-import html, json, math, os, re, secrets, shutil, socket, stat, tempfile, threading, time, traceback
+import hmac, html, json, math, os, re, secrets, shutil, socket, stat, subprocess, sys, tempfile
+import threading, time, traceback, webbrowser
 from collections import Counter, defaultdict, deque
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import lru_cache
 from importlib.util import find_spec
 from itertools import accumulate, count
 from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import quote
 import autoresearch
 from fastcore.basics import patch
 from fastcore.script import call_parse
@@ -109,8 +114,17 @@ def profile_of(
     if then is None: return get_profile(name, p.root/'settings.ini')
     return then
 
+# %% ../nbs/31_dashboard.ipynb #lint-of
+def lint_of(
+    notes:dict # Of a run, as they are
+)->list: # Lines; what is none is left out
+    "What the lint said of a run's canvas"
+    said = notes.get('lint')
+    return [truncate(o, 200) for o in said if isinstance(o, str)] if isinstance(said, list) else []
+
 # %% ../nbs/31_dashboard.ipynb #valid-notes
-TEXT_FIELDS = ('status', 'class', 'reason', 'by', 'description', 'disturbed')
+TEXT_FIELDS = ('status', 'class', 'reason', 'by', 'description', 'disturbed',
+    'examined')
 NUMBER_RANGES = dict(seconds=(0, 1e9), time=(1e6, 2e11), started=(1e6, 2e11), seed=(-1e15, 1e15),
     value=(-1e300, 1e300), memory_gb=(0, 1e9), rate=(0, 1e18), steps=(0, 1e15), overran=(0, 1e9))
 
@@ -125,6 +139,7 @@ def valid_notes(
     res.update({k: v for k in ('commit', 'parent') if _is_commit(v := raw.get(k))})
     if isinstance(raw.get('block'), dict): res['block'] = raw['block']
     if isinstance(v := raw.get('exit'), (int, str)): res['exit'] = v
+    if lint := lint_of(raw): res['lint'] = lint
     return {'commit': folder.split('-')[1], **res, 'dir': folder}
 
 # %% ../nbs/31_dashboard.ipynb #notes-by-row
@@ -929,7 +944,8 @@ def facts(
         ('memory', figure_of(d, 'memory', '{:.1f} GiB')), ('class', known),
         ('exit', notes.get('exit')), ('commit', d['commit']),
         ('parent', notes.get('parent', '')[:7]), ('seed', notes.get('seed')),
-        ('by', notes.get('by')), ('began', when(notes.get('started')))]
+        ('by', notes.get('by')), ('began', when(notes.get('started'))),
+        ('examined', notes.get('examined')), ('look at', '; '.join(notes.get('lint', [])))]
     why = 'why', notes.get('reason') or OUTCOMES.get(d['class'])
     bad = d['status'] == 'crash' or d['class'] not in ('ok', '')
     pairs.insert(0 if bad else 3, why)
@@ -1024,13 +1040,40 @@ def sweep_short_runs():
         owner = re.match(r'autoresearch-tinker-(\d+)-', d.name)
         if owner and not psutil.pid_exists(int(owner[1])): shutil.rmtree(d, ignore_errors=True)
 
+# %% ../nbs/31_dashboard.ipynb #guard
+GUARD = 'import sys; from autoresearch.dashboard import guard; guard(*sys.argv[1:])'
+
+def why_to_end(p, page, end):
+    "What ends a short run: an experiment, its time, its page's kernel; '' where nothing does"
+    if experiment_runs(p): return 'an experiment began'
+    if os.getppid() != page: return 'its page is gone'
+    return 'its time was up' if time.monotonic() > end else ''
+
+def guard(nonce, root, runs, page, seconds):
+    "In a process of its own: end a short run when it has to, and say why"
+    p = SimpleNamespace(root=Path(root), runs=runs)
+    end = time.monotonic() + float(seconds)
+    while not (why := why_to_end(p, int(page), end)): time.sleep(.2)
+    with suppress(OSError): print(why, flush=True) # nobody may be left to be told
+    kill_run(nonce)
+
+# %% ../nbs/31_dashboard.ipynb #start-guard
+def start_guard(p, nonce, seconds):
+    "The process that guards a short run of this one's, for so many seconds"
+    package = str(Path(autoresearch.__file__).resolve().parent.parent)
+    env = {k: v for k,v in os.environ.items() if k != 'AUTORESEARCH_NONCE'}
+    args = nonce, str(p.root), p.runs, str(os.getpid()), str(seconds)
+    return subprocess.Popen([sys.executable, '-c', GUARD, *args], stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, text=True, env={**env, 'PYTHONPATH': package},
+        start_new_session=True, cwd=package)
+
 # %% ../nbs/31_dashboard.ipynb #short-run
 class ShortRun:
     "A run of some seconds that is no experiment; once it is `done`, `result` says how it ended"
     def __init__(self, p, change, seconds):
         self.p = p
         self.nonce = secrets.token_hex(8)
-        self.stopped,self.result,self.error = False, None, ''
+        self.stopped,self.result,self.error = '', None, ''
         sweep_short_runs()
         self.folder = tempfile.TemporaryDirectory(prefix=f'autoresearch-tinker-{os.getpid()}-')
         root = Path(self.folder.name).resolve()
@@ -1040,6 +1083,7 @@ class ShortRun:
             raise
         self.dir = root/'short-run'
         self.begun = time.monotonic()
+        self.guard = start_guard(p, self.nonce, self.profile.wall_limit + 10)
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
@@ -1049,10 +1093,12 @@ class ShortRun:
         except Exception as e: # shown on the page, and where it was in the kernel's log
             traceback.print_exc()
             self.error = f'{type(e).__name__}: {e}'
+        self.guard.terminate()
+        if why := self.guard.communicate()[0].strip(): self.stopped = f'stopped: {why}'
     @property
     def done(self): return not self.thread.is_alive()
     def stop(self):
-        self.stopped = True
+        self.stopped = self.stopped or 'stopped'
         if not self.done: kill_run(self.nonce)
         self.thread.join()
     def close(self):
@@ -1196,7 +1242,7 @@ def start(self:Tinker):
 # %% ../nbs/31_dashboard.ipynb #tinker-verdict
 def verdict(run, metric, what):
     "How a short run ended, in words"
-    if run.stopped: return 'stopped'
+    if run.stopped: return run.stopped
     if run.error: return run.error
     if not run.result.ok: return f'{run.result.status}: {run.result.reason}'
     def figure(v): return f'{v:.6g}' if abs(v) >= 1e9 else _short(v)
@@ -1904,6 +1950,55 @@ def executed(p, tag, run):
         why = truncate(f'{type(e).__name__}: {e}', 300)
         raise Refused(f'the notebook can not be shown, {why}: {where}') from None
 
+# %% ../nbs/31_dashboard.ipynb #new-token
+def new_token():
+    "The page's token: JUPYTER_TOKEN, which no kernel should inherit, else 48 random digits"
+    return os.environ.pop('JUPYTER_TOKEN', '') or secrets.token_hex(24)
+
+def same(a, b):
+    "Are two texts the same? Takes as long where only their ends differ"
+    return hmac.compare_digest(a.encode('utf8', 'replace'), b.encode('utf8', 'replace'))
+
+# %% ../nbs/31_dashboard.ipynb #identity
+def identity():
+    "Jupyter's identity provider, which compares the token in constant time"
+    from jupyter_server.auth.identity import IdentityProvider
+    class OneToken(IdentityProvider):
+        def get_token(self, handler):
+            return self.token if same(super().get_token(handler) or '', self.token) else ''
+        def process_login_form(self, handler):
+            typed = handler.get_argument('password', '')
+            return self.generate_anonymous_user(handler) if same(typed, self.token) else None
+    return OneToken
+
+# %% ../nbs/31_dashboard.ipynb #elsewhere
+def from_elsewhere(handler):
+    "Did another site's page make the browser ask? Who brings the token is not asked"
+    if handler.token_authenticated: return False
+    site = handler.request.headers.get('Sec-Fetch-Site', 'none')
+    return site not in ('none', 'same-origin') or not handler.check_origin()
+
+# %% ../nbs/31_dashboard.ipynb #guarded
+def guarded(handler):
+    "A handler of tornado's that asks for token or cookie first, whatever it serves"
+    from jupyter_server.auth.login import LoginFormHandler
+    from jupyter_server.base.handlers import JupyterHandler
+    from tornado.web import HTTPError
+    own = () if issubclass(handler, JupyterHandler) else (JupyterHandler,)
+    class Guarded(*own, handler):
+        async def prepare(self, **kw):
+            await super().prepare(**kw)
+            if self._finished: return # on the way to the form
+            if not self.current_user and issubclass(handler, LoginFormHandler): return
+            if not self.current_user: raise HTTPError(403) # a file that Jupyter shows to anybody
+            if from_elsewhere(self): raise HTTPError(403, 'asked by the page of another site')
+            if not self.token_authenticated: return
+            self.request.uri,self.request.query = self.request.path, '' # a kernel would get both
+        def write_error(self, status, **kw): # Jupyter's page is drawn by what Voila has not
+            self.set_header('Content-Type', 'text/plain')
+            self.finish(f'{status} {self._reason}')
+    return Guarded
+
 # %% ../nbs/31_dashboard.ipynb #notebook-pages
 def notebook_pages(p):
     "What serves the runs' notebooks"
@@ -1919,9 +2014,18 @@ def notebook_pages(p):
             self.finish(text)
     return Executed
 
+# %% ../nbs/31_dashboard.ipynb #show-page
+def address(port, token): return f'http://localhost:{port}/?token={quote(token, safe="")}'
+
+def show_page(url, folder):
+    "Have the browser of this machine open an address, by way of a file in a folder of its user's"
+    page = folder/'open.html'
+    page.write_text(f'<meta http-equiv="refresh" content="0;url={html.escape(url)}">')
+    threading.Thread(target=webbrowser.open, args=[page.as_uri()], daemon=True).start()
+
 # %% ../nbs/31_dashboard.ipynb #server
-def server(p):
-    "Voila with the runs' notebooks, for this machine's names alone; a closed page's kernel ends"
+def server(p, token, folder):
+    "Voila with the runs' notebooks, behind a token; a closed page's kernel ends"
     from tornado.web import HTTPError
     from voila.app import Voila
     from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
@@ -1932,8 +2036,15 @@ def server(p):
         (r'/voila/api/shutdown/(.*)', Close)]
     names = dict(allow_remote_access=False, local_hostnames=['localhost'])
     class Server(Voila):
-        def init_settings(self): return {**super().init_settings(), **names}
-        def init_handlers(self): return [*more, *super().init_handlers()]
+        def init_settings(self):
+            self.identity_provider_class = identity()
+            self.token = token
+            settings = super().init_settings()
+            self.identity_provider.cookie_options = dict(samesite='Strict')
+            return {**settings, **names}
+        def init_handlers(self):
+            return [(at, guarded(h), *kw) for at,h,*kw in (*more, *super().init_handlers())]
+        def launch_browser(self): show_page(address(self.port, token), folder)
     return Server
 
 # %% ../nbs/31_dashboard.ipynb #free-port
@@ -1986,6 +2097,7 @@ def ar_dashboard(
             p = session_profile(profile)
             free_port(port)
             args = serving(p, Path(tmp), port, browser)
+            token = new_token()
         os.nice(10)
-        print(f'the dashboard of {p.root}: http://localhost:{port}  (Ctrl-C ends it)', flush=True)
-        server(p).launch_instance(args)
+        print(f'the dashboard of {p.root}: {address(port, token)}  (Ctrl-C ends it)', flush=True)
+        server(p, token, Path(tmp)).launch_instance(args)

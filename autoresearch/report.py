@@ -9,8 +9,8 @@ The report is written in the second half of this notebook, in the cells that are
 # %% auto #0
 __all__ = ['FORMATS', 'OWN_WORDS', 'Said', 'literal', 'code_span', 'Part', 'joined', 'prose', 'table', 'doubt', 'texts', 'many',
            'cut', 'fenced', 'folded', 'quoted', 'picture', 'session_profile_of', 'find_session', 'ledger_of', 'budgets',
-           'utc', 'last_search', 'rewinds', 'speed', 'paced', 'against', 'Experiment', 'remarks', 'touched', 'canvases',
-           'before_after', 'Findings', 'collect', 'as_frame', 'grouped', 'missed', 'diff', 'report_cells',
+           'utc', 'last_search', 'rewinds', 'speed', 'paced', 'against', 'Experiment', 'remarks', 'looked', 'touched',
+           'canvases', 'before_after', 'Findings', 'collect', 'as_frame', 'grouped', 'missed', 'diff', 'report_cells',
            'execute_report', 'exporters', 'pages', 'read_summary', 'write_report', 'ar_report']
 
 # %% ../nbs/30_report.ipynb #imports
@@ -376,6 +376,15 @@ def remarks(e:Experiment)->list: # (kind, text) of what makes a value doubtful
     res = [('disturbed', f'disturbed: {why}')] if why else []
     if is_number(over) and over >= .05: res.append(('overran', f'overran by {over:.1f} s'))
     return res
+
+# %% ../nbs/30_report.ipynb #looked
+def looked(
+    e:Experiment
+)->tuple: # 'yes', 'no' or 'not noted'; lines of the lint
+    "Was it examined, and what of its canvas should a reader look at?"
+    examined,lint = (e.notes.get(k) for k in ('examined', 'lint'))
+    said = [o for o in lint if isinstance(o, str)] if isinstance(lint, list) else []
+    return examined if examined in ('yes', 'no') else 'not noted', said
 
 # %% ../nbs/30_report.ipynb #touched
 _SETS = re.compile(r'[+-]\s*([A-Z][A-Z0-9_]*)\s*=(?!=)')

@@ -1,8 +1,11 @@
 """What a person sees, in a real browser: headless Chromium opens the dashboard over a real session,
 and the report."""
 import json, os, random, re, shutil, signal, socket, subprocess, tempfile, time, urllib.request
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
 import pytest
 import lab
 from autoresearch.contract import install_line
@@ -99,7 +102,8 @@ def server(root):
         until(lambda: proc.poll() is not None
             or 'http://localhost' in Path(log.name).read_text() and answers(port))
         assert proc.poll() is None, Path(log.name).read_text()
-        yield f'http://localhost:{port}', proc.pid
+        said = re.search(r'http://localhost:\d+/\?token=\w+', Path(log.name).read_text())[0]
+        yield f'http://localhost:{port}', proc.pid, said
     finally:
         proc.send_signal(signal.SIGINT)
         proc.wait(30)
@@ -169,7 +173,7 @@ class Page:
 
 def errors(d): return [l for l in d.get_log('browser') if l['level'] == 'SEVERE']
 
-def opened(d, url):
+def opened(d, url): # with its token, or without where the browser has the cookie
     # what a page says of its own end, its kernel gone, is no error of the next one
     d.get('about:blank')
     d.get_log('browser')
@@ -181,11 +185,13 @@ def opened(d, url):
 def test_dashboard(browser, root, server):
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
-    url,pid = server
+    url,pid,said = server
     led = Ledger(root/'results.tsv', 'rmse')
     rows = led.read()[0]
     n = {s: sum(r.status == s for r in rows) for s in ('keep', 'discard', 'crash')}
-    page = opened(browser, url)
+    browser.get(url)
+    assert browser.find_elements('css selector', 'form #password_input') and not kernels(pid)
+    page = opened(browser, said)
     assert len(kernels(pid)) == 1
 
     # the frontier is drawn, every row of it
@@ -283,11 +289,12 @@ def test_dashboard(browser, root, server):
 
 def test_dashboard_in_the_dark_and_by_hand(browser, root, server):
     "A short run by the sliders, the executed notebook, dark; a closed page leaves no kernel"
-    url,pid = server
+    url,pid,said = server
+    token = said.partition('?')[2]
     before = (root/'results.tsv').read_bytes(), lab.git(root, 'for-each-ref')
     browser.execute_cdp_cmd('Emulation.setEmulatedMedia',
         dict(features=[dict(name='prefers-color-scheme', value='dark')]))
-    page = opened(browser, url)
+    page = opened(browser, url) # the cookie of the visit before opens it
     until(lambda: page.js('return !!document.querySelector(".ar-dark")'))
     page.click('.ar-go button, button.ar-go')
     until(lambda: 'not an experiment' in page.text('.ar-said'))
@@ -310,19 +317,54 @@ def test_dashboard_in_the_dark_and_by_hand(browser, root, server):
         'return a && a.href.includes("002-") && a.href'))
     assert not (bad := errors(browser)), bad
     browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[]))
-    with urllib.request.urlopen(link) as r:
+    assert token not in link
+    with urllib.request.urlopen(link) as r: assert b'password_input' in r.read()
+    with urllib.request.urlopen(f'{link}?{token}') as r:
         assert r.headers['Content-Security-Policy'].startswith("sandbox; default-src 'none'")
     browser.get(link)
     until(lambda: 'DEGREE = 3' in browser.find_element('css selector', 'body').text)
     shot(browser, 'executed-notebook')
     with pytest.raises(urllib.error.HTTPError) as e:
-        urllib.request.urlopen(urllib.request.Request(url, headers=dict(Host='evil.example.org')))
+        urllib.request.urlopen(urllib.request.Request(said, headers=dict(Host='evil.example.org')))
     assert e.value.code == 403, 'a name that another page made point here'
     until(lambda: not kernels(pid)) # both pages are closed
     for bad in ('/executed/../001-aaaaaaa', '/executed/nov1/999-aaaaaaa',
             '/executed/nov1/..%2f..%2fsettings.ini'):
-        with pytest.raises(urllib.error.HTTPError) as e: urllib.request.urlopen(url+bad)
+        with pytest.raises(urllib.error.HTTPError) as e:
+            urllib.request.urlopen(f'{url}{bad}?{token}')
         assert e.value.code in (403, 404)
+
+def test_no_other_site_starts_a_kernel(browser, server, tmp_path):
+    """A page on another port of this machine, which the browser counts as the same site, tries all
+    that a page can; the cookie is there, and no kernel starts"""
+    url,pid,said = server
+    opened(browser, said)
+    browser.get('about:blank')
+    until(lambda: not kernels(pid))
+    (tmp_path/'evil.html').write_text(f"""<img src="{url}/"><iframe src="{url}/"></iframe>
+        <script src="{url}/"></script><form id="f" action="{url}/" target="g" method="get"></form>
+        <iframe name="g"></iframe><a id="link" href="{url}/">here</a><script>
+        window.done = 0;
+        const later = p => p.catch(() => 0).then(() => window.done++);
+        document.getElementById('f').submit();
+        later(fetch('{url}/', {{mode: 'no-cors', credentials: 'include'}}));
+        later(fetch('{url}/', {{credentials: 'include'}}));
+        later(fetch('{url}/', {{method: 'POST', mode: 'no-cors', credentials: 'include'}}));
+        </script>""")
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as other:
+        Thread(target=other.serve_forever, daemon=True).start()
+        for name in ('localhost', '127.0.0.1'): # the same site, and another
+            browser.get(f'http://{name}:{other.server_port}/evil.html')
+            until(lambda: browser.execute_script('return window.done') == 3)
+            browser.find_element('css selector', '#link').click()
+            until(lambda: browser.current_url.startswith(url))
+            time.sleep(2)
+            assert not kernels(pid), name
+        other.shutdown()
+    opened(browser, url)
+    assert len(kernels(pid)) == 1, 'the person who opens it has a page'
+    browser.get('about:blank')
 
 def test_report(browser, root):
     "The report's page opens, with its pictures"

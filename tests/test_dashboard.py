@@ -1,15 +1,15 @@
 """The dashboard without a browser: what it reads, what it survives, what it never touches."""
 import copy as copies
-import json, os, random, re, shutil, signal, socket, subprocess, sys, tempfile, time, urllib.request
+import http.client, json, os, random, re, shutil, signal, socket, subprocess, sys, tempfile, time
 from pathlib import Path
 import psutil, pytest
 from jupyter_client.session import Session as Wire
 import lab
 from autoresearch.contract import SettingsError, get_profile, install_line, write_json
-from autoresearch.dashboard import (AXES, POLICY, QUIET, TRACES, Dashboard, block_of, curve,
-    executed, free_port, page_notebook, search_line, sweep_short_runs, tags)
+from autoresearch.dashboard import (AXES, POLICY, QUIET, TRACES, Dashboard, Tinker, block_of,
+    curve, executed, free_port, page_notebook, search_line, start_guard, sweep_short_runs, tags)
 from autoresearch.ledger import Ledger, Row, session_notes, vouch
-from autoresearch.repo import Refused, Session
+from autoresearch.repo import Refused, Session, locked
 from autoresearch.run import processes_of
 from autoresearch.search import search_lock
 
@@ -375,6 +375,55 @@ def test_tinker_is_stopped_by_hand_and_by_an_experiment(copy):
         finished(d)
         assert run.stopped and 'stopped' in d.tinker.said.value and not processes_of(run.nonce)
     assert 'interrupted' in lab.ar(copy, 'ar-stop', ok=False).stdout
+
+def slow_panel(root):
+    "A panel whose short run would take minutes, at work"
+    lab.edit(root, 'budget.step()\\n', 'budget.step(); time.sleep(.05)\\n')
+    panel = Tinker(profile(root))
+    panel.seconds.value = 100
+    panel.start()
+    lab.until(lambda: (panel.run.dir/'progress.json').exists(), 60)
+    return panel
+
+def test_tinker_makes_way_though_nobody_looks(copy):
+    "The page is hidden: no beat comes, and the short run ends when an experiment begins"
+    panel = slow_panel(copy)
+    with locked(panel.p, what='an experiment', token='x'):
+        lab.until(lambda: panel.run.done, 30)
+    panel.tick(([], []))
+    assert 'stopped: an experiment began' in panel.said.value, panel.said.value
+    assert not processes_of(panel.run.nonce) and panel.run.guard.poll() is not None
+    panel.run.close()
+
+def test_tinker_ends_by_its_own_clock(copy, monkeypatch):
+    "Even where the runner's is not heard"
+    monkeypatch.setattr('autoresearch.dashboard.start_guard', lambda p, nonce, _:
+        start_guard(p, nonce, 4))
+    panel = slow_panel(copy)
+    lab.until(lambda: panel.run.done, 30)
+    panel.tick(([], []))
+    assert 'stopped: its time was up' in panel.said.value and not processes_of(panel.run.nonce)
+    panel.run.close()
+
+def test_tinker_ends_with_its_kernel(copy):
+    "Which is killed, so that nothing of it can end anything; a child in a session of its own"
+    lab.edit(copy, 'budget.step()\\n', 'budget.step(); time.sleep(.05)\\n')
+    lab.edit(copy, '"import math, random, time\\n', '"import math, random, time\\n",\n'
+        '    "import subprocess\\n",\n'
+        '    "subprocess.Popen([\'sleep\', \'300\'], start_new_session=True)\\n')
+    code = ('import time; from autoresearch.dashboard import ShortRun, get_profile\n'
+        f's = ShortRun(get_profile("polynomial", {str(copy/"settings.ini")!r}), dict(), 100.)\n'
+        'print(s.nonce, s.guard.pid, s.folder.name, flush=True)\ntime.sleep(200)')
+    kernel = subprocess.Popen([sys.executable, '-c', code], env=lab.environ(), cwd=lab.ROOT,
+        stdout=subprocess.PIPE, text=True)
+    nonce,pid,folder = kernel.stdout.readline().split()
+    lab.until(lambda: [p for p in processes_of(nonce) if 'sleep' in p.name()], 60)
+    lab.until(lambda: psutil.Process(int(pid)).cpu_times().user > .1)
+    kernel.kill()
+    kernel.wait()
+    lab.until(lambda: not processes_of(nonce) and not psutil.pid_exists(int(pid)), 30)
+    sweep_short_runs()
+    assert not Path(folder).exists()
 
 def test_tinker_says_what_is_wrong(copy):
     d = dashboard(copy)
@@ -754,34 +803,141 @@ def test_another_profile_is_refused(copy, monkeypatch):
     drop(copy/'runs')
     assert Dashboard().p.name == 'other', 'no session: what ar-dashboard was asked for'
 
+class Served:
+    "`ar-dashboard` over a checkout, as a process of its own"
+    def __init__(self, root, **env):
+        with socket.socket() as s:
+            s.bind(('127.0.0.1', 0))
+            self.port = s.getsockname()[1]
+        self.log = root.parent/f'dashboard-{self.port}.log'
+        with open(self.log, 'w') as log:
+            self.proc = subprocess.Popen([lab.BIN/'ar-dashboard', '--port', str(self.port)],
+                cwd=root, env={k: v for k,v in lab.environ(**env).items() if k not in QUIET},
+                stdout=log, stderr=log, start_new_session=True)
+        said = lab.until(lambda: re.search(r'http://localhost:\d+/\?token=(\S+)',
+            self.log.read_text()), 60)
+        self.token = said[1]
+        def up():
+            with socket.socket() as s: return s.connect_ex(('127.0.0.1', self.port)) == 0
+        lab.until(up, 60)
+    def ask(self, path='/', method='GET', **headers):
+        "(status, headers, body) of a request, redirects not followed"
+        c = http.client.HTTPConnection('localhost', self.port, timeout=15)
+        c.request(method, path, headers={k.replace('_', '-'): v for k,v in headers.items()})
+        r = c.getresponse()
+        return r.status, r.headers, r.read()
+    def kernels(self):
+        return [p for p in psutil.Process(self.proc.pid).children(recursive=True)
+            if 'ipykernel_launcher' in p.cmdline()]
+    def close(self):
+        self.proc.send_signal(signal.SIGINT)
+        self.proc.wait(30)
+        assert 'Traceback' not in self.log.read_text()
+
+@pytest.fixture(scope='module')
+def served(repo):
+    s = Served(repo)
+    yield s
+    s.close()
+
+def paths(root):
+    "An address of every kind that is served"
+    run = next(f.parent.name for f in (root/'runs'/lab.TAG).glob('001-*/run.ipynb'))
+    return ['/', f'/executed/{lab.TAG}/{run}', '/voila/static/voila.js',
+        '/voila/templates/base/static/voila.js', '/voila/files/dashboard.ipynb',
+        '/voila/labextensions/a',
+        '/voila/api/themes/@jupyterlab/theme-light-extension/index.css', '/no/such/page',
+        '/api/kernels/00000000-0000-0000-0000-000000000000',
+        '/api/kernels/00000000-0000-0000-0000-000000000000/channels',
+        '/voila/api/shutdown/00000000-0000-0000-0000-000000000000']
+
+@pytest.mark.parametrize('given', ['none', 'wrong', 'empty', 'header', 'cookie'])
+def test_nothing_is_served_without_the_token(repo, served, given):
+    "For every path; a kernel does not start"
+    query = dict(wrong=f'?token={served.token[:-1]}x', empty='?token=').get(given, '')
+    headers = dict(header=dict(Authorization='token é'), cookie=dict(
+        Cookie=f'username-localhost-{served.port}=2|1:0|10:1|9:username|4:eHh4|0')).get(given, {})
+    headers = {k: v.encode('utf8') for k,v in headers.items()}
+    for path in paths(repo):
+        for method in ('GET', 'HEAD', 'POST', 'PUT', 'DELETE'):
+            status,said,body = served.ask(path + query, method, **headers)
+            assert status in (302, 403), (path, method, status)
+            assert status != 302 or said['Location'].startswith('/login?next='), path
+            assert 'set-cookie' not in said or 'username-' not in said['set-cookie'] or (
+                'expires=' in said['set-cookie']), 'cleared, at most'
+            assert served.token.encode() not in body and b'gradient descent' not in body
+    status,_,body = served.ask('/login')
+    assert status == 200 and b'<form' in body and served.token.encode() not in body
+    assert not served.kernels()
+
+def test_the_token_opens_and_leaves_a_cookie(repo, served):
+    where = paths(repo)[1]
+    status,said,body = served.ask(f'{where}?token={served.token}')
+    cookie = said['Set-Cookie']
+    assert status == 200 and b'gradient descent' in body
+    assert 'HttpOnly' in cookie and 'SameSite=Strict' in cookie and served.token not in cookie
+    mine = dict(Cookie=cookie.split(';')[0])
+    for path in paths(repo)[1:4]: assert served.ask(path, **mine)[0] == 200, path
+    assert served.ask(where, Authorization=f'token {served.token}')[0] == 200
+    for site in ('cross-site', 'same-site', 'odd'):
+        for path in paths(repo)[:4]:
+            assert served.ask(path, **mine, Sec_Fetch_Site=site)[0] == 403, (path, site)
+    for site in ('none', 'same-origin'):
+        assert served.ask(where, **mine, Sec_Fetch_Site=site)[0] == 200
+    for origin in ('http://evil.example.org', 'null', f'http://localhost:{served.port+1}'):
+        assert served.ask('/', **mine, Origin=origin)[0] == 403, origin
+    assert served.ask(where, **mine, Origin=f'http://localhost:{served.port}')[0] == 200
+    link = served.ask(f'{where}?token={served.token}', Sec_Fetch_Site='cross-site')
+    assert link[0] == 200, 'from a mail, or a terminal in a browser'
+    for host in ('evil.example.org', f'evil.example.org:{served.port}', '192.0.2.7'):
+        for path in paths(repo): # a name that another page made point here
+            assert served.ask(f'{path}?token={served.token}', Host=host)[0] == 403, (path, host)
+    assert not served.kernels(), 'nothing of it has started one'
+
+def test_a_kernel_does_not_have_the_token(served):
+    status,_,body = served.ask(f'/?token={served.token}')
+    assert status == 200 and b'voila' in body and served.token.encode() not in body
+    kernel = lab.until(served.kernels)[0]
+    cookie = served.ask(f'/voila/static/voila.js?token={served.token}')[1]['Set-Cookie']
+    number = re.search(rb'"kernelId":\s*"([\w-]+)"', body)[1].decode()
+    assert kernel.environ() and served.token not in str(kernel.environ())
+    for p in (kernel, psutil.Process(served.proc.pid)): assert served.token not in str(p.cmdline())
+    socket_ = f'/api/kernels/{number}/channels'
+    upgrade = dict(Connection='Upgrade', Upgrade='websocket', Sec_WebSocket_Version='13',
+        Sec_WebSocket_Key='dGhlIHNhbXBsZSBub25jZQ==')
+    mine = dict(Cookie=cookie.split(';')[0])
+    assert served.ask(socket_, **upgrade)[0] == 403, 'no token'
+    assert served.ask(socket_, **upgrade, **mine, Origin='http://evil.example.org')[0] == 403
+    c = http.client.HTTPConnection('localhost', served.port, timeout=15)
+    own = dict(Origin=f'http://localhost:{served.port}')
+    c.request('GET', socket_, headers={k.replace('_', '-'): v for k,v in
+        {**upgrade, **mine, **own}.items()})
+    assert c.getresponse().status == 101
+    c.close()
+    close = f'/voila/api/shutdown/{number}'
+    assert served.ask(close, 'POST')[0] == 403 and served.kernels()
+    assert served.ask(close, 'POST', **mine, Origin='http://evil.example.org')[0] == 403
+    assert served.ask(close, 'POST', **mine, **own)[0] == 204, 'a page that closes'
+    lab.until(lambda: not served.kernels())
+
 def test_the_page_gives_way(copy):
     """Server and kernel are nice, their numerical libraries have one thread, and a short run has
-    its own again"""
+    its own again; a token that is known beforehand stays between server and person"""
     other(copy) # more than one profile: the session decides
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        port = s.getsockname()[1]
-    proc = subprocess.Popen([lab.BIN/'ar-dashboard', '--port', str(port)], cwd=copy,
-        env={k: v for k,v in lab.environ().items() if k not in QUIET},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    s = Served(copy, JUPYTER_TOKEN='a word, known & kept')
     try:
-        assert 'localhost' in proc.stdout.readline()
-        def page():
-            try: return urllib.request.urlopen(f'http://localhost:{port}', timeout=60).read()
-            except OSError: return None
-        assert b'voila' in lab.until(page, 60)
-        kernel = lab.until(lambda: [p for p in psutil.Process(proc.pid).children(recursive=True)
-            if 'ipykernel_launcher' in p.cmdline()])[0]
-        assert psutil.Process(proc.pid).nice() == kernel.nice() == min(
+        assert s.token == 'a%20word%2C%20known%20%26%20kept'
+        assert b'voila' in s.ask(f'/?token={s.token}')[2]
+        kernel = lab.until(s.kernels)[0]
+        assert psutil.Process(s.proc.pid).nice() == kernel.nice() == min(
             19, psutil.Process().nice()+10)
         env = kernel.environ()
         assert ({k: env.get(k) for k in QUIET} == QUIET and env['AUTORESEARCH_PAGE'] == 'polynomial'
-            and 'AUTORESEARCH_PROFILE' not in env)
+            and 'AUTORESEARCH_PROFILE' not in env and 'JUPYTER_TOKEN' not in env)
+        assert 'a word, known' not in str(env)
         assert not [l for l in Path(f'/proc/{kernel.pid}/maps').read_text().splitlines()
             if 'libtorch' in l]
-    finally:
-        proc.send_signal(signal.SIGINT)
-        proc.wait(30)
+    finally: s.close()
 
 def test_a_short_run_has_its_threads(repo):
     where = page_notebook(profile(repo), ('OMP_NUM_THREADS',))['cells'][0]['source']

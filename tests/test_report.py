@@ -747,3 +747,19 @@ def test_without_nbconvert(first, monkeypatch):
 
 def test_the_command_is_installed():
     assert 'ar-report = "autoresearch.report:ar_report"' in (ROOT/'pyproject.toml').read_text()
+
+def test_lint_and_examination_are_told(tmp_path):
+    "Where notes have them; whatever else stands there costs nothing"
+    root = example(tmp_path/'repo')
+    setup(root)
+    run(root, 'baseline')
+    f = next((root/'runs'/TAG).glob('001-*/experiment.json'))
+    notes = json.loads(f.read_text())
+    odd = ['loop, line 3: evaluates text: eval("<b>")', 5]
+    for lint,examined,told in [(odd, 'yes', 'evaluates'),
+            ('odd', 'no', '| no |'), ({}, ['yes'], '')]:
+        f.write_text(json.dumps({**notes, 'lint': lint, 'examined': examined}))
+        ar(root, 'ar-report')
+        page,text = (root/'runs'/TAG/'report'/n for n in ('report.html', 'report.md'))
+        assert told in text.read_text() and '"<b>"' not in page.read_text()
+        assert ('to look at' in text.read_text()) == bool(told)
