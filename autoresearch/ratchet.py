@@ -644,10 +644,11 @@ def examination(s:Session, j, claimed):
     "What the examiner finds of a run, JSON-able. Raises `Refused` where it can't be asked."
     from autoresearch.examine import examine
     run_dir = s.dir/j['run_dir']
+    kind = result_of(s, j).walls.get('walls', '')
     with commit_copy(s, j['commit']) as code:
         seen = views(s.p, code, code)
         try: found = examine(code, run_dir, s.p, j['seed'], claimed,
-            module=exported_module(s), **seen)
+            module=exported_module(s), kind=kind, **seen)
         except RuntimeError as e:
             raise Refused(f'the run would be kept and could not be examined: {one_line(e)[:400]}; '
                 'no row, the edit is in the working tree. ar-run --no-examine keeps unexamined'
