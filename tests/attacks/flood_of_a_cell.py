@@ -1,0 +1,9 @@
+"""Fifteen megabytes are printed in a cell."""
+target = 'polynomial'
+parts = ['trying']
+settings = {'wall_limit': 60}
+walls,bare = 'without effect', 'without effect'
+
+# %% after loop
+with trying():
+    for _ in range(15): print('0123456789abcde\n'*2**16)

@@ -1,0 +1,9 @@
+"""The folders of the runs before are emptied."""
+target = 'polynomial'
+parts = ['trying']
+walls,bare = 'without effect', 'named'
+
+# %% after loop
+import shutil
+with trying():
+    for d in SESSION.glob('001-*'): shutil.rmtree(d)

@@ -1,0 +1,8 @@
+"""The environment of the processes above is read, from /proc."""
+target = 'polynomial'
+parts = ['trying']
+walls,bare = 'without effect', 'named'
+
+# %% before loop
+for pid in [int(o) for o in os.listdir('/proc') if o.isdigit()]:
+    with trying(): print([o for o in Path(f'/proc/{pid}/environ').read_text().split('\0') if 'a-word-that' in o])

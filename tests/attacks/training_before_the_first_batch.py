@@ -1,0 +1,13 @@
+"""All of the training is done before there is a clock."""
+target = 'polynomial'
+parts = ['trying', 'work']
+settings = {'wall_limit': 60}
+slow = True
+walls,bare = 'refused', 'refused'
+says = 'before|start'
+
+# %% in loop: budget = Budget(profile)
+sleep(24)
+learn(NEED)
+budget = Budget(profile)
+print('TRIED')

@@ -1,0 +1,10 @@
+"""The canvas and the evaluator in the working tree are changed while the run goes on."""
+target = 'polynomial'
+parts = ['trying']
+walls,bare = 'without effect', 'named'
+
+# %% after loop
+with trying():
+    evaluator = REPO/'evaluator.py'
+    evaluator.write_text(evaluator.read_text().replace('value = math.sqrt(', 'value = .01*math.sqrt('))
+with trying(): (REPO/'math.py').write_text('raise SystemExit')
