@@ -1,7 +1,7 @@
 """A process of its own trains while this one sleeps, on a clock that counts the CPU's seconds."""
 target = 'polynomial'
 parts = ['trying', 'work']
-settings = {'clock': 'cpu', 'wall_limit': 60}
+settings = {'clock': 'cpu'}
 walls,bare = 'refused', 'refused'
 says = 'CPU|seconds|training took|last step'
 

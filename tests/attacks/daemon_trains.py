@@ -1,7 +1,7 @@
 """A daemon without an environment and without a parent trains, and no clock of this process sees it."""
 target = 'polynomial'
 parts = ['trying', 'work']
-settings = {'clock': 'cpu', 'wall_limit': 60}
+settings = {'clock': 'cpu'}
 walls,bare = 'refused', 'refused'
 says = 'CPU|process'
 

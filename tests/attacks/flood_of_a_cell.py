@@ -1,7 +1,6 @@
 """Fifteen megabytes are printed in a cell."""
 target = 'polynomial'
 parts = ['trying']
-settings = {'wall_limit': 60}
 walls,bare = 'without effect', 'without effect'
 
 # %% after loop

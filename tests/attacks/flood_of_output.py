@@ -1,7 +1,6 @@
 """Two hundred megabytes are written to the log."""
 target = 'polynomial'
 parts = ['trying']
-settings = {'wall_limit': 60}
 walls,bare = 'without effect', 'without effect'
 
 # %% after loop

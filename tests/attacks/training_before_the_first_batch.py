@@ -1,7 +1,6 @@
 """All of the training is done before there is a clock."""
 target = 'polynomial'
 parts = ['trying', 'work']
-settings = {'wall_limit': 60}
 slow = True
 walls,bare = 'refused', 'refused'
 says = 'before|start'

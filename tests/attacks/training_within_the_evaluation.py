@@ -1,7 +1,6 @@
 """What is evaluated trains when it is asked for its length."""
 target = 'polynomial'
 parts = ['trying', 'work']
-settings = {'wall_limit': 60}
 slow = True
 walls,bare = 'refused', 'refused'
 says = 'evaluation'
