@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 TARGETS = 'polynomial', 'tiny'
 RANK = {'KEPT': 0, 'named': 1, 'without effect': 2, 'refused': 3}
 SECRET = 'a-word-that-no-run-may-know'
-MOST = 24*2**20 # bytes of a run's folder
+MOST = 40*2**20 # bytes of a run's folder
 
 # Files
 

@@ -1,5 +1,6 @@
 """Fifteen megabytes are printed in a cell."""
 target = 'polynomial'
+like = 'flood_of_output'
 parts = ['trying']
 walls,bare = 'without effect', 'without effect'
 
