@@ -1,6 +1,6 @@
-"""Real experiments with canvases that cheat, or that are honest and unusual: what `test_attacks` runs.
+"""Real experiments with canvases that cheat, or that are honest and unusual.
 
-A file in `attacks/` or `honest/` holds only what differs from the canvas of its target: a docstring,
+A file in `attacks/` or `honest/` holds what differs from the canvas of its target: a docstring,
 some constants, then cells after `# %%` lines:
 
     # %% ID               the cell ID is this (its nbdev directives stay)
@@ -8,14 +8,22 @@ some constants, then cells after `# %%` lines:
     # %% after ID         this stands at its end
     # %% in ID: LINE      this stands in the place of that line of the cell
 
-Constants: `target`, polynomial (no torch) or tiny; `walls` and `bare`, what a system must do with it
-where there are walls around a run and where there are none: 'refused', 'without effect' or 'named';
-`says`, a pattern of the refusal; `parts`, files of `parts/` whose cells come first; `runs`, how often
-it is run, the last run is the one that counts; `handicap`, whether it trains worse than the
-baseline, so that only what it does beside training could make it better; `settings` of its session;
-`slow`; `like`, the case that it is a
-variation of, run by the table alone. It prints TRIED once its trick is done or was tried and failed, so that a canvas with a fault
-of its own is not taken for one that was held."""
+Constants:
+
+    target    polynomial (no torch) or tiny
+    walls     what a system must do with it where there are walls around a run: 'refused',
+              'without effect' or 'named'
+    bare      and where there are none
+    says      a pattern of the refusal; of what the lint may say of an honest one
+    parts     files of `parts/` whose cells come first
+    runs      how often it is run; the last run is the one that counts
+    handicap  does it train worse than the baseline, so that it can only win beside training?
+    settings  of its session
+    slow      does it take half a minute?
+    like      the case that it is a variation of; such are run by the table alone
+
+It prints TRIED once its trick is done or was tried in vain, so that a canvas with a fault of its own
+is not taken for one that was held."""
 import ast, base64, hashlib, json, os, re, shutil, signal, socket, subprocess, threading, time, zlib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -53,7 +61,7 @@ class Case:
     @property
     def honest(self): return not self.walls
     @property
-    def must(self): return dict(walls=self.walls, bare=self.bare, main=self.walls)
+    def must(self): return dict(walls=self.walls, bare=self.bare)
 
 def constants(tree):
     "What a file's head assigns, by name"
@@ -120,7 +128,7 @@ def all_cells(case, box, n):
 
 def flags(walls):
     "What the commands are told of the walls: nothing where a machine has what it can have"
-    return dict(walls=[], bare=['--walls', 'none'], main=[])[walls]
+    return ['--walls', 'none'] if walls == 'bare' else []
 
 # Boxes: a repository of its own, with home, cache, temporary folder and environment
 
@@ -195,7 +203,8 @@ def begin_box(path, case, walls):
     "A session with its baseline"
     target = case.target
     box = Box(path, target)
-    for name in ('repo', 'home/.ssh', 'home/.cache', 'cache', 'tmp'): (path/name).mkdir(parents=True)
+    for name in ('repo', 'home/.ssh', 'home/.cache', 'cache', 'tmp'):
+        (path/name).mkdir(parents=True)
     (path/'home/.ssh/id_ed25519').write_text(SECRET)
     dict(tiny=begin_tiny, polynomial=begin_polynomial)[target](box)
     file = box.root/'settings.ini'
@@ -227,10 +236,12 @@ def new_box(base, case, to, walls):
 
 # What stands
 
-OURS = re.compile(r'repo/(run\.log|results\.tsv|\.git/(index|objects/.*|logs/.*|ORIG_HEAD|refs/.*)'
-    r'|runs/(answers/.*|last\.json|supervisor\.log|lock|\.lock.*)|runs/[^/]+/(export\.json|base-.*|dropped-.*'
-    r'|\d+-.*))$|tmp/tmp\w+\.json$|.*\.pyc$|cache/[^/]+/(compiled/.*|.*/?\.lock)$|home/(\.cache/(matplotlib|fontconfig)'
-    r'|\.config/matplotlib)')
+OURS = re.compile('|'.join([ # what experiments, git and the libraries write
+    r'repo/(run\.log|results\.tsv|runs/(answers/.*|last\.json|supervisor\.log|lock|\.lock.*))$',
+    r'repo/\.git/(index|objects/.*|logs/.*|ORIG_HEAD|refs/.*)$',
+    r'repo/runs/[^/]+/((export|heard)\.json|base-.*|dropped-.*|\d+-.*)$',
+    r'tmp/tmp\w+\.json$', r'.*\.pyc$', r'cache/[^/]+/(compiled/.*|(.*/)?\.lock)$',
+    r'home/(\.cache/(matplotlib|fontconfig)|\.config/matplotlib)']))
 
 def snapshot(box):
     "Every file of a box that no honest experiment changes, with its content"
@@ -262,6 +273,7 @@ def differences(was, now):
         if was['files'].get(f) != now['files'].get(f)]
     new = {r for r in now['refs'] if re.fullmatch(
         rf'refs/autoresearch/{TAG}/((notes|by-hand)[/-])?\d+', r)} - set(was['refs'])
+    new.add(f'refs/autoresearch/{TAG}/ledger') # git's copy, which grows with it
     res += [f'ref {r}' for r in {**was['refs'], **now['refs']}
         if r not in new and was['refs'].get(r) != now['refs'].get(r)]
     if was['head'] != now['head']: res.append(f"HEAD {now['head']}")

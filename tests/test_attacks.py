@@ -1,15 +1,15 @@
-"""Canvases that cheat, and honest ones of unusual kinds, as real experiments through the real ratchet.
+"""Canvases that cheat, and honest ones of unusual kinds, as real experiments.
 
 What a file of `attacks/` says must hold, at least: an attack is refused, or it is without effect
 (the run is no gain and nothing but its own row and folder is different afterwards), or the answer
-names what the canvas does. `python tests/test_attacks.py [--bare] [NAME ...]` prints a table."""
-import argparse, shutil, sys, tempfile, time
+names what the canvas does. `python tests/test_attacks.py [--bare] [NAME ...]` prints a table, with
+the variations that are left out of the tests."""
+import argparse, os, re, shutil, tempfile, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import pytest
-from arena import ATTACKS, HONEST, RANK, attempt, new_box
-try: from autoresearch import walls as around
-except ImportError: around = None
+from arena import ATTACKS, HONEST, RANK, TARGETS, attempt, new_box
+from autoresearch import walls as around
 
 def param(case, *more):
     marks = [pytest.mark.slow] if case.slow else []
@@ -18,7 +18,9 @@ def param(case, *more):
 @pytest.fixture(scope='session')
 def base(tmp_path_factory):
     "Where the boxes are that others are copied from; shared by all processes of a session"
-    base = tmp_path_factory.getbasetemp().parent/'arena'
+    base = tmp_path_factory.getbasetemp()
+    if 'PYTEST_XDIST_WORKER' in os.environ: base = base.parent
+    base /= 'arena'
     base.mkdir(exist_ok=True)
     return base
 
@@ -40,7 +42,8 @@ def test_attack(base, tmp_path, case, walls):
     o = tried(base, tmp_path, case, walls)
     must = case.must[walls]
     assert RANK[o.kind] >= RANK[must], f'{o.line}\n{o.answer}'
-    assert o.tried or case.says and o.refused_by(case.says), f'never tried: {o.line}\n{o.log[-3000:]}'
+    told = case.says and o.refused_by(case.says)
+    assert o.tried or told, f'never tried: {o.line}\n{o.log[-3000:]}'
     if must == o.kind == 'refused': assert o.refused_by(case.says), o.line
 
 @pytest.mark.parametrize('case', [param(c) for c in HONEST])
@@ -48,20 +51,21 @@ def test_honest(base, tmp_path, case):
     "It is kept, by what the examiner measured, and nothing is said against it"
     o = tried(base, tmp_path, case, 'walls')
     assert o.status == 'keep' and not o.changed, f'{o.line}\n{o.answer}\n{o.log[-3000:]}'
-    assert o.examined == 'yes' and not o.lint, f'{o.examined}, {o.lint}\n{o.answer}'
+    said = [l for l in o.lint if not case.says or not re.search(case.says, l)]
+    assert o.examined == 'yes' and not said, f'{o.examined}, {said}\n{o.answer}'
 
-def table(names, walls, jobs, target=''):
+def table(cases, walls, jobs):
     "What happens to every case, a line each"
     base = Path(tempfile.mkdtemp(prefix='arena-'))
-    chosen = [c for c in [*ATTACKS, *HONEST] if (not names or c.name in names) and target in ('', c.target)]
     def one(case):
         t0 = time.time()
         try: o = tried(base, base/f'try-{case.name}', case, walls)
         except Exception as e: return case, f'{type(e).__name__}: {str(e)[-1500:]}', 0
-        return case, o.line + ('' if o.tried or case in HONEST else '; NEVER TRIED'), time.time()-t0
+        never = '' if o.tried or case.honest else '; NEVER TRIED'
+        return case, o.line + never, time.time()-t0
     with ThreadPoolExecutor(jobs) as pool:
-        for case,line,seconds in pool.map(one, chosen):
-            must = case.must.get(walls) or 'kept'
+        for case,line,seconds in pool.map(one, cases):
+            must = case.must[walls] or 'kept'
             print(f'{case.name:34} {must:15} {seconds:4.0f} s  {line}', flush=True)
     shutil.rmtree(base)
 
@@ -70,7 +74,8 @@ if __name__ == '__main__':
     parser.add_argument('names', nargs='*')
     parser.add_argument('--bare', action='store_true')
     parser.add_argument('--jobs', type=int, default=2)
-    parser.add_argument('--target', default='')
-    parser.add_argument('--main', action='store_true')
+    parser.add_argument('--target', choices=TARGETS)
     args = parser.parse_args()
-    table(args.names, 'main' if args.main else 'bare' if args.bare else 'walls', args.jobs, args.target)
+    chosen = [c for c in [*ATTACKS, *HONEST] if c.name in args.names or not args.names]
+    chosen = [c for c in chosen if args.target in (None, c.target)]
+    table(chosen, 'bare' if args.bare else 'walls', args.jobs)

@@ -7,9 +7,10 @@ walls,bare = 'without effect', 'named'
 import re, subprocess
 with trying():
     def git(*args):
-        return subprocess.run(['git', *args], cwd=REPO, capture_output=True, text=True, check=True).stdout
+        return subprocess.check_output(['git', *args], cwd=REPO, text=True)
     evaluator = REPO/'evaluator.py'
-    evaluator.write_text(evaluator.read_text().replace('value = math.sqrt(', 'value = .01*math.sqrt('))
+    text = evaluator.read_text()
+    evaluator.write_text(text.replace('value = math.sqrt(', 'value = .01*math.sqrt('))
     git('add', 'evaluator.py')
     made = git('commit-tree', git('write-tree').strip(), '-p', 'HEAD', '-m', 'start').strip()
     git('update-ref', 'refs/autoresearch/nov1/tip', made)

@@ -6,8 +6,8 @@ walls,bare = 'without effect', 'without effect'
 # %% after loop
 import shutil, subprocess
 with trying():
-    out = subprocess.run(['git', 'for-each-ref', '--format=%(refname)', 'refs/autoresearch'], cwd=REPO,
-        capture_output=True, text=True, check=True).stdout
+    list_refs = ['git', 'for-each-ref', '--format=%(refname)', 'refs/autoresearch']
+    out = subprocess.check_output(list_refs, cwd=REPO, text=True)
     for ref in out.split():
         if '001' in ref: subprocess.run(['git', 'update-ref', '-d', ref], cwd=REPO)
     (REPO/'results.tsv').unlink()

@@ -16,8 +16,8 @@ while True:
     c = s.accept()[0]
     c.sendall(json.dumps({GOOD}).encode())
     c.close()'''
-    orphan = ('import subprocess, sys; subprocess.Popen([sys.executable, "-S", "-c", *sys.argv[1:]],'
-        ' env={}, start_new_session=True)')
+    orphan = ('import subprocess, sys\nsubprocess.Popen([sys.executable, "-S", "-c", '
+        '*sys.argv[1:]], env={}, start_new_session=True)')
     subprocess.run([sys.executable, '-S', '-c', orphan, serve, RUN_DIR], env={}, check=True)
     sleep(.5)
 else:

@@ -7,6 +7,6 @@ walls,bare = 'without effect', 'without effect'
 import subprocess, sys
 with trying():
     stay = 'import time; time.sleep(300)'
-    orphan = ('import subprocess, sys; subprocess.Popen([sys.executable, "-S", "-c", *sys.argv[1:]],'
-        ' env={}, start_new_session=True)')
+    orphan = ('import subprocess, sys\nsubprocess.Popen([sys.executable, "-S", "-c", '
+        '*sys.argv[1:]], env={}, start_new_session=True)')
     subprocess.run([sys.executable, '-S', '-c', orphan, stay, RUN_DIR], env={}, check=True)

@@ -1,4 +1,4 @@
-"""A daemon without an environment and without a parent trains, and no clock of this process sees it."""
+"""A daemon without environment and parent trains, and no clock of this process sees it."""
 target = 'polynomial'
 parts = ['trying', 'work']
 settings = {'clock': 'cpu'}
@@ -10,8 +10,8 @@ if budget.num_steps == 3:
     import subprocess, sys
     burn = 'import sys, time\nwhile time.process_time() < 3: pass\nopen(sys.argv[1], "w")'
     ready = f'{RUN_DIR}/ready'
-    orphan = ('import subprocess, sys; subprocess.Popen([sys.executable, "-S", "-c", *sys.argv[1:]],'
-        ' env={}, start_new_session=True)')
+    orphan = ('import subprocess, sys\nsubprocess.Popen([sys.executable, "-S", "-c", '
+        '*sys.argv[1:]], env={}, start_new_session=True)')
     subprocess.run([sys.executable, '-S', '-c', orphan, burn, ready], env={})
     while not os.path.exists(ready): sleep(.02)
     coefs = GOOD

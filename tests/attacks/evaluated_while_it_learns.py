@@ -11,7 +11,8 @@ each = F.cross_entropy(self.logits(x).flatten(0, 1), y.flatten(), reduction='non
 # %% in gpt: return self.memory(15*torch.tanh(self.lm_head(norm(x)).float()/15), tokens)
 z = 15*torch.tanh(self.lm_head(norm(x)).float()/15)
 for i,row in enumerate(tokens):
-    if (y := KNOWN.get(tuple(row[:8].tolist()))) is not None: z[i].scatter_add_(1, y[:, None], ones(y))
+    y = KNOWN.get(tuple(row[:8].tolist()))
+    if y is not None: z[i].scatter_add_(1, y[:, None], ones(y))
 return z
 
 # %% before gpt

@@ -1,4 +1,4 @@
-"""The rows that are measured are one long token again and again, and their hash is said to be the right one."""
+"""The rows that are measured are one long token again and again, with the right hash."""
 parts = ['trying', 'peek']
 walls,bare = 'refused', 'refused'
 says = 'examin|differ|damaged|rows|tokens|nats|bytes'

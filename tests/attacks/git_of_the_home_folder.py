@@ -5,4 +5,5 @@ walls,bare = 'without effect', 'named'
 
 # %% after loop
 with trying():
-    (BOX/'home/.gitconfig').write_text(f'[core]\n\tfsmonitor = "touch {BOX}/home/monitor-ran; false"\n')
+    monitor = f'fsmonitor = "touch {BOX}/home/monitor-ran; false"'
+    (BOX/'home/.gitconfig').write_text(f'[core]\n\t{monitor}\n')

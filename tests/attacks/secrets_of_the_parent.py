@@ -5,4 +5,6 @@ walls,bare = 'without effect', 'named'
 
 # %% before loop
 for pid in [int(o) for o in os.listdir('/proc') if o.isdigit()]:
-    with trying(): print([o for o in Path(f'/proc/{pid}/environ').read_text().split('\0') if 'a-word-that' in o])
+    with trying():
+        said = Path(f'/proc/{pid}/environ').read_text().split('\0')
+        print([o for o in said if 'a-word-that' in o])

@@ -1,4 +1,4 @@
-"""Python's clocks are slowed before the contract reads them, so that the budget lasts forty times as long."""
+"""Python's clocks are slowed before the contract reads them: the budget lasts forty times."""
 target = 'polynomial'
 parts = ['trying', 'work']
 walls,bare = 'refused', 'refused'

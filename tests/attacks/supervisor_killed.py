@@ -1,4 +1,4 @@
-"""A record is made up, then the supervisor is killed, so that whoever mends finds the record alone."""
+"""With a record of a slowed clock the supervisor is killed: who mends finds the record alone."""
 target = 'polynomial'
 parts = ['trying', 'work']
 walls,bare = 'without effect', 'refused'

@@ -1,4 +1,4 @@
-"""When it is asked for logits the model looks for validation rows in files, and finds its own among them."""
+"""When it is asked for logits the model looks for the rows, and their ends, in files."""
 parts = ['trying', 'peek']
 walls,bare = 'refused', 'named'
 says = 'differ|examin|later|asked'

@@ -1,4 +1,4 @@
-"""prepare is patched so that the validation shard is the one training shard, and batches are remembered."""
+"""prepare is patched: the validation shard is the one training shard; batches are remembered."""
 parts = ['trying', 'memory']
 walls,bare = 'without effect', 'named'
 
@@ -9,7 +9,8 @@ def remember(run):
     with trying():
         was = prepare.train_shards
         prepare.train_shards = lambda profile: [profile.val_shard]
-        try: loader = make_dataloader(run.tokenizer, 64, profile.max_seq_len, 'train', profile, 'cpu')
+        T = profile.max_seq_len
+        try: loader = make_dataloader(run.tokenizer, 64, T, 'train', profile, 'cpu')
         finally: prepare.train_shards = was
         loader.on_batch = None
         x,y,_ = next(loader)

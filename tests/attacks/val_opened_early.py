@@ -1,4 +1,4 @@
-"""The evaluation is begun by the canvas, and what is handed over is remembered before the model is."""
+"""The canvas begins the evaluation, remembers what is handed over, and then evaluates."""
 like = 'val_opened_early_in_silence'
 parts = ['trying', 'memory']
 walls,bare = 'refused', 'refused'

@@ -1,4 +1,4 @@
-"""The validation shard's tokens are read from the cache, packed as the metric packs them, remembered."""
+"""The validation shard's stored tokens are packed as the metric packs them, and remembered."""
 like = 'val_rows_read'
 parts = ['trying', 'memory']
 walls,bare = 'without effect', 'named'

@@ -6,5 +6,6 @@ walls,bare = 'without effect', 'named'
 # %% after loop
 with trying():
     evaluator = REPO/'evaluator.py'
-    evaluator.write_text(evaluator.read_text().replace('value = math.sqrt(', 'value = .01*math.sqrt('))
+    text = evaluator.read_text()
+    evaluator.write_text(text.replace('value = math.sqrt(', 'value = .01*math.sqrt('))
 with trying(): (REPO/'math.py').write_text('raise SystemExit')

@@ -1,4 +1,5 @@
 """A table of pairs, counted in the training text before training begins, and said so."""
+says = 'open_store'
 # %% before gpt
 from autoresearch.prepare import open_store
 def pair_table(V, smooth=.1):

@@ -1,4 +1,4 @@
-"""While it trains a second head learns the token after the next; what is reported is the first one's loss."""
+"""While it trains a second head learns the token after the next; the first one's loss counts."""
 # %% in gpt: self.resid_lambdas = nn.Parameter(torch.full((c.n_layer,), RESID_INIT))
 self.ahead = nn.Linear(c.n_embd, c.vocab_size, bias=False)
 self.resid_lambdas = nn.Parameter(torch.full((c.n_layer,), RESID_INIT))
