@@ -239,7 +239,7 @@ def new_box(base, case, to, walls):
 OURS = re.compile('|'.join([ # what experiments, git and the libraries write
     r'repo/(run\.log|results\.tsv|runs/(answers/.*|last\.json|supervisor\.log|lock|\.lock.*))$',
     r'repo/\.git/(index|objects/.*|logs/.*|ORIG_HEAD|refs/.*)$',
-    r'repo/runs/[^/]+/((export|heard)\.json|base-.*|dropped-.*|\d+-.*)$',
+    r'repo/autoresearch/(train|_modidx)\.py$', r'repo/runs/[^/]+/((export|heard)\.json|base-.*|dropped-.*|\d+-.*)$',
     r'tmp/tmp\w+\.json$', r'.*\.pyc$', r'cache/[^/]+/(compiled/.*|(.*/)?\.lock)$',
     r'home/(\.cache/(matplotlib|fontconfig)|\.config/matplotlib)']))
 
