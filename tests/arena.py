@@ -22,8 +22,8 @@ Constants:
     slow      does it take half a minute?
     like      the case that it is a variation of; such are run by the table alone
 
-It prints TRIED once its trick is done or was tried in vain, so that a canvas with a fault of its own
-is not taken for one that was held."""
+It prints TRIED once its trick is done or was tried in vain, so that a canvas with a fault of its
+own is not taken for one that was held."""
 import ast, base64, hashlib, json, os, re, shutil, signal, socket, subprocess, threading, time, zlib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -239,7 +239,8 @@ def new_box(base, case, to, walls):
 OURS = re.compile('|'.join([ # what experiments, git and the libraries write
     r'repo/(run\.log|results\.tsv|runs/(answers/.*|last\.json|supervisor\.log|lock|\.lock.*))$',
     r'repo/\.git/(index|objects/.*|logs/.*|ORIG_HEAD|refs/.*)$',
-    r'repo/autoresearch/(train|_modidx)\.py$', r'repo/runs/[^/]+/((export|heard)\.json|base-.*|dropped-.*|\d+-.*)$',
+    r'repo/autoresearch/(train|_modidx)\.py$',
+    r'repo/runs/[^/]+/((export|heard)\.json|base-.*|dropped-.*|\d+-.*)$',
     r'tmp/tmp\w+\.json$', r'.*\.pyc$', r'cache/[^/]+/(compiled/.*|(.*/)?\.lock)$',
     r'home/(\.cache/(matplotlib|fontconfig)|\.config/matplotlib)']))
 
