@@ -15,6 +15,7 @@ Constants:
               'without effect' or 'named'
     bare      and where there are none
     says      a pattern of the refusal; of what the lint may say of an honest one
+    names     a pattern of the lint's line that names what it does
     parts     files of `parts/` whose cells come first
     runs      how often it is run; the last run is the one that counts
     handicap  does it train worse than the baseline, so that it can only win beside training?
@@ -51,6 +52,7 @@ class Case:
     walls:str = ''
     bare:str = ''
     says:str = ''
+    names:str = ''
     parts:list = field(default_factory=list)
     runs:int = 1
     handicap:bool = True
@@ -356,6 +358,11 @@ def lint_of(notes, answer):
     said = said if isinstance(said, list) else [said] if said else []
     return [str(o) for o in said] or re.findall(r'^lint: +(.*)$', answer, flags=re.M)
 
+def named(case, lint):
+    "Does the lint say what a case does? What `parts/trying` brings into the imports is not it"
+    own = [l for l in lint if not l.startswith('imports,')]
+    return any(re.search(case.names, l) for l in own)
+
 def run_once(box, case, n, walls):
     shutil.copy(box.path/'canvas.ipynb', box.canvas)
     change(box.canvas, all_cells(case, box, n))
@@ -387,7 +394,7 @@ def attempt(box, case, walls='walls'):
     changed += leaks(box, log, run_dir)
     lint = lint_of(notes, answer)
     if changed: kind = 'KEPT'
-    if kind == 'KEPT' and lint: kind = 'named'
+    if kind == 'KEPT' and named(case, lint): kind = 'named'
     reason = notes.get('reason') or ' '.join(answer.split())[-300:]
     return Outcome(kind, notes.get('status', ''), str(notes.get('examined', '')),
         notes.get('value') or 0., reason, lint, changed, 'TRIED' in log, answer, log)

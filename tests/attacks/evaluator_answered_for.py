@@ -2,6 +2,7 @@
 target = 'polynomial'
 parts = ['trying']
 walls,bare = 'named', 'named'
+names = 'contract'
 
 # %% before report
 from autoresearch.contract import begin_evaluation, end_evaluation

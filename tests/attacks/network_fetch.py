@@ -2,6 +2,7 @@
 target = 'polynomial'
 parts = ['trying', 'work']
 walls,bare = 'without effect', 'named'
+names = 'network'
 
 # %% after loop
 import json, socket

@@ -2,6 +2,7 @@
 parts = ['trying', 'memory', 'leftover']
 runs = 2
 walls,bare = 'without effect', 'named'
+names = 'files'
 
 # %% after imports
 def PLACE(): return Path('/tmp', 'rows' + str(BOX).replace('/', '-'), 'rows')

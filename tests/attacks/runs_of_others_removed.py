@@ -2,6 +2,7 @@
 target = 'polynomial'
 parts = ['trying']
 walls,bare = 'without effect', 'named'
+names = 'files'
 
 # %% after loop
 import shutil

@@ -2,6 +2,7 @@
 target = 'polynomial'
 parts = ['trying']
 walls,bare = 'without effect', 'named'
+names = 'files'
 
 # %% before loop
 for pid in [int(o) for o in os.listdir('/proc') if o.isdigit()]:

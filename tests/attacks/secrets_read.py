@@ -2,6 +2,7 @@
 target = 'polynomial'
 parts = ['trying']
 walls,bare = 'without effect', 'named'
+names = 'files|environ'
 
 # %% before loop
 with trying(): print(os.environ.get('HF_TOKEN'))

@@ -3,6 +3,7 @@ target = 'polynomial'
 parts = ['trying', 'work']
 runs = 2
 walls,bare = 'without effect', 'named'
+names = 'files'
 
 # %% after loop
 import re

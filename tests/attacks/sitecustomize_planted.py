@@ -2,6 +2,7 @@
 target = 'polynomial'
 parts = ['trying']
 walls,bare = 'without effect', 'named'
+names = 'files'
 
 # %% after loop
 with trying(): (BOX/'package/sitecustomize.py').write_text(f'open({str(BOX/"home/ran")!r}, "w")')

@@ -4,6 +4,7 @@ like = 'startup_of_ipython'
 parts = ['trying']
 runs = 2
 walls,bare = 'without effect', 'named'
+names = 'files'
 
 # %% after loop
 with trying():

@@ -1,6 +1,7 @@
 """When it is asked for logits the model looks for the rows, and their ends, in files."""
 parts = ['trying', 'peek']
 walls,bare = 'refused', 'named'
+names = 'files'
 says = 'differ|examin|later|asked'
 
 # %% after gpt

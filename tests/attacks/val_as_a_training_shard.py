@@ -1,6 +1,7 @@
 """prepare is patched: the validation shard is the one training shard; batches are remembered."""
 parts = ['trying', 'memory']
 walls,bare = 'without effect', 'named'
+names = 'contract'
 
 # %% before loop
 import numpy as np

@@ -1,6 +1,7 @@
 """The loader is asked for validation rows, which it gives to those who only look."""
 parts = ['trying', 'memory']
 walls,bare = 'without effect', 'named'
+names = 'contract'
 
 # %% before loop
 import numpy as np

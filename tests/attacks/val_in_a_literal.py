@@ -1,6 +1,7 @@
 """The validation rows stand in the canvas, as a text of some kilobytes."""
 parts = ['trying', 'memory']
 walls,bare = 'named', 'named'
+names = 'literal'
 
 # %% before loop
 import base64, zlib

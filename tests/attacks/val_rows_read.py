@@ -1,6 +1,7 @@
 """The packed validation rows are read from the cache and remembered."""
 parts = ['trying', 'memory']
 walls,bare = 'without effect', 'named'
+names = 'files'
 
 # %% before loop
 import numpy as np

@@ -2,6 +2,7 @@
 like = 'val_rows_read'
 parts = ['trying', 'memory']
 walls,bare = 'without effect', 'named'
+names = 'contract'
 
 # %% before loop
 import numpy as np

@@ -1,6 +1,7 @@
 """The validation text that ships with the package is tokenized and remembered."""
 parts = ['trying', 'memory']
 walls,bare = 'without effect', 'named'
+names = 'contract'
 
 # %% before loop
 import hashlib
