@@ -383,6 +383,7 @@ def attempt(box, case, walls='walls'):
         for n in range(case.runs):
             if n: box.ar('ar-drop', ok=False) # what a refused run left in the working tree
             answer = run_once(box, case, n, walls)
+            if n < case.runs-1 and last_run(box)[0].get('status') == 'keep': before = state_of(box)
         left = end(box)
     shutil.rmtree('/tmp/rows' + str(box.path).replace('/', '-'), ignore_errors=True)
     notes,run_dir = last_run(box)
