@@ -1,0 +1,9 @@
+"""A nat has fewer bits: math.log is another function."""
+parts = ['trying']
+walls,bare = 'without effect', 'without effect'
+
+# %% before run
+import math
+log = math.log
+math.log = lambda *a: 4*log(*a)
+print('TRIED')
