@@ -74,7 +74,8 @@ def edits():
             'F.gelu(self.c_gate(x))*self.c_fc(x)': 0,
             f'{h}.square().float().to(x.dtype)': 1}.items():
         yield 'MLP', MLP_NOW, f'return self.c_proj({new})', (MLP,) if costs else ()
-    for new in (f'h = {h}\n        h = h*h\n        return self.c_proj(h)',
+    for new in (f'return 0.5*self.c_proj({h}.square())',
+            f'h = {h}\n        h = h*h\n        return self.c_proj(h)',
             f'n = x\n'
                 '        h = F.linear(n, self.c_fc.weight)\n'
                 '        return F.linear(h.relu()**2, self.c_proj.weight)'):
@@ -82,7 +83,7 @@ def edits():
     for new in (f'h = {h}\n        return self.c_proj(h.square()) + 0.01*h.mean()',
             f'return self.c_proj({h}.square()) + self.bias',
             f'return self.c_proj({h}.square()) + 0.1*self.extra(x)',
-            f'return self.biased({h}.square())', f'return 0.5*self.c_proj({h}.square())',
+            f'return self.biased({h}.square())',
             f'p = {h}.square()\n        return self.c_proj(p) + 0.1*p[..., :x.shape[-1]]',
             'return self.c_out(self.c_in(x).relu().square())'):
         yield 'MLP', MLP_NOW, new, (MLP,)
