@@ -40,7 +40,7 @@ def docs(root, *args, **env):
     "ar-docs as its console script calls it, which need not be installed yet"
     (root/'command.py').write_text('from autoresearch.docs import ar_docs\nar_docs()\n')
     return subprocess.run([sys.executable, 'command.py', *args], cwd=root, capture_output=True,
-        text=True, env={**os.environ, 'PYTHONPATH': str(ROOT), **env}, timeout=100)
+        text=True, env={**os.environ, 'PYTHONPATH': str(ROOT), **env}, timeout=200)
 
 def test_the_site_has_no_fault(): assert site_faults(ROOT) == []
 
@@ -210,7 +210,7 @@ def test_a_check_leaves_nothing(copy, tmp_path_factory):
                 cell_type='raw', id='front', metadata={}, source='---\ntitle: [never closed\n---')))
             before = everything(copy)
         r = subprocess.run([sys.executable, 'command.py', '--check'], cwd=copy,
-            capture_output=True, text=True, timeout=100,
+            capture_output=True, text=True, timeout=200,
             env={**os.environ, 'PYTHONPATH': str(ROOT), 'TMPDIR': str(tmp),
                 'PYTHONDONTWRITEBYTECODE': '1'})
         assert r.returncode == broken and (
