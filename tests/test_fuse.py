@@ -3,7 +3,7 @@
 Their loss and every gradient, on a CPU in float64. Each edit is text put into the canvas' own
 classes, as an agent would. A model has a layer for each edit, so that the layers around it, edited
 otherwise, hand on what they have."""
-import inspect, itertools, os, random
+import functools, inspect, itertools, os, random
 from types import SimpleNamespace
 import pytest, torch, torch.nn as nn, torch.nn.functional as F
 from autoresearch import kernels as k, train as t
@@ -197,12 +197,17 @@ def spare(module, kind):
         module.c_qkv,module.c_kv,module.wide_gate = (nn.Linear(D, 2*D, bias=False),
             nn.Linear(D, D, bias=False), nn.Linear(48, KV, bias=False))
 
+@functools.cache # inspect reads the whole module for each class
+def written(kind):
+    "The text of a class of the canvas"
+    return inspect.getsource(getattr(t, kind)).replace(
+        'forward(self, x): ', 'forward(self, x):\n        ')
+
 def edited(changes, *kinds):
     "The canvas' names with texts of its classes replaced: {(class, old): new}"
     space = dict(vars(t))
     for kind in kinds:
-        text = inspect.getsource(getattr(t, kind)).replace(
-            'forward(self, x): ', 'forward(self, x):\n        ')
+        text = written(kind)
         for (which,old),new in changes.items():
             if which == kind:
                 assert text.count(old) == 1, (kind, old)
