@@ -5,6 +5,9 @@ beside the same edit compiled plain.
     python bench/edits.py --edits 'GELU,stream gain'  # some of them
     python bench/edits.py --compile 3                 # first compile all, three at a time, so that
                                                       # measuring finds it
+    python bench/edits.py --calm                      # x0 scalars at a hundredth of their rate,
+                                                      # whose first steps are else decided by
+                                                      # rounding
 
 Needs a prepared profile climbmix60. Each edit is a copy of the package with a text of the canvas
 replaced, trained from one seed on real data in a process of its own. The rate is the mean after the
@@ -25,6 +28,7 @@ LAST = 'return x + self.mlp(norm(x))'
 NORM = 'def norm(x): return F.rms_norm(x, (x.size(-1),)).to(x.dtype)'
 Q_AND_K = 'q,k = norm(rope(q, *angles)), norm(rope(k, *angles))'
 HEAD_DIM = 'self.head_dim = c.n_embd//c.n_head\n'
+X0_RATE = "'x0_lambdas': adamw(SCALAR_LR, (0.96, 0.95))"
 GAINS = '\n        self.a,self.b = (nn.Parameter(torch.ones(c.n_embd)) for _ in range(2))'
 def as_gated(act): # two products of two thirds the width: as many parameters
     narrow = 'round(8*c.n_embd/3/64)*64'
@@ -105,11 +109,14 @@ def main(
     edits:str='', # Comma-separated names; empty: all
     steps:int=60, # Fused
     plain:int=21, # And plain, the losses of whose 20th steps are compared; 0: none
-    compile:int=0 # Compile all first, so many at once, and measure with what that kept
+    compile:int=0, # Compile all first, so many at once, and measure with what that kept
+    calm:bool=False # Train the x0 scalars slowly, so that losses compare
 ):
     "Train each edit, fused and plain, and print a table"
     import torch
     chosen = {n: EDITS[n] for n in (edits.split(',') if edits else EDITS)}
+    slowly = X0_RATE.replace('SCALAR_LR', 'SCALAR_LR*0.01')
+    if calm: chosen = {n: [*changes, (X0_RATE, slowly)] for n,changes in chosen.items()}
     print(f'{time.strftime("%Y-%m-%d")}, {torch.cuda.get_device_name()}, '
         f'torch {torch.__version__}', flush=True)
     if compile:

@@ -7,9 +7,9 @@ os.environ.setdefault('PYDEVD_DISABLE_FILE_VALIDATION', '1')
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 # handed out first, or one process waits for the other
-LONGEST = ['test_attacks', 'test_ratchet', 'test_search', 'test_fuse', 'test_run', 'test_faults',
-    'test_prepare', 'test_dashboard', 'test_report', 'test_demo', 'test_wheel', 'test_browser',
-    'test_train', 'test_docs']
+LONGEST = ['test_attacks', 'test_ratchet', 'test_search', 'test_search_waits', 'test_run',
+    'test_report', 'test_fuse', 'test_faults', 'test_browser', 'test_dashboard', 'test_demo',
+    'test_prepare', 'test_docs', 'test_train', 'test_wheel']
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda o: LONGEST.index(o.path.stem) if o.path.stem in LONGEST else len(LONGEST))

@@ -16,7 +16,7 @@ FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-
     '--window-size=1320,1000']
 SHOTS = lab.ROOT/'runs'/'screenshots'
 # as long as it takes on a busy machine, no longer than it takes
-def until(test, seconds=60): return lab.until(test, seconds)
+until = lab.until
 
 EVIL = '<img src=x onerror="window.pwned=1"> $x^2$ <b>bold</b>'
 
@@ -106,7 +106,7 @@ def server(root):
         yield f'http://localhost:{port}', proc.pid, said
     finally:
         proc.send_signal(signal.SIGINT)
-        proc.wait(30)
+        proc.wait(lab.PATIENCE)
     import psutil
     left = [p for p in psutil.process_iter(['cmdline']) if str(port) in (p.info['cmdline'] or [])]
     assert proc.returncode == 0 and not left, (proc.returncode, left, Path(log.name).read_text())

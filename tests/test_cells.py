@@ -33,7 +33,7 @@ def changed(before, after):
         if l[0] in '+-']
 
 def command(*words, **kwargs):
-    return subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, timeout=60,
+    return subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, timeout=200,
         **kwargs)
 
 # the bytes
@@ -450,10 +450,10 @@ def test_what_no_terminal_shows(tmp_path):
         '"metadata": {}}], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
     for coding,shown in (('utf8', "x = '\\udcff \u65e5'"), ('ascii', "x = '\\udcff \\u65e5'")):
         p = subprocess.run([*COMMAND, 'show', 'odd', '--notebook', path], capture_output=True,
-            env={**os.environ, 'PYTHONIOENCODING': coding}, timeout=60)
+            env={**os.environ, 'PYTHONIOENCODING': coding}, timeout=200)
         assert (p.returncode, p.stdout.decode(coding)) == (0, f'# %% odd\n{shown}\n'), p.stderr
     p = subprocess.run([*COMMAND, 'show', 'none', '--notebook', path], capture_output=True,
-        timeout=60)
+        timeout=200)
     assert p.returncode == 1 and b"no cell 'none'" in p.stderr and b'Traceback' not in p.stderr
 
 def test_whoever_reads_goes_away(canvas):
@@ -495,7 +495,7 @@ def test_a_worker_needs_neither_pandas_nor_matplotlib(small):
         'print(edit_cell(sys.argv[1], "xyz", "y = 2", "y = 3"), list_cells(sys.argv[1]), '
         'code_hash(sys.argv[1]))')
     p = subprocess.run([sys.executable, '-c', code, small], capture_output=True, text=True,
-        timeout=60)
+        timeout=200)
     assert p.returncode == 0 and '+y = 3' in p.stdout, p.stderr
 
 def test_nothing_heavy_is_imported():

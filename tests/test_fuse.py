@@ -3,7 +3,7 @@
 Their loss and every gradient, on a CPU in float64. Each edit is text put into the canvas' own
 classes, as an agent would. A model has a layer for each edit, so that the layers around it, edited
 otherwise, hand on what they have."""
-import inspect, itertools, os, random
+import functools, inspect, itertools, os, random
 from types import SimpleNamespace
 import pytest, torch, torch.nn as nn, torch.nn.functional as F
 from autoresearch import kernels as k, train as t
@@ -50,9 +50,13 @@ def edits():
         part = s[s.index('self'):]
         head = s[:s.index('=')+1] + ' ' if '=' in s.split('self')[0] else 'return '
         for new,costs in {f'{part} + x': (), f'torch.add(x, {part})': (), f'x.add({part})': (),
-                f'x + 0.5*{part}': 1, f'x + {part}*self.gain': 1, f'x - {part}': 1,
+                f'x + 0.5*{part}': (), f'x + {part}*self.gain': (), f'x - {part}': (),
+                f'x - 0.5*{part}': (), f'x + self.number*{part}*self.gain': (),
+                f'x + {part}/2': (), f'x + 2/{part}': 1, f'{part} - x': 1, f'x + {part}*x': 1,
+                f'x + {part}*torch.sigmoid(self.number)': (),
                 f'0.5*x + {part}': (kind,) if kind == MLP else (), f'x + {part} + 0.1*norm(x)': (),
-                f'x + F.dropout({part}, 0.)': 1, f'torch.add(x, {part}, alpha=0.5)': 1,
+                f'x + F.dropout({part}, 0.)': 1, f'torch.add(x, {part}, alpha=0.5)': (),
+                f'torch.add({part}, x, alpha=0.5)': 1, f'torch.sub(x, {part}, alpha=2)': (),
                 f'x + ({part} + self.bias)': 1,
                 f'x.detach() + {part}': (kind,) if kind == MLP else (),
                 f'x + {part}.clamp(-1, 1)': 1,
@@ -61,16 +65,17 @@ def edits():
     h = 'F.relu(self.c_fc(x))'
     for new,costs in {f'{h}**2': (), f'{h}.pow(2)': (), f'torch.square({h})': (),
             'torch.relu(self.c_fc(x)).square()': (), 'self.c_fc(x).relu().square()': (),
-            f'torch.pow({h}, 2)': (), 'F.gelu(self.c_fc(x))': 1, 'F.silu(self.c_fc(x))': 1, h: 1,
+            f'torch.pow({h}, 2)': (), 'F.gelu(self.c_fc(x))': 0, 'F.silu(self.c_fc(x))': 0, h: 0,
             f'{h}**3': 1, f'{h}.square()*self.wide': 1, f'{h}.square().clamp(max=2)': 1,
             'F.relu(self.c_fc(x) + self.wide).square()': 1,
-            'F.leaky_relu(self.c_fc(x)).square()': 1, f'({h}*self.c_fc(x))': 1,
+            'F.leaky_relu(self.c_fc(x)).square()': 1, f'({h}*self.c_fc(x))': 0,
             'F.relu6(self.c_fc(x)).square()': 1, f'F.dropout({h}.square(), 0.)': 1,
-            'self.c_fc(x).square()': 1, 'F.silu(self.c_fc(x))*self.c_gate(x)': 1,
-            'F.gelu(self.c_gate(x))*self.c_fc(x)': 1,
+            'self.c_fc(x).square()': 1, 'F.silu(self.c_fc(x))*self.c_gate(x)': 0,
+            'F.gelu(self.c_gate(x))*self.c_fc(x)': 0,
             f'{h}.square().float().to(x.dtype)': 1}.items():
         yield 'MLP', MLP_NOW, f'return self.c_proj({new})', (MLP,) if costs else ()
-    for new in (f'h = {h}\n        h = h*h\n        return self.c_proj(h)',
+    for new in (f'return 0.5*self.c_proj({h}.square())',
+            f'h = {h}\n        h = h*h\n        return self.c_proj(h)',
             f'n = x\n'
                 '        h = F.linear(n, self.c_fc.weight)\n'
                 '        return F.linear(h.relu()**2, self.c_proj.weight)'):
@@ -78,7 +83,7 @@ def edits():
     for new in (f'h = {h}\n        return self.c_proj(h.square()) + 0.01*h.mean()',
             f'return self.c_proj({h}.square()) + self.bias',
             f'return self.c_proj({h}.square()) + 0.1*self.extra(x)',
-            f'return self.biased({h}.square())', f'return 0.5*self.c_proj({h}.square())',
+            f'return self.biased({h}.square())',
             f'p = {h}.square()\n        return self.c_proj(p) + 0.1*p[..., :x.shape[-1]]',
             'return self.c_out(self.c_in(x).relu().square())'):
         yield 'MLP', MLP_NOW, new, (MLP,)
@@ -168,7 +173,7 @@ def edits():
             'return self.c_proj(attend(q, k, v, mask).flatten(2)) + 0.1*x': 0,
             'return self.c_proj(attend(q, k, v, mask).flatten(2)*torch.sigmoid(self.extra(x)))': 0,
             'y = self.c_proj(attend(q, k, v, mask).flatten(2))\n'
-                '        return y*torch.sigmoid(self.number)': 1,
+                '        return y*torch.sigmoid(self.number)': 0,
             'return self.c_proj((attend(q, k, v, mask) + 0.01*q).flatten(2))': 0,
             'return self.c_proj(attend(q.detach(), k, v, mask).flatten(2))': (HEADS_,)}.items():
         yield 'Attention', END, new, costs if isinstance(costs, tuple) else (OUT,) if costs else ()
@@ -192,12 +197,17 @@ def spare(module, kind):
         module.c_qkv,module.c_kv,module.wide_gate = (nn.Linear(D, 2*D, bias=False),
             nn.Linear(D, D, bias=False), nn.Linear(48, KV, bias=False))
 
+@functools.cache # inspect reads the whole module for each class
+def written(kind):
+    "The text of a class of the canvas"
+    return inspect.getsource(getattr(t, kind)).replace(
+        'forward(self, x): ', 'forward(self, x):\n        ')
+
 def edited(changes, *kinds):
     "The canvas' names with texts of its classes replaced: {(class, old): new}"
     space = dict(vars(t))
     for kind in kinds:
-        text = inspect.getsource(getattr(t, kind)).replace(
-            'forward(self, x): ', 'forward(self, x):\n        ')
+        text = written(kind)
         for (which,old),new in changes.items():
             if which == kind:
                 assert text.count(old) == 1, (kind, old)
@@ -418,7 +428,7 @@ def test_the_cases_that_were_seen():
     """Each was another model than the one written, an error in another cell, or a parameter that
     was never trained"""
     seen = [
-        ('MLP', MLP_NOW, 'return self.c_proj(F.gelu(self.c_fc(x)))', 'gelu between its products'),
+        ('MLP', MLP_NOW, 'return self.c_proj(F.gelu(self.c_fc(x)))', None),
         ('Block', LAST, f'x = 1.5*x\n        {LAST}', None),
         ('Attention', END,
             'return self.c_proj(self.gain*attend(q, k, v, mask).flatten(2))', None),
@@ -428,7 +438,7 @@ def test_the_cases_that_were_seen():
         sites = compare(model([{}, {(kind, old): new}]))
         assert sites == {HEADS_: (2, {}), OUT: (2, {}), MLP: (2, {1: why} if why else {}),
             'loss': (1, {}), 'embeddings': (2, {})}
-        assert (f'MLP 1/2 (layer 1: {why})' in str(sites)) == bool(why)
+        assert ('MLP 2/2 (layer 1 with GELU)' in str(sites)) == ('gelu' in new)
 
 def test_a_switch_in_between():
     "No site reaches over a change of gradients or of autocast"
@@ -474,6 +484,11 @@ def test_types_under_autocast():
     assert not any(o for _,o in cast.values()), str(cast)
     wide = sites_of([{}, {gain: f'x = x*self.gain\n        {ATTENTION}'}])
     assert wide[HEADS_][1] and 'float32' in wide[HEADS_][1][1], str(wide)
+    branch = f'{ATTENTION}*self.gain'
+    cast = sites_of([{}, {gain: f'{branch}.to(x.dtype)*self.number'}])
+    assert not any(o for _,o in cast.values()), str(cast)
+    wide = sites_of([{}, {gain: branch}])
+    assert 'float32' in wide[OUT][1][1], str(wide)
 
 def test_off(monkeypatch):
     "AUTORESEARCH_FUSE=0 and a device without the kernels hand the graph on as it came"

@@ -35,7 +35,7 @@ def make(tmp_path):
             if not k.startswith(('PIP_', 'UV_', 'MAKE', 'MFLAGS'))}
         r = subprocess.run(args, cwd=tmp_path,
             env={**own, 'LOG': str(log), 'STUBS': str(stubs), 'FAIL': fail, **env},
-            capture_output=True, text=True, timeout=60)
+            capture_output=True, text=True, timeout=200)
         return r.stdout+r.stderr, log.read_text().splitlines(), r.returncode
     return call
 

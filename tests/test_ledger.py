@@ -16,7 +16,7 @@ def python(code, *args, **kwargs):
         stderr=subprocess.PIPE, text=True, **kwargs)
 
 def finish(proc):
-    out,err = proc.communicate(timeout=60)
+    out,err = proc.communicate(timeout=200)
     assert proc.returncode == 0, err
     return out
 
@@ -76,7 +76,7 @@ def test_sigkill_leaves_whole_rows_or_one_damaged_last_line(tmp_path):
         assert proc.stdout.readline() == 'ready\n'
         time.sleep(rng.uniform(0, .08))
         proc.send_signal(signal.SIGKILL)
-        proc.communicate(timeout=60)
+        proc.communicate(timeout=200)
         killed += proc.returncode == -signal.SIGKILL
         n = led.path.read_bytes().count(b'\n') + 1 if led.path.exists() else 0
         with warnings.catch_warnings():
@@ -337,7 +337,7 @@ def test_a_pipe_among_the_notes_is_none(tmp_path):
         'import sys; from autoresearch.ledger import session_notes; '
         'print(session_notes(sys.argv[1]))')
     r = subprocess.run([sys.executable, '-c', code, tmp_path], capture_output=True, text=True,
-        timeout=60)
+        timeout=200)
     assert r.stdout == "[{'commit': '0000001'}]\n", r.stderr
 
 def test_no_file_and_no_folder(tmp_path):
@@ -787,7 +787,7 @@ def command(folder, *args):
     "Run ar-frontier there, with no display and no GPU"
     env = {**os.environ, 'AUTORESEARCH_PROFILE': 'tiny', 'DISPLAY': ''}
     return subprocess.run([Path(sys.executable).parent/'ar-frontier', *args], cwd=folder, env=env,
-        capture_output=True, text=True, timeout=60)
+        capture_output=True, text=True, timeout=200)
 
 def test_command(tmp_path):
     settings(tmp_path)

@@ -13,8 +13,8 @@ import psutil, pytest
 from autoresearch import ledger, ratchet
 from autoresearch.contract import get_profile, write_json
 from autoresearch.run import Result, processes_of, read_json
-from lab import (BIN, ROOT, TAG, ar, commit, edit, environ, example, git, rows, run, setup, sh,
-    sound, until)
+from lab import (BIN, PATIENCE, ROOT, TAG, ar, commit, edit, environ, example, git, rows, run,
+    setup, sh, sound, until)
 
 EDITS = dict(baseline=('', ''), keep=('DEGREE = 1 ', 'DEGREE = 3 '),
     discard=('RATE = 0.5 ', 'RATE = 0.001 '), crash=('budget = Budget(profile)', '1/0'))
@@ -477,7 +477,7 @@ def kill_at_a_time(job):
         time.sleep(rng.random()*(1.2 if real else .3))
         try: os.killpg(pid, signal.SIGKILL) if seed % 2 else os.kill(pid, signal.SIGKILL)
         except ProcessLookupError: what = 'too late'
-        if cli: follower.wait(20)
+        if cli: follower.wait(PATIENCE)
         elif ended(pid) != -9: what = 'too late'
         orphans = processes_of(read_json(root/'runs'/TAG/'journal.json').get('nonce', ''))
         finished,nonce = outcome_on_disk(root, kind)
@@ -799,14 +799,13 @@ def test_outcomes(lab, tmp_path):
             example(root, wall_limit=4)
             setup(root)
         edit(root, TAIL, cell)
-        parent,t0 = git(root, 'rev-parse', 'HEAD'), time.time()
+        parent = git(root, 'rev-parse', 'HEAD')
         r = run(root)
         assert r.stdout.startswith(f'status:   crash ({want}: ') and why in r.stdout, (want, r)
         notes = read_json(sorted((root/'runs'/TAG).glob('0*'))[-1]/'experiment.json')
         assert (notes['class'] == want and notes['status'] == rows(root)[-1][3] == 'crash'
             and rows(root)[-1][1:3] == ['0.000000', '0.0'])
         assert sound(root) == 'M canvas.ipynb' and git(root, 'rev-parse', 'HEAD') == parent
-        assert time.time()-t0 < 25
     together(*[lambda n=n, c=c: one(n, *c) for n,c in enumerate(cases)])
 
 def test_fewer_kernels_are_said(tmp_path):
@@ -839,7 +838,7 @@ def begun(root, slow):
     return p, folder
 
 SLOW = ('budget = Budget(profile)', "open(RUN_DIR+'/started', 'w')\\nn = 0\\n"
-    "while n < 200 and not __import__('os').path.exists(RUN_DIR+'/go'): "
+    "while n < 2000 and not __import__('os').path.exists(RUN_DIR+'/go'): "
     "n += time.sleep(.05) or 1\\nbudget = Budget(profile)")
 def let_go(root):
     "Let the slow experiment go on"
@@ -860,7 +859,7 @@ def test_losing_the_follower_loses_nothing(lab, tmp_path):
     def one(sig):
         root,p,_ = begun_in(lab, tmp_path, sig.name, SLOW)
         p.send_signal(sig)
-        assert p.wait(5) == -sig
+        assert p.wait(PATIENCE) == -sig
         assert 'running for' in ar(root, 'ar-status').stdout
         let_go(root)
         r = ar(root, 'ar-wait')
@@ -875,12 +874,11 @@ def test_interrupting(lab, tmp_path):
         nonce,parent = (read_json(root/'runs'/TAG/'journal.json')['nonce'],
             git(root, 'rev-parse', 'main'))
         assert len(processes_of(nonce)) >= 2
-        t0 = time.time()
         if how == 'sigint': p.send_signal(signal.SIGINT)
         if how == 'ar-stop': assert 'interrupted' in ar(root, 'ar-stop', ok=False).stdout
         if how == 'sigterm': os.kill(read_json(root/'runs/.lock')['pid'], signal.SIGTERM)
-        until(lambda: not processes_of(nonce), 40)
-        out = p.communicate(timeout=60)
+        until(lambda: not processes_of(nonce))
+        out = p.communicate(timeout=PATIENCE)
         assert p.returncode == 130 and 'interrupted: no row' in out[0], (p.returncode, out)
         assert (len(rows(root)) == 1 and git(root, 'rev-parse', 'HEAD') == parent
             and sound(root) == 'M canvas.ipynb')
@@ -912,14 +910,14 @@ def test_meddling_while_it_runs(lab, tmp_path):
         root,p,_ = begun_in(lab, tmp_path, 'evaluator', EDITS['keep'])
         text = (root/'evaluator.py').read_text()
         (root/'evaluator.py').write_text(text.replace('value = math.sqrt', 'value = 0*math.sqrt'))
-        assert ('status:   keep' in p.communicate(timeout=20)[0]
+        assert ('status:   keep' in p.communicate(timeout=PATIENCE)[0]
             and 0 < float(rows(root)[-1][1]) < .2)
         assert 'changed   evaluator.py' in run(root, ok=False).stderr
     def branch():
         root,p,_ = begun_in(lab, tmp_path, 'branch', SLOW, also=EDITS['discard'])
         git(root, 'switch', '-q', 'main')
         let_go(root)
-        assert 'status:   discard' in p.communicate(timeout=20)[0]
+        assert 'status:   discard' in p.communicate(timeout=PATIENCE)[0]
         assert (git(root, 'rev-parse', f'autoresearch/{TAG}') == git(root, 'rev-parse', 'main')
             and len(rows(root)) == 2)
         assert sound(root) == '' and git(root, 'symbolic-ref', '--short', 'HEAD') == 'main'
@@ -931,7 +929,7 @@ def test_meddling_while_it_runs(lab, tmp_path):
         root,p,_ = begun_in(lab, tmp_path, 'canvas', SLOW, also=EDITS['discard'])
         edit(root, 'STEPS = 300 ', 'STEPS = 250 ')
         let_go(root)
-        out = p.communicate(timeout=20)[0]
+        out = p.communicate(timeout=PATIENCE)[0]
         assert 'status:   discard' in out and 'canvas.ipynb was edited meanwhile' in out
         assert ('STEPS = 250' in (root/'canvas.ipynb').read_text()
             and git(root, 'rev-parse', 'HEAD') == git(root, 'rev-parse', 'main'))
@@ -941,7 +939,7 @@ def test_meddling_while_it_runs(lab, tmp_path):
         with open(root/'results.tsv', 'a') as f:
             f.write('abcdef1\t0.100000\t0.0\tkeep\tby hand\nthis is no row')
         let_go(root)
-        out = p.communicate(timeout=20)[0]
+        out = p.communicate(timeout=PATIENCE)[0]
         assert ('status:   discard' in out and 'better than 0.100000' not in out
             and 'NOBODY RAN THIS' in ar(root, 'ar-status').stdout)
         assert [r[-1] for r in rows(root)] == ['an idea', 'by hand', 'this is no row', 'an idea']
@@ -1076,16 +1074,15 @@ def test_ledger_gone_while_it_ran(lab, tmp_path):
 @pytest.fixture(scope='session')
 def clone(tmp_path_factory):
     "A clone of what is here now, committed, with a budget of 1 s"
-    from test_run import settings
+    from test_run import FEW, settings
     from autoresearch.prepare import prepare
-    prepare(get_profile('tiny', ROOT/'settings.ini'))
     root = tmp_path_factory.mktemp('tiny')/'repo'
     sh(ROOT, 'git', 'clone', '-q', ROOT, root)
     for f in sh(ROOT, 'git', 'ls-files', '-mo', '--exclude-standard').stdout.split():
         if (ROOT/f).is_file():
             (root/f).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT/f, root/f)
-    settings(root, time_budget=1)
+    prepare(settings(root, time_budget=1, **FEW))
     git(root, 'add', '-A')
     git(root, '-c', 'user.name=t', '-c', 'user.email=t@example.org', 'commit',
         '-qm', 'as it is, 1 s')
@@ -1157,10 +1154,10 @@ def test_kills_on_tiny(session_on_tiny, tmp_path):
         j = read_json(root/'runs'/TAG/'journal.json')
         return ('nonce' in j
             and (root/'runs'/TAG/j.get('run_dir', 'not yet')/'progress.json').exists())
-    until(trains, 90)
+    until(trains)
     time.sleep(1)
     os.killpg(read_json(root/'runs/.lock')['pid'], signal.SIGKILL)
-    p.wait(10)
+    p.wait(PATIENCE)
     nonce,was = read_json(root/'runs'/TAG/'journal.json')['nonce'], len(rows(root))
     KILLS['committed', 'with the kernel', 'tiny'] += 1
     assert 'recovered' in ar(root, 'ar-status', **tiny).stdout

@@ -4,7 +4,7 @@ import base64, html, json, re, shutil, sys, time
 from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
-import pytest
+import nbconvert, pytest # nbconvert once here, not in the fork of each report
 from fastcore.nbio import mk_cell, new_nb
 from autoresearch.cells import cells_diff, changed_lines, diff_html
 from autoresearch.contract import install_line
@@ -22,8 +22,7 @@ HOSTILE = ('degree | nine \\| <script>alert(1)</script> <img src=x onerror=y> '
 SUMMARY = ('I raised the rates by 77777.\n\n# A heading\n</pre><script>alert(2)</script>\n'
     '```\n````\n"""\'\\ {{ nb }} {% raw %} | a | b |\n')
 
-def report(root, *args, ok=True): # the module as a script is the command
-    return sh(root, sys.executable, '-m', 'autoresearch.report', *args, ok=ok)
+def report(root, *args, ok=True): return ar(root, 'ar-report', *args, ok=ok)
 
 def texts(root, *args, tag=TAG):
     "Markdown and HTML of a report just made"
@@ -446,7 +445,7 @@ def test_while_an_experiment_runs(copy, made):
     assert (', while an experiment runs' in md
         and md_title(md) == md_title(made[0]) and time.time()-t0 < 60)
     wait.touch()
-    until(lambda: 'a nap' in (copy/'results.tsv').read_text(), 60)
+    until(lambda: 'a nap' in (copy/'results.tsv').read_text())
     ar(copy, 'ar-wait')
     assert (rows(copy)[-1][3] in ('keep', 'discard')
         and not list((copy/'runs'/TAG/'report').glob('*.tmp')))

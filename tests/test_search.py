@@ -1,13 +1,14 @@
 """ar-search on the torch-free example: killed and resumed, in turns with an agent, on bad input."""
-import json, os, random, re, signal, subprocess, time
+import json, os, random, re, shutil, signal, subprocess, time
+from pathlib import Path
 import pytest
 from autoresearch import search
 from autoresearch.contract import get_profile, install_line
 from autoresearch.ratchet import search_state
 from autoresearch.repo import Session, lock_holder
 from autoresearch.run import read_json
-from lab import (BIN, ROOT, TAG, ar, commit, edit, environ, example, git, run, setup, sh, sound,
-    until)
+from lab import (BIN, PATIENCE, ROOT, TAG, ar, commit, edit, environ, example, git, run, setup, sh,
+    sound, until)
 from lab import rows_as_tried as rows # a run beside other work is measured again, and says so
 
 def begin(root, *args):
@@ -16,6 +17,8 @@ def begin(root, *args):
 
 def profile(root): return get_profile('polynomial', root/'settings.ini')
 def session(root): return Session(profile(root), TAG)
+
+def looked(root): return search_state(session(root))
 
 def all_by(root):
     return [n['by'] for d in sorted((root/'runs'/TAG).glob('[0-9]*-*'))
@@ -28,11 +31,23 @@ def monotone(root):
     assert [float(r[1]) for r in kept] == sorted({float(r[1]) for r in kept}, reverse=True)
     assert log[:len(kept)] == [r[0] for r in kept][::-1]
 
+@pytest.fixture(scope='module')
+def begun(tmp_path_factory):
+    "A session that nobody ran anything in, and one with its baseline: to be copied"
+    home = tmp_path_factory.mktemp('begun')
+    setup(example(home/'empty'))
+    shutil.copytree(home/'empty', home/'baseline', symlinks=True)
+    run(home/'baseline', 'baseline')
+    return home
+
 @pytest.fixture
-def lab(tmp_path):
-    root = example(tmp_path/'repo')
-    setup(root)
-    return root
+def lab(begun, tmp_path):
+    return Path(shutil.copytree(begun/'empty', tmp_path/'repo', symlinks=True))
+
+@pytest.fixture
+def measured(begun, tmp_path):
+    "A session with its baseline"
+    return Path(shutil.copytree(begun/'baseline', tmp_path/'repo', symlinks=True))
 
 def test_killed_five_times_and_gone_on_with(lab):
     "SIGKILL at a random moment, every other time the supervisor too: 6 trials, 6 rows, none twice"
@@ -71,12 +86,11 @@ def test_ctrl_c_ends_it(tmp_path):
     commit(root)
     setup(root)
     proc = begin(root, '--trials', '3')
-    until(lambda: len(rows(root)) == 1 and lock_holder(profile(root)).get('token'), 40)
+    until(lambda: len(rows(root)) == 1 and lock_holder(profile(root)).get('token'))
     time.sleep(1)
-    t0 = time.time()
     proc.send_signal(signal.SIGINT)
-    out = proc.communicate(timeout=20)[0]
-    assert time.time()-t0 < 15 and proc.returncode == 130, out
+    out = proc.communicate(timeout=PATIENCE)[0]
+    assert proc.returncode == 130, out
     assert ('ended: stopped by SIGINT\n0 trials:' in out and 'goes on from here' in out
         and 'Traceback' not in out)
     assert len(rows(root)) == 1 and sound(root) == ''
@@ -84,11 +98,11 @@ def test_ctrl_c_ends_it(tmp_path):
 def test_a_dead_supervisor_does_not_end_it(lab):
     proc,killed = begin(lab, '--trials', '2'), 0
     while killed < 2:
-        h = until(lambda: (h := lock_holder(profile(lab))).get('token') and h, 30)
+        h = until(lambda: (h := lock_holder(profile(lab))).get('token') and h)
         os.kill(h['pid'], signal.SIGKILL)
         killed += 1
-        until(lambda: lock_holder(profile(lab)).get('token') != h['token'], 30)
-    out = proc.communicate(timeout=60)[0]
+        until(lambda: lock_holder(profile(lab)).get('token') != h['token'])
+    out = proc.communicate(timeout=PATIENCE)[0]
     assert proc.returncode == 0 and '2 trials:' in out and sound(lab) == '', out
     assert [r[4] for r in rows(lab)][0] == 'baseline' and len(rows(lab)) == 3
 
@@ -111,10 +125,10 @@ def test_five_crashes_in_a_row_end_it(tmp_path):
     st = looked(lab)
     assert ((st['state'], st['code']) == ('ended', 1)
         and st['why'].startswith('five crashes in a row') and st['made'] == '5 of 9 trials')
-    narrow = [l for l in ar(lab, 'ar-search', '--trials', '2', '--anew', ok=False,
-        COLUMNS='50').stdout.splitlines() if '/2  ' in l]
+    narrow = [l for l in ar(lab, 'ar-search', '--trials', '1', '--anew', ok=False,
+        COLUMNS='50').stdout.splitlines() if '/1  ' in l]
     assert (all(len(l) == 50 and l.endswith('…') and 'crash  error: Zero' in l for l in narrow)
-        and len(narrow) == 2), narrow
+        and len(narrow) == 1), narrow
 
 def test_an_agent_and_the_search_take_turns(lab):
     ar(lab, 'ar-search', '--trials', '1')
@@ -139,31 +153,29 @@ def test_an_agent_and_the_search_take_turns(lab):
     assert later.value == pytest.approx(float(r[4][1]) - (float(r[3][1])-kept), abs=2e-6)
     monotone(lab)
 
-def test_level_of_new_code(lab):
+def test_level_of_new_code(measured):
     "The level of an agent's code is what it gained over its parent"
-    ar(lab, 'ar-run', '-m', 'baseline')
-    edit(lab, 'coefs = [c - RATE*', 'coefs = [c - 1.*RATE*')
-    edit(lab, 'DEGREE = 1 ', 'DEGREE = 3 ')
-    run(lab, 'code and a constant')
-    edit(lab, 'DEGREE = 3 ', 'DEGREE = 2 ')
-    run(lab, 'then a constant')
-    tried,r = search.history(session(lab)), rows(lab)
+    edit(measured, 'coefs = [c - RATE*', 'coefs = [c - 1.*RATE*')
+    edit(measured, 'DEGREE = 1 ', 'DEGREE = 3 ')
+    run(measured, 'code and a constant')
+    edit(measured, 'DEGREE = 3 ', 'DEGREE = 2 ')
+    run(measured, 'then a constant')
+    tried,r = search.history(session(measured)), rows(measured)
     assert [t.number for t in tried] == [0, 1, 2]
     assert (tried[1].value == pytest.approx(float(r[0][1]), abs=2e-6)
         and tried[2].value-tried[1].value
             == pytest.approx(float(r[2][1])-float(r[1][1]), abs=2e-6))
 
-def test_crashes_teach(lab):
-    ar(lab, 'ar-run', '-m', 'baseline')
-    edit(lab, 'DEGREE = 1 ', 'DEGREE = 9 ')
-    edit(lab, '[1 .. 7]', '[1 .. 9]')
-    r = run(lab, 'too many coefficients')
-    assert rows(lab)[1][3] == 'crash' and 'error' in r.stdout
-    ar(lab, 'ar-drop')
-    tried = search.history(session(lab))
+def test_crashes_teach(measured):
+    edit(measured, 'DEGREE = 1 ', 'DEGREE = 9 ')
+    edit(measured, '[1 .. 7]', '[1 .. 9]')
+    r = run(measured, 'too many coefficients')
+    assert rows(measured)[1][3] == 'crash' and 'error' in r.stdout
+    ar(measured, 'ar-drop')
+    tried = search.history(session(measured))
     assert [t.value is None for t in tried] == [False, True] and tried[1].values['DEGREE'] == '9'
     optuna = pytest.importorskip('optuna')
-    constants = search.read_constants(lab/'canvas.ipynb', session(lab).p)
+    constants = search.read_constants(measured/'canvas.ipynb', session(measured).p)
     study,_ = search.make_study(constants,
         tried[:1]+[search.Tried({**tried[1].values, 'DEGREE': '7'}, None, 1)], 'lower', 'tpe', 0)
     assert [t.state for t in study.trials] == [
@@ -180,22 +192,22 @@ def test_what_cannot_run_is_never_run(lab):
     assert all(int(c.get('DEGREE', 1)) % 2
         and float(c.get('RATE', .5))*int(c.get('STEPS', 300)) < 200 for c,_ in changes)
 
-def test_edits_of_others_are_not_touched(lab):
-    ar(lab, 'ar-search', '--trials', '1')
-    edit(lab, '# of the polynomial', '# my thought')
-    mine = (lab/'canvas.ipynb').read_bytes()
-    r = ar(lab, 'ar-search', '--trials', '1', '--anew', ok=False)
+def test_edits_of_others_are_not_touched(measured):
+    ar(measured, 'ar-search', '--trials', '1')
+    edit(measured, '# of the polynomial', '# my thought')
+    mine = (measured/'canvas.ipynb').read_bytes()
+    r = ar(measured, 'ar-search', '--trials', '1', '--anew', ok=False)
     assert (r.returncode == 1 and 'canvas.ipynb has an edit that is not committed' in r.stderr
         and 'ar-drop' in r.stderr)
-    assert (lab/'canvas.ipynb').read_bytes() == mine and len(rows(lab)) == 2
+    assert (measured/'canvas.ipynb').read_bytes() == mine and len(rows(measured)) == 2
 
 def test_one_search_at_a_time(lab):
     proc = begin(lab, '--trials', '4')
-    until(lambda: (lab/'runs'/TAG/'search.lock').exists() and len(rows(lab)) >= 1, 30)
+    until(lambda: (lab/'runs'/TAG/'search.lock').exists() and len(rows(lab)) >= 1)
     r = ar(lab, 'ar-search', '--trials', '1', ok=False)
     assert r.returncode == 1 and 'a search is at work' in r.stderr
     proc.terminate()
-    assert ('--anew' in proc.communicate(timeout=20)[0] and proc.returncode == 130
+    assert ('--anew' in proc.communicate(timeout=PATIENCE)[0] and proc.returncode == 130
         and sound(lab) == '')
 
 def test_what_is_said_of_bad_input(lab, tmp_path):
@@ -225,14 +237,13 @@ def test_what_is_said_of_bad_input(lab, tmp_path):
         code,err = said('--trials', '1')
         assert code == 1 and says in err and 'Traceback' not in err, (says, err)
 
-def test_the_same_seed_proposes_the_same(tmp_path):
+def test_the_same_seed_proposes_the_same(begun, tmp_path):
     made = []
     for name in ('a', 'b'):
-        root = example(tmp_path/name)
-        setup(root)
-        ar(root, 'ar-search', '--trials', '3', '--seed', '5', '--sampler', 'random')
+        root = Path(shutil.copytree(begun/'baseline', tmp_path/name, symlinks=True))
+        ar(root, 'ar-search', '--trials', '2', '--seed', '5', '--sampler', 'random')
         made.append([r[4] for r in rows(root)])
-    assert made[0] == made[1] and len(set(made[0])) == 4
+    assert made[0] == made[1] and len(set(made[0])) == 3
 
 def test_time_runs_out(lab):
     "With time for four experiments at the pace of the baseline, it ends by itself and in time"
@@ -241,7 +252,7 @@ def test_time_runs_out(lab):
     t1 = time.time()
     r = ar(lab, 'ar-search', '--hours', str(4*(t1-t0)/3600))
     n = len(rows(lab))-1
-    assert (time.time()-t1 < 8*(t1-t0) and 1 <= n <= 8
+    assert (time.time()-t1 < 4*(t1-t0) + 60 and n
         and f'{search.plural(n, "trial")}:' in r.stdout), r.stdout
 
 def add_check(root, source):
@@ -322,36 +333,36 @@ def test_history_goes_on_after_a_crashed_baseline_and_commits_by_hand(lab):
 
 def test_other_numbers_are_another_search(lab):
     proc = begin(lab, '--trials', '5')
-    until(lambda: len(rows(lab)) == 2, 30)
+    until(lambda: len(rows(lab)) == 2)
     proc.kill()
     proc.wait()
     r = ar(lab, 'ar-search', '--trials', '1')
     assert ('going on' not in r.stdout and '\n1 trial:' in r.stdout
         and len({b.split('/')[0] for b in all_by(lab)}) == 2)
 
-def test_edit_and_branch_of_others_in_between(lab):
+def test_edit_and_branch_of_others_in_between(measured):
     "What changes between the search's edit and its run is neither run nor lost"
-    ar(lab, 'ar-run', '-m', 'baseline')
-    s = session(lab)
+    s = session(measured)
     state = search.opened(s, dict(trials=1, hours=0., sampler='tpe', seed=0))
     with search.locked(s.p): assert search.prepare_trial(s, state, [])[0]
-    edit(lab, '# of the polynomial', '# my thought')
-    mine = (lab/'canvas.ipynb').read_bytes()
+    edit(measured, '# of the polynomial', '# my thought')
+    mine = (measured/'canvas.ipynb').read_bytes()
     code = ('import sys; from autoresearch.ratchet import _supervisor; '
         f"sys.exit(_supervisor('x', 'ab', 'search/1', '{TAG} {state['edit']}'))")
-    assert sh(lab, BIN/'python', '-c', code, ok=False).returncode == 3 and len(rows(lab)) == 1
-    r = ar(lab, 'ar-search', '--trials', '1', ok=False)
+    assert sh(measured, BIN/'python', '-c', code, ok=False).returncode == 3
+    assert len(rows(measured)) == 1
+    r = ar(measured, 'ar-search', '--trials', '1', ok=False)
     assert r.returncode == 1 and 'has an edit that is not committed' in r.stderr
-    assert (lab/'canvas.ipynb').read_bytes() == mine
+    assert (measured/'canvas.ipynb').read_bytes() == mine
 
 def test_background(lab):
     r = ar(lab, 'ar-search', '--trials', '2', '--background')
     assert f'runs/{TAG}/search.log' in r.stdout and 'ar-stop ends it' in r.stdout
     log = lab/'runs'/TAG/'search.log'
-    until(lambda: '2 trials:' in log.read_text(), 60)
+    until(lambda: '2 trials:' in log.read_text())
     assert len(rows(lab)) == 3 and log.read_text().count('min left') == 3
     ar(lab, 'ar-search', '--trials', '50', '--background')
-    until(lambda: len(rows(lab)) > 4, 60)
+    until(lambda: len(rows(lab)) > 4)
     assert 'a search is at work' in ar(lab, 'ar-status').stdout
     assert ('the search has ended' in ar(lab, 'ar-stop').stdout
         and 'goes on from here' in log.read_text())
@@ -374,44 +385,42 @@ def test_stopped_before_its_experiment_has_begun(lab):
         os.kill(pid, signal.SIGCONT)
         return 0
     seen = set()
-    pid = until(caught, 60, every=.002)
+    pid = until(caught, every=.002)
     stop = subprocess.Popen([BIN/'ar-stop'], cwd=lab, env=environ(), stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True)
     time.sleep(1)
     os.kill(pid, signal.SIGCONT)
-    said = stop.communicate(timeout=60)[0]
+    said = stop.communicate(timeout=PATIENCE)[0]
     assert stop.returncode == 0 and 'the search has ended' in said, said
     assert ('goes on from here' in (lab/'runs'/TAG/'search.log').read_text()
         and not lock_holder(p) and sound(lab) == '')
 
-def test_run_folders_past_999(lab):
-    ar(lab, 'ar-run', '-m', 'baseline')
-    d = next((lab/'runs'/TAG).glob('001-*'))
+def test_run_folders_past_999(measured):
+    d = next((measured/'runs'/TAG).glob('001-*'))
     d.rename(d.with_name(d.name.replace('001-', '999-')))
-    for sha,_,name in (
-            l.split() for l in git(lab, 'for-each-ref', f'refs/autoresearch/{TAG}').splitlines()):
+    refs = git(measured, 'for-each-ref', f'refs/autoresearch/{TAG}')
+    for sha,_,name in (l.split() for l in refs.splitlines()):
         if name.endswith('/001'):
-            sh(lab, 'bash', '-c',
+            sh(measured, 'bash', '-c',
                 f'git update-ref {name[:-3]}999 {sha} && git update-ref -d {name}')
-    edit(lab, 'DEGREE = 1 ', 'DEGREE = 2 ')
-    run(lab, 'the thousandth')
-    assert ([d.name.split('-')[0] for d in session(lab).run_dirs()] == ['999', '1000']
-        and f'refs/autoresearch/{TAG}/1000' in git(lab, 'show-ref'))
-    assert 'output of 1000-' in ar(lab, 'ar-log').stdout
+    edit(measured, 'DEGREE = 1 ', 'DEGREE = 2 ')
+    run(measured, 'the thousandth')
+    assert ([d.name.split('-')[0] for d in session(measured).run_dirs()] == ['999', '1000']
+        and f'refs/autoresearch/{TAG}/1000' in git(measured, 'show-ref'))
+    assert 'output of 1000-' in ar(measured, 'ar-log').stdout
 
-def test_an_edit_while_the_history_is_read_is_not_swallowed(lab, monkeypatch):
-    ar(lab, 'ar-run', '-m', 'baseline')
-    s = session(lab)
+def test_an_edit_while_the_history_is_read_is_not_swallowed(measured, monkeypatch):
+    s = session(measured)
     state = search.opened(s, dict(trials=1, hours=0., sampler='tpe', seed=0))
     before = search.propose
     def slow(*args):
-        edit(lab, '# of the polynomial', '# my thought')
+        edit(measured, '# of the polynomial', '# my thought')
         return before(*args)
     monkeypatch.setattr(search, 'propose', slow)
     with pytest.raises(search.Refused, match='not committed'):
         with search.locked(s.p): search.prepare_trial(s, state, search.history(s))
-    assert ('# my thought' in (lab/'canvas.ipynb').read_text()
-        and git(lab, 'diff', '--stat').count('canvas.ipynb') == 1)
+    assert ('# my thought' in (measured/'canvas.ipynb').read_text()
+        and git(measured, 'diff', '--stat').count('canvas.ipynb') == 1)
 
 def test_names_that_end_alike_and_equal_values(tmp_path):
     nb = canvas_of('LR = 0.04  # [0.01 .. 0.1 log]', 'MATRIX_LR = 0.04  # [0.01 .. 0.1 log]')
@@ -481,9 +490,9 @@ def test_outputs_in_the_commit(tmp_path):
     setup(root)
     proc = begin(root, '--trials', '3')
     until(lambda: lock_holder(profile(root)).get('token')
-        and (root/'runs'/TAG/'journal.json').exists(), 40)
+        and (root/'runs'/TAG/'journal.json').exists())
     proc.send_signal(signal.SIGINT)
-    out = proc.communicate(timeout=30)[0]
+    out = proc.communicate(timeout=PATIENCE)[0]
     assert proc.returncode == 130 and 'not committed' not in out and sound(root) == '', out
 
 def test_a_mended_baseline_and_hours(tmp_path):
@@ -510,245 +519,18 @@ def test_a_break_committed_by_hand_is_a_crash_and_goes_back(lab):
     assert '\n1 trial:' in ar(lab, 'ar-search', '--trials', '1').stdout
     assert [r[3] for r in rows(lab)][:2] == ['crash', 'keep']
 
-def test_background_refuses_what_would_end_it(lab):
-    edit(lab, '# of the polynomial', '# my thought')
-    r = ar(lab, 'ar-search', '--trials', '1', '--background', ok=False)
+def test_background_refuses_what_would_end_it(measured):
+    edit(measured, '# of the polynomial', '# my thought')
+    r = ar(measured, 'ar-search', '--trials', '1', '--background', ok=False)
     assert (r.returncode == 1 and 'not committed' in r.stderr
-        and not (lab/'runs'/TAG/'search.log').exists())
-    ar(lab, 'ar-drop')
-    ar(lab, 'ar-search', '--trials', '1', '--backgr') # argparse takes abbreviations
-    log = lab/'runs'/TAG/'search.log'
-    until(lambda: '1 trial:' in log.read_text(), 60)
-    assert 'searching in the background' not in log.read_text() and len(rows(lab)) == 2
+        and not (measured/'runs'/TAG/'search.log').exists())
+    ar(measured, 'ar-drop')
+    ar(measured, 'ar-search', '--trials', '1', '--backgr') # argparse takes abbreviations
+    log = measured/'runs'/TAG/'search.log'
+    until(lambda: '1 trial:' in log.read_text())
+    assert 'searching in the background' not in log.read_text() and len(rows(measured)) == 2
 
 def test_a_broken_notebook_is_called_one(lab):
     (lab/'canvas.ipynb').write_text((lab/'canvas.ipynb').read_text()[:200])
     r = ar(lab, 'ar-search', '--trials', '1', ok=False)
     assert r.returncode == 1 and 'is no readable notebook' in r.stderr and 'ar-drop' in r.stderr
-
-def searched(root): return read_json(root/'runs'/TAG/'search.json')
-def waiting(root): return (searched(root).get('waiting') or {}).get('reason', '')
-def looked(root): return search_state(session(root))
-
-def in_python(root, before, **args):
-    "ar-search with its process prepared by a line of Python"
-    code = ("import sys, time; sys.argv[0] = 'ar-search'; from autoresearch import search; "
-        f"{before}; search.ar_search(**{args!r})")
-    return subprocess.Popen([BIN/'python', '-c', code], cwd=root, env=environ(),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-def hold_lock(root):
-    "Another command has the checkout's lock and does not let it go"
-    code = ("import fcntl, json, sys, time; f = open('runs/.lock', 'a+'); "
-        "fcntl.flock(f, fcntl.LOCK_EX); f.truncate(0)\n"
-        "f.write(json.dumps(dict(pid=1, since=time.time(), what='ar-report'))); f.flush(); "
-        "sys.stdin.read()")
-    return subprocess.Popen([BIN/'python', '-c', code], cwd=root, stdin=subprocess.PIPE)
-
-def canvas_by_hand(root, old, new):
-    "A commit of the canvas that the search has to take as it is"
-    edit(root, old, new)
-    commit(root, 'by hand')
-
-def faults(root):
-    "What can be in the way, as (what makes it so, what lifts it, words of the reason)"
-    here,tag = root/'runs', root/'runs'/TAG
-    def release(proc):
-        proc.stdin.close()
-        proc.wait()
-    held = []
-    return dict(
-        file=(lambda: edit(root, 'math.sqrt', 'math.fabs', 'evaluator.py'),
-            lambda: git(root, 'checkout', 'evaluator.py'), 'changed evaluator.py'),
-        stray=(lambda: (root/'queue.py').write_text('1/0'),
-            lambda: (root/'queue.py').unlink(), 'queue.py'),
-        canvas=(lambda: edit(root, '# of the polynomial', '# my thought'),
-            lambda: ar(root, 'ar-drop'), 'has an edit that is not committed'),
-        branch=(lambda: git(root, 'checkout', '-q', 'main'),
-            lambda: git(root, 'switch', '-q', f'autoresearch/{TAG}'),
-            'the branch is main: git switch'),
-        detached=(lambda: git(root, 'checkout', '-q', '--detach'),
-            lambda: git(root, 'switch', '-q', f'autoresearch/{TAG}'), 'HEAD is detached'),
-        lock=(lambda: held.append(hold_lock(root)),
-            lambda: release(held.pop()), 'ar-report is running (process 1)'),
-        state=(lambda: (tag/'state.json').rename(root/'runs/away.json')
-                and git(root, 'update-ref', '-d', f'refs/autoresearch/{TAG}/state'),
-            lambda: (root/'runs/away.json').rename(tag/'state.json'), 'state.json'),
-        folder=(lambda: here.rename(root/'away'),
-            lambda: (root/'away').rename(here), f'runs/{TAG} is gone'),
-        supervisor=(lambda: (here/'supervisor.log').unlink() or (here/'supervisor.log').mkdir(),
-            lambda: (here/'supervisor.log').rmdir(), 'Is a directory'),
-        settings=(lambda: (root/'settings.ini').rename(root/'away.ini'),
-            lambda: (root/'away.ini').rename(root/'settings.ini'), 'settings.ini is gone'),
-        range=(lambda: canvas_by_hand(root, '[0.05 .. 2.0 log]', '[2 .. 0.05 log]'),
-            lambda: canvas_by_hand(root, '[2 .. 0.05 log]', '[0.05 .. 2.0 log]'),
-            'is not below'))
-
-def between(root):
-    "Nothing of an experiment is under way: a moment to change something in"
-    return not lock_holder(profile(root))
-
-def hinder(root, make):
-    "Do it while the search is stopped between two experiments, so that no experiment is cut in two"
-    pid = until(lambda: looked(root).get('pid'), 20)
-    while True:
-        os.kill(pid, signal.SIGSTOP)
-        if between(root) or lock_holder(profile(root)).get('pid') == pid: break
-        os.kill(pid, signal.SIGCONT)
-        time.sleep(.03)
-    try: make()
-    finally: os.kill(pid, signal.SIGCONT)
-
-@pytest.mark.parametrize('kinds', [['file', 'stray', 'canvas', 'branch'],
-    ['detached', 'lock', 'state', 'folder'], ['supervisor', 'settings', 'range']], ids='-'.join)
-def test_waits_for_what_can_be_lifted(lab, kinds):
-    "The search waits for each, its own edit out of the canvas, and goes on; two lines tell"
-    ar(lab, 'ar-search', '--trials', '99', '--background')
-    log = lab/'runs'/TAG/'search.log'
-    for kind in kinds:
-        make,lift,says = faults(lab)[kind]
-        n = until(lambda: len(rows(lab)) >= 2 and len(rows(lab)), 40)
-        hinder(lab, make)
-        if kind == 'folder': time.sleep(3)
-        else:
-            until(lambda: says in waiting(lab), 30)
-            if kind not in ('settings', 'state', 'branch', 'detached'):
-                st = looked(lab)
-                assert (st['state'] == 'waiting' and says in st['line']
-                    and time.time()-st['since'] < 30), st
-                assert kind == 'canvas' or until(lambda:
-                    git(lab, 'status', '--porcelain', 'canvas.ipynb') == '', 10) is True
-        lift()
-        until(lambda: len(rows(lab)) > n and not waiting(lab), 60)
-        assert kind == 'folder' or sum('waiting: ' in l and says in l
-            for l in log.read_text().splitlines()) == 1, (kind, log.read_text())
-    assert log.read_text().count('going on after') == len(kinds), log.read_text()
-    assert 'the search has ended' in ar(lab, 'ar-stop').stdout and sound(lab) == ''
-    st = looked(lab)
-    assert ((st['state'], st['code'], st['why']) == ('ended', 130, 'stopped by SIGTERM')
-        and 'goes on from there' in st['line'])
-    assert 'Traceback' not in log.read_text()
-
-@pytest.mark.parametrize('clock', [0, -3600], ids=['right', 'set-back'])
-def test_hours_count_on_while_it_waits(lab, clock):
-    "It ends by itself and in time, also where the clock is set back meanwhile"
-    ar(lab, 'ar-run', '-m', 'baseline')
-    back = f'real,t0 = time.time,time.time(); time.time = lambda: real() + (real()-t0 > 4)*{clock}'
-    t0 = time.monotonic()
-    proc = in_python(lab, back, hours=16/3600)
-    until(lambda: len(rows(lab)) >= 2, 30)
-    hinder(lab, lambda: edit(lab, 'math.sqrt', 'math.fabs', 'evaluator.py'))
-    out = proc.communicate(timeout=60)[0]
-    assert (proc.returncode == 1
-        and 'ended: the time is over, and it still waited: only the canvas' in out
-        and 10 < time.monotonic()-t0 < 35), out
-    st = looked(lab)
-    assert ((st['state'], st['code'], searched(lab)['open'], waiting(lab))
-            == ('ended', 1, False, '')
-        and 'evaluator.py' in st['line'])
-
-def test_seconds_of_experiments_under_a_clock_set_back(lab):
-    ar(lab, 'ar-search', '--trials', '2')
-    for d in session(lab).run_dirs()[:2]:
-        n = json.loads((d/'experiment.json').read_text())
-        (d/'experiment.json').write_text(json.dumps({**n, 'started': n['time']+3600}))
-    assert 0 < search.typical_seconds(session(lab)) < 60
-    left,_ = search.remaining(session(lab),
-        dict(name='x', asked=dict(trials=0, hours=1.), spent=0.))
-    assert left > 60
-
-def test_killed_and_looked_at(lab):
-    assert looked(lab) == dict(state='never', pid=0, line='')
-    proc = begin(lab, '--trials', '3')
-    st = until(lambda: (st := looked(lab)).get('done') and st, 40)
-    assert ((st['state'], st['pid'], st['trials']) == ('running', proc.pid, 3)
-        and f"(process {proc.pid}, {st['done']} of 3 trials): " in st['line'])
-    proc.kill()
-    proc.wait()
-    st = looked(lab)
-    assert st['state'] == 'died' and re.search(
-        'died without a word after [12] of 3 trials; the same ar-search goes on', st['line'])
-    until(lambda: not lock_holder(profile(lab)), 30)
-    ar(lab, 'ar-search', '--trials', '3')
-    st = looked(lab)
-    assert ((st['state'], st['code'], st['why'], st['done'])
-            == ('ended', 0, '3 trials, as asked', 3)
-        and 'goes on' not in st['line'])
-    for bad in ('', '[1]', '{}', '{"asked": 3}', json.dumps({**searched(lab), 'spent': 'long'}),
-            json.dumps({**searched(lab), 'asked': {'trials': None}})):
-        (lab/'runs'/TAG/'search.json').write_text(bad)
-        assert looked(lab)['state'] == 'never', bad
-    old = dict(name='search-abc', open=False,
-        asked=dict(trials=1, hours=0., sampler='tpe', seed=0), spent=1., edit='')
-    for more in ({}, dict(ended=3, waiting='x')): # of an earlier version, or damaged
-        (lab/'runs'/TAG/'search.json').write_text(json.dumps({**old, **more}))
-        # it is closed: nothing goes on
-        line = 'the last search died without a word after 0 of 1 trial'
-        assert (looked(lab)['state'], looked(lab)['line']) == ('died', line)
-
-def test_a_fault_of_its_own_is_shown_and_named(lab):
-    "Tried again twice, then it ends: traceback where it was printed, its name in search.json"
-    ar(lab, 'ar-run', '-m', 'baseline')
-    proc = in_python(lab, 'search.history = lambda s: {}[7]', trials=3)
-    out = proc.communicate(timeout=60)[0]
-    assert (proc.returncode == 1 and out.count('Traceback') == 3
-        and out.count('waiting: not foreseen: KeyError: 7') == 1), out
-    assert (looked(lab)['why'].startswith('not foreseen: KeyError: 7 (three times in a row')
-        and sound(lab) == '' and len(rows(lab)) == 1)
-    once = ("n,real = [], search.history; "
-        "search.history = lambda s: n.append(1) or ({}[7] if len(n) == 1 else real(s))")
-    out = in_python(lab, once, trials=3).communicate(timeout=60)[0]
-    assert (out.count('Traceback') == 1 and 'going on after' in out
-        and 'ended: 3 trials, as asked' in out), out
-
-@pytest.mark.parametrize('number,code,why', [
-    (signal.SIGTERM, 130, 'stopped by SIGTERM'), (signal.SIGINT, 130, 'stopped by SIGINT'),
-    (signal.SIGHUP, 129, 'its terminal was closed; the experiment that ran is finished')])
-def test_every_signal_leaves_a_word(lab, number, code, why):
-    "Who stops a search in mid-run stops it; who closes a terminal leaves the run to the supervisor"
-    proc = begin(lab, '--trials', '9')
-    until(lambda: len(rows(lab)) >= 1
-        and read_json(lab/'runs'/TAG/'journal.json').get('contract')
-        and 'outcome' not in read_json(lab/'runs'/TAG/'journal.json'), 40)
-    n,t0 = len(rows(lab)), time.monotonic()
-    proc.send_signal(number)
-    proc.communicate(timeout=20)
-    st = looked(lab)
-    assert ((proc.returncode, st['state'], st['code'], st['why']) == (code, 'ended', code, why)
-        and time.monotonic()-t0 < 6)
-    until(lambda: not lock_holder(profile(lab)), 30)
-    assert sound(lab) == '' and (number != signal.SIGHUP or len(rows(lab)) == n+1)
-
-def test_ends_at_once_while_it_waits(lab):
-    proc = begin(lab, '--trials', '9')
-    until(lambda: len(rows(lab)) >= 1, 30)
-    hinder(lab, lambda: edit(lab, 'math.sqrt', 'math.fabs', 'evaluator.py'))
-    until(lambda: 'evaluator.py' in waiting(lab), 30)
-    time.sleep(4) # the pause is four seconds
-    t0 = time.monotonic()
-    proc.terminate()
-    out = proc.communicate(timeout=20)[0]
-    assert (time.monotonic()-t0 < 3 and proc.returncode == 130 and waiting(lab) == ''
-        and 'ended: stopped by SIGTERM' in out)
-    assert looked(lab)['why'] == 'stopped by SIGTERM' and out.count('waiting: ') == 1
-
-@pytest.mark.parametrize('kind', ['file', 'canvas', 'branch', 'state'])
-def test_what_is_in_the_way_at_first_is_refused(lab, kind):
-    "Whoever types the command is there to lift it, in the foreground and in the background"
-    make,lift,says = faults(lab)[kind]
-    make()
-    for more in ([], ['--background']):
-        r = ar(lab, 'ar-search', '--trials', '1', *more, ok=False)
-        assert (r.returncode == 1 and says.split(':')[0] in ' '.join(r.stderr.split())
-            and not (lab/'runs'/TAG/'search.log').exists()), r
-    lift()
-    assert '1 trial:' in ar(lab, 'ar-search', '--trials', '1').stdout
-
-def test_rows_that_nobody_ran_teach_nothing(lab):
-    "A line by hand is no best and no evidence"
-    run(lab, 'baseline')
-    sha = git(lab, 'rev-parse', '--short=7', 'HEAD')
-    with open(lab/'results.tsv', 'a') as f: f.write(f'{sha}\t0.000001\t0.0\tkeep\tby hand\n')
-    out = ar(lab, 'ar-search', '--trials', '1').stdout
-    assert '\n1 trial:' in out and 'best 0.000001' not in out, out
-    assert [t.known for t in search.history(session(lab))] == [True, False, True]

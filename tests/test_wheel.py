@@ -77,7 +77,8 @@ def test_an_experiment_of_tiny_from_a_wheel(installed, tmp_path):
     settings = (mine/'settings.ini').read_text()
     head,tiny = settings.split('[tiny]')
     (mine/'settings.ini').write_text(
-        f"{head}[tiny]{tiny.replace('time_budget = 20', 'time_budget = 2')}")
+        f"{head}[tiny]{tiny.replace('time_budget = 20', 'time_budget = 2')}"
+        .replace('eval_tokens = 98304', 'eval_tokens = 8192'))
     git(mine, '-c', 'user.name=t', '-c', 'user.email=t@example.org', 'commit', '-qam',
         'two seconds')
     path = dict(PATH=f'{installed}{os.pathsep}{os.environ["PATH"]}', AUTORESEARCH_PROFILE='tiny')
