@@ -17,6 +17,7 @@ from fastcore.script import call_parse
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from autoresearch import kernels as k
+from products import columns, milliseconds
 
 ACTIVATIONS = dict(relu2=lambda h: F.relu(h).square(), relu=F.relu, gelu=F.gelu,
     gelu_tanh=lambda h: F.gelu(h, approximate='tanh'), silu=F.silu)
@@ -24,7 +25,6 @@ KINDS = [*ACTIVATIONS, *(f'{o}_gated' for o in ACTIVATIONS if o != 'relu2')]
 COLUMNS = ['kind', 'columns inside', 'fused ms', 'plain ms', 'error fused', 'plain, eager',
     'worst gradient fused', 'plain, eager']
 
-def columns(kind, d): return round(8*d/3/64)*64 if kind.endswith('_gated') else 4*d
 def random(*shape, std=1.): return torch.randn(*shape, device='cuda')*std
 
 def weights(kind, d):
@@ -78,15 +78,6 @@ def compiled_pass(f, ins):
     call()
     torch.cuda.empty_cache() # the other kinds are on this GPU too
     return call
-
-def milliseconds(call, n=12):
-    for _ in range(3): call()
-    start,end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    for _ in range(n): call()
-    end.record()
-    torch.cuda.synchronize()
-    return start.elapsed_time(end)/n
 
 def child(kind, rows, d):
     "Compile and check, say so, wait for the turn, time"

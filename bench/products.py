@@ -19,7 +19,6 @@ from autoresearch import kernels as k
 import h100
 
 M,D = 2**18, 512 # tokens of a pass, width
-INSIDE,GATED = 2048, 1344 # columns inside the MLP, and of one with a gate
 # As in `kernels.TILES`; None: the product's own there
 WIDTHS = [(128, 128, 2, 1, 128), (128, 128, 1, 2, 64), (128, 192, 2, 1, 32), (192, 128, 1, 2, 32),
     (192, 128, 1, 2, 64)]
@@ -28,13 +27,17 @@ TITLES = [*k.TILES, 'add, MLP', 'norm_grad, with gate']
 
 def epilogue_of(title): return title.split(',')[0]
 
+def columns(kind, d=D):
+    "Inside an MLP; with a gate there are as many parameters"
+    return round(8*d/3/64)*64 if '_gated' in kind else 4*d
+
 def operands(title, m=M, device='cuda'):
     "Of one product as the model has it: name of the epilogue, left, right, the epilogue's operands"
     new = lambda *s: torch.randn(*s, device=device, dtype=torch.bfloat16)
     if title == 'bare': return 'bare', new(min(m, 2**15), D), new(8192, D), {} # a piece of logits
     name = epilogue_of(title)
-    left,right,args = k.example(name, m, D, GATED if '_gated' in name else INSIDE, device)
-    if title == 'add, MLP': left,right = new(m, INSIDE), .05*new(D, INSIDE)
+    left,right,args = k.example(name, m, D, columns(name), device)
+    if title == 'add, MLP': left,right = new(m, 4*D), .05*new(D, 4*D)
     if title == 'norm_grad, with gate': left,right = new(m, 3*D+64), .05*new(3*D+64, D).T
     return name, left, right, args
 

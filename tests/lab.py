@@ -1,6 +1,6 @@
 """A repository of the torch-free example and the commands in it: what the tests of the ratchet and
 the search stand on."""
-import importlib, os, re, runpy, select, shutil, subprocess, sys, threading, time, traceback
+import importlib, os, re, runpy, select, shutil, signal, subprocess, sys, threading, time, traceback
 from pathlib import Path
 from autoresearch.run import processes_of, read_json
 
@@ -63,8 +63,9 @@ def forked_script(root, *args):
             said[r] += data
             if not data: todo.remove(r)
     for r in said: os.close(r)
-    if todo: raise subprocess.TimeoutExpired(args, PATIENCE, *said.values())
+    if todo: os.kill(pid, signal.SIGKILL)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if todo: raise subprocess.TimeoutExpired(args, PATIENCE, *said.values())
     return subprocess.CompletedProcess(args, code, *(o.decode() for o in said.values()))
 
 def ar(root, command, *args, ok=True, **env):

@@ -404,6 +404,8 @@ def in_place(text, want, *plain_kinds):
 @pytest.mark.parametrize('old, new, same, lost', [
     (ATTENTION, 'x += self.attn(norm(x), *args)', ATTENTION, ()),
     (LAST, 'x += self.mlp(norm(x))\n        return x', LAST, ()),
+    (ATTENTION, 'x += 0.5*self.attn(norm(x), *args)',
+        'x = x + 0.5*self.attn(norm(x), *args)', ()),
     (ATTENTION, f'x = 1*x\n        x.mul_(1.5)\n        {ATTENTION}',
         f'x = 1.5*x\n        {ATTENTION}', (HEADS_, OUT)),
     (ATTENTION, f'x = 1*x\n        x[:, 0] = 0\n        {ATTENTION}',
@@ -420,7 +422,7 @@ def in_place(text, want, *plain_kinds):
         'n = norm(x)\n'
             '        x = x + self.attn(torch.cat([0*n[..., :32], n[..., 32:]], -1), *args)',
         (HEADS_,))],
-    ids=['sum', 'last sum', 'scaled', 'set', 'by a view', 'added to a norm', 'scaled norm',
+    ids=['sum', 'last sum', 'scaled sum', 'scaled', 'set', 'by a view', 'added to a norm', 'scaled norm',
         'set norm'])
 def test_in_place(old, new, same, lost): in_place(('Block', old, new), ('Block', old, same), *lost)
 
