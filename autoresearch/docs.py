@@ -374,6 +374,10 @@ VARIABLES = dict(
         'all is compiled as it is written',
     AUTORESEARCH_NONCE='set by the runner for its own kernel; leave it alone',
     AUTORESEARCH_RUN_DIR="set by the runner: the run's folder; leave it alone",
+    AUTORESEARCH_VALIDATION='set by the runner where it hands the validation rows out when '
+        'training is over; leave it alone',
+    AUTORESEARCH_WEIGHTS='set by the runner: the folder in which the evaluator leaves the weights '
+        'for the examiner; leave it alone',
     AUTORESEARCH_PAGE='set by `ar-dashboard` for its own kernels; leave it alone')
 
 # %% ../nbs/32_docs.ipynb #variables-table
