@@ -172,6 +172,29 @@ def test_nothing_is_stale(page):
     assert (shown := readme.live(page))
     for cell,was,now in shown: assert was == now, f'{page.name}, cell {cell}: run make readme'
 
+def said_by_the_code():
+    "Every text that stands in a module, adjoining pieces together"
+    trees = [ast.parse(f.read_text()) for f in (ROOT/'autoresearch').glob('*.py')]
+    return '\n'.join(n.value for tree in trees for n in ast.walk(tree)
+        if isinstance(n, ast.Constant) and isinstance(n.value, str))
+
+def lacking(texts):
+    "Those of some quoted messages of which a piece between figures stands in no module"
+    code = said_by_the_code()
+    pieces = lambda text: re.split(r'\d+\.\d+ ?s?|\.\.\.|, later,|TAG', text)
+    return [text for text in texts if any(o.strip() not in code for o in pieces(text))]
+
+def test_messages_that_are_quoted_are_those_of_the_code():
+    "What the orders and the recipes say of a refusal is what an agent will read"
+    orders = re.search(r'seldom meets these refusals.*?(?=\n## )', (ROOT/'program.md').read_text(),
+        re.S)[0].split('- `PermissionError`')[0]
+    recipe = next(''.join(c['source']) for c in cells(ROOT/'nbs/recipes.ipynb')
+        if c['id'] == 'examined')
+    quoted = [o for text in (orders, recipe) for o in re.findall(r'`([^`\n]+)`', text)
+        if o.count(' ') > 3 and '(self' not in o and '=' not in o]
+    assert len(quoted) > 6 and not lacking(quoted), lacking(quoted)
+    assert lacking(['its logits depend on earlier tokens'])
+
 def test_staleness_can_fail(copy):
     (copy/'program.md').write_text((copy/'program.md').read_text() + '\n# A new order\n')
     assert [i for i,was,now in readme.live(copy/'nbs/agents.ipynb') if was != now] == ['orders']
