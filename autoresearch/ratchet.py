@@ -474,7 +474,7 @@ def put_back(s:Session, j)->list: # A sentence, if anything was changed
     return [f'changed while the experiment ran, and put back: {names}']
 
 # %% ../nbs/15_ratchet.ipynb #held-to
-def baseline_phases(s:Session)->dict: # {phase: dict(seconds, cpu)}; {} where they are not known
+def baseline_phases(s:Session)->dict: # {phase: dict(seconds, cpu, gpu)}; {} where they are not known
     "What the session's baseline took in each of its phases"
     kept = [n for n in s.experiments() if n.get('status') == 'keep']
     ran = [n.get('phases') for n in s.experiments() if n.get('class') == 'ok'
@@ -483,9 +483,9 @@ def baseline_phases(s:Session)->dict: # {phase: dict(seconds, cpu)}; {} where th
     for phases in [o for o in ran if isinstance(o, dict)]:
         for k,o in phases.items():
             known = o if isinstance(o, dict) else {}
-            if not all(is_number(known.get(f)) for f in ('seconds', 'cpu')): continue
-            was = longest.setdefault(k, dict(seconds=0., cpu=0.))
-            for f in was: was[f] = max(was[f], o[f])
+            was = longest.setdefault(k, {})
+            for f in ('seconds', 'cpu', 'gpu'):
+                if is_number(v := known.get(f)): was[f] = max(was.get(f, v), v)
     return longest
 
 def hear(s:Session, j, marks, mark):
@@ -644,7 +644,11 @@ def examination(s:Session, j, claimed):
     "What the examiner finds of a run, JSON-able. Raises `Refused` where it can't be asked."
     from autoresearch.examine import examine
     run_dir = s.dir/j['run_dir']
-    kind = result_of(s, j).walls.get('walls', '')
+    result = result_of(s, j)
+    kind = result.walls.get('walls', '')
+    if why := next((m['weights_fault'] for m in result.marks if 'weights_fault' in m), ''):
+        raise Refused(f'the run would be kept and its weights could not be taken: {why[:300]}; no '
+            'row, the edit is in the working tree. ar-run --no-examine keeps unexamined')
     with commit_copy(s, j['commit']) as code:
         seen = views(s.p, code, code)
         try: found = examine(code, run_dir, s.p, j['seed'], claimed,
@@ -923,8 +927,8 @@ def classify_orphan(s, j):
 
 def has_weights(s:Session, j):
     "Are the weights of a run still there to be examined?"
-    from autoresearch.examine import weights_folder
-    return (weights_folder(s.dir/j['run_dir'])/'weights.safetensors').exists()
+    from autoresearch.examine import taken_weights
+    return taken_weights(s.dir/j['run_dir']).exists()
 
 def look_for_outcome(s:Session, j):
     "Enter the outcome of a run that ended after its supervisor, if its record can be trusted"
