@@ -466,12 +466,13 @@ def seconds_beyond(
     free, # Their `seconds`, `tokens`, `batches`
     later, # `steps` after them, and their `seconds`, `tokens`, `batches`
     warmup:float=math.inf # Seconds that free steps may take longer than as many later ones
-)->float: # Seconds
+)->float: # Seconds, 0.0 where no later step tells the pace
     "What the free steps trained beyond as many later ones, and took beyond those and a warm-up"
-    as_many = steps/later.steps if later.steps > 0 else 0.
+    if later.steps <= 0: return 0.
+    as_many = steps/later.steps
     longer = free.seconds - as_many*later.seconds
     by_time = longer - warmup
-    if later.steps <= 0 or later.tokens <= 0: return max(0., by_time) # no pace to charge tokens at
+    if later.tokens <= 0: return max(0., by_time)
     ahead = 8*later.tokens/max(1, later.batches)
     tokens = free.tokens - as_many*later.tokens - ahead
     return max(0., min(longer, max(by_time, tokens*later.seconds/later.tokens)))

@@ -1239,7 +1239,8 @@ def rate_of(
         free = 0.
         seconds = _number(clock, 'free_seconds')
     if not steps or not seconds: return 0.
-    return (_number(block, 'total_tokens_M')*1e6 or steps)*(1-free/steps)/seconds
+    drawn = _number(clock, 'tokens') or math.inf # what it says beyond that it did not see
+    return (min(drawn, _number(block, 'total_tokens_M')*1e6) or steps)*(1-free/steps)/seconds
 
 # %% ../nbs/12_run.ipynb #block-of
 def _block(o): return b if isinstance(b := o.get('block'), dict) else o
@@ -1263,9 +1264,11 @@ def compared(
     "Steps and rate of a run beside the best's, in words where they differ by more than 5 %"
     (n,rate),(n_best,best_rate) = ((_steps(o), rate_of(o)) for o in (notes, best or {}))
     if not n or not rate: return ''
-    if not n_best or not best_rate: return f'steps {n}, {_pace(rate)} {_unit(notes)}'
+    batches = int(_number(notes, 'batches'))
+    said = f'{n} on {batches} batches' if 0 < batches < n else n
+    if not n_best or not best_rate: return f'steps {said}, {_pace(rate)} {_unit(notes)}'
     more,faster = n/n_best-1, rate/best_rate-1
-    line = (f'steps {n} (best {n_best}), {_pace(rate)} {_unit(notes)} '
+    line = (f'steps {said} (best {n_best}), {_pace(rate)} {_unit(notes)} '
         f'(best {_pace(best_rate)}, {100*faster:+.1f} %)')
     words = (more, ('more steps', 'fewer steps')), (faster, ('faster', 'slower'))
     far = [f'{100*abs(d):.0f} % {w[d < 0]}' for d,w in words if abs(d) > .05]
@@ -1373,6 +1376,7 @@ def write_notes(
     record = result.record
     clock = c if isinstance(c := record.get('clock'), dict) else {}
     seen = dict(load=result.load, exit=result.exit, rate=rate_of(record), steps=_steps(record),
+        batches=clock.get('batches', 0),
         counts=clock.get('counts', ''), overran=clock.get('overran', 0.),
         trained=clock.get('wall_seconds'), fused=fused_of(record),
         marks=result.marks, phases=result.phases, knows=_text(record.get('knows'))[:300],

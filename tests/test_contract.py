@@ -490,6 +490,14 @@ def test_a_loop_that_takes_more_does_not(host, name):
     steps,why = CHEATS[name]
     assert why in verdict_of(*steps)
 
+@pytest.mark.parametrize('warmup, want', [(math.inf, 10.), (1., 15.), (8., 10.)])
+def test_passes_over_one_batch_while_free(host, monkeypatch, warmup, want):
+    "Two free steps of 4 s over a batch each, then steps of 1 s: charged but for a warm-up"
+    monkeypatch.setattr(c.RUN, 'warmup', warmup)
+    for clock,seconds in (('cpu', want), ('wall', 10.)): # on a GPU a compiler may work there
+        told,p = facts((4., 1), (4., 1), *[STEP]*10, clock=clock)
+        assert told['training_seconds'] == charged(told, p, warmup) == pytest.approx(seconds)
+
 @pytest.mark.parametrize('tail, why', [((5., 0), '5.0 s of it after its last step'),
     ((9., 0, 5.), '5.0 s of it after its last step'),
     ((.5, 9), '9 batches were drawn after its last step')])
