@@ -12,9 +12,10 @@ __all__ = ['SHARED', 'START', 'GAIN', 'weights_folder', 'taken_weights', 'drop_w
 
 # %% ../nbs/05_examine.ipynb #imports
 import ctypes, hashlib, importlib.util, json, math, mmap, os, resource, secrets, select, shutil
-import signal, stat, subprocess, sys, tempfile, time
+import signal, stat, struct, subprocess, sys, tempfile, time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
@@ -96,11 +97,6 @@ def _tensor(fd, shape, dtype):
     n = math.prod(shape)*torch.empty((), dtype=dtype).element_size()
     return torch.frombuffer(mmap.mmap(fd, n), dtype=dtype).view(shape)
 
-# %% ../nbs/05_examine.ipynb #handle
-class _Handle(ctypes.Structure):
-    "What one process tells another of a piece of GPU memory"
-    _fields_ = [('data', ctypes.c_char*64)]
-
 # %% ../nbs/05_examine.ipynb #cuda
 def _cuda(name, *args):
     "Call the CUDA driver. Raises `RuntimeError` with the number of its complaint."
@@ -114,26 +110,46 @@ def _cuda_tensor(address, shape):
     said = dict(data=(address, False), shape=tuple(shape), typestr='<f4', version=3)
     return torch.as_tensor(SimpleNamespace(__cuda_array_interface__=said), device='cuda')
 
+# %% ../nbs/05_examine.ipynb #cuda-size
+def _kind_of_memory():
+    "What the driver is told of memory to be lent as a descriptor: on this device, and no more"
+    import torch
+    torch.zeros(1, device='cuda') # makes the context current
+    return struct.pack('4i2Q', 1, 1, 1, torch.cuda.current_device(), 0, 0)
+
+def _cuda_bytes(shape):
+    "Bytes for a float32 tensor in whole pages of the GPU"
+    page = ctypes.c_size_t()
+    _cuda('cuMemGetAllocationGranularity', ctypes.byref(page), _kind_of_memory(), 0)
+    return -(-4*math.prod(shape)//page.value)*page.value
+
+# %% ../nbs/05_examine.ipynb #map-cuda
+def _map_cuda(piece, shape):
+    "A piece of GPU memory as a tensor of this process"
+    import torch
+    size,zero,address = ctypes.c_size_t(_cuda_bytes(shape)), ctypes.c_uint64(0), ctypes.c_uint64()
+    both_ways = struct.pack('3i', 1, torch.cuda.current_device(), 3)
+    _cuda('cuMemAddressReserve', ctypes.byref(address), size, zero, zero, zero)
+    _cuda('cuMemMap', address, size, zero, piece, zero)
+    _cuda('cuMemSetAccess', address, size, both_ways, ctypes.c_size_t(1))
+    return _cuda_tensor(address.value, shape)
+
 # %% ../nbs/05_examine.ipynb #lend-cuda
 def _lend_cuda(shape):
-    "A tensor of its own on the GPU and, in hexadecimal digits, what another process opens it by"
-    import torch
-    torch.cuda.init()
-    torch.zeros(1, device='cuda') # makes the context current
-    address,handle = ctypes.c_uint64(), _Handle()
-    _cuda('cuMemAlloc_v2', ctypes.byref(address), ctypes.c_size_t(4*math.prod(shape)))
-    _cuda('cuIpcGetMemHandle', ctypes.byref(handle), address)
-    return _cuda_tensor(address.value, shape), bytes(handle).hex()
+    "A tensor of its own on the GPU, and the descriptor by which another process opens it"
+    size,zero,piece,fd = _cuda_bytes(shape), ctypes.c_uint64(0), ctypes.c_uint64(), ctypes.c_int()
+    _cuda('cuMemCreate', ctypes.byref(piece), ctypes.c_size_t(size), _kind_of_memory(), zero)
+    _cuda('cuMemExportToShareableHandle', ctypes.byref(fd), piece, 1, zero)
+    return _map_cuda(piece, shape), fd.value
 
 # %% ../nbs/05_examine.ipynb #borrow-cuda
-def _borrow_cuda(handle, shape):
+def _borrow_cuda(fd, shape):
     "The tensor that `_lend_cuda` of another process made"
     import torch
     torch.zeros(1, device='cuda')
-    address = ctypes.c_uint64()
-    opened = _Handle.from_buffer_copy(bytes.fromhex(handle))
-    _cuda('cuIpcOpenMemHandle_v2', ctypes.byref(address), opened, ctypes.c_uint(1))
-    return _cuda_tensor(address.value, shape)
+    piece = ctypes.c_uint64()
+    _cuda('cuMemImportFromShareableHandle', ctypes.byref(piece), ctypes.c_void_p(fd), 1)
+    return _map_cuda(piece, shape)
 
 # %% ../nbs/05_examine.ipynb #load-canvas
 def _load_canvas(code, module):
@@ -163,6 +179,7 @@ def _bare(job):
     "The examined model, ready to answer"
     import torch
     os.environ['AUTORESEARCH_PROFILE'] = job['profile']
+    os.environ.setdefault('FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED', '1') # in the run's cache
     sys.path.append(job['code'])
     torch.manual_seed(job['seed'])
     torch.set_float32_matmul_precision('high') # as the canvas does
@@ -180,9 +197,8 @@ def _answer(job, tell):
     model = _bare(job)
     device = next((o.device for o in model.parameters()), torch.device('cpu'))
     rows = _tensor(job['rows'], job['shape'][:2], torch.int16)
-    borrow = _borrow_cuda if job['handle'] else lambda _, shape: _tensor(job['logits'], shape,
-        torch.float32)
-    out = borrow(job['handle'], job['shape'])
+    borrow = _borrow_cuda if job['cuda'] else partial(_tensor, dtype=torch.float32)
+    out = borrow(job['logits'], job['shape'])
     tell(ready=True)
     while os.read(job['asks'], 1):
         with torch.no_grad(): logits = model(rows.to(device).long() & 0xFFFF)
@@ -222,13 +238,10 @@ def _limits():
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**26, 2**26))
 
 # %% ../nbs/05_examine.ipynb #build-walls
-def _walls(cuda, told=''):
+def _walls(told=''):
     "The module that builds walls, and the kind: as told, else what the machine has"
     from autoresearch import walls
-    kind = walls.Kind(told, 'as for the run') if told else walls.find()
-    if not cuda or kind.name != 'bwrap': return walls, kind
-    name = 'landlock' if walls.landlock_abi() > 0 else 'none'
-    return walls, walls.Kind(name, 'on a GPU: memory is lent only where process numbers are shared')
+    return walls, walls.Kind(told, 'as for the run') if told else walls.find()
 
 # %% ../nbs/05_examine.ipynb #witness-class
 class Witness:
@@ -238,14 +251,14 @@ class Witness:
         asks,self.ask_fd = os.pipe()
         self.tell_fd,tells = os.pipe()
         handed = dict(asks=asks, tells=tells, weights=os.open(job['file'], _READ))
-        fds = [*handed.values(), job['rows'], job['logits']]
+        fds = *handed.values(), job['rows'], job['logits']
         command = _command('_witness', {**job, **handed})
-        walls,kind = _walls(bool(job['handle']), job['kind'])
+        walls,kind = _walls(job['kind'])
         read = [job['code'], str(package_folder().resolve().parent), *job['read']]
         self.walls = walls.enclose(command, {**os.environ, **job['env']}, job['folder'], read=read,
             hide=job['hide'], kind=kind, cache=job['cache'])
         try: self.process = subprocess.Popen(self.walls.command, env=self.walls.env,
-            cwd=job['code'], pass_fds=[fd for fd in fds if fd >= 0], preexec_fn=_limits,
+            cwd=job['code'], pass_fds=fds, preexec_fn=_limits,
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         finally:
             for fd in handed.values(): os.close(fd)
@@ -277,10 +290,13 @@ def _heard(self):
 # %% ../nbs/05_examine.ipynb #ask
 def _ask(self, rows):
     "Logits for rows (B, T+1), their last token not shown; a copy that nobody else can write"
+    import torch
     self.rows.copy_(rows[:, :-1])
     os.write(self.ask_fd, b'?')
     self.heard()
-    return self.logits.clone()
+    res = self.logits.clone()
+    if res.is_cuda: torch.cuda.synchronize() # before anybody is asked again
+    return res
 
 # %% ../nbs/05_examine.ipynb #close
 def _close(self):
@@ -407,8 +423,8 @@ def _question(first, second, rows, counted, B):
 def _lend(B, T, V):
     "Memory for B rows and their logits: both tensors, and what a witness is told of them"
     import torch
-    said = dict(shape=[B, T, V], rows=_share(2*B*T), logits=-1, handle='')
-    if torch.cuda.is_available(): logits,said['handle'] = _lend_cuda((B, T, V))
+    said = dict(shape=[B, T, V], rows=_share(2*B*T), cuda=torch.cuda.is_available())
+    if said['cuda']: logits,said['logits'] = _lend_cuda((B, T, V))
     else:
         said['logits'] = _share(4*B*T*V)
         logits = _tensor(said['logits'], (B, T, V), torch.float32)
@@ -426,10 +442,10 @@ def _examined(job, stack):
     T,V = profile.max_seq_len, tok.vocab_size
     most = 2**31 if torch.cuda.is_available() else 2**27
     B = max(1, min(64, len(rows), most//(4*T*V)))
-    shown,logits,said = _lend(B, T, V)
     log = stack.enter_context(open(Path(job['run_dir'])/'examined.log', 'wb'))
     both = []
-    for _ in range(2): # they start together
+    for _ in range(2): # they start together, and see nothing of what the other is asked
+        shown,logits,said = _lend(B, T, V)
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         told = {**job, **said, 'folder': folder}
         both.append(Witness(told, shown, logits, log, begun+job['limit']))
@@ -443,7 +459,7 @@ def _examined(job, stack):
     return dict(ok=True, value=float(nats.sum())/math.log(2)/int(lengths.sum()), reason='',
         facts=dict(facts, digest=info['sha256'], nats=float(nats.sum()), rows=len(rows),
             tokens=int((lengths > 0).sum()), bytes=int(lengths.sum()), batch_size=B,
-            ready_seconds=ready, device='cuda' if said['handle'] else 'cpu',
+            ready_seconds=ready, device='cuda' if said['cuda'] else 'cpu',
             walls=both[0].walls.kind.name))
 
 # %% ../nbs/05_examine.ipynb #examiner

@@ -1,7 +1,6 @@
 """The examiner and the probe against models that look ahead, remember or change their mind, and
 against honest ones of unusual kinds; and the processes that answer, under faults."""
-import os
-import copy, math, re, stat, subprocess, sys
+import copy, math, os, re, stat, subprocess, sys
 from pathlib import Path
 import numpy as np, pytest, torch
 from torch import nn
@@ -537,13 +536,19 @@ def test_the_canvas_is_examined(tiny, tmp_path, monkeypatch):
     finally: E.drop_weights(run_dir)
     monkeypatch.setattr(contract.RUN, 'result', None)
     want = P.evaluate_bpb(model, P.get_tokenizer(tiny), 64, tiny)
-    assert found.ok and found.value == pytest.approx(want, abs=1e-5), found
+    near = 1e-2 if torch.cuda.is_available() else 1e-5 # there it answers in bfloat16
+    assert found.ok and found.value == pytest.approx(want, abs=near), found
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
-def test_gpu_memory_is_lent(tmp_path):
-    "Another process writes what this one reads"
-    ours,handle = E._lend_cuda((2, 3, 5))
+@pytest.mark.parametrize('kind', ['bwrap', 'landlock', 'none'])
+def test_gpu_memory_is_lent(tmp_path, kind):
+    "Another process writes what this one reads, whatever walls are around it"
+    if kind != 'none' and (why := walls.fault_of(kind)): pytest.skip(f'{kind}: {why}')
+    ours,fd = E._lend_cuda((2, 3, 5))
     code = ('import sys, torch; from autoresearch import examine as E; '
-        'E._borrow_cuda(sys.argv[1], (2, 3, 5)).fill_(7.); torch.cuda.synchronize()')
-    subprocess.run([sys.executable, '-c', code, handle], check=True)
+        'E._borrow_cuda(int(sys.argv[1]), (2, 3, 5)).fill_(7.); torch.cuda.synchronize()')
+    e = walls.enclose([sys.executable, '-c', code, fd], dict(os.environ), tmp_path,
+        read=[contract.package_folder()], kind=walls.Kind(kind, 'for a test'))
+    try: subprocess.run(e.command, env=e.env, pass_fds=[fd], check=True)
+    finally: e.close()
     assert (ours == 7).all()
