@@ -1213,6 +1213,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'autoresearch.ratchet.search_state': ('ratchet.html#search_state', 'autoresearch/ratchet.py'),
                                       'autoresearch.ratchet.session_data': ('ratchet.html#session_data', 'autoresearch/ratchet.py'),
                                       'autoresearch.ratchet.settle_branch': ('ratchet.html#settle_branch', 'autoresearch/ratchet.py'),
+                                      'autoresearch.ratchet.settle_compiled': ('ratchet.html#settle_compiled', 'autoresearch/ratchet.py'),
                                       'autoresearch.ratchet.setup': ('ratchet.html#setup', 'autoresearch/ratchet.py'),
                                       'autoresearch.ratchet.speed_lines': ('ratchet.html#speed_lines', 'autoresearch/ratchet.py'),
                                       'autoresearch.ratchet.speed_of': ('ratchet.html#speed_of', 'autoresearch/ratchet.py'),

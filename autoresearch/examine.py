@@ -257,6 +257,7 @@ class Witness:
         read = [job['code'], str(package_folder().resolve().parent), *job['read']]
         self.walls = walls.enclose(command, {**os.environ, **job['env']}, job['folder'], read=read,
             hide=job['hide'], kind=kind, cache=job['cache'])
+        self.walls.take_early() # nothing that it compiles stays: it sees validation text
         try: self.process = subprocess.Popen(self.walls.command, env=self.walls.env,
             cwd=job['code'], pass_fds=fds, preexec_fn=_limits,
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)

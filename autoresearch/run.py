@@ -1112,8 +1112,9 @@ def _attend(run_dir, enclosure, code, wall_limit, bar, watch, marks, heed):
     finally: log.close()
 
 # %% ../nbs/12_run.ipynb #run-enclosed
-def _begin_evaluation(run_dir, validation, weights, mark):
-    "Take the weights, then hand the rows out; the mark says how large those are, or why not there"
+def _begin_evaluation(run_dir, enclosure, validation, weights, mark):
+    "Take weights and what is compiled, then hand out the rows; the mark says of the weights"
+    if validation: enclosure.take_early()
     if weights:
         from autoresearch.examine import take_weights
         try: mark['weights'] = take_weights(run_dir)
@@ -1127,7 +1128,7 @@ def _run(run_dir, enclosure, code, wall_limit, bar, nonce, heed, validation={}, 
     def heard(mark):
         if mark['mark'] == 'begin_evaluation' and not begun:
             begun.append(mark)
-            _begin_evaluation(run_dir, validation, weights, mark)
+            _begin_evaluation(run_dir, enclosure, validation, weights, mark)
         heed(marks, mark)
     try:
         why,exit_code = _attend(run_dir, enclosure, code, wall_limit, bar, watch, marks, heard)
@@ -1178,6 +1179,7 @@ def run_experiment(
     nonce:str='', # Word that the record must bear; a fresh one when empty
     walls:str='auto', # As `walls_kind` takes it
     weights:str|Path='', # Folder that the evaluator leaves trained weights in; none when empty
+    late:str|Path='', # Folder for what is compiled after training; dropped when empty
     heed=lambda marks, mark: None, # Called with `Marks` and the mark that came
     pinned:dict|None=None, # Digest, rows, tokens, bytes of the session's validation rows
     **held # What the record is held to, as `judged` takes it
@@ -1203,7 +1205,7 @@ def run_experiment(
             **seen)
         try: ran = _run(run_dir, enclosure, code, profile.wall_limit, bar, nonce, heed, validation,
             weights)
-        finally: facts = enclosure.close()
+        finally: facts = enclosure.close(late)
     except OSError as e: return Result('infrastructure', run_dir, 0., reason=str(e)[:500])
     res = judged(run_dir, profile, nonce, ran, facts, pinned=pinned, **held)
     res.seconds = time.perf_counter()-t0

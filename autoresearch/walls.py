@@ -22,7 +22,7 @@ from collections import namedtuple
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from .contract import replacing
+from .contract import replacing, write_json
 
 # %% ../nbs/04_walls.ipynb #system
 SYSTEM = ('/usr /bin /sbin /lib /lib32 /lib64 /libx32 /etc /opt /sys /nix/store /gnu/store '
@@ -290,9 +290,9 @@ def put_aside(
     "Keep what is not in the caches yet for `take_late`"
     _clear(folder)
     os.mkdir(folder, 0o700)
-    belongs = {os.path.basename(l.upper): l.lower for l in layers}
-    Path(folder, 'layers.json').write_text(json.dumps(belongs))
     facts = take_over(layers, room, to=folder)
+    belongs = {os.path.basename(l.upper): l.lower for l in layers}
+    write_json(Path(folder)/'layers.json', belongs) # last: then it is complete
     if not facts['taken']: _clear(folder)
     return facts
 
