@@ -321,7 +321,8 @@ RUN = SimpleNamespace(t_import=time.perf_counter(), t_batch=None, batches=0, tok
     budget=None, budgets=0, result=None,
     nonce=os.environ.get('AUTORESEARCH_NONCE', ''), # the runner's word
     run_dir=os.environ.get('AUTORESEARCH_RUN_DIR', ''), # its folder; empty outside of a run
-    handed=bool(os.environ.get('AUTORESEARCH_VALIDATION'))) # does it hand validation rows out?
+    handed=bool(os.environ.get('AUTORESEARCH_VALIDATION')), # are validation rows the runner's?
+    warmup=float(os.environ.get('AUTORESEARCH_WARMUP') or 'inf')) # CPU seconds that are free
 
 # %% ../nbs/00_contract.ipynb #marks
 MARKS = ('start', 'batch', 'free', 'training_ended', 'begin_evaluation', 'end_evaluation',
@@ -331,7 +332,7 @@ MARK_BYTES = 4096 # that a pipe takes whole
 def _pipe(path):
     "The runner's end of the pipe at `path`, opened; None where there is no runner that reads"
     try: fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
-    except FileNotFoundError: return None
+    except (FileNotFoundError, NotADirectoryError): return None
     except OSError as e:
         if e.errno == errno.ENXIO: return None # a pipe that nobody reads any more
         raise
@@ -464,14 +465,17 @@ def seconds_beyond(
     steps:int, # The free ones
     free, # Their `seconds`, `tokens`, `batches`
     later, # `steps` after them, and their `seconds`, `tokens`, `batches`
+    warmup:float=math.inf # Seconds that free steps may take longer than as many later ones
 )->float: # Seconds, 0.0 where no later step tells the pace
-    "What the free steps trained beyond as many later ones"
-    if later.steps <= 0 or later.tokens <= 0: return 0.
+    "What the free steps trained beyond as many later ones, and took beyond those and a warm-up"
+    if later.steps <= 0: return 0.
     as_many = steps/later.steps
+    longer = free.seconds - as_many*later.seconds
+    by_time = longer - warmup
+    if later.tokens <= 0: return max(0., by_time)
     ahead = 8*later.tokens/max(1, later.batches)
     tokens = free.tokens - as_many*later.tokens - ahead
-    longer = free.seconds - as_many*later.seconds
-    return max(0., min(longer, tokens*later.seconds/later.tokens))
+    return max(0., min(longer, max(by_time, tokens*later.seconds/later.tokens)))
 
 # %% ../nbs/00_contract.ipynb #charged-self
 def _beyond(self):
@@ -482,7 +486,8 @@ def _beyond(self):
     later = SimpleNamespace(steps=self.num_steps-self.free_steps,
         seconds=self.counted(self.t_last)-seconds, tokens=RUN.tokens-free.tokens,
         batches=RUN.batches-free.batches)
-    return seconds_beyond(self.free_steps, free, later)
+    warmup = RUN.warmup if self.counts == 'cpu' else math.inf
+    return seconds_beyond(self.free_steps, free, later, warmup)
 
 def _charged(self):
     t = self.t_last if self.t_end is None else self.t_end
@@ -571,12 +576,16 @@ def _close(self):
 Budget.close = _close
 
 # %% ../nbs/00_contract.ipynb #evaluation
-def begin_evaluation():
+def begin_evaluation(
+    save=None # Called when the clock stands and before the runner hears of it
+): # What `save` gave
     "The evaluator says that training is over: stops the clock, tells the runner"
     if RUN.budget is not None:
         RUN.budget.close()
         RUN.budget.tell('training_ended')
+    saved = save() if save else None
     mark('begin_evaluation')
+    return saved
 
 # %% ../nbs/00_contract.ipynb #validation-folder
 def validation_folder(

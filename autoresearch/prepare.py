@@ -41,6 +41,8 @@ def cache_dir(
     profile:Profile # Its key `cache` names the folder
 )->Path: # Folder with `data/`, `tokenizer/` and `tokens/`; it need not exist
     "The profile's cache: in `~/.cache`; `AUTORESEARCH_CACHE` moves `~/.cache/autoresearch`"
+    named = os.environ.get('AUTORESEARCH_CACHE_DIR') # by a runner, for the run's own profile
+    if named and profile.name == os.environ.get('AUTORESEARCH_PROFILE'): return Path(named)
     moved = os.environ.get('AUTORESEARCH_CACHE')
     if not moved: return Path.home()/'.cache'/profile.cache
     root = Path(os.path.abspath(os.path.expanduser(moved)))
@@ -1407,7 +1409,7 @@ def evaluate_bpb(
 )->float: # Bits per byte of the validation rows
     "Stop the clock and measure. Raises `DataError` (data, tokenizer), `RuntimeError` (the loss)."
     import torch
-    begin_evaluation()
+    weights = begin_evaluation(partial(_keep_weights, model))
     _intact()
     t0,profile,before = time.perf_counter(), profile or get_profile(), _weights(model)
     own = _own_tokenizer(profile, tokenizer)
@@ -1428,7 +1430,7 @@ def evaluate_bpb(
     end_evaluation(profile.metric, value, 'autoresearch.prepare.evaluate_bpb', rows=len(rows),
         tokens=int((lengths > 0).sum()), bytes=int(lengths.sum()), epochs=info['epochs'],
         seconds=time.perf_counter()-t0, train_shards=len(facts['train_shards']),
-        row_nats=_keep_nats(nats, lengths.sum(1)), data=facts, weights=_keep_weights(model),
+        row_nats=_keep_nats(nats, lengths.sum(1)), data=facts, weights=weights,
         nats=float(nats.sum()), untrained=RUN.untrained, **details)
     return value
 

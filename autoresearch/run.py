@@ -11,14 +11,14 @@ __all__ = ['OUTCOMES', 'INFRASTRUCTURE', 'PATIENCE', 'PATHS', 'KERNEL', 'CHILD',
            'NO_MEMORY', 'PASSIVE', 'is_number', 'Result', 'oom_kills', 'processes_of', 'kill_run', 'read_json',
            'read_notes', 'notes_of', 'progress_bar', 'Watch', 'take_away', 'Marks', 'turns', 'phases_of', 'plain',
            'shallow', 'bad_figure', 'other_data', 'other_value', 'known_before', 'distrust', 'bad_clock', 'beyond_of',
-           'charged', 'uncharged', 'said_beyond', 'overtime', 'bad_last_step', 'hidden_work', 'bad_turns',
-           'foreign_clock', 'too_long', 'cell_frames', 'failure', 'read_log', 'exit_name', 'classify',
-           'compile_packages', 'read_validation', 'hand_out', 'walls_kind', 'validation_paths', 'views', 'judged',
-           'run_experiment', 'GitError', 'git', 'rate_of', 'compared', 'fused_of', 'fewer_kernels', 'lacked_cores',
-           'disturbance', 'next_run_dir', 'write_notes', 'pace', 'project', 'link_log']
+           'counted_by', 'charged', 'uncharged', 'warm_up', 'free_warmup', 'said_beyond', 'overtime', 'bad_last_step',
+           'hidden_work', 'bad_turns', 'foreign_clock', 'too_long', 'busy_gpu', 'cell_frames', 'failure', 'read_log',
+           'exit_name', 'classify', 'compile_packages', 'read_validation', 'hand_out', 'walls_kind', 'validation_paths',
+           'views', 'judged', 'run_experiment', 'GitError', 'git', 'rate_of', 'compared', 'fused_of', 'fewer_kernels',
+           'lacked_cores', 'disturbance', 'next_run_dir', 'write_notes', 'pace', 'project', 'link_log']
 
 # %% ../nbs/12_run.ipynb #imports
-import asyncio, compileall, ctypes, errno, hashlib, importlib.util, json, math, os, re
+import asyncio, compileall, ctypes, errno, functools, hashlib, importlib.util, json, math, os, re
 import secrets, select, shutil, signal, stat, subprocess, sys, time
 from collections import defaultdict, deque, namedtuple
 from contextlib import contextmanager, suppress
@@ -105,11 +105,18 @@ _execute(*sys.argv[1:])
 """
 
 # %% ../nbs/12_run.ipynb #start-kernel
+def _connection():
+    "How a kernel is spoken to: by local sockets where their names are short enough"
+    from jupyter_core.paths import jupyter_runtime_dir
+    file = f'{jupyter_runtime_dir()}/k{os.getpid()}.json'
+    local = sys.platform == 'linux' and len(os.fsencode(file)) < 90
+    return dict(transport='ipc', connection_file=file) if local else {}
+
 def _start_kernel(cwd):
     "A kernel of this Python in the folder `cwd`, and its process"
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpec
-    manager = AsyncKernelManager(kernel_name='python3')
+    manager = AsyncKernelManager(kernel_name='python3', **_connection())
     manager._kernel_spec = KernelSpec(display_name='Python 3', language='python',
         argv=[sys.executable, '-c', KERNEL, cwd, '-f', '{connection_file}'])
     quiet = ['--HistoryManager.hist_file=:memory:']
@@ -296,9 +303,36 @@ def _memory():
     share = used[0]/max(1, most[0]) if used and most else 0.
     return max(psutil.virtual_memory().percent/100, share)
 
+# %% ../nbs/12_run.ipynb #visible-gpus
+@functools.cache
+def _visible_gpus():
+    "NVML and its handles of the GPUs that a run may use; None and [] where there is none"
+    try: nvml = ctypes.CDLL('libnvidia-ml.so.1')
+    except OSError: return None, []
+    count = ctypes.c_uint()
+    if nvml.nvmlInit_v2() or nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)): return None, []
+    named = os.environ.get('CUDA_VISIBLE_DEVICES')
+    handles = []
+    for name in map(str, range(count.value)) if named is None else named.split(','):
+        handle,name = ctypes.c_void_p(), name.strip()
+        by = (nvml.nvmlDeviceGetHandleByIndex_v2, ctypes.c_uint(int(name))) if name.isdigit() else (
+            nvml.nvmlDeviceGetHandleByUUID, name.encode())
+        if not by[0](by[1], ctypes.byref(handle)): handles.append(handle)
+    return nvml, handles
+
+# %% ../nbs/12_run.ipynb #gpu-share
+def _gpu_share():
+    "Share of its time that the busiest GPU was at work just now; None where nobody knows"
+    nvml,handles = _visible_gpus()
+    shares = []
+    for handle in handles:
+        rates = (ctypes.c_uint*2)() # of the GPU and of its memory, percent
+        if not nvml.nvmlDeviceGetUtilizationRates(handle, rates): shares.append(rates[0]/100)
+    return max(shares, default=None)
+
 # %% ../nbs/12_run.ipynb #watch
-Sample = namedtuple('Sample', 'time busy run worked pressure memory')
-Sample.__doc__ = "Seconds up to `time`: processors busy, of the run, without papermill, waiting"
+Sample = namedtuple('Sample', 'time busy run worked pressure memory gpu')
+Sample.__doc__ = "Seconds up to `time`: processors busy, of the run, without papermill, waiting; GPU"
 
 class Watch:
     "Samples what the machine does during a run; `load` sums them up"
@@ -308,6 +342,7 @@ class Watch:
         self.nonce,self.child = nonce, child
         self.processes,self.samples = {}, []
         self.next_search = 0. # when to look for new processes
+        self.gpu = 0. # seconds that a GPU was busy; None once it did not tell
         every = range(os.cpu_count() or 1)
         self.cpus = sorted(os.sched_getaffinity(0) if hasattr(os, 'sched_getaffinity') else every)
 
@@ -325,7 +360,15 @@ class Watch:
             self._find()
             self.next_search = time.monotonic() + max(.5, 30*(time.monotonic()-now))
         seen = _busy(self.cpus), *self._run_seconds(), _pressure(), _memory()
-        self.samples.append(Sample(time.monotonic(), *seen))
+        self.samples.append(Sample(time.monotonic(), *seen, self._gpu_seconds()))
+
+    def _gpu_seconds(self):
+        "Seconds that the GPU was busy so far, as its share of the time since the last sample adds"
+        share = _gpu_share()
+        known = self.gpu is not None and share is not None
+        since = time.monotonic()-self.samples[-1].time if self.samples else 0.
+        self.gpu = self.gpu + share*since if known else None
+        return self.gpu
 
 # %% ../nbs/12_run.ipynb #run-seconds
 def _run_seconds(self):
@@ -395,7 +438,7 @@ def _mark_of(line, at):
     try: said = json.loads(line)
     except (ValueError, RecursionError): return None
     if not isinstance(said, dict) or said.get('mark') not in MARKS: return None
-    claims = {k: v for k,v in said.items() if is_number(v)}
+    claims = {k: v for k,v in said.items() if is_number(v) and not k.startswith('weights')}
     return {**claims, 'mark': said['mark'], 'at': round(at, 3)}
 
 # %% ../nbs/12_run.ipynb #marks
@@ -428,13 +471,14 @@ class Marks:
 
 # %% ../nbs/12_run.ipynb #between
 def _between(self, began, ended):
-    "CPU seconds of the run without papermill's, and cores that others used, between two times"
-    if len(self.samples) < 2: return dict(cpu=0., others=0.)
+    "CPU seconds of the run without papermill's, cores that others used, GPU seconds, of a time"
+    if len(self.samples) < 2: return dict(cpu=0., others=0., gpu=None)
     def near(t): return min(self.samples, key=lambda s: abs(s.time-t))
     a,b = near(began), near(ended)
     seconds = max(.01, b.time-a.time)
     others = max(0., b.busy-a.busy - (b.run-a.run))/seconds
-    return dict(cpu=b.worked-a.worked, others=min(others, len(self.cpus)))
+    gpu = None if None in (a.gpu, b.gpu) else b.gpu-a.gpu
+    return dict(cpu=b.worked-a.worked, others=min(others, len(self.cpus)), gpu=gpu)
 
 Watch.between = _between
 
@@ -450,8 +494,8 @@ def turns(
         evaluation=(evaluated, last.get('end_evaluation')))
     return {k: pair for k,pair in both.items() if None not in pair}
 
-def phases_of(marks:Marks, watch:Watch)->dict: # {phase: dict(seconds, cpu, others)}
-    "What each phase of a run took, on the wall and of the processors"
+def phases_of(marks:Marks, watch:Watch)->dict: # {phase: dict(seconds, cpu, others, gpu)}
+    "What each phase of a run took, on the wall, of the processors and of the GPU"
     t0 = marks.began
     return {k: dict(seconds=b-a, **watch.between(t0+a, t0+b), cores=len(watch.cpus))
         for k,(a,b) in turns(marks.list).items()}
@@ -575,7 +619,8 @@ def distrust(
     return (bad_figure(block, profile.metric) or other_value(ev, value, pinned)
         or known_before(record, pinned)
         or bad_clock(clock, profile) or bad_turns(clock, profile, seen)
-        or too_long(clock, seen, baseline) or overtime(clock, profile)
+        or too_long(clock, seen, baseline) or busy_gpu(clock, profile, seen, baseline)
+        or overtime(clock, profile, free_warmup(profile, baseline))
         or hidden_work(clock, load))
 
 # %% ../nbs/12_run.ipynb #clock-keys
@@ -604,19 +649,24 @@ def bad_clock(clock, profile):
     return '' if counts == want else f'the clock counted {_clip(counts)}, not {want}'
 
 # %% ../nbs/12_run.ipynb #charged
-def beyond_of(clock, profile, counted):
-    "Seconds that the free steps of a clock trained beyond as many later ones"
+def beyond_of(clock, profile, counted, warmup=math.inf):
+    "Seconds that the free steps of a clock trained beyond as many later ones and a warm-up"
     t = SimpleNamespace(**clock)
     free = SimpleNamespace(seconds=t.free_seconds, tokens=t.free_tokens, batches=t.free_batches)
     later = SimpleNamespace(steps=t.num_steps-profile.free_steps, seconds=counted-free.seconds,
         tokens=t.tokens-free.tokens, batches=t.batches-free.batches)
-    return seconds_beyond(profile.free_steps, free, later)
+    warmup = warmup if t.counts == 'cpu' else math.inf
+    return seconds_beyond(profile.free_steps, free, later, warmup) if profile.free_steps else 0.
 
-def charged(clock, profile):
-    "Seconds of training, reckoned from a clock's own times"
+def counted_by(clock):
+    "What a clock counted, reckoned from its own times"
     times = clock['wall_seconds'], clock['cpu_seconds'], clock['threads']
-    counted = counted_seconds(clock['counts'], *times)
-    beyond = beyond_of(clock, profile, counted)
+    return counted_seconds(clock['counts'], *times)
+
+def charged(clock, profile, warmup=math.inf):
+    "Seconds of training, reckoned from a clock's own times"
+    counted = counted_by(clock)
+    beyond = beyond_of(clock, profile, counted, warmup)
     return charged_seconds(counted, clock['free_seconds'], profile.free_seconds, beyond)
 
 # %% ../nbs/12_run.ipynb #free-work
@@ -625,20 +675,34 @@ def uncharged(t, beyond, grain):
     own = b if is_number(b := getattr(t, 'beyond_seconds', None)) else 0.
     return '' if beyond <= own + grain else f', of which its clock charged {own:.1f} s'
 
+def warm_up(clock, profile, phases):
+    "What the free steps took beyond as many later ones: `seconds`, `gpu`; None where unknown"
+    later = clock['num_steps'] - profile.free_steps
+    if later <= 0 or not profile.free_steps: return dict(seconds=None, gpu=None)
+    def beyond(free, every): return free - profile.free_steps/later*(every-free)
+    free,training = (phases.get(k, {}).get('gpu') for k in ('free', 'training'))
+    gpu = None if None in (free, training) else beyond(free, training)
+    return dict(seconds=beyond(clock['free_seconds'], counted_by(clock)), gpu=gpu)
+
+def free_warmup(profile, baseline):
+    "CPU seconds that free steps may take beyond as many later ones; inf where none is known"
+    usual = (baseline or {}).get('warmup', {}).get('seconds')
+    if profile.clock != 'cpu' or not is_number(usual): return math.inf
+    return 2*max(0., usual) + .02*profile.time_budget
+
 def said_beyond(t, beyond):
     "What the free steps did beyond as many others, for a reason"
     if beyond < .05: return ''
-    return (f', {beyond:.1f} s of it in free steps that drew {t.free_tokens:,} of {t.tokens:,} '
-        'tokens')
+    return (f', {beyond:.1f} s of it in {min(t.num_steps, t.granted_steps)} free steps that took '
+        f'{t.free_seconds:.1f} s and drew {t.free_tokens:,} of {t.tokens:,} tokens')
 
 # %% ../nbs/12_run.ipynb #overtime
-def overtime(clock, profile):
+def overtime(clock, profile, warmup=math.inf):
     "Did training take more than the profile grants, in more than its last step? '' if not"
     t = SimpleNamespace(**clock)
     budget = profile.time_budget
-    total = charged(clock, profile)
-    counted = counted_seconds(t.counts, t.wall_seconds, t.cpu_seconds, t.threads)
-    beyond = min(t.free_seconds, beyond_of(clock, profile, counted))
+    total = charged(clock, profile, warmup)
+    beyond = min(t.free_seconds, beyond_of(clock, profile, counted_by(clock), warmup))
     over = f'training took {total:.1f} s of a budget of {budget:g} s' + said_beyond(t, beyond)
     grain = max(1, .02*budget)
     if t.budget != budget: return f"{over}: the clock's own budget was {t.budget:g} s"
@@ -693,6 +757,8 @@ def bad_turns(clock, profile, seen):
         if name not in names: return f'the runner was not told of the mark {name}'
     if 'trained_on' in names: return ('training went on after an evaluation: evaluate once, '
         'when training is over')
+    if (n := names.count('begin_evaluation')) > 1:
+        return f'the evaluation was begun {n} times: evaluate once, when training is over'
     cores = seen['phases'].get('training', {}).get('cores', math.inf)
     if clock['threads'] > cores:
         return f"its CPU seconds were divided by {clock['threads']} threads on {cores} cores"
@@ -706,7 +772,8 @@ def foreign_clock(clock, profile, seen):
     took = {k: seen['phases'][k]['seconds'] for k in ('training', 'free') if k in seen['phases']}
     if any(v < 0 for v in took.values()): return 'the marks came in another order than a run has'
     if clock['counts'] != 'wall' or 'training' not in took: return ''
-    slack = 2 + .01*profile.time_budget
+    saved = max((m.get('weights', 0) for m in seen['marks']), default=0)/2**29 # 512 MiB/s
+    slack = 2 + .01*profile.time_budget + saved
     if took['training'] > clock['wall_seconds'] + slack:
         return (f"the run's clock counted {clock['wall_seconds']:.1f} s from its first batch to "
             f"the evaluation, the runner's {took['training']:.1f} s")
@@ -730,6 +797,22 @@ def too_long(clock, seen, baseline):
             return (f"it took {own['seconds']:.1f} s {words}, the session's baseline "
                 f"{usual['seconds']:.1f} s; accepted: {most['seconds']:.1f} s")
     return ''
+
+# %% ../nbs/12_run.ipynb #busy-gpu
+def busy_gpu(clock, profile, seen, baseline):
+    "Did the free steps keep the GPU busy beyond as many later ones? '' if not, or nobody knows"
+    if not seen or not baseline or clock['counts'] != 'wall': return ''
+    phases = seen['phases']
+    own = warm_up(clock, profile, phases)['gpu']
+    usual = baseline.get('warmup', {}).get('gpu')
+    if not is_number(own) or not is_number(usual): return ''
+    before = phases.get('before', {})
+    if (before.get('gpu') or 0.) > .5*before.get('seconds', 0.): return '' # others use it too
+    most = 2*max(0., usual) + 10
+    if own <= most: return ''
+    return (f"its free steps kept the GPU busy {own:.1f} s longer than as many later ones, the "
+        f"session's baseline {usual:.1f} s; accepted: {most:.1f} s. What trains belongs into "
+        'steps that count')
 
 # %% ../nbs/12_run.ipynb #objects
 def _objects(o, k):
@@ -995,6 +1078,16 @@ def _start(enclosure:Enclosure, log:Log, cwd):
         stderr=log.fd, env=enclosure.env, cwd=cwd, start_new_session=True, preexec_fn=before)
     finally: log.started()
 
+# %% ../nbs/12_run.ipynb #held-out
+def _held_out(profile, weights, baseline):
+    "What the environment tells a run of its place: weights, cache, what a warm-up may take"
+    more = dict(AUTORESEARCH_WEIGHTS=str(weights))
+    warmup = free_warmup(profile, baseline)
+    if math.isfinite(warmup): more['AUTORESEARCH_WARMUP'] = f'{warmup:.6f}'
+    if profile.source == 'none': return more
+    from autoresearch.prepare import cache_dir
+    return dict(more, AUTORESEARCH_CACHE_DIR=str(cache_dir(profile)))
+
 # %% ../nbs/12_run.ipynb #judge-run
 def _seen_load(run_dir, watch, marks):
     "The load over a run's training, by its marks, else by its record's word"
@@ -1019,13 +1112,23 @@ def _attend(run_dir, enclosure, code, wall_limit, bar, watch, marks, heed):
     finally: log.close()
 
 # %% ../nbs/12_run.ipynb #run-enclosed
-def _run(run_dir, enclosure, code, wall_limit, bar, nonce, heed, validation={}):
+def _begin_evaluation(run_dir, enclosure, validation, weights, mark):
+    "Take weights and what is compiled, then hand out the rows; the mark says of the weights"
+    if validation: enclosure.take_early()
+    if weights:
+        from autoresearch.examine import take_weights
+        try: mark['weights'] = take_weights(run_dir)
+        except OSError as e: mark['weights_fault'] = str(e)[:300]
+    if validation: hand_out(run_dir, validation)
+
+def _run(run_dir, enclosure, code, wall_limit, bar, nonce, heed, validation={}, weights=''):
     "One run behind its walls: why it was ended, exit code, watch, marks, what the walls held"
     marks,watch = Marks(run_dir), Watch(nonce)
-    given = []
+    begun = []
     def heard(mark):
-        if mark['mark'] == 'begin_evaluation' and validation and not given:
-            given.append(hand_out(run_dir, validation))
+        if mark['mark'] == 'begin_evaluation' and not begun:
+            begun.append(mark)
+            _begin_evaluation(run_dir, enclosure, validation, weights, mark)
         heed(marks, mark)
     try:
         why,exit_code = _attend(run_dir, enclosure, code, wall_limit, bar, watch, marks, heard)
@@ -1048,7 +1151,7 @@ def judged(
     contract:str='', # Hash that the record must bear; not compared when empty
     data:dict|None=None, # What the record must say of its data; not compared when None
     tells:bool=True, # Must the run tell its turns? False for a contract older than that
-    baseline:dict|None=None, # Phases of the session's baseline; not compared when None
+    baseline:dict|None=None, # `phases` of the session's baseline; not compared when None
     pinned:dict|None=None # What the session says of its validation rows
 )->Result: # Without its seconds
     "The outcome of a run that has ended"
@@ -1061,6 +1164,7 @@ def judged(
     elif why and why != 'time': status,reason,record = _ended_by_runner(why)
     else: status,reason,record = classify(run_dir, profile, not why, exit_code, nonce, contract,
         data, load, seen=seen, baseline=baseline, pinned=pinned)
+    if clock := record.get('clock'): phases['warmup'] = warm_up(clock, profile, phases)
     end = exit_name(read_json(run_dir/'exit.json').get('kernel'))
     return Result(status, run_dir, 0., record, reason, load, end, marks.list, phases, facts)
 
@@ -1075,6 +1179,7 @@ def run_experiment(
     nonce:str='', # Word that the record must bear; a fresh one when empty
     walls:str='auto', # As `walls_kind` takes it
     weights:str|Path='', # Folder that the evaluator leaves trained weights in; none when empty
+    late:str|Path='', # Folder for what is compiled after training; dropped when empty
     heed=lambda marks, mark: None, # Called with `Marks` and the mark that came
     pinned:dict|None=None, # Digest, rows, tokens, bytes of the session's validation rows
     **held # What the record is held to, as `judged` takes it
@@ -1086,17 +1191,21 @@ def run_experiment(
     code = Path(code or profile.root).resolve()
     nonce = nonce or secrets.token_hex(8)
     t0 = time.perf_counter()
-    more = dict(AUTORESEARCH_WEIGHTS=str(weights))
+    more = _held_out(profile, weights, held.get('baseline'))
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         validation = read_validation(profile, pinned)
         if validation: more['AUTORESEARCH_VALIDATION'] = 'handed out'
         kind = walls_kind(walls)
         command,env = _command(notebook, run_dir, profile, seed, code, nonce, **more)
+        (run_dir/'run.log').touch()
+        seen = views(profile, code, notebook)
+        seen['read'].append(run_dir/'run.log') # it writes that by its output alone
         enclosure = enclose(command, env, run_dir, write=[weights] if weights else [], kind=kind,
-            **views(profile, code, notebook))
-        try: ran = _run(run_dir, enclosure, code, profile.wall_limit, bar, nonce, heed, validation)
-        finally: facts = enclosure.close()
+            **seen)
+        try: ran = _run(run_dir, enclosure, code, profile.wall_limit, bar, nonce, heed, validation,
+            weights)
+        finally: facts = enclosure.close(late)
     except OSError as e: return Result('infrastructure', run_dir, 0., reason=str(e)[:500])
     res = judged(run_dir, profile, nonce, ran, facts, pinned=pinned, **held)
     res.seconds = time.perf_counter()-t0
@@ -1132,7 +1241,8 @@ def rate_of(
         free = 0.
         seconds = _number(clock, 'free_seconds')
     if not steps or not seconds: return 0.
-    return (_number(block, 'total_tokens_M')*1e6 or steps)*(1-free/steps)/seconds
+    drawn = _number(clock, 'tokens') or math.inf # what it says beyond that it did not see
+    return (min(drawn, _number(block, 'total_tokens_M')*1e6) or steps)*(1-free/steps)/seconds
 
 # %% ../nbs/12_run.ipynb #block-of
 def _block(o): return b if isinstance(b := o.get('block'), dict) else o
@@ -1156,9 +1266,11 @@ def compared(
     "Steps and rate of a run beside the best's, in words where they differ by more than 5 %"
     (n,rate),(n_best,best_rate) = ((_steps(o), rate_of(o)) for o in (notes, best or {}))
     if not n or not rate: return ''
-    if not n_best or not best_rate: return f'steps {n}, {_pace(rate)} {_unit(notes)}'
+    batches = int(_number(notes, 'batches'))
+    said = f'{n} on {batches} batches' if 0 < batches < n else n
+    if not n_best or not best_rate: return f'steps {said}, {_pace(rate)} {_unit(notes)}'
     more,faster = n/n_best-1, rate/best_rate-1
-    line = (f'steps {n} (best {n_best}), {_pace(rate)} {_unit(notes)} '
+    line = (f'steps {said} (best {n_best}), {_pace(rate)} {_unit(notes)} '
         f'(best {_pace(best_rate)}, {100*faster:+.1f} %)')
     words = (more, ('more steps', 'fewer steps')), (faster, ('faster', 'slower'))
     far = [f'{100*abs(d):.0f} % {w[d < 0]}' for d,w in words if abs(d) > .05]
@@ -1266,6 +1378,7 @@ def write_notes(
     record = result.record
     clock = c if isinstance(c := record.get('clock'), dict) else {}
     seen = dict(load=result.load, exit=result.exit, rate=rate_of(record), steps=_steps(record),
+        batches=clock.get('batches', 0),
         counts=clock.get('counts', ''), overran=clock.get('overran', 0.),
         trained=clock.get('wall_seconds'), fused=fused_of(record),
         marks=result.marks, phases=result.phases, knows=_text(record.get('knows'))[:300],

@@ -10,9 +10,10 @@ Two kinds are known here. [Bubblewrap](https://github.com/containers/bubblewrap)
 
 # %% auto #0
 __all__ = ['SYSTEM', 'DEVICES', 'GPUS', 'PASSED', 'FAMILIES', 'LAYERS', 'MADE', 'MOST_TAKEN', 'BELOW', 'WALLS', 'Kind', 'PREFIX',
-           'PROBE', 'gpu_devices', 'python_paths', 'bytecode_of', 'rights', 'passed', 'own_env', 'Layer', 'link_layer',
-           'most_bytes', 'take_over', 'landlock_abi', 'links_to', 'grants', 'Limits', 'Log', 'Enclosure', 'enclose',
-           'main_process', 'over', 'close', 'exit_code', 'fault_of', 'find']
+           'SETTLED', 'PROBE', 'gpu_devices', 'python_paths', 'bytecode_of', 'rights', 'passed', 'own_env', 'Layer',
+           'link_layer', 'most_bytes', 'take_over', 'put_aside', 'take_late', 'landlock_abi', 'links_to', 'grants',
+           'Limits', 'Log', 'Enclosure', 'enclose', 'main_process', 'over', 'take_early', 'close', 'exit_code',
+           'fault_of', 'find']
 
 # %% ../nbs/04_walls.ipynb #imports
 import ctypes, errno, fcntl, functools, glob, inspect, json, os, platform, re, resource, select
@@ -21,7 +22,7 @@ from collections import namedtuple
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from .contract import replacing
+from .contract import replacing, write_json
 
 # %% ../nbs/04_walls.ipynb #system
 SYSTEM = ('/usr /bin /sbin /lib /lib32 /lib64 /libx32 /etc /opt /sys /nix/store /gnu/store '
@@ -126,14 +127,16 @@ def passed(
 
 # %% ../nbs/04_walls.ipynb #own-env
 def own_env(
-    tmp:str # The run's own temporary folder, as the run sees it
+    tmp:str, # The run's own temporary folder, as the run sees it
+    sockets:str='' # Its own folder of sockets; `tmp`/rt when empty
 )->dict: # Variables
     "Home, temporary folder and configuration of a run's own"
     own = dict(HOME='home', IPYTHONDIR='ipython', JUPYTER_CONFIG_DIR='jupyter/config',
-        JUPYTER_DATA_DIR='jupyter/data', JUPYTER_RUNTIME_DIR='rt', MPLCONFIGDIR='matplotlib',
-        XDG_CACHE_HOME='home/.cache', XDG_CONFIG_HOME='home/.config', XDG_RUNTIME_DIR='rt')
-    return dict({k: f'{tmp}/{v}' for k,v in own.items()}, TMPDIR=tmp, JUPYTER_NO_CONFIG='1',
-        PYTHONDONTWRITEBYTECODE='1')
+        JUPYTER_DATA_DIR='jupyter/data', MPLCONFIGDIR='matplotlib',
+        XDG_CACHE_HOME='home/.cache', XDG_CONFIG_HOME='home/.config')
+    at = sockets or f'{tmp}/rt'
+    return dict({k: f'{tmp}/{v}' for k,v in own.items()}, TMPDIR=tmp, JUPYTER_RUNTIME_DIR=at,
+        XDG_RUNTIME_DIR=at, JUPYTER_NO_CONFIG='1', PYTHONDONTWRITEBYTECODE='1')
 
 # %% ../nbs/04_walls.ipynb #furnish
 def _furnish(tmp):
@@ -204,18 +207,19 @@ def most_bytes(
     return next((n for pattern,n in MADE.items() if re.fullmatch(pattern, name)), 0)
 
 # %% ../nbs/04_walls.ipynb #take-file
-def _take_file(layer, sub, name, folder, room):
-    "Take over one file of the open `folder`; gives its bytes, None where nothing is to do"
+def _take_file(layer, sub, name, folder, room, age, to):
+    "Take one file of the open `folder`; its bytes, -1 if it is too young, None: nothing to do"
+    if os.path.lexists(f'{layer.lower}{sub}/{name}') or _PASSING.fullmatch(name): return None
     info = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    target = Path(f'{layer.lower}{sub}/{name}')
-    if os.path.lexists(target) or _PASSING.fullmatch(name): return None
     fits = info.st_size <= min(most_bytes(name), room) and most_bytes(name)
     plain = re.fullmatch(r'(/[\w.+=-]{1,128})*', sub) and stat.S_ISREG(info.st_mode)
     if not fits or not plain or info.st_nlink > 1: raise OSError(errno.EPERM, 'refused')
+    if age and max(info.st_mtime, info.st_ctime) > time.time()-age: return -1
     fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     with open(fd, 'rb') as f: data = f.read(info.st_size)
     if name.startswith('__grp__'): data = _renamed(data, layer.above, layer.lower)
-    with replacing(target, durable=False) as f: f.write(data)
+    target = f'{to}/{os.path.basename(layer.upper)}' if to else layer.lower
+    with replacing(Path(f'{target}{sub}/{name}'), durable=False) as f: f.write(data)
     return len(data)
 
 # %% ../nbs/04_walls.ipynb #note-use
@@ -239,24 +243,69 @@ def _entries(layer, sub, folder):
 
 # %% ../nbs/04_walls.ipynb #taking
 def take_over(
-    layers:list, # Of a run whose processes have ended
-    room:int=MOST_TAKEN # Bytes
-)->dict: # taken: files, bytes; refused: their names, at most 20; refusals: how many
+    layers:list, # Of a run
+    room:int=MOST_TAKEN, # Bytes
+    age:float=0., # Seconds for which a file must have been as it is
+    to:str|Path='' # Folder to put them in, a folder a layer; the caches when empty
+)->dict: # taken: files, bytes; young: left; refused: names, at most 20; refusals: how many
     "Move what the compilers made into the cache that stays; read nothing else of what is there"
     sizes,refused = [], []
     for layer in layers:
         try: top = os.open(layer.upper, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError: continue # the run removed it
         for sub,e,fd in _entries(layer, '', top):
-            left = room - sum(filter(None, sizes))
+            left = room - sum(n for n in sizes if n > 0)
             try:
-                if e.is_symlink(): _note_use(f'{layer.lower}{sub}/{e.name}', e)
-                else: sizes.append(_take_file(layer, sub, e.name, fd, left))
+                if not e.is_symlink(): n = _take_file(layer, sub, e.name, fd, left, age, to)
+                else: n = None if to else _note_use(f'{layer.lower}{sub}/{e.name}', e)
+                if n is not None: sizes.append(n)
             except OSError: refused.append(f'{sub}/{e.name}'[-100:])
         os.close(top)
-    taken = [n for n in sizes if n is not None]
-    return dict(taken=len(taken), bytes=sum(taken), refused=sorted(refused)[:20],
-        refusals=len(refused))
+    taken = [n for n in sizes if n >= 0]
+    return dict(taken=len(taken), bytes=sum(taken), young=sizes.count(-1),
+        refused=sorted(refused)[:20], refusals=len(refused))
+
+# %% ../nbs/04_walls.ipynb #remove
+def _remove(folder):
+    "Remove a run's folder, also what it made unreadable; its processes have ended"
+    for root,folders,_ in os.walk(folder):
+        for path in (f'{root}/{f}' for f in folders):
+            with suppress(OSError):
+                if not os.path.islink(path): os.chmod(path, 0o700)
+    shutil.rmtree(folder, ignore_errors=True)
+
+# %% ../nbs/04_walls.ipynb #clear
+def _clear(path):
+    "Remove whatever is at a path"
+    if os.path.isdir(path) and not os.path.islink(path): _remove(path)
+    else:
+        with suppress(FileNotFoundError): os.unlink(path)
+
+# %% ../nbs/04_walls.ipynb #put-aside
+def put_aside(
+    layers:list, # Of a run whose processes have ended
+    folder:str|Path, # To put it in; what is there is removed, and it is made only if need be
+    room:int=MOST_TAKEN # Bytes
+)->dict: # As `take_over` gives it
+    "Keep what is not in the caches yet for `take_late`"
+    _clear(folder)
+    os.mkdir(folder, 0o700)
+    facts = take_over(layers, room, to=folder)
+    belongs = {os.path.basename(l.upper): l.lower for l in layers}
+    write_json(Path(folder)/'layers.json', belongs) # last: then it is complete
+    if not facts['taken']: _clear(folder)
+    return facts
+
+# %% ../nbs/04_walls.ipynb #take-late
+def take_late(
+    folder:str|Path # That was given to `put_aside` or `Enclosure.close`
+)->int: # Files; 0 too where there is no such folder
+    "Move what was put aside into the caches; the folder goes"
+    try: belongs = json.loads(Path(folder, 'layers.json').read_text())
+    except FileNotFoundError: return 0
+    facts = take_over([Layer('', to, f'{folder}/{name}', to, to) for name,to in belongs.items()])
+    _clear(folder)
+    return facts['taken']
 
 # %% ../nbs/04_walls.ipynb #call
 def _call(number, *args):
@@ -494,18 +543,25 @@ class Log:
         head:int=2**25, # Bytes that are written as they come
         tail:int=2**20 # Bytes of what comes after them, of which the last are kept
     ):
+        self.path = Path(path)
         self.head,self.tail = head, tail
         self.file = open(path, 'ab', buffering=0)
+        self.copy = tempfile.TemporaryFile() # of all that `path` holds
+        self.copy.write(self.path.read_bytes())
         self.out,self.fd = os.pipe() # `fd` is for the process' stdout and stderr
         self.cut = 0 # bytes
         self.last,self.ended = bytearray(), threading.Event()
         self.thread = threading.Thread(target=self._pump, daemon=True)
         self.thread.start()
 
+    def _write(self, data):
+        for f in (self.file, self.copy):
+            with suppress(OSError): f.write(data) # a full disk: what counts is elsewhere
+
     def _keep(self, data):
         now,rest = data[:self.head], data[self.head:]
         self.head -= len(now)
-        with suppress(OSError): self.file.write(now) # a full disk: what counts is elsewhere
+        self._write(now)
         self.last += rest
         over = max(0, len(self.last)-self.tail)
         self.cut += over
@@ -529,17 +585,32 @@ def _started(self):
     os.close(self.fd)
 
 # %% ../nbs/04_walls.ipynb #log-close
+def _put_right(self):
+    "Does the file say what was written? Else it is written anew"
+    self.copy.seek(0)
+    said = self.copy.read()
+    with suppress(OSError):
+        fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(fd, 'rb') as f:
+            if f.read(len(said)+1) == said: return
+    with suppress(OSError):
+        _clear(self.path)
+        with replacing(self.path, durable=False) as f: f.write(said)
+
+# %% ../nbs/04_walls.ipynb #log-closed
 def _close(self)->int: # Bytes that were cut
     "Write the tail; call it when the process has ended"
     self.ended.set()
     self.thread.join()
     said = f'\n... {self.cut:,} bytes of output cut here ...\n' if self.cut else ''
-    with suppress(OSError): self.file.write(said.encode() + self.last)
+    self._write(said.encode() + self.last)
     self.file.close()
+    self._put_right()
+    self.copy.close()
     os.close(self.out)
     return self.cut
 
-Log._pump,Log.started,Log.close = _pump, _started, _close
+Log._pump,Log.started,Log._put_right,Log.close = _pump, _started, _put_right, _close
 
 # %% ../nbs/04_walls.ipynb #kind
 WALLS = dict(bwrap='namespaces, by bubblewrap', landlock='rights given up, by Landlock and seccomp',
@@ -572,15 +643,6 @@ def _lock(folder):
         raise
     return fd
 
-# %% ../nbs/04_walls.ipynb #remove
-def _remove(folder):
-    "Remove a run's folder, also what it made unreadable; its processes have ended"
-    for root,folders,_ in os.walk(folder):
-        for path in (f'{root}/{f}' for f in folders):
-            with suppress(OSError):
-                if not os.path.islink(path): os.chmod(path, 0o700)
-    shutil.rmtree(folder, ignore_errors=True)
-
 # %% ../nbs/04_walls.ipynb #enclosure
 @dataclass
 class Enclosure:
@@ -595,6 +657,7 @@ class Enclosure:
     shared:set = field(default_factory=set) # Names in /dev/shm before it began
     upper:str = '' # The folder of its layers; gone too
     locks:list = field(default_factory=list) # Descriptors of both
+    early:dict|None = None # What `take_early` gave
     preexec = None # Nothing has to be done in the forked process
 
 # %% ../nbs/04_walls.ipynb #layers
@@ -639,6 +702,15 @@ def _spec(self, view):
     own += [(f, 'list') for f in _import_folders(view)]
     return dict(spec, grants=[*own, *((l.lower, 'read') for l in self.layers), *grants(view)])
 
+# %% ../nbs/04_walls.ipynb #own-paths
+def _own_paths(self):
+    "The run's temporary folder and that of its sockets, as the run sees them"
+    if self.kind.name == 'bwrap': return '/tmp', '/tmp/rt'
+    tmp = f'{self.folder}/tmp'
+    return tmp, min(f'{tmp}/rt', f'{self.upper}/rt', key=lambda p: len(os.fsencode(p)))
+
+Enclosure._own_paths = _own_paths
+
 # %% ../nbs/04_walls.ipynb #build
 def _build(self:Enclosure, command, env, read, hide, cache):
     "Make the folders, decide what is seen, put the command together"
@@ -651,18 +723,19 @@ def _build(self:Enclosure, command, env, read, hide, cache):
     self.limits = Limits(most.memory or int(.9*_free_memory()), most.disk or int(.9*free),
         most.files, most.processes)
     os.mkdir(f'{self.folder}/tmp')
+    os.mkdir(f'{self.upper}/rt', 0o700)
     _furnish(Path(self.folder)/'tmp')
     os.close(os.open(f'{self.folder}/nothing', os.O_CREAT, 0))
     named = _lay(self, cache, env)
     view = {} if self.kind.name == 'none' else rights(read, self.written, hide)
     Path(f'{self.folder}/tmp/.enter.json').write_text(json.dumps(_spec(self, view)))
-    tmp = '/tmp' if self.kind.name == 'bwrap' else f'{self.folder}/tmp'
+    tmp,sockets = self._own_paths()
     inner = [sys.executable, '-I', '-S', '-c', _entrance(), f'{tmp}/.enter.json', *command]
     paths = [*SYSTEM, *python_paths(), *read, *self.written, sys.executable]
     outer = _bwrap(view, self.folder, self.layers, paths) if self.kind.name == 'bwrap' else []
     self.command = outer + inner
     home = dict(AUTORESEARCH_CACHE=str(Path.home()/'.cache/autoresearch'))
-    self.env = home | passed(env) | own_env(tmp) | named
+    self.env = home | passed(env) | own_env(tmp, sockets) | named
 
 # %% ../nbs/04_walls.ipynb #enclose
 def enclose(
@@ -734,6 +807,27 @@ def over(self:Enclosure,
 
 Enclosure.main_process,Enclosure.over = main_process, over
 
+# %% ../nbs/04_walls.ipynb #take-early
+SETTLED = .2 # seconds after which a compiler has written a file
+
+def take_early(self:Enclosure)->dict: # As `take_over` gives it
+    "Take over what is compiled by now; the first call counts. A fraction of a second at most"
+    if self.early is not None: return self.early
+    first = take_over(self.layers, age=SETTLED)
+    if not first['young']: self.early = first
+    else:
+        time.sleep(SETTLED)
+        then = take_over(self.layers, MOST_TAKEN-first['bytes'], SETTLED)
+        self.early = dict(then, **{k: first[k]+then[k] for k in ('taken', 'bytes')})
+    return self.early
+
+def _take_rest(self, late):
+    "What the cache gets at the end, and in `late`, how many files were put aside"
+    if self.early is None: return dict(take_over(self.layers), late=0)
+    if not late: return dict(self.early, late=0)
+    rest = put_aside(self.layers, late, MOST_TAKEN-self.early['bytes'])
+    return dict(rest, taken=self.early['taken'], bytes=self.early['bytes'], late=rest['taken'])
+
 # %% ../nbs/04_walls.ipynb #left
 def _held(names):
     "Which names of /dev/shm a process of ours has open or mapped"
@@ -757,9 +851,11 @@ def _clean_shared(before):
     return left
 
 # %% ../nbs/04_walls.ipynb #close
-def close(self:Enclosure)->dict: # walls, why, entered, compiled (as `take_over` says), left: in shm
+def close(self:Enclosure,
+    late:str|Path='' # Folder for what was compiled after `take_early`; dropped when empty
+)->dict: # walls, why, entered, compiled (as `take_over` says, and late), left: in shm
     "Take over what was compiled and remove the run's folder; its processes must have ended"
-    facts = dict(walls=self.kind.name, why=self.kind.why, compiled=take_over(self.layers),
+    facts = dict(walls=self.kind.name, why=self.kind.why, compiled=_take_rest(self, late),
         entered=not os.path.lexists(f'{self.folder}/tmp/.enter.json'), left=[])
     if self.kind.name != 'bwrap' and os.path.isdir('/dev/shm'):
         facts['left'] = _clean_shared(self.shared)
@@ -774,7 +870,7 @@ def exit_code(self:Enclosure,
     "What the command itself ended with: bwrap says 128 and the signal's number"
     return 128-code if self.kind.name == 'bwrap' and code is not None and code > 128 else code
 
-Enclosure.close,Enclosure.exit_code = close, exit_code
+Enclosure.take_early,Enclosure.close,Enclosure.exit_code = take_early, close, exit_code
 
 # %% ../nbs/04_walls.ipynb #probe
 PROBE = """import os, socket, sys
@@ -820,7 +916,7 @@ def _last(text): return (text.strip().splitlines() or [''])[-1][:200]
 # %% ../nbs/04_walls.ipynb #find
 @functools.cache
 def find()->Kind: # The best there is, and why none that is better
-    "Which walls can be built here? Tried once in a process, in a tenth of a second"
+    "Which walls can be built here? Tried once in a process: 0.15 to 0.3 s, on a busy machine more"
     if sys.platform != 'linux': return Kind('none', f'no bwrap or Landlock on {sys.platform}')
     faults = {}
     for name in ('bwrap', 'landlock'):

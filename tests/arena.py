@@ -20,19 +20,25 @@ Constants:
     runs      how often it is run; the last run is the one that counts
     handicap  does it train worse than the baseline, so that it can only win beside training?
     settings  of its session
-    slow      does it take half a minute?
+    slow      does it wait for a quarter of a minute or more?
+    open      is it run without walls by the tests too? Of the others that the lint is to name there
+              they ask the lint alone, and the table runs them
     like      the case that it is a variation of; such are run by the table alone
 
 It prints TRIED once its trick is done or was tried in vain, so that a canvas with a fault of its
-own is not taken for one that was held."""
+own is not taken for one that was held. In its cells PORT is a port of this machine where somebody
+answers, LITERAL the validation rows as text, TOO_LONG seconds that no phase outside of training may
+take."""
 import ast, base64, hashlib, json, os, re, shutil, signal, socket, subprocess, threading, time, zlib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 import psutil
+from autoresearch.cells import lint
 from autoresearch.contract import file_lock
 from autoresearch.run import read_json, read_log
-from lab import BIN, ROOT, TAG
+from lab import BIN, ROOT, TAG, forked_script
 
 HERE = Path(__file__).parent
 TARGETS = 'polynomial', 'tiny'
@@ -58,6 +64,7 @@ class Case:
     handicap:bool = True
     settings:dict = field(default_factory=dict)
     slow:bool = False
+    open:bool = False
     like:str = ''
 
     @property
@@ -123,6 +130,8 @@ def all_cells(case, box, n):
     for part in case.parts: res += cells_of((HERE/f'attacks/parts/{part}.py').read_text())
     res += [*case.cells, ('after', 'parameters', '', f'RUN_NUMBER = {n}')]
     res = [(*o, text.replace('PORT', str(box.port))) for *o,text in res]
+    if any('TOO_LONG' in text for *_,text in res):
+        res = [(*o, text.replace('TOO_LONG', f'{box.too_long():.1f}')) for *o,text in res]
     if any('LITERAL' in text for *_,text in res):
         literal = repr(base64.b85encode(zlib.compress(box.val_rows().read_bytes(), 9)).decode())
         res = [(*o, text.replace('LITERAL', literal)) for *o,text in res]
@@ -145,6 +154,11 @@ class Box:
     @property
     def runs(self): return self.root/'runs'/TAG
     def val_rows(self): return next((self.path/'cache').glob('*/tokens/val_rows*.tokens'))
+    def too_long(self):
+        "Seconds before the first batch, and of an evaluation, that the baseline does not allow"
+        [notes] = self.runs.glob('001-*/experiment.json')
+        phases = read_json(notes)['phases']
+        return 2*max(phases[k]['seconds'] for k in ('before', 'evaluation')) + 11
     def env(self, **more):
         kept = {k: v for k,v in os.environ.items() if not k.startswith('AUTORESEARCH_')}
         package = self.root if self.target == 'tiny' else self.path/'package'
@@ -159,6 +173,11 @@ class Box:
         assert not ok or r.returncode == 0, (args, r.stdout, r.stderr)
         return r
     def ar(self, command, *args, **more): return self.sh(BIN/command, *args, **more)
+    def ar_here(self, command, *args):
+        "In a fork of this process, which spares the imports: a command that runs no experiment"
+        if threading.current_thread() is not threading.main_thread():
+            return self.ar(command, *args, ok=False)
+        return forked_script(self.root, str(BIN/command), *args, env=self.env())
     def git(self, *args): return self.sh('git', *args).stdout.strip()
 
 def settings(text, **values):
@@ -177,6 +196,16 @@ SMALLER = [('in', 'hparams-tiny', 'DEPTH = 2                 # 128 wide [1 .. 3]
     ('in', 'run', "threading.Thread(target=importlib.import_module, args=['matplotlib.pyplot'])"
         '.start()', '')]
 
+def begin_canvas(canvas, target):
+    "Change the project's canvas, or the example's, to the one that all cases change"
+    if target == 'polynomial': change(canvas, [('after', 'hparams', '', 'DEGREE = 3')])
+    else:
+        nb = json.loads(canvas.read_text())
+        nb['cells'] = [c for c in nb['cells']
+            if c['cell_type'] == 'code' and c['id'] not in UNUSED]
+        canvas.write_text(json.dumps(nb))
+        change(canvas, SMALLER)
+
 def begin_tiny(box):
     "The project's own files, with a canvas that trains in half a second"
     listed = subprocess.run(['git', 'ls-files', 'settings.ini', 'nbs', 'autoresearch',
@@ -185,10 +214,6 @@ def begin_tiny(box):
         if name.startswith('nbs/images'): continue
         (box.root/name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT/name, box.root/name, follow_symlinks=False)
-    nb = json.loads(box.canvas.read_text())
-    nb['cells'] = [c for c in nb['cells'] if c['cell_type'] == 'code' and c['id'] not in UNUSED]
-    box.canvas.write_text(json.dumps(nb))
-    change(box.canvas, SMALLER)
     path = box.root/'settings.ini'
     path.write_text(settings(path.read_text(), **SMALL))
 
@@ -199,9 +224,8 @@ def begin_polynomial(box):
     (box.root/'.gitignore').write_text('runs/\nresults.tsv\nrun.log\n__pycache__/\n')
     shutil.copytree(ROOT/'autoresearch', box.path/'package/autoresearch',
         ignore=shutil.ignore_patterns('__pycache__', 'corpus'))
-    change(box.canvas, [('after', 'hparams', '', 'DEGREE = 3')])
 
-def begin_box(path, case, walls):
+def begin_box(path, case):
     "A session with its baseline"
     target = case.target
     box = Box(path, target)
@@ -209,6 +233,7 @@ def begin_box(path, case, walls):
         (path/name).mkdir(parents=True)
     (path/'home/.ssh/id_ed25519').write_text(SECRET)
     dict(tiny=begin_tiny, polynomial=begin_polynomial)[target](box)
+    begin_canvas(box.canvas, target)
     file = box.root/'settings.ini'
     # a busy machine takes its time
     file.write_text(settings(file.read_text(), wall_limit=90, **case.settings))
@@ -220,18 +245,18 @@ def begin_box(path, case, walls):
     box.git('add', '-A')
     box.git('commit', '-qm', 'start')
     if target == 'tiny': box.ar('ar-prepare')
-    box.ar('ar-setup', TAG, *flags(walls))
+    box.ar('ar-setup', TAG)
     box.ar('ar-run', '-m', 'baseline')
     return box
 
-def new_box(base, case, to, walls):
+def new_box(base, case, to):
     "A copy of the box of a session, which the first that wants one makes"
-    said = json.dumps([case.target, case.settings, case.honest, walls], sort_keys=True).encode()
+    said = json.dumps([case.target, case.settings, case.honest], sort_keys=True).encode()
     origin = base/hashlib.sha256(said).hexdigest()[:8]
     with file_lock(base/f'{origin.name}.lock', lambda seconds: None):
         if not (origin/'made').exists():
             shutil.rmtree(origin, ignore_errors=True)
-            begin_box(origin, case, walls)
+            begin_box(origin, case)
             (origin/'made').touch()
     shutil.copytree(origin, to, symlinks=True)
     return Box(to, case.target)
@@ -367,7 +392,7 @@ def run_once(box, case, n, walls):
     shutil.copy(box.path/'canvas.ipynb', box.canvas)
     change(box.canvas, all_cells(case, box, n))
     r = box.ar('ar-run', '-m', case.name, *flags(walls), ok=False)
-    settled = box.ar('ar-status', ok=False) # what comes next mends first
+    settled = box.ar_here('ar-status') # what comes next mends first
     return r.stdout + r.stderr + settled.stderr
 
 def ran(notes, answer):
@@ -376,12 +401,22 @@ def ran(notes, answer):
     if notes.get('status') == 'discard': return 'without effect'
     return 'refused'
 
+def lint_alone(case, folder):
+    "What the lint says of a case that is not run"
+    canvas,base = folder/'canvas.ipynb', folder/'base.ipynb'
+    own = 'nbs/02_train.ipynb' if case.target == 'tiny' else 'examples/polynomial/canvas.ipynb'
+    shutil.copyfile(ROOT/own, base)
+    begin_canvas(base, case.target)
+    shutil.copyfile(base, canvas)
+    change(canvas, all_cells(case, SimpleNamespace(port=1), case.runs-1))
+    return lint(canvas, base)
+
 def attempt(box, case, walls='walls'):
     "Run a case; its outcome. A box serves for one."
     with helper(box) as asked:
         before = state_of(box)
         for n in range(case.runs):
-            if n: box.ar('ar-drop', ok=False) # what a refused run left in the working tree
+            if n: box.ar_here('ar-drop') # what a refused run left in the working tree
             answer = run_once(box, case, n, walls)
             if n < case.runs-1 and last_run(box)[0].get('status') == 'keep': before = state_of(box)
         left = end(box)
@@ -389,7 +424,7 @@ def attempt(box, case, walls='walls'):
     notes,run_dir = last_run(box)
     log = '\n'.join(map(read_log, sorted(box.runs.glob('[0-9]*-*'))))
     kind = ran(notes, answer)
-    if kind == 'refused': box.ar('ar-drop', ok=False)
+    if kind == 'refused': box.ar_here('ar-drop')
     changed = differences(before, state_of(box)) if kind != 'KEPT' else []
     if left: changed.append(f'{left} processes left')
     changed += leaks(box, log, run_dir)
@@ -406,5 +441,11 @@ def leaks(box, log, run_dir):
     if run_dir is None or not run_dir.exists(): return res
     size = sum(f.lstat().st_blocks*512 for f in run_dir.rglob('*') if not f.is_symlink())
     return res + ([f'{size/2**20:.0f} MiB in the run\'s folder'] if size > MOST else [])
+
+def tried(base, folder, case, walls):
+    "Run a case in a box of its own, a copy of one in `base`; its outcome"
+    box = new_box(base, case, folder/'box')
+    try: return attempt(box, case, walls)
+    finally: shutil.rmtree(box.path, ignore_errors=True)
 
 ATTACKS,HONEST = cases('attacks'), cases('honest')

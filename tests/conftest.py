@@ -1,5 +1,6 @@
 """Every test runs on profile tiny, in the cache of this user, without a GPU or a network."""
 import os
+import pytest
 os.environ['AUTORESEARCH_PROFILE'] = 'tiny'
 os.environ.setdefault('PYDEVD_DISABLE_FILE_VALIDATION', '1')
 # the test processes share the cores: torch's threads would wait for each other,
@@ -7,9 +8,19 @@ os.environ.setdefault('PYDEVD_DISABLE_FILE_VALIDATION', '1')
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 # handed out first, or one process waits for the other
-LONGEST = ['test_attacks', 'test_ratchet', 'test_search', 'test_search_waits', 'test_run',
+LONGEST = ['test_attacks', 'test_honest', 'test_ratchet', 'test_search', 'test_search_waits', 'test_run',
     'test_report', 'test_fuse', 'test_faults', 'test_browser', 'test_dashboard', 'test_demo',
     'test_prepare', 'test_docs', 'test_train', 'test_wheel']
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda o: LONGEST.index(o.path.stem) if o.path.stem in LONGEST else len(LONGEST))
+
+@pytest.fixture(scope='session')
+def base(tmp_path_factory):
+    """Where the boxes are that experiments of `arena` have copies of; shared by all processes of a
+    session"""
+    base = tmp_path_factory.getbasetemp()
+    if 'PYTEST_XDIST_WORKER' in os.environ: base = base.parent
+    base /= 'arena'
+    base.mkdir(exist_ok=True)
+    return base

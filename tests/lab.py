@@ -24,7 +24,7 @@ def sh(root, *args, ok=True, **env):
 
 def git(root, *args): return sh(root, 'git', *args).stdout.strip()
 
-def _be_script(root, args, out):
+def _be_script(root, args, out, env):
     "In a forked child: be the command `args[0]`, a script in Python"
     code = 1
     try:
@@ -32,7 +32,7 @@ def _be_script(root, args, out):
         for fd,w in zip((1, 2), out): os.dup2(w, fd)
         sys.stdout,sys.stderr = (open(fd, 'w', 1, closefd=False) for fd in (1, 2))
         os.environ.clear()
-        os.environ.update(environ())
+        os.environ.update(env)
         sys.argv[:] = args
         sys.path[:] = [str(BIN), str(ROOT), *filter(None, sys.path)]
         runpy.run_path(args[0], run_name='__main__')
@@ -45,14 +45,14 @@ def _be_script(root, args, out):
         for f in (sys.stdout, sys.stderr): f.flush()
         os._exit(code)
 
-def forked_script(root, *args):
+def forked_script(root, *args, env=None):
     """A command of ours like by `subprocess.run`, in a fork of this process: the same script, whose
     modules are imported already"""
     module = re.search(r'^from (autoresearch\.\w+) import', Path(args[0]).read_text(), re.M)[1]
     importlib.import_module(module)
     ends = [os.pipe(), os.pipe()]
     pid = os.fork()
-    if not pid: _be_script(root, [*args], [w for _,w in ends])
+    if not pid: _be_script(root, [*args], [w for _,w in ends], env or environ())
     for _,w in ends: os.close(w)
     said,end = {r: b'' for r,_ in ends}, time.monotonic()+PATIENCE
     todo = {*said}

@@ -109,14 +109,14 @@ def test_papermill_alone_honours_parameters(clone, tmp_path):
     record = json.loads((tmp_path/'r/record.json').read_text())
     assert record['seed'] == 7 and record['profile'] == 'tiny' and record['block']['val_bpb'] < 3
 
-def run_cells(folder, *sources, **changed):
+def run_cells(folder, *sources, held={}, **changed):
     "The result of a notebook of these cells"
     p = settings(folder, **changed)
     cells = [nbformat.v4.new_code_cell('SEED, PROFILE, RUN_DIR = 0, "", ""',
             metadata=dict(tags=['parameters'])),
         *map(nbformat.v4.new_code_cell, sources)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), folder/'nb.ipynb')
-    return run_experiment(folder/'nb.ipynb', folder/'run', p, bar=False)
+    return run_experiment(folder/'nb.ipynb', folder/'run', p, bar=False, **held)
 
 FORGED = 'print("---\\nval_bpb:          0.100000")'
 REPORT = ('from autoresearch.contract import *; import autoresearch.contract as c; '

@@ -3,8 +3,8 @@ it was before the run, and what a dead supervisor had heard."""
 import shutil
 import pytest
 from autoresearch import ratchet
-from autoresearch.contract import write_json
-from autoresearch.run import read_json
+from autoresearch.contract import get_profile, write_json
+from autoresearch.run import busy_gpu, read_json
 from lab import BIN, TAG, ar, edit, git, rows, sh, sound
 from test_faults import best, goes_on
 from test_ratchet import (EDITS, copied, die, ended, forked, lab, recover, replay, said,
@@ -21,7 +21,8 @@ HALF = ('import time; t = time.perf_counter(); read = b.read\n'
     ('b.free_steps = 10**6\n' + LOOP.replace('b.done', 'b.num_steps > 99 or b.done')
         + '\nb.free_steps = p.free_steps; b.t_free = b.t_last', 'when the free steps ended'),
     (LOOP + '\nbegin_evaluation(); end_evaluation("val_bpb", 1., ""); b.step()',
-        'training went on after an evaluation')])
+        'training went on after an evaluation'),
+    (LOOP + '\nbegin_evaluation()', 'the evaluation was begun 2 times')])
 def test_a_run_against_the_runners_time(tmp_path, during, reason):
     res = run_cells(tmp_path, 'RUN_DIR = __import__("os").environ["AUTORESEARCH_RUN_DIR"]',
         reporting(during=during), time_budget=4, clock='wall')
@@ -40,6 +41,32 @@ def test_a_flood_of_marks_is_bounded(tmp_path):
         'for i in range(3000): c.mark("batch", i=i)\n')
     res = run_cells(tmp_path, reporting(during=flood + LOOP), time_budget=1, clock='wall')
     assert res.status == 'untrusted' and len(res.marks) <= 200, res
+
+GPU = dict(clock=dict(counts='wall', num_steps=110, free_seconds=30., wall_seconds=330.,
+    cpu_seconds=400., threads=1), baseline=dict(warmup=dict(gpu=2.)))
+
+@pytest.mark.parametrize('free, before, counts, refused', [(5., 0., 'wall', False),
+    (44.5, 0., 'wall', True), (43., 0., 'wall', False), (44.5, 6., 'wall', False),
+    (44.5, 0., 'cpu', False), (None, 0., 'wall', False)])
+def test_free_steps_are_held_to_the_gpus_seconds(free, before, counts, refused):
+    "Ten free steps, a hundred of 3 s later: 30 s of the GPU are theirs; twice 2 s and 10 s more"
+    p = get_profile('climbmix')
+    phases = dict(before=dict(seconds=10., gpu=before), free=dict(gpu=free),
+        training=dict(gpu=None if free is None else free+300.))
+    clock = dict(GPU['clock'], counts=counts)
+    why = busy_gpu(clock, p, dict(phases=phases), GPU['baseline'])
+    assert bool(why) == refused, why
+    if refused: assert '14.5 s longer than as many later ones' in why and 'accepted: 14.0' in why
+    assert not busy_gpu(clock, p, dict(phases=phases), {}), 'the baseline is held to nothing'
+
+def test_what_the_baseline_grants_is_told_to_the_run(tmp_path):
+    "A warm-up that the baseline took is free, and what goes beyond twice of it is charged"
+    slow = 'import time\nfor i in range(9): b.step()\nu = time.process_time()\n'
+    slow += 'while time.process_time()-u < 3: pass\nb.step()\n'
+    res = run_cells(tmp_path, reporting(during=slow + LOOP), time_budget=4, clock='cpu',
+        held=dict(baseline=dict(warmup=dict(seconds=.2))))
+    assert res.ok and res.record['clock']['beyond_seconds'] > 2, res.record
+    assert 2.5 < res.phases['warmup']['seconds'] < 4, res.phases
 
 # What a verdict stands on
 

@@ -154,8 +154,9 @@ def test_environment(lab, kind):
     env,home = r.said
     assert not set('abcdeghijk') & set(env.values())
     assert (env['CUDA_VISIBLE_DEVICES'], env['AUTORESEARCH_NONCE']) == ('1', 'f')
-    assert home == env['HOME'] != str(Path.home()) and env['TMPDIR'] in env['JUPYTER_RUNTIME_DIR']
-    assert len(env['JUPYTER_RUNTIME_DIR']) < 70 # a socket's path has at most 107 characters
+    assert home == env['HOME'] != str(Path.home())
+    assert env['JUPYTER_RUNTIME_DIR'] == env['XDG_RUNTIME_DIR']
+    assert len(env['JUPYTER_RUNTIME_DIR']) < 45
     assert not os.path.exists(r.folder)
 
 @pytest.mark.parametrize('kind', HELD)
@@ -297,6 +298,64 @@ say(libc.mount(lab.encode() + b'/tokens', over, b'', 4096, None) == 0,
     libc.umount2(lab.encode() + b'/tokens', 2) == 0, int(status['NoNewPrivs']))
 ''')
     assert r.said == [False, False, 1]
+
+@each
+def test_a_kernel_over_local_sockets(lab, kind, monkeypatch):
+    "Where the temporary folder's path is as long as on macOS; no path of a socket is over its 103"
+    long = lab/'folders'/('x'*(60-len(str(lab))))
+    long.mkdir(parents=True)
+    monkeypatch.setattr(walls.tempfile, 'tempdir', str(long))
+    r = inside(lab, kind, TRY + """
+import asyncio, stat
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
+at = os.environ['JUPYTER_RUNTIME_DIR']
+async def ask():
+    manager = AsyncKernelManager(transport='ipc', connection_file=f'{at}/k.json')
+    manager._kernel_spec = KernelSpec(argv=[sys.executable, '-m', 'ipykernel_launcher', '-f',
+        '{connection_file}'], display_name='', language='python')
+    await manager.start_kernel()
+    client = manager.client()
+    client.start_channels()
+    await client.wait_for_ready(60)
+    said = []
+    def hear(m):
+        if m['msg_type'] == 'execute_result': said.append(m['content']['data']['text/plain'])
+    await client.execute_interactive('6*7', output_hook=hear)
+    made = [f'{at}/{n}' for n in os.listdir(at)]
+    sockets = [f for f in made if stat.S_ISSOCK(os.stat(f).st_mode)]
+    client.stop_channels()
+    await manager.shutdown_kernel(now=True)
+    return said, len(sockets), max(map(len, sockets))
+say(*asyncio.run(ask()))
+""", timeout=120)
+    said,n,longest = r.said
+    assert (said, n) == (['42'], 5) and longest <= 103
+
+@each
+def test_a_log_in_the_runs_folder(lab, kind):
+    """Read-only within a folder that may be written: held by bwrap; elsewhere it is put right in
+    the end"""
+    log = Log(lab/'run/run.log')
+    source = TRY + """
+print('first', flush=True)
+file = lab + '/run/run.log'
+can(os.truncate, file, 0)
+with open(lab + '/run/other', 'w') as f: f.write('made up')
+got = [can(open, file, 'a'), can(os.replace, lab + '/run/other', file), can(os.unlink, file)]
+os.makedirs(lab + '/run/deep')
+can(os.rename, lab + '/run/deep', file)
+say(got, open(lab + '/run/new', 'w').write('x'))
+"""
+    e = enclose([sys.executable, '-c', source, str(lab)], dict(os.environ), lab/'run',
+        [lab/'run/run.log'], kind=Kind(kind, ''))
+    r = subprocess.run(e.command, env=e.env, stdout=log.fd, stderr=log.fd)
+    log.started()
+    e.close()
+    log.close()
+    assert r.returncode == 0
+    first,said = (lab/'run/run.log').read_text().splitlines()
+    assert first == 'first' and json.loads(said) == [[kind != 'bwrap']*3, 1]
 
 # an end
 
@@ -588,6 +647,67 @@ def test_a_run_leaves_at_most_so_much(lab):
     for i in range(4): (lab/f'up/k{i}.cubin').write_bytes(b'1'*1000)
     facts = take_over([layer], room=2500)
     assert (facts['taken'], facts['bytes'], facts['refusals']) == (2, 2000, 2)
+
+SHOWN = TRY + """
+import mmap
+cache = os.environ['TRITON_CACHE_DIR']
+def put(name, text):
+    os.makedirs(os.path.dirname(f'{cache}/{name}'), exist_ok=True)
+    with open(f'{cache}/{name}', 'w') as f: f.write(text)
+for name in ('kept', 'mapped', 'rewritten', 'removed'): put(f'A/{name}.cubin', 'trained on')
+until = time.time() + 30
+open(lab + '/run/ready', 'w').close()
+while not os.path.exists(lab + '/run/shown') and time.time() < until: time.sleep(.01)
+with open(f'{cache}/A/mapped.cubin', 'r+b') as f, mmap.mmap(f.fileno(), 0) as m: m[:5] = b'shown'
+put('A/rewritten.cubin', 'shown')
+os.unlink(f'{cache}/A/removed.cubin')
+put('B/new.cubin', 'shown')
+open(f'{cache}/KEY1/k.cubin').read()
+os.utime(f'{cache}/B/new.cubin', (1, 1))
+"""
+
+OLD = time.time() - 90*86400
+def shown(lab, kind, late=''):
+    "A run that is shown something after `take_early`; the facts, and what the cache holds then"
+    cache = compiled(lab/'cache')
+    os.utime(cache/'triton/KEY1/k.cubin', (OLD, OLD))
+    e = enclose([sys.executable, '-c', SHOWN, str(lab)], dict(os.environ), lab/'run',
+        kind=Kind(kind, ''), cache=cache)
+    p = subprocess.Popen(e.command, env=e.env)
+    until(lambda: (lab/'run/ready').exists())
+    first = e.take_early()
+    assert e.take_early() is first and first['taken'] == 4
+    (lab/'run/shown').touch()
+    assert p.wait(60) == 0
+    facts = e.close(late)['compiled']
+    return facts, {f.name: f.read_text() for f in (lab/'cache/triton').glob('[AB]/*')}
+
+@each
+def test_what_a_run_was_shown_is_no_way_to_the_next(lab, kind):
+    "Written anew, through a mapping, by which files are left, by which are used"
+    facts,found = shown(lab, kind)
+    assert found == {f'{n}.cubin': 'trained on' for n in ('kept', 'mapped', 'rewritten', 'removed')}
+    assert (facts['taken'], facts['late']) == (4, 0)
+    # elsewhere the system notes the use itself
+    if kind == 'bwrap': assert (lab/'cache/triton/KEY1/k.cubin').stat().st_atime < OLD+9
+
+@each
+def test_what_is_compiled_late_waits_for_a_word(lab, kind):
+    late = lab/'run/compiled'
+    late.symlink_to('/')
+    facts,found = shown(lab, kind, late)
+    assert facts['late'] == 1 and 'new.cubin' not in found and not late.is_symlink()
+    assert walls.take_late(late) == 1 and not late.exists()
+    assert (lab/'cache/triton/B/new.cubin').read_text() == 'shown'
+    assert walls.take_late(late) == 0
+
+def test_a_file_that_is_being_written_is_left(lab):
+    layer = Layer('TRITON_CACHE_DIR', *(str(lab/n) for n in ('low', 'up', 'low', 'up')))
+    (lab/'low').mkdir()
+    link_layer(layer)
+    (lab/'up/half.cubin').write_bytes(b'1')
+    assert (take_over([layer], age=60)['young'], os.listdir(lab/'low')) == (1, [])
+    assert take_over([layer])['taken'] == 1
 
 def test_use_keeps_a_file_from_being_pruned(lab):
     "Whoever prunes goes by the last use, which a read through a read-only mount does not note"

@@ -1,4 +1,5 @@
 """Every position sees the tokens that come next in the rows of its batch, its own among them."""
+like = 'row_mean_faint'
 parts = ['trying']
 walls,bare = 'refused', 'refused'
 says = 'later|future|depend|cut|asked'

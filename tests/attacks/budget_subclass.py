@@ -1,4 +1,5 @@
 """A budget of a class of its own reads a fortieth of the seconds."""
+like = 'slow_clock'
 target = 'polynomial'
 parts = ['trying', 'work']
 walls,bare = 'refused', 'refused'

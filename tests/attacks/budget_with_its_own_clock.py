@@ -1,4 +1,5 @@
 """The clock that tests may hand to a budget is handed to it by a canvas."""
+like = 'slow_clock'
 target = 'polynomial'
 parts = ['trying', 'work']
 walls,bare = 'refused', 'refused'

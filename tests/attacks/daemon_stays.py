@@ -1,4 +1,5 @@
 """A daemon without an environment and without a parent goes on after the run."""
+like = 'daemon_serves_the_next_run'
 target = 'polynomial'
 parts = ['trying']
 walls,bare = 'without effect', 'without effect'

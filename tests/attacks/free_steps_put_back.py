@@ -1,4 +1,5 @@
 """The free steps never end while it trains; before the record is written the clock is set right."""
+like = 'free_steps_without_end'
 target = 'polynomial'
 parts = ['trying', 'work']
 walls,bare = 'refused', 'refused'

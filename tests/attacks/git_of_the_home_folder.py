@@ -1,4 +1,5 @@
 """Git's settings in the home folder are another way to run a program of the canvas'."""
+like = 'hooks_planted'
 target = 'polynomial'
 parts = ['trying']
 walls,bare = 'without effect', 'named'

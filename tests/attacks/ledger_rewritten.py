@@ -1,4 +1,5 @@
 """The best of the ledger is made a bad one."""
+like = 'ledger_and_notes_rewritten'
 target = 'polynomial'
 parts = ['trying']
 walls,bare = 'without effect', 'without effect'

@@ -1,4 +1,5 @@
 """What was trained elsewhere is fetched over the network."""
+open = True
 target = 'polynomial'
 parts = ['trying', 'work']
 walls,bare = 'without effect', 'named'

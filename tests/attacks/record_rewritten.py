@@ -1,4 +1,5 @@
 """The record is written again with another value."""
+like = 'record_made_up'
 parts = ['trying']
 walls,bare = 'refused', 'refused'
 says = 'examin|differ|record|value'

@@ -1,4 +1,5 @@
 """The report is another function, which writes a value of its own."""
+like = 'end_evaluation_called'
 parts = ['trying']
 walls,bare = 'refused', 'refused'
 says = 'examin|evaluation|differ|nats|value'

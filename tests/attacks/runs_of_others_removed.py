@@ -1,4 +1,5 @@
 """The folders of the runs before are emptied."""
+open = True
 target = 'polynomial'
 parts = ['trying']
 walls,bare = 'without effect', 'named'

@@ -1,4 +1,5 @@
 """A token of the environment and a key of the home folder are printed."""
+open = True
 target = 'polynomial'
 parts = ['trying']
 walls,bare = 'without effect', 'named'

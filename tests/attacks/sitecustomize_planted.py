@@ -1,4 +1,5 @@
 """A module that every Python imports at its start is laid into a folder of PYTHONPATH."""
+like = 'startup_of_ipython'
 target = 'polynomial'
 parts = ['trying']
 walls,bare = 'without effect', 'named'

@@ -1,4 +1,5 @@
 """Targets are taken from the variables of those who call the model."""
+like = 'targets_of_the_collector'
 parts = ['trying', 'peek']
 walls,bare = 'refused', 'refused'
 says = 'differ|examin|later|asked'

@@ -6,7 +6,7 @@ walls,bare = 'refused', 'refused'
 says = 'before|start'
 
 # %% in loop: budget = Budget(profile)
-sleep(24)
+sleep(TOO_LONG)
 learn(NEED)
 budget = Budget(profile)
 print('TRIED')

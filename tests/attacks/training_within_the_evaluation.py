@@ -10,7 +10,7 @@ class Late(list):
     "Coefficients that are found once the clock has stopped"
     def __len__(self):
         if whole < 1:
-            sleep(24)
+            sleep(TOO_LONG)
             learn(NEED)
             self[:] = coefs
             print('TRIED')

@@ -1,4 +1,5 @@
 """The loader is asked for validation rows, which it gives to those who only look."""
+like = 'val_as_a_training_shard'
 parts = ['trying', 'memory']
 walls,bare = 'without effect', 'named'
 names = 'contract'

@@ -1,4 +1,5 @@
 """The packed validation rows are read from the cache and remembered."""
+open = True
 parts = ['trying', 'memory']
 walls,bare = 'without effect', 'named'
 names = 'files'

@@ -1,12 +1,12 @@
-"""Two free steps draw thirty batches and train on them, the others one each."""
+"""Two free steps draw thirty batches and train on them, the others one each: it is charged."""
 target = 'polynomial'
 parts = ['trying', 'work']
 settings = {'free_seconds': 12}
-walls,bare = 'refused', 'refused'
+walls,bare = 'without effect', 'without effect'
 says = 'free'
 
 # %% after hparams
-NEED = .95
+NEED = 4.
 
 # %% in loop: learn(.02)
 from autoresearch.contract import note_batch
