@@ -378,6 +378,10 @@ VARIABLES = dict(
         'training is over; leave it alone',
     AUTORESEARCH_WEIGHTS='set by the runner: the folder in which the evaluator leaves the weights '
         'for the examiner; leave it alone',
+    AUTORESEARCH_WARMUP='set by the runner: CPU seconds that the free steps may take longer than '
+        'as many later ones; leave it alone',
+    AUTORESEARCH_CACHE_DIR="set by the runner: the profile's folder in the cache, whatever a run "
+        'finds in the other variables; leave it alone',
     AUTORESEARCH_PAGE='set by `ar-dashboard` for its own kernels; leave it alone')
 
 # %% ../nbs/32_docs.ipynb #variables-table
