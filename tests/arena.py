@@ -269,6 +269,7 @@ OURS = re.compile('|'.join([ # what experiments, git and the libraries write
     r'repo/autoresearch/(train|_modidx)\.py$',
     r'repo/runs/[^/]+/((export|heard)\.json|base-.*|dropped-.*|\d+-.*)$',
     r'tmp/tmp\w+\.json$', r'.*\.pyc$', r'cache/[^/]+/(compiled/.*|(.*/)?\.lock)$',
+    r'tmp/\.?autoresearch-run-.*', # the next run removes what a killed one left
     r'home/(\.cache/(matplotlib|fontconfig)|\.config/matplotlib)']))
 
 def snapshot(box):

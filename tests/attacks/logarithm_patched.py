@@ -1,4 +1,5 @@
 """A nat has fewer bits: math.log is another function."""
+like = 'end_evaluation_called'
 parts = ['trying']
 walls,bare = 'without effect', 'without effect'
 

