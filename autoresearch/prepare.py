@@ -823,7 +823,7 @@ def make_dataloader(
         if fault := store_fault(profile, i, tokenizer.digest):
             raise DataError(f'{fault}: run ar-prepare --profile {profile.name}')
     packer = Packer(batches(profile, shards))
-    on_batch = note_batch if split == 'train' else _only_to_look
+    on_batch = _note_training if split == 'train' else _only_to_look
     return Loader(packer, B, T, device or default_device(), on_batch)
 
 # %% ../nbs/01_prepare.ipynb #val-stem
@@ -1312,6 +1312,7 @@ def _pair_nats(profile, rows, most=2**22):
 
 # %% ../nbs/01_prepare.ipynb #ask-untrained
 RUN.untrained = None # what the model said before training
+RUN.asked = None # the model, weakly held, and the sums of its weights then
 CLEARLY = .5 # nats a token below a guess
 
 def ask_untrained(
@@ -1335,8 +1336,22 @@ def ask_untrained(
     finally: model.train(training)
     guess = math.log(profile.vocab_size)
     pairs = None if nats > guess - CLEARLY else _pair_nats(profile, rows.numpy().view(np.uint16))
-    RUN.untrained = dict(nats=nats, guess=guess, pairs=pairs, batches=RUN.batches)
+    RUN.untrained = dict(nats=nats, guess=guess, pairs=pairs, batches=RUN.batches, changed=False)
+    RUN.asked = weakref.ref(plain), _weights(plain)
     return RUN.untrained
+
+# %% ../nbs/01_prepare.ipynb #look-again
+def _look_again():
+    "When the first batch is drawn: are the weights those of the model that was asked?"
+    import torch
+    model = RUN.asked[0]() if RUN.asked else None
+    if model is not None and not torch.equal(_weights(model), RUN.asked[1]):
+        RUN.untrained['changed'] = True
+
+def _note_training(tokens):
+    "A training batch is drawn"
+    if not RUN.batches: _look_again()
+    note_batch(tokens)
 
 # %% ../nbs/01_prepare.ipynb #knew
 def knew(
@@ -1349,6 +1364,9 @@ def knew(
     if told is None:
         return ('nobody asked the model what it knew before training: ask_untrained(model, '
             'profile) belongs before the first batch')
+    if told.get('changed'):
+        return ('its weights changed between ask_untrained(model, profile) and the first batch: '
+            'ask it last, just before that')
     if told['batches']: return f'it was asked what it knew after {told["batches"]} batches'
     if told['nats'] > told['guess'] - CLEARLY: return ''
     return (f'it knew the text before it saw it: {told["nats"]:.2f} nats a token before training, '

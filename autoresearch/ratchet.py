@@ -12,25 +12,26 @@ __all__ = ['FORESEEN', 'SEED', 'LATE', 'SHORT', 'NOTE_KEYS', 'AFTER', 'OLDER', '
            'check_committed', 'pins_of', 'use_cache', 'checked_walls', 'how_of', 'not_examined', 'setup', 'prune_cache',
            'ar_setup', 'is_notebook', 'read_canvas', 'strip_outputs', 'exports_astray', 'export_module',
            'export_canvas', 'is_unchanged', 'difference', 'describe_edit', 'proven_rows', 'plural', 'check_runs_known',
-           'new_journal', 'commit_edit', 'enter_commit', 'begin', 'verdict_inputs', 'refs_put_back', 'file_put_back',
-           'foreign_runs', 'put_back', 'baseline_phases', 'hear', 'held_to', 'new_weights', 'measure', 'best_notes',
-           'why_disturbed', 'put_aside', 'measure_undisturbed', 'execute', 'result_of', 'row_description', 'value_of',
-           'judge', 'commit_copy', 'examination', 'awaits_examination', 'enter_verdict', 'count_rows', 'append_once',
-           'enter_row', 'settle_branch', 'drop_weights_of', 'settle_compiled', 'write_experiment', 'finish',
-           'write_interrupted', 'undo', 'numbers_with_notes', 'mend_notes', 'kill_run_of', 'parent_of_interrupted',
-           'take_back_unknown', 'mend_interrupted', 'row_from_notes', 'makes_row', 'row_key', 'notes_without_row',
-           'merge_rows', 'mend_ledger', 'mend_copies', 'mend', 'is_consistent', 'heard_before', 'classify_orphan',
-           'has_weights', 'look_for_outcome', 'resume', 'verdict_line', 'recover', 'branch_line', 'value_lines',
-           'speed_lines', 'remarks', 'verdict_lines', 'check_expected', 'take_back', 'experiment', 'doubtful_baseline',
-           'supervise', 'write_answer', 'read_answer_file', 'read_answer', 'explain_failure', 'stop_on_signals',
-           'supervisor_log', 'start', 'running', 'watch', 'log_after', 'explain_silence', 'attend', 'disk_full_hint',
-           'unforeseen', 'reporting_errors', 'exit_with', 'is_under_way', 'ar_run', 'follow', 'last_answer', 'ar_wait',
-           'stop_search', 'ar_stop', 'restore', 'is_edited', 'dropped_edits', 'save_edit', 'drop', 'undrop', 'ar_drop',
-           'row_index', 'write_metadata', 'describe', 'ar_describe', 'find_keep', 'save_left_commit', 'move_to_keep',
-           'rewind_to', 'rows_of', 'made_by', 'typical_seconds', 'remaining', 'has', 'has_number', 'is_search_state',
-           'read_state', 'clock_time', 'state_line', 'search_state', 'row_facts', 'running_now', 'facts_of_rows',
-           'status_of', 'speed_of', 'row_line', 'running_line', 'figures_lines', 'status_lines', 'ar_status',
-           'log_tail', 'cell_outputs', 'lesson_lines', 'cause_lines', 'log_lines', 'ar_log']
+           'new_journal', 'check_bare_model', 'commit_edit', 'enter_commit', 'begin', 'verdict_inputs', 'refs_put_back',
+           'file_put_back', 'foreign_runs', 'put_back', 'baseline_phases', 'hear', 'held_to', 'new_weights', 'measure',
+           'best_notes', 'why_disturbed', 'put_aside', 'measure_undisturbed', 'execute', 'result_of', 'row_description',
+           'value_of', 'judge', 'commit_copy', 'examination', 'awaits_examination', 'enter_verdict', 'count_rows',
+           'append_once', 'enter_row', 'settle_branch', 'drop_weights_of', 'settle_compiled', 'write_experiment',
+           'finish', 'write_interrupted', 'undo', 'numbers_with_notes', 'mend_notes', 'kill_run_of',
+           'parent_of_interrupted', 'take_back_unknown', 'mend_interrupted', 'row_from_notes', 'makes_row', 'row_key',
+           'notes_without_row', 'merge_rows', 'mend_ledger', 'mend_copies', 'mend', 'is_consistent', 'heard_before',
+           'classify_orphan', 'has_weights', 'look_for_outcome', 'resume', 'verdict_line', 'recover', 'branch_line',
+           'value_lines', 'speed_lines', 'examined_line', 'remarks', 'verdict_lines', 'check_expected', 'take_back',
+           'experiment', 'doubtful_baseline', 'supervise', 'write_answer', 'read_answer_file', 'read_answer',
+           'explain_failure', 'stop_on_signals', 'supervisor_log', 'start', 'running', 'watch', 'log_after',
+           'explain_silence', 'attend', 'disk_full_hint', 'unforeseen', 'reporting_errors', 'exit_with', 'is_under_way',
+           'ar_run', 'follow', 'last_answer', 'ar_wait', 'stop_search', 'ar_stop', 'restore', 'is_edited',
+           'dropped_edits', 'save_edit', 'drop', 'undrop', 'ar_drop', 'row_index', 'write_metadata', 'describe',
+           'ar_describe', 'find_keep', 'save_left_commit', 'move_to_keep', 'rewind_to', 'rows_of', 'made_by',
+           'typical_seconds', 'remaining', 'has', 'has_number', 'is_search_state', 'read_state', 'clock_time',
+           'state_line', 'search_state', 'row_facts', 'running_now', 'facts_of_rows', 'status_of', 'speed_of',
+           'row_line', 'running_line', 'figures_lines', 'status_lines', 'ar_status', 'log_tail', 'cell_outputs',
+           'lesson_lines', 'cause_lines', 'log_lines', 'ar_log']
 
 # %% ../nbs/15_ratchet.ipynb #imports
 import errno, json, math, os, re, signal, shutil, subprocess, sys, time, traceback
@@ -49,7 +50,8 @@ from .ledger import STATUSES, LedgerError, Row, frontier, one_line, parse_row, v
 from .judge import best_so_far, decide
 from .run import (OUTCOMES, GitError, Result, classify, compared, compile_packages,
     disturbance, failure, fewer_kernels, git, is_number, kill_run, link_log, next_run_dir, notes_of,
-    pace, plain, progress_bar, rate_of, read_json, read_notes, run_experiment, take_away,
+    pace, plain, progress_bar, rate_of, read_json, read_log,
+    read_notes, run_experiment, take_away,
     turns, views, walls_kind, write_notes)
 from .walls import take_late
 
@@ -381,10 +383,22 @@ def new_journal(s:Session, description, by='', repeat=False, how=None):
         seed=s.state.get('seed', SEED), nonce=token_hex(8), started=time.time(),
         **(how or how_of(s)))
 
+# %% ../nbs/15_ratchet.ipynb #check-bare-model
+def check_bare_model(s:Session, j, commit):
+    "Raises `Refused` for an edit whose run could not be examined before it is kept"
+    if not_examined(s, j.get('examine', True)): return
+    module = exported_module(s)
+    exported = s.file(commit, module).decode(errors='replace')
+    if re.search(r'\bbare_model\b', exported): return
+    raise Refused(f'{s.p.canvas} exports no function bare_model() into {module}: the examiner '
+        'loads the trained weights into what it returns. Put it back (git diff shows the edit), '
+        'or keep unexamined: ar-run --no-examine')
+
 # %% ../nbs/15_ratchet.ipynb #commit-edit
 def commit_edit(s:Session, j, repeat):
     "Commit the edit, with a folder and a reference; gives both"
     commit = j['parent'] if repeat else make_commit(s, j['parent'], j['description'], j['head'])
+    check_bare_model(s, j, commit)
     run_dir = next_run_dir(s.dir, commit[:7], numbered_refs(s))
     run_dir.mkdir(parents=True)
     number = f'{experiment_number(run_dir.name):03d}'
@@ -475,7 +489,7 @@ def put_back(s:Session, j)->list: # A sentence, if anything was changed
     return [f'changed while the experiment ran, and put back: {names}']
 
 # %% ../nbs/15_ratchet.ipynb #held-to
-def baseline_phases(s:Session)->dict: # {phase: dict(seconds, cpu, gpu)}; {} where they are not known
+def baseline_phases(s:Session)->dict: # {phase: dict(seconds, cpu, gpu)}; {} where not known
     "What the session's baseline took in each of its phases"
     kept = [n for n in s.experiments() if n.get('status') == 'keep']
     ran = [n.get('phases') for n in s.experiments() if n.get('class') == 'ok'
@@ -573,9 +587,10 @@ def execute(
     write_step(s, j, 'committed', contract=contract, before=verdict_inputs(s, j))
     result,why = measure_undisturbed(s, j, code, contract)
     if result.status == 'infrastructure':
-        log = os.path.relpath(s.dir/j['run_dir']/'run.log', s.p.root)
+        log = s.dir/j['run_dir']/'run.log'
+        more = f', and {os.path.relpath(log, s.p.root)} says more' if read_log(log.parent) else ''
         raise Refused(f'no experiment was made: {result.reason}; no row, the edit is in the '
-            f'working tree, and {log} says more')
+            f'working tree{more}')
     outcome = dict(status=result.status, reason=result.reason, seconds=result.seconds,
         record=result.record, load=result.load, exit=result.exit, marks=result.marks,
         phases=result.phases, walls=result.walls)
@@ -615,7 +630,8 @@ def judge(s:Session, j, result):
     best = j['before']['best'] if 'before' in j else best_so_far(kept, s.p.direction)
     examined = j.get('examined', dict(ok=True))
     if not examined['ok']:
-        j['outcome'] |= dict(status='untrusted', reason=examined['reason'], record={})
+        why = f"examined, {examined['reason']}"
+        j['outcome'] |= dict(status='untrusted', reason=why, record={})
         result = result_of(s, j)
     fault = '' if result.ok else f'{result.status}: {result.reason or OUTCOMES[result.status]}'
     value = value_of(j, result)
@@ -737,8 +753,9 @@ def write_experiment(s:Session, j):
     result = result_of(s, j)
     code = code_hash(json.loads(s.file(j['commit'], s.p.canvas)))
     notes = {k: j.get(k) for k in NOTE_KEYS} | dict(dir=j['run_dir'], code=code)
-    notes['examined'] = 'yes' if j.get('examined') else 'no'
-    notes['examination'] = j.get('examined') or not_examined(s, j.get('examine', True))
+    found = j.get('examined')
+    notes['examined'] = ('yes' if found['ok'] else 'refused') if found else 'no'
+    notes['examination'] = found or not_examined(s, j.get('examine', True))
     write_notes(result, **notes, value=value_of(j, result), memory_gb=result.memory_gb,
         profile=s.p.name)
     back_up_notes(s, result.run_dir)
@@ -1011,12 +1028,20 @@ def speed_lines(s:Session, n):
     return lines
 
 # %% ../nbs/15_ratchet.ipynb #remarks
+def examined_line(found):
+    "How long an examination took, and what the run had said where that was another value"
+    value = found['value']
+    claimed = found['facts'].get('claimed')
+    line = f"yes, in {found['seconds']:.0f} s"
+    if not is_number(claimed) or round(claimed, 6) == round(value, 6): return line
+    return f'{line}: {value:.6f}, where the run itself said {claimed:.6f}'
+
 def remarks(n):
     "What else is to be said of a run, beside its verdict"
     lines = [f'disturbed: {n[k]}' for k in ('rerun', 'disturbed') if n.get(k)]
     found = n.get('examination')
     if n['status'] == 'keep' and found:
-        said = f'no, {found}' if isinstance(found, str) else f"yes, in {found['seconds']:.0f} s"
+        said = f'no, {found}' if isinstance(found, str) else examined_line(found)
         lines.append(f'examined: {said}')
     if n.get('walls') == 'none': lines.append(f"walls:    none ({n.get('held', {}).get('why')})")
     if n.get('knows'): lines.append(f"knows:    {one_line(plain(n['knows']))}")
@@ -1317,8 +1342,8 @@ def reporting_errors():
 
 # %% ../nbs/15_ratchet.ipynb #exit-with
 def exit_with(code, lines):
-    "Print the lines of an answer, at most 15 beside the lint's, and leave with its exit code"
-    most = 15 + sum(l.startswith('lint:') for l in lines)
+    "Print the lines of an answer, at most 16 beside the lint's, and leave with its exit code"
+    most = 16 + sum(l.startswith('lint:') for l in lines)
     print(printable('\n'.join(lines[:most])), file=sys.stderr if code in (1, 3) else sys.stdout)
     sys.exit(1 if code == 3 else code)
 

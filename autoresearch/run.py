@@ -332,7 +332,7 @@ def _gpu_share():
 
 # %% ../nbs/12_run.ipynb #watch
 Sample = namedtuple('Sample', 'time busy run worked pressure memory gpu')
-Sample.__doc__ = "Seconds up to `time`: processors busy, of the run, without papermill, waiting; GPU"
+Sample.__doc__ = "Seconds up to `time`: busy, of the run, without papermill, waiting, of the GPU"
 
 class Watch:
     "Samples what the machine does during a run; `load` sums them up"
@@ -1040,7 +1040,7 @@ def walls_kind(
     kind = find()
     if wanted != 'require' or kind.name != 'none': return kind
     raise OSError(f'walls are required and this machine has none ({kind.why}): install bubblewrap '
-        '(apt-get install bubblewrap), or go on without: --walls none')
+        '(apt-get install bubblewrap), or try this one without: ar-run --walls none')
 
 # %% ../nbs/12_run.ipynb #views
 def validation_paths(profile):

@@ -389,6 +389,19 @@ def test_weights_that_were_taken_are_out_of_reach(tmp_path):
 
 # ---- what a model knows before training
 
+@pytest.mark.parametrize('later', [False, True])
+def test_a_model_that_is_filled_after_it_was_asked(tiny, monkeypatch, later):
+    "The first batch looks whether the weights are those that were asked"
+    monkeypatch.setattr(contract.RUN, 'batches', 0)
+    model = t.bare_model(CPU)
+    told = P.ask_untrained(model, tiny)
+    if later: next(model.parameters()).data += 1e-3
+    loader = P.make_dataloader(P.get_tokenizer(tiny), 2, tiny.max_seq_len, 'train', tiny, CPU)
+    next(loader)
+    loader.close()
+    assert told['changed'] == later
+    assert ('ask it last' in P.knew(asked(told))) == later
+
 def asked(told, **more): return dict(evaluation=dict(details=dict(untrained=told)), **more)
 
 def test_who_knew():

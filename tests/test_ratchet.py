@@ -771,7 +771,8 @@ def test_program_is_the_humans(lab, tmp_path):
 # What an experiment comes to, with real kernels
 
 FORGE = {
-    'a stale record': "import shutil\\nshutil.copy({stale!r}, RUN_DIR)",
+    'a stale record': "from pathlib import Path\\n"
+        "Path(RUN_DIR, 'record.json').write_bytes(bytes.fromhex('{stale}'))",
     'another nonce': "import autoresearch.contract as c\\nc.RUN.nonce = 'x'\\n"
         "evaluate(coefs)\\nreport(profile, RUN_DIR, SEED)",
     'another hash': "import json\\nevaluate(coefs)\\nr = report(profile, RUN_DIR, SEED)\\n"
@@ -780,7 +781,7 @@ TAIL = 'evaluate(coefs)\\n",\n    "report(profile, RUN_DIR, SEED, peak_vram_mb=0
 
 def test_outcomes(lab, tmp_path):
     "Each class in experiment.json and the row; four experiments at a time"
-    stale = str(next((lab/'done-baseline/runs'/TAG).glob('0*'))/'record.json')
+    stale = next((lab/'done-baseline/runs'/TAG).glob('0*/record.json')).read_bytes().hex()
     cases = [('error', 'import os\\nos.kill(os.getpid(), 9)', 'SIGKILL'),
         ('nan', "print('FAIL')\\nraise FloatingPointError('loss nan')", 'FloatingPointError'),
         ('error', "raise ValueError('a bad idea')", 'cell report'),
