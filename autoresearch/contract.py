@@ -325,8 +325,8 @@ RUN = SimpleNamespace(t_import=time.perf_counter(), t_batch=None, batches=0, tok
     warmup=float(os.environ.get('AUTORESEARCH_WARMUP') or 'inf')) # CPU seconds that are free
 
 # %% ../nbs/00_contract.ipynb #marks
-MARKS = ('start', 'batch', 'free', 'training_ended', 'begin_evaluation', 'end_evaluation',
-    'trained_on') # what a run tells its runner, in this order
+MARKS = ('start', 'batch', 'free', 'training_ended', 'begin_evaluation', 'rows',
+    'end_evaluation', 'trained_on') # what a run tells its runner, in this order
 MARK_BYTES = 4096 # that a pipe takes whole
 
 def _pipe(path):
@@ -594,11 +594,12 @@ def validation_folder(
     "The rows that the runner hands out, once training is over. Raises `RuntimeError`."
     if not RUN.handed: return None
     folder = Path(RUN.run_dir)/'validation'
+    mark('rows')
     begun = time.monotonic()
     while not (folder/'ready').exists():
         if time.monotonic() - begun > patience:
             raise RuntimeError(f'{folder}/ready: the runner has not handed out the validation '
-                f'rows within {patience:g} s; it does so once, after begin_evaluation()')
+                f'rows within {patience:g} s; it does so once, when it has heard begin_evaluation()')
         time.sleep(.005)
     return folder
 

@@ -1374,7 +1374,7 @@ def knew(
         "is right, report(..., knows='...') says where from")
 
 # %% ../nbs/01_prepare.ipynb #remember
-_OWN = ('_nats _agree _probe _own_tokenizer _out_of_memory _fitting _model_nats _measure _weights '
+_OWN = ('_nats _agree _probe _own_tokenizer _out_of_memory _fitting _model_nats _warm_up _measure _weights '
     '_keep_nats _keep_weights save_weights _draw_cuts _with_ends _before _log_p _apart '
     '_likelier _look_blind _refuse_foresight _facts revision widen val_rows get_tokenizer '
     'begin_evaluation validation_folder end_evaluation').split()
@@ -1418,6 +1418,18 @@ def _measure(model, rows, lengths, B, profile):
     return per_row, dict(batch_size=B, probe_rows=n, probe_difference=differs,
         probe_change=changed)
 
+# %% ../nbs/01_prepare.ipynb #warm-up
+def _warm_up(model, B, profile):
+    "Evaluate rows of zeros, so that all is compiled before the runner hands out others; fewer rows"
+    import torch
+    if not RUN.handed: return B
+    device = next((o.device for o in model.parameters()), torch.device('cpu'))
+    rows = torch.zeros(B, profile.max_seq_len+1, dtype=torch.int16, device=device)
+    def measure(n):
+        _model_nats(model, rows[:n], n)
+        getattr(model, '_orig_mod', model)(widen(rows[:min(n, 2**13//profile.max_seq_len or 1)])[0])
+    return _fitting(measure, B)[1]
+
 # %% ../nbs/01_prepare.ipynb #evaluate-bpb
 def evaluate_bpb(
     model, # On its device; `model(x)`: logits (B, T, V), `model(x, y, reduction='none')`: nats
@@ -1431,14 +1443,16 @@ def evaluate_bpb(
     _intact()
     t0,profile,before = time.perf_counter(), profile or get_profile(), _weights(model)
     own = _own_tokenizer(profile, tokenizer)
-    rows,info = val_rows(profile, own, validation_folder())
-    lengths = own.token_bytes[rows[:, 1:]]
     training = model.training
     model.eval()
     try:
         # not inference_mode: what a model caches there could not be trained on later
         with torch.no_grad():
-            nats,details = _measure(model, rows, lengths, min(batch_size, len(rows)), profile)
+            B = min(batch_size, max(1, profile.eval_tokens//profile.max_seq_len))
+            B = _warm_up(model, B, profile)
+            rows,info = val_rows(profile, own, validation_folder())
+            lengths = own.token_bytes[rows[:, 1:]]
+            nats,details = _measure(model, rows, lengths, B, profile)
     finally: model.train(training)
     _intact()
     if not torch.equal(before, _weights(model)):

@@ -1112,23 +1112,23 @@ def _attend(run_dir, enclosure, code, wall_limit, bar, watch, marks, heed):
     finally: log.close()
 
 # %% ../nbs/12_run.ipynb #run-enclosed
-def _begin_evaluation(run_dir, enclosure, validation, weights, mark):
-    "Take weights and what is compiled, then hand out the rows; the mark says of the weights"
-    if validation: enclosure.take_early()
-    if weights:
-        from autoresearch.examine import take_weights
-        try: mark['weights'] = take_weights(run_dir)
-        except OSError as e: mark['weights_fault'] = str(e)[:300]
-    if validation: hand_out(run_dir, validation)
+def _take_trained(run_dir, mark):
+    "Take the weights; the mark says how many bytes, or why not"
+    from autoresearch.examine import take_weights
+    try: mark['weights'] = take_weights(run_dir)
+    except OSError as e: mark['weights_fault'] = str(e)[:300]
 
 def _run(run_dir, enclosure, code, wall_limit, bar, nonce, heed, validation={}, weights=''):
     "One run behind its walls: why it was ended, exit code, watch, marks, what the walls held"
     marks,watch = Marks(run_dir), Watch(nonce)
-    begun = []
+    seen = []
     def heard(mark):
-        if mark['mark'] == 'begin_evaluation' and not begun:
-            begun.append(mark)
-            _begin_evaluation(run_dir, enclosure, validation, weights, mark)
+        name,first = mark['mark'], mark['mark'] not in seen
+        if name == 'begin_evaluation' and weights and first: _take_trained(run_dir, mark)
+        if name == 'rows' and validation and first and 'begin_evaluation' in seen:
+            enclosure.take_early()
+            hand_out(run_dir, validation)
+        seen.append(name)
         heed(marks, mark)
     try:
         why,exit_code = _attend(run_dir, enclosure, code, wall_limit, bar, watch, marks, heard)
@@ -1179,7 +1179,6 @@ def run_experiment(
     nonce:str='', # Word that the record must bear; a fresh one when empty
     walls:str='auto', # As `walls_kind` takes it
     weights:str|Path='', # Folder that the evaluator leaves trained weights in; none when empty
-    late:str|Path='', # Folder for what is compiled after training; dropped when empty
     heed=lambda marks, mark: None, # Called with `Marks` and the mark that came
     pinned:dict|None=None, # Digest, rows, tokens, bytes of the session's validation rows
     **held # What the record is held to, as `judged` takes it
@@ -1205,7 +1204,7 @@ def run_experiment(
             **seen)
         try: ran = _run(run_dir, enclosure, code, profile.wall_limit, bar, nonce, heed, validation,
             weights)
-        finally: facts = enclosure.close(late)
+        finally: facts = enclosure.close()
     except OSError as e: return Result('infrastructure', run_dir, 0., reason=str(e)[:500])
     res = judged(run_dir, profile, nonce, ran, facts, pinned=pinned, **held)
     res.seconds = time.perf_counter()-t0

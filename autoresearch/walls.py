@@ -11,9 +11,8 @@ Two kinds are known here. [Bubblewrap](https://github.com/containers/bubblewrap)
 # %% auto #0
 __all__ = ['SYSTEM', 'DEVICES', 'GPUS', 'PASSED', 'FAMILIES', 'LAYERS', 'MADE', 'MOST_TAKEN', 'BELOW', 'WALLS', 'Kind', 'PREFIX',
            'SETTLED', 'PROBE', 'gpu_devices', 'python_paths', 'bytecode_of', 'rights', 'passed', 'own_env', 'Layer',
-           'link_layer', 'most_bytes', 'take_over', 'put_aside', 'take_late', 'landlock_abi', 'links_to', 'grants',
-           'Limits', 'Log', 'Enclosure', 'enclose', 'main_process', 'over', 'take_early', 'close', 'exit_code',
-           'fault_of', 'find']
+           'link_layer', 'most_bytes', 'take_over', 'landlock_abi', 'links_to', 'grants', 'Limits', 'Log', 'Enclosure',
+           'enclose', 'main_process', 'over', 'take_early', 'close', 'exit_code', 'fault_of', 'find']
 
 # %% ../nbs/04_walls.ipynb #imports
 import ctypes, errno, fcntl, functools, glob, inspect, json, os, platform, re, resource, select
@@ -22,7 +21,7 @@ from collections import namedtuple
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from .contract import replacing, write_json
+from .contract import replacing
 
 # %% ../nbs/04_walls.ipynb #system
 SYSTEM = ('/usr /bin /sbin /lib /lib32 /lib64 /libx32 /etc /opt /sys /nix/store /gnu/store '
@@ -207,7 +206,7 @@ def most_bytes(
     return next((n for pattern,n in MADE.items() if re.fullmatch(pattern, name)), 0)
 
 # %% ../nbs/04_walls.ipynb #take-file
-def _take_file(layer, sub, name, folder, room, age, to):
+def _take_file(layer, sub, name, folder, room, age):
     "Take one file of the open `folder`; its bytes, -1 if it is too young, None: nothing to do"
     if os.path.lexists(f'{layer.lower}{sub}/{name}') or _PASSING.fullmatch(name): return None
     info = os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -218,8 +217,7 @@ def _take_file(layer, sub, name, folder, room, age, to):
     fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     with open(fd, 'rb') as f: data = f.read(info.st_size)
     if name.startswith('__grp__'): data = _renamed(data, layer.above, layer.lower)
-    target = f'{to}/{os.path.basename(layer.upper)}' if to else layer.lower
-    with replacing(Path(f'{target}{sub}/{name}'), durable=False) as f: f.write(data)
+    with replacing(Path(f'{layer.lower}{sub}/{name}'), durable=False) as f: f.write(data)
     return len(data)
 
 # %% ../nbs/04_walls.ipynb #note-use
@@ -245,8 +243,7 @@ def _entries(layer, sub, folder):
 def take_over(
     layers:list, # Of a run
     room:int=MOST_TAKEN, # Bytes
-    age:float=0., # Seconds for which a file must have been as it is
-    to:str|Path='' # Folder to put them in, a folder a layer; the caches when empty
+    age:float=0. # Seconds for which a file must have been as it is
 )->dict: # taken: files, bytes; young: left; refused: names, at most 20; refusals: how many
     "Move what the compilers made into the cache that stays; read nothing else of what is there"
     sizes,refused = [], []
@@ -256,8 +253,8 @@ def take_over(
         for sub,e,fd in _entries(layer, '', top):
             left = room - sum(n for n in sizes if n > 0)
             try:
-                if not e.is_symlink(): n = _take_file(layer, sub, e.name, fd, left, age, to)
-                else: n = None if to else _note_use(f'{layer.lower}{sub}/{e.name}', e)
+                if not e.is_symlink(): n = _take_file(layer, sub, e.name, fd, left, age)
+                else: n = _note_use(f'{layer.lower}{sub}/{e.name}', e)
                 if n is not None: sizes.append(n)
             except OSError: refused.append(f'{sub}/{e.name}'[-100:])
         os.close(top)
@@ -280,32 +277,6 @@ def _clear(path):
     if os.path.isdir(path) and not os.path.islink(path): _remove(path)
     else:
         with suppress(FileNotFoundError): os.unlink(path)
-
-# %% ../nbs/04_walls.ipynb #put-aside
-def put_aside(
-    layers:list, # Of a run whose processes have ended
-    folder:str|Path, # To put it in; what is there is removed, and it is made only if need be
-    room:int=MOST_TAKEN # Bytes
-)->dict: # As `take_over` gives it
-    "Keep what is not in the caches yet for `take_late`"
-    _clear(folder)
-    os.mkdir(folder, 0o700)
-    facts = take_over(layers, room, to=folder)
-    belongs = {os.path.basename(l.upper): l.lower for l in layers}
-    write_json(Path(folder)/'layers.json', belongs) # last: then it is complete
-    if not facts['taken']: _clear(folder)
-    return facts
-
-# %% ../nbs/04_walls.ipynb #take-late
-def take_late(
-    folder:str|Path # That was given to `put_aside` or `Enclosure.close`
-)->int: # Files; 0 too where there is no such folder
-    "Move what was put aside into the caches; the folder goes"
-    try: belongs = json.loads(Path(folder, 'layers.json').read_text())
-    except FileNotFoundError: return 0
-    facts = take_over([Layer('', to, f'{folder}/{name}', to, to) for name,to in belongs.items()])
-    _clear(folder)
-    return facts['taken']
 
 # %% ../nbs/04_walls.ipynb #call
 def _call(number, *args):
@@ -821,13 +792,6 @@ def take_early(self:Enclosure)->dict: # As `take_over` gives it
         self.early = dict(then, **{k: first[k]+then[k] for k in ('taken', 'bytes')})
     return self.early
 
-def _take_rest(self, late):
-    "What the cache gets at the end, and in `late`, how many files were put aside"
-    if self.early is None: return dict(take_over(self.layers), late=0)
-    if not late: return dict(self.early, late=0)
-    rest = put_aside(self.layers, late, MOST_TAKEN-self.early['bytes'])
-    return dict(rest, taken=self.early['taken'], bytes=self.early['bytes'], late=rest['taken'])
-
 # %% ../nbs/04_walls.ipynb #left
 def _held(names):
     "Which names of /dev/shm a process of ours has open or mapped"
@@ -851,11 +815,10 @@ def _clean_shared(before):
     return left
 
 # %% ../nbs/04_walls.ipynb #close
-def close(self:Enclosure,
-    late:str|Path='' # Folder for what was compiled after `take_early`; dropped when empty
-)->dict: # walls, why, entered, compiled (as `take_over` says, and late), left: in shm
+def close(self:Enclosure)->dict: # walls, why, entered, compiled (by `take_over`), left: in shm
     "Take over what was compiled and remove the run's folder; its processes must have ended"
-    facts = dict(walls=self.kind.name, why=self.kind.why, compiled=_take_rest(self, late),
+    compiled = take_over(self.layers) if self.early is None else self.early
+    facts = dict(walls=self.kind.name, why=self.kind.why, compiled=compiled,
         entered=not os.path.lexists(f'{self.folder}/tmp/.enter.json'), left=[])
     if self.kind.name != 'bwrap' and os.path.isdir('/dev/shm'):
         facts['left'] = _clean_shared(self.shared)

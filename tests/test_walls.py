@@ -667,7 +667,7 @@ os.utime(f'{cache}/B/new.cubin', (1, 1))
 """
 
 OLD = time.time() - 90*86400
-def shown(lab, kind, late=''):
+def shown(lab, kind):
     "A run that is shown something after `take_early`; the facts, and what the cache holds then"
     cache = compiled(lab/'cache')
     os.utime(cache/'triton/KEY1/k.cubin', (OLD, OLD))
@@ -679,7 +679,7 @@ def shown(lab, kind, late=''):
     assert e.take_early() is first and first['taken'] == 4
     (lab/'run/shown').touch()
     assert p.wait(60) == 0
-    facts = e.close(late)['compiled']
+    facts = e.close()['compiled']
     return facts, {f.name: f.read_text() for f in (lab/'cache/triton').glob('[AB]/*')}
 
 @each
@@ -687,19 +687,9 @@ def test_what_a_run_was_shown_is_no_way_to_the_next(lab, kind):
     "Written anew, through a mapping, by which files are left, by which are used"
     facts,found = shown(lab, kind)
     assert found == {f'{n}.cubin': 'trained on' for n in ('kept', 'mapped', 'rewritten', 'removed')}
-    assert (facts['taken'], facts['late']) == (4, 0)
+    assert facts['taken'] == 4
     # elsewhere the system notes the use itself
     if kind == 'bwrap': assert (lab/'cache/triton/KEY1/k.cubin').stat().st_atime < OLD+9
-
-@each
-def test_what_is_compiled_late_waits_for_a_word(lab, kind):
-    late = lab/'run/compiled'
-    late.symlink_to('/')
-    facts,found = shown(lab, kind, late)
-    assert facts['late'] == 1 and 'new.cubin' not in found and not late.is_symlink()
-    assert walls.take_late(late) == 1 and not late.exists()
-    assert (lab/'cache/triton/B/new.cubin').read_text() == 'shown'
-    assert walls.take_late(late) == 0
 
 def test_a_file_that_is_being_written_is_left(lab):
     layer = Layer('TRITON_CACHE_DIR', *(str(lab/n) for n in ('low', 'up', 'low', 'up')))
