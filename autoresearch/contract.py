@@ -10,9 +10,9 @@ Nothing here imports torch, so that a ledger, a dashboard or a `-h` is there at 
 __all__ = ['TARGET_KEYS', 'TEXT_KEYS', 'LATER', 'cpu_seconds', 'RUN', 'MARKS', 'MARK_BYTES', 'PEAKS', 'FORMATS', 'LOOP',
            'SettingsError', 'package_folder', 'settings_path', 'read_settings', 'Profile', 'has_gpu', 'get_profile',
            'settings_of', 'session_profile', 'machine_lacks', 'hash_files', 'contract_hash', 'CpuClock', 'usable_cpus',
-           'num_threads', 'mark', 'note_batch', 'Budget', 'counted_seconds', 'charged_seconds', 'seconds_beyond',
-           'begin_evaluation', 'validation_folder', 'end_evaluation', 'peak_flops', 'sync_folder', 'replacing',
-           'write_json', 'is_named', 'file_lock', 'Progress', 'final_block', 'clock_facts', 'host_facts',
+           'num_threads', 'mark', 'note_asked', 'note_batch', 'Budget', 'counted_seconds', 'charged_seconds',
+           'seconds_beyond', 'begin_evaluation', 'validation_folder', 'end_evaluation', 'peak_flops', 'sync_folder',
+           'replacing', 'write_json', 'is_named', 'file_lock', 'Progress', 'final_block', 'clock_facts', 'host_facts',
            'peak_memory_mb', 'report', 'ar_help', 'install_line']
 
 # %% ../nbs/00_contract.ipynb #imports
@@ -325,7 +325,7 @@ RUN = SimpleNamespace(t_import=time.perf_counter(), t_batch=None, batches=0, tok
     warmup=float(os.environ.get('AUTORESEARCH_WARMUP') or 'inf')) # CPU seconds that are free
 
 # %% ../nbs/00_contract.ipynb #marks
-MARKS = ('start', 'batch', 'free', 'training_ended', 'begin_evaluation', 'rows',
+MARKS = ('start', 'asked', 'batch', 'free', 'training_ended', 'begin_evaluation', 'rows',
     'end_evaluation', 'trained_on') # what a run tells its runner, in this order
 MARK_BYTES = 4096 # that a pipe takes whole
 
@@ -357,6 +357,19 @@ def mark(
     finally: os.close(fd)
 
 # %% ../nbs/00_contract.ipynb #note-batch
+def _begin_training():
+    "From now on time is counted, unless it is already"
+    if RUN.t_batch is not None: return
+    RUN.t_batch = time.perf_counter(), cpu_seconds()
+    b = RUN.budget
+    if b is not None and not b.num_steps and b.now is time.perf_counter: # made before the model was
+        b.start(RUN.t_batch)
+
+def note_asked():
+    "The model was asked what it knows: what it learns from now on is training"
+    mark('asked')
+    _begin_training()
+
 def note_batch(
     tokens:int=1 # Of the batch: its size, in whatever it is counted
 ):
@@ -364,11 +377,7 @@ def note_batch(
     RUN.batches += 1
     RUN.tokens += tokens
     if RUN.batches == 1: mark('batch')
-    if RUN.t_batch is not None: return
-    RUN.t_batch = time.perf_counter(), cpu_seconds()
-    b = RUN.budget
-    if b is not None and not b.num_steps and b.now is time.perf_counter: # made before the model was
-        b.start(RUN.t_batch)
+    _begin_training()
 
 # %% ../nbs/00_contract.ipynb #fence
 def _device():
@@ -426,7 +435,8 @@ class Budget:
         real = RUN.t_batch is not None and now is time.perf_counter
         self.start(RUN.t_batch if real else self.read())
         RUN.budget,RUN.budgets = self, RUN.budgets+1
-        if now is time.perf_counter: mark('start', budget=self.total, kind=self.kind)
+        real = now is time.perf_counter and cpu is cpu_seconds # a clock of a test's is no run's
+        if real: mark('start', budget=self.total, kind=self.kind)
 
     def read(self, **kw): return self.now(), self.cpu(**kw)
 
@@ -540,12 +550,13 @@ def _progress(self):
 
 # %% ../nbs/00_contract.ipynb #done
 def _done(self):
-    "Is the budget spent? Counts the step in flight at the mean of those before it."
+    "Is the budget spent? Counts the step in flight, and half of the next where steps are long."
     self.asked += 1
     if self.kind == 'steps': return self.num_steps >= self.total
     timed = self.num_steps - self.free_steps - len(self.marks)
-    ahead = self.seconds/timed*len(self.marks) if timed > 0 and self.t_free is not None else 0
-    return self.seconds + ahead >= self.total
+    mean = self.seconds/timed if timed > 0 and self.t_free is not None else 0.
+    ahead = len(self.marks) + (.5 if mean > .02*self.total else 0.) # of long ones, the nearest end
+    return self.seconds + ahead*mean >= self.total
 
 # %% ../nbs/00_contract.ipynb #seconds-left
 def _seconds_left(self):
@@ -599,7 +610,7 @@ def validation_folder(
     while not (folder/'ready').exists():
         if time.monotonic() - begun > patience:
             raise RuntimeError(f'{folder}/ready: the runner has not handed out the validation '
-                f'rows within {patience:g} s; it does so once, when it has heard begin_evaluation()')
+                f'rows within {patience:g} s; it does so once, after begin_evaluation()')
         time.sleep(.005)
     return folder
 

@@ -30,7 +30,7 @@ import tiktoken
 from fastcore.script import call_parse
 import autoresearch
 from .contract import (Profile, RUN, SettingsError, begin_evaluation, end_evaluation,
-    file_lock, get_profile, note_batch, replacing, validation_folder, write_json)
+    file_lock, get_profile, note_asked, note_batch, replacing, validation_folder, write_json)
 
 # %% ../nbs/01_prepare.ipynb #data-error
 class DataError(RuntimeError):
@@ -1120,19 +1120,19 @@ def _apart(a, b):
 
 # %% ../nbs/01_prepare.ipynb #likelier
 def _likelier(a, b, y):
-    "By how many nats tokens y (...) are likelier in a than in b, on average"
+    "By how many nats tokens y (...) are likelier in a than in b, at each of the k places (..., k)"
     import torch
-    a,b = (o.gather(-1, y[..., None]) for o in (a, b))
-    return torch.where(a == b, 0., a - b).mean()
+    a,b = (o.gather(-1, y[..., None])[..., 0] for o in (a, b))
+    return torch.where(a == b, 0., a - b)
 
 # %% ../nbs/01_prepare.ipynb #look-blind
 def _look_blind(model, x, y, logits, other):
-    "Asks again with other text after a cut; the worst change before it, and the mean gain"
+    "Asks again with other text after a cut; the worst change before it, the mean gains by distance"
     cuts = _draw_cuts(len(x), x.shape[1]).to(x.device)
     at = _before(cuts)
     seeing,blind = _log_p(logits, at), _log_p(model(_with_ends(x, cuts, other)), at)
     gain = _likelier(seeing, blind, y.gather(1, at))
-    return _apart(seeing, blind).max().item(), gain.item()
+    return _apart(seeing, blind).max().item(), gain.mean(0).tolist()
 
 # %% ../nbs/01_prepare.ipynb #refuse-foresight
 def _refuse_foresight(worst, gain, allowed=5e-3):
@@ -1156,8 +1156,8 @@ def _probe(model, x, y, reported, counted, tolerance=5e-3, at_once=1):
         for _ in range(max(1, 64//len(x))):
             other = x.roll(1 + secrets.randbelow(max(1, len(x)-1)), 0)[s]
             looks.append(_look_blind(model, x[s], y[s], logits, other))
-    worst,gain = np.array(looks).T
-    _refuse_foresight(worst.max(), gain.mean())
+    worst,gain = (np.array(o) for o in zip(*looks))
+    _refuse_foresight(worst.max(), gain.mean(0).max())
     differs = 'its loss differs from its logits'
     return _agree(differs, torch.cat(true), reported, counted, tolerance), worst.max().item()
 
@@ -1276,13 +1276,21 @@ def load_weights(
     return res
 
 # %% ../nbs/01_prepare.ipynb #keep-weights
-def _keep_weights(model):
-    "Write what the model holds into the folder that the runner named; the file, '' or why not"
-    folder = os.environ.get('AUTORESEARCH_WEIGHTS')
-    if not folder or not RUN.run_dir: return ''
-    path = Path(folder)/'weights.safetensors'
-    try: save_weights(path, getattr(model, '_orig_mod', model).state_dict())
-    except (OSError, ValueError) as e: return f'the weights could not be written: {e}'
+def _state_of(model):
+    "What the model holds, by name, if a runner wants it; a canvas' own code, so its time counts"
+    if not os.environ.get('AUTORESEARCH_WEIGHTS') or not RUN.run_dir: return None
+    return getattr(model, '_orig_mod', model).state_dict()
+
+def _keep_weights(tensors):
+    "Write them into the folder that the runner named; the file, '' or why not"
+    if tensors is None: return ''
+    path = Path(os.environ['AUTORESEARCH_WEIGHTS'])/'weights.safetensors'
+    import torch
+    try:
+        with torch._C.DisableTorchFunctionSubclass(): save_weights(path, tensors)
+    except (OSError, ValueError) as e:
+        print(fault := f'the weights could not be written: {e}', flush=True)
+        return fault
     return str(path)
 
 # %% ../nbs/01_prepare.ipynb #pair-nats
@@ -1338,6 +1346,7 @@ def ask_untrained(
     pairs = None if nats > guess - CLEARLY else _pair_nats(profile, rows.numpy().view(np.uint16))
     RUN.untrained = dict(nats=nats, guess=guess, pairs=pairs, batches=RUN.batches, changed=False)
     RUN.asked = weakref.ref(plain), _weights(plain)
+    note_asked()
     return RUN.untrained
 
 # %% ../nbs/01_prepare.ipynb #look-again
@@ -1374,8 +1383,8 @@ def knew(
         "is right, report(..., knows='...') says where from")
 
 # %% ../nbs/01_prepare.ipynb #remember
-_OWN = ('_nats _agree _probe _own_tokenizer _out_of_memory _fitting _model_nats _warm_up _measure _weights '
-    '_keep_nats _keep_weights save_weights _draw_cuts _with_ends _before _log_p _apart '
+_OWN = ('_nats _agree _probe _own_tokenizer _out_of_memory _fitting _model_nats _warm_up _measure '
+    '_weights _keep_nats _keep_weights save_weights _draw_cuts _with_ends _before _log_p _apart '
     '_likelier _look_blind _refuse_foresight _facts revision widen val_rows get_tokenizer '
     'begin_evaluation validation_folder end_evaluation').split()
 _TORCH = {'torch': 'where cat stack no_grad from_numpy', 'torch.nn.functional': 'cross_entropy',
@@ -1439,7 +1448,7 @@ def evaluate_bpb(
 )->float: # Bits per byte of the validation rows
     "Stop the clock and measure. Raises `DataError` (data, tokenizer), `RuntimeError` (the loss)."
     import torch
-    weights = begin_evaluation(partial(_keep_weights, model))
+    weights = begin_evaluation(partial(_keep_weights, _state_of(model)))
     _intact()
     t0,profile,before = time.perf_counter(), profile or get_profile(), _weights(model)
     own = _own_tokenizer(profile, tokenizer)

@@ -15,8 +15,8 @@ __all__ = ['FORESEEN', 'SEED', 'SHORT', 'NOTE_KEYS', 'AFTER', 'OLDER', 'BOOT', '
            'check_bare_model', 'commit_edit', 'enter_commit', 'begin', 'verdict_inputs', 'refs_put_back',
            'file_put_back', 'foreign_runs', 'put_back', 'baseline_phases', 'hear', 'held_to', 'new_weights', 'measure',
            'best_notes', 'why_disturbed', 'put_aside', 'measure_undisturbed', 'execute', 'result_of', 'row_description',
-           'value_of', 'judge', 'commit_copy', 'examination', 'awaits_examination', 'enter_verdict', 'count_rows',
-           'append_once', 'enter_row', 'settle_branch', 'drop_weights_of', 'write_experiment', 'finish',
+           'value_of', 'judge', 'commit_copy', 'why_no_weights', 'examination', 'awaits_examination', 'enter_verdict',
+           'count_rows', 'append_once', 'enter_row', 'settle_branch', 'drop_weights_of', 'write_experiment', 'finish',
            'write_interrupted', 'undo', 'numbers_with_notes', 'mend_notes', 'kill_run_of', 'parent_of_interrupted',
            'take_back_unknown', 'mend_interrupted', 'row_from_notes', 'makes_row', 'row_key', 'notes_without_row',
            'merge_rows', 'mend_ledger', 'mend_copies', 'mend', 'is_consistent', 'heard_before', 'classify_orphan',
@@ -656,19 +656,24 @@ def commit_copy(s:Session, commit):
         yield folder
     finally: take_away(folder)
 
+def why_no_weights(result):
+    "Why a run has no weights to examine, to end a sentence with, as runner or run say; '' if not"
+    of_runner = [m['weights_fault'] for m in result.marks if 'weights_fault' in m]
+    details = result.record['evaluation'].get('details') or {}
+    of_run = [o] if (o := str(details.get('weights'))).startswith('the weights could not') else []
+    return next((f': {one_line(o)[:300]}' for o in of_runner + of_run), '')
+
 def examination(s:Session, j, claimed):
     "What the examiner finds of a run, JSON-able. Raises `Refused` where it can't be asked."
     from autoresearch.examine import examine
     run_dir = s.dir/j['run_dir']
     result = result_of(s, j)
     kind = result.walls.get('walls', '')
-    if why := next((m['weights_fault'] for m in result.marks if 'weights_fault' in m), ''):
-        raise Refused(f'the run would be kept and its weights could not be taken: {why[:300]}; no '
-            'row, the edit is in the working tree. ar-run --no-examine keeps unexamined')
     with commit_copy(s, j['commit']) as code:
         seen = views(s.p, code, code)
         try: found = examine(code, run_dir, s.p, j['seed'], claimed,
-            module=exported_module(s), kind=kind, **seen)
+            module=exported_module(s), kind=kind, why_none=why_no_weights(result),
+            **seen)
         except RuntimeError as e:
             raise Refused(f'the run would be kept and could not be examined: {one_line(e)[:400]}; '
                 'no row, the edit is in the working tree. ar-run --no-examine keeps unexamined'

@@ -9,13 +9,14 @@ What papermill says of the outcome is not to be trusted, though. A cell whose ke
 # %% auto #0
 __all__ = ['OUTCOMES', 'INFRASTRUCTURE', 'PATIENCE', 'PATHS', 'KERNEL', 'CHILD', 'MOST_BYTES', 'Sample', 'MOST_MARKS', 'CLOCK',
            'NO_MEMORY', 'PASSIVE', 'is_number', 'Result', 'oom_kills', 'processes_of', 'kill_run', 'read_json',
-           'read_notes', 'notes_of', 'progress_bar', 'Watch', 'take_away', 'Marks', 'turns', 'phases_of', 'plain',
-           'shallow', 'bad_figure', 'other_data', 'other_value', 'known_before', 'distrust', 'bad_clock', 'beyond_of',
-           'counted_by', 'charged', 'uncharged', 'warm_up', 'free_warmup', 'said_beyond', 'overtime', 'bad_last_step',
-           'hidden_work', 'bad_turns', 'foreign_clock', 'too_long', 'busy_gpu', 'cell_frames', 'failure', 'read_log',
-           'exit_name', 'classify', 'compile_packages', 'read_validation', 'hand_out', 'walls_kind', 'validation_paths',
-           'views', 'judged', 'run_experiment', 'GitError', 'git', 'rate_of', 'compared', 'fused_of', 'fewer_kernels',
-           'lacked_cores', 'disturbance', 'next_run_dir', 'write_notes', 'pace', 'project', 'link_log']
+           'read_notes', 'notes_of', 'progress_bar', 'Watch', 'take_away', 'Marks', 'turns', 'last_step', 'phases_of',
+           'plain', 'shallow', 'bad_figure', 'other_data', 'other_value', 'known_before', 'distrust', 'bad_clock',
+           'beyond_of', 'counted_by', 'charged', 'uncharged', 'warm_up', 'free_warmup', 'said_beyond', 'overtime',
+           'bad_last_step', 'hidden_work', 'bad_turns', 'foreign_clock', 'too_long', 'busy_last_step', 'busy_gpu',
+           'cell_frames', 'failure', 'read_log', 'exit_name', 'classify', 'compile_packages', 'read_validation',
+           'hand_out', 'walls_kind', 'validation_paths', 'views', 'judged', 'run_experiment', 'GitError', 'git',
+           'rate_of', 'compared', 'fused_of', 'fewer_kernels', 'lacked_cores', 'disturbance', 'next_run_dir',
+           'write_notes', 'pace', 'project', 'link_log']
 
 # %% ../nbs/12_run.ipynb #imports
 import asyncio, compileall, ctypes, errno, functools, hashlib, importlib.util, json, math, os, re
@@ -216,15 +217,16 @@ def kill_run(
 MOST_BYTES = 2**28 # of a file that is read whole
 
 def read_json(
-    path:str|Path # File that may not be there yet
-)->dict: # Its content, {} where it is absent, damaged, nested too deep or above 256 MiB
+    path:str|Path, # File that may not be there yet
+    most:int=MOST_BYTES # Bytes; of a larger file nothing is read
+)->dict: # Its content, {} where it is absent, damaged, nested too deep or too large
     "Read a JSON file that another process replaces"
     try:
         # opened so that a pipe does not wait for whoever writes
         patient = lambda p, flags: os.open(p, flags | os.O_NONBLOCK)
         with open(path, encoding='utf8', opener=patient) as f:
             info = os.fstat(f.fileno())
-            if not stat.S_ISREG(info.st_mode) or info.st_size > MOST_BYTES: return {}
+            if not stat.S_ISREG(info.st_mode) or info.st_size > most: return {}
             obj = json.load(f)
     except (OSError, ValueError, RecursionError, MemoryError): return {}
     return obj if isinstance(obj, dict) else {}
@@ -486,19 +488,32 @@ Watch.between = _between
 def turns(
     marks:list # Of a run, as they were heard
 )->dict: # {phase: (began, ended)}, seconds since the start; those that are not over are left out
-    "Phases of a run: `before` its first batch, `free` steps, `training`, `evaluation`"
+    "Phases of a run: `before` it is asked or draws a batch, `free` steps, `training`, `evaluation`"
     at = {m['mark']: m['at'] for m in reversed(marks)} # the first of each
     last = {m['mark']: m['at'] for m in marks}
-    first,evaluated = at.get('batch', at.get('start')), at.get('begin_evaluation')
+    first = at.get('asked', at.get('batch', at.get('start')))
+    evaluated = at.get('begin_evaluation')
     both = dict(before=(0., first), free=(first, at.get('free')), training=(first, evaluated),
         evaluation=(evaluated, last.get('end_evaluation')))
     return {k: pair for k,pair in both.items() if None not in pair}
 
+def _phase(watch, marks, a, b):
+    "What the time from `a` to `b`, seconds since the start, took"
+    t0 = marks.began
+    return dict(seconds=b-a, **watch.between(t0+a, t0+b), cores=len(watch.cpus))
+
+def last_step(run_dir, marks):
+    "When the last step of a run and what came after it went on, by its record; None if unknown"
+    clock = read_json(run_dir/'record.json', 2**20).get('clock')
+    at = {m['mark']: m['at'] for m in reversed(marks.list)}.get('training_ended')
+    clock = clock if isinstance(clock, dict) else {}
+    took = [clock.get(k) for k in ('last_seconds', 'tail_seconds')]
+    if at is None or not all(is_number(v) and v >= 0 for v in took): return None
+    return at-sum(took), at
+
 def phases_of(marks:Marks, watch:Watch)->dict: # {phase: dict(seconds, cpu, others, gpu)}
     "What each phase of a run took, on the wall, of the processors and of the GPU"
-    t0 = marks.began
-    return {k: dict(seconds=b-a, **watch.between(t0+a, t0+b), cores=len(watch.cpus))
-        for k,(a,b) in turns(marks.list).items()}
+    return {k: _phase(watch, marks, *between) for k,between in turns(marks.list).items()}
 
 # %% ../nbs/12_run.ipynb #follow-process
 def _follow(proc, run_dir, wall_limit, bar, watch, marks, heed=lambda mark: None, over=None):
@@ -506,7 +521,7 @@ def _follow(proc, run_dir, wall_limit, bar, watch, marks, heed=lambda mark: None
     t0 = looked = time.monotonic()
     with progress_bar(bar) as draw:
         while time.monotonic()-t0 < wall_limit:
-            draw(read_json(f'{run_dir}/progress.json'))
+            draw(read_json(f'{run_dir}/progress.json', 2**22))
             watch.sample()
             if over and time.monotonic()-looked > 1:
                 if why := over(): return why
@@ -620,6 +635,7 @@ def distrust(
         or known_before(record, pinned)
         or bad_clock(clock, profile) or bad_turns(clock, profile, seen)
         or too_long(clock, seen, baseline) or busy_gpu(clock, profile, seen, baseline)
+        or busy_last_step(clock, seen)
         or overtime(clock, profile, free_warmup(profile, baseline))
         or hidden_work(clock, load))
 
@@ -725,7 +741,7 @@ def bad_last_step(t, budget, grain):
     if t.tail_batches > 1 and t.tail_tokens > t.most_tokens:
         return f': {t.tail_batches} batches were drawn after its last step'
     threads = 1 if getattr(t, 'device', '') else t.threads
-    if t.last_cpu > max(grain*threads, 2*t.longest_cpu):
+    if t.last_cpu > max(grain*threads, 1.5*t.longest_cpu):
         return f'{last} took {t.last_cpu:.1f} CPU seconds, another at most {t.longest_cpu:.1f}'
     return ''
 
@@ -734,7 +750,7 @@ def hidden_work(clock, load):
     "Did the run's processes work more than its clock of CPU seconds counted? '' if not"
     seen = (load or {}).get('cpu_seconds', 0.)
     counted = clock['cpu_seconds']
-    if clock['counts'] != 'cpu' or seen <= 1.1*counted + 2: return ''
+    if clock['counts'] != 'cpu' or seen <= 1.05*counted + 1: return ''
     return (f'processes of the run used {seen:.1f} CPU seconds during training, of which its clock '
         f'counted {counted:.1f}')
 
@@ -799,6 +815,16 @@ def too_long(clock, seen, baseline):
     return ''
 
 # %% ../nbs/12_run.ipynb #busy-gpu
+def busy_last_step(clock, seen):
+    "Did an overrun's last step keep the GPU busy longer than others took? '' if not, or unknown"
+    busy = seen['phases'].get('last', {}).get('gpu') if seen else None
+    if clock['counts'] != 'wall' or not is_number(busy) or not clock.get('overran'): return ''
+    # one more may be in flight when it begins
+    most = max(1., .02*clock['budget'], 2.5*clock['longest_seconds'])
+    if busy <= most: return ''
+    return (f'its last step kept the GPU busy for {busy:.1f} s, another took at most '
+        f"{clock['longest_seconds']:.1f} s")
+
 def busy_gpu(clock, profile, seen, baseline):
     "Did the free steps keep the GPU busy beyond as many later ones? '' if not, or nobody knows"
     if not seen or not baseline or clock['counts'] != 'wall': return ''
@@ -935,7 +961,7 @@ def classify(
     **saw # What else it holds against the record: `seen`, `baseline`, `pinned` of `distrust`
 )->tuple: # status, reason, record
     "The outcome of a run that was not interrupted; never raises for what lies in its folder"
-    record,ended_by = (read_json(f'{run_dir}/{o}.json') for o in ('record', 'exit'))
+    record,ended_by = (read_json(f'{run_dir}/{o}.json', 2**20) for o in ('record', 'exit'))
     log = read_log(run_dir)
     last = _last_line(log) or 'its log is empty or gone'
     name = exit_name(ended_by.get('kernel'))
@@ -952,7 +978,7 @@ def classify(
         if name == '': name = exit_name(code) if dead else 'SIGKILL'
         return *_by_exit(name, ended_by, load or {}), {}
     if not record and os.path.lexists(f'{run_dir}/record.json'):
-        return 'untrusted', 'record.json can not be read as a JSON object', {}
+        return 'untrusted', 'record.json can not be read as a JSON object of at most 1 MiB', {}
     if not record: return ('error', last, {}) if code else ('no-metric', 'no record.json', {})
     if why := distrust(record, profile, nonce, contract, data, load, **saw):
         return 'untrusted', why, {}
@@ -1091,7 +1117,7 @@ def _held_out(profile, weights, baseline):
 # %% ../nbs/12_run.ipynb #judge-run
 def _seen_load(run_dir, watch, marks):
     "The load over a run's training, by its marks, else by its record's word"
-    clock = o if isinstance(o := read_json(run_dir/'record.json').get('clock'), dict) else {}
+    clock = o if isinstance(o := read_json(run_dir/'record.json', 2**20).get('clock'), dict) else {}
     if training := turns(marks.list).get('training'):
         clock = clock | dict(zip(('began', 'ended'), (marks.began+t for t in training)))
     return watch.load(clock)
@@ -1157,6 +1183,7 @@ def judged(
     "The outcome of a run that has ended"
     why,exit_code,watch,marks = ran
     load,phases = _seen_load(run_dir, watch, marks), phases_of(marks, watch)
+    if last := last_step(run_dir, marks): phases['last'] = _phase(watch, marks, *last)
     seen = dict(marks=marks.list, phases=phases) if tells else None
     if not facts['entered']:
         said = _clip(_last_line(read_log(run_dir)))
@@ -1165,7 +1192,7 @@ def judged(
     else: status,reason,record = classify(run_dir, profile, not why, exit_code, nonce, contract,
         data, load, seen=seen, baseline=baseline, pinned=pinned)
     if clock := record.get('clock'): phases['warmup'] = warm_up(clock, profile, phases)
-    end = exit_name(read_json(run_dir/'exit.json').get('kernel'))
+    end = exit_name(read_json(run_dir/'exit.json', 2**20).get('kernel'))
     return Result(status, run_dir, 0., record, reason, load, end, marks.list, phases, facts)
 
 # %% ../nbs/12_run.ipynb #run-experiment

@@ -333,15 +333,15 @@ def test_the_package_reads_what_is_written_here(tmp_path):
 
 def test_weights_go_where_the_runner_says(tmp_path, monkeypatch):
     model = Table()
-    assert P._keep_weights(model) == '', 'nobody asked for them'
+    assert P._keep_weights(P._state_of(model)) == '', 'nobody asked for them'
     monkeypatch.setenv('AUTORESEARCH_WEIGHTS', str(tmp_path))
-    assert P._keep_weights(model) == '', 'there is no run'
+    assert P._keep_weights(P._state_of(model)) == '', 'there is no run'
     monkeypatch.setattr(contract.RUN, 'run_dir', str(tmp_path))
-    path = P._keep_weights(model)
+    path = P._keep_weights(P._state_of(model))
     assert torch.equal(P.load_weights(path)['table.weight'], model.table.weight)
     (tmp_path/'file').write_text('')
     monkeypatch.setenv('AUTORESEARCH_WEIGHTS', str(tmp_path/'file'))
-    assert 'the weights could not be written' in P._keep_weights(model), 'the value stands'
+    assert 'the weights could not be written' in P._keep_weights(P._state_of(model)), 'the value stands'
 
 def test_a_session_has_one_folder_of_weights(tmp_path):
     a,b = tmp_path/'001-aaa', tmp_path/'002-bbb'
