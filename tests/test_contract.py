@@ -509,7 +509,7 @@ def test_a_longer_last_step_is_the_machines_where_the_process_did_not_work(host)
         'CPU seconds' in verdict_of(*FREE, *[STEP]*9, (60., 1, 1.6)))
 
 @pytest.mark.parametrize('step, steps',
-    [(2.8, 4), (4.9, 2), (5.1, 2), (.1, 100), (.19, 53), (9., 1)])
+    [(2.8, 4), (4.9, 2), (5.1, 2), (.125, 80), (.19, 53), (9., 1)])
 def test_long_steps_end_at_the_nearest(host, step, steps):
     "Of a budget of 10 s, after free steps; steps up to a fiftieth of it end when it is spent"
     b = c.Budget(limits(), now=(hand := Hand()), cpu=Hand(0.))
