@@ -1516,6 +1516,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'autoresearch.run.lacked_cores': ('run.html#lacked_cores', 'autoresearch/run.py'),
                                   'autoresearch.run.last_step': ('run.html#last_step', 'autoresearch/run.py'),
                                   'autoresearch.run.link_log': ('run.html#link_log', 'autoresearch/run.py'),
+                                  'autoresearch.run.more_threads': ('run.html#more_threads', 'autoresearch/run.py'),
                                   'autoresearch.run.next_run_dir': ('run.html#next_run_dir', 'autoresearch/run.py'),
                                   'autoresearch.run.notes_of': ('run.html#notes_of', 'autoresearch/run.py'),
                                   'autoresearch.run.oom_kills': ('run.html#oom_kills', 'autoresearch/run.py'),

@@ -296,7 +296,8 @@ def _heard(self):
     while not said.endswith(b'\n') and len(said) < 2**16:
         left = self.until-time.monotonic()
         if left <= 0: raise Unanswered('the time for the examination is over')
-        if not select.select([self.tell_fd], [], [], min(left, .5))[0]:
+        if not select.select([self.tell_fd], [], [], min(left, 1.))[0]:
+            if why := self.walls.over(self.process.pid): raise Unanswered(f'its process used {why}')
             if self.process.poll() is None: continue
             raise Unanswered(f'its process ended with {self.process.returncode}')
         part = os.read(self.tell_fd, 2**12)
@@ -304,14 +305,16 @@ def _heard(self):
         said += part
     try: told = json.loads(said)
     except ValueError: raise Unanswered('its process does not answer as agreed') from None
-    if told != dict(ready=True): raise Unanswered(str(dict(told).get('error', told)))
+    if told == dict(ready=True): return
+    raise Unanswered(str(told.get('error', told) if isinstance(told, dict) else told)[:2000])
 
 # %% ../nbs/05_examine.ipynb #ask
 def _ask(self, rows):
     "Logits for rows (B, T+1), their last token not shown; a copy that nobody else can write"
     import torch
     self.rows.copy_(rows[:, :-1])
-    os.write(self.ask_fd, b'?')
+    try: os.write(self.ask_fd, b'?')
+    except OSError: raise Unanswered('its process does not listen any more') from None
     self.heard()
     res = self.logits.clone()
     if res.is_cuda: torch.cuda.synchronize() # before anybody is asked again
@@ -319,8 +322,12 @@ def _ask(self, rows):
 
 # %% ../nbs/05_examine.ipynb #close
 def _close(self):
-    with suppress(ProcessLookupError): os.killpg(self.process.pid, signal.SIGKILL)
-    self.process.wait()
+    "End the process and all that it started"
+    self.process.terminate() # who keeps it ends what it started
+    try: self.process.wait(5)
+    except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError): os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
     for fd in (self.ask_fd, self.tell_fd): os.close(fd)
     self.walls.close()
 

@@ -12,11 +12,11 @@ __all__ = ['OUTCOMES', 'INFRASTRUCTURE', 'PATIENCE', 'PATHS', 'KERNEL', 'CHILD',
            'read_notes', 'notes_of', 'progress_bar', 'Watch', 'take_away', 'Marks', 'turns', 'last_step', 'phases_of',
            'plain', 'shallow', 'bad_figure', 'other_data', 'other_value', 'known_before', 'distrust', 'bad_clock',
            'beyond_of', 'counted_by', 'charged', 'uncharged', 'warm_up', 'free_warmup', 'said_beyond', 'overtime',
-           'bad_last_step', 'hidden_work', 'bad_turns', 'foreign_clock', 'too_long', 'busy_last_step', 'busy_gpu',
-           'cell_frames', 'failure', 'read_log', 'exit_name', 'classify', 'compile_packages', 'read_validation',
-           'hand_out', 'walls_kind', 'validation_paths', 'views', 'judged', 'run_experiment', 'GitError', 'git',
-           'rate_of', 'compared', 'fused_of', 'fewer_kernels', 'lacked_cores', 'disturbance', 'next_run_dir',
-           'write_notes', 'pace', 'project', 'link_log']
+           'bad_last_step', 'hidden_work', 'bad_turns', 'foreign_clock', 'more_threads', 'too_long', 'busy_last_step',
+           'busy_gpu', 'cell_frames', 'failure', 'read_log', 'exit_name', 'classify', 'compile_packages',
+           'read_validation', 'hand_out', 'walls_kind', 'validation_paths', 'views', 'judged', 'run_experiment',
+           'GitError', 'git', 'rate_of', 'compared', 'fused_of', 'fewer_kernels', 'lacked_cores', 'disturbance',
+           'next_run_dir', 'write_notes', 'pace', 'project', 'link_log']
 
 # %% ../nbs/12_run.ipynb #imports
 import asyncio, compileall, ctypes, errno, functools, hashlib, importlib.util, json, math, os, re
@@ -634,7 +634,7 @@ def distrust(
     return (bad_figure(block, profile.metric) or other_value(ev, value, pinned)
         or known_before(record, pinned)
         or bad_clock(clock, profile) or bad_turns(clock, profile, seen)
-        or too_long(clock, seen, baseline) or busy_gpu(clock, profile, seen, baseline)
+        or more_threads(clock, baseline) or too_long(clock, seen, baseline) or busy_gpu(clock, profile, seen, baseline)
         or busy_last_step(clock, seen)
         or overtime(clock, profile, free_warmup(profile, baseline))
         or hidden_work(clock, load))
@@ -692,13 +692,15 @@ def uncharged(t, beyond, grain):
     return '' if beyond <= own + grain else f', of which its clock charged {own:.1f} s'
 
 def warm_up(clock, profile, phases):
-    "What the free steps took beyond as many later ones: `seconds`, `gpu`; None where unknown"
+    "What free steps took beyond as many later ones: `seconds`, `gpu` or None; and its `threads`"
     later = clock['num_steps'] - profile.free_steps
-    if later <= 0 or not profile.free_steps: return dict(seconds=None, gpu=None)
+    threads = clock['threads']
+    if later <= 0 or not profile.free_steps: return dict(seconds=None, gpu=None, threads=threads)
     def beyond(free, every): return free - profile.free_steps/later*(every-free)
     free,training = (phases.get(k, {}).get('gpu') for k in ('free', 'training'))
     gpu = None if None in (free, training) else beyond(free, training)
-    return dict(seconds=beyond(clock['free_seconds'], counted_by(clock)), gpu=gpu)
+    seconds = beyond(clock['free_seconds'], counted_by(clock))
+    return dict(seconds=seconds, gpu=gpu, threads=threads)
 
 def free_warmup(profile, baseline):
     "CPU seconds that free steps may take beyond as many later ones; inf where none is known"
@@ -799,6 +801,13 @@ def foreign_clock(clock, profile, seen):
         f"{free:.1f} s")
 
 # %% ../nbs/12_run.ipynb #too-long
+def more_threads(clock, baseline):
+    "Were CPU seconds divided by more threads than the baseline's? '' if not, or none are counted"
+    usual = (baseline or {}).get('warmup', {}).get('threads')
+    if clock['counts'] != 'cpu' or not is_number(usual) or clock['threads'] <= usual: return ''
+    return (f"its CPU seconds were divided by {clock['threads']} threads, those of the session's "
+        f"baseline by {usual:g}: leave torch.set_num_threads as it was")
+
 def too_long(clock, seen, baseline):
     "Did a run take much longer than the baseline before its first batch, or to evaluate?"
     what = dict(before='before its first batch', evaluation='for its evaluation')
