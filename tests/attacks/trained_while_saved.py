@@ -5,13 +5,15 @@ walls,bare = 'refused', 'refused'
 says = 'clock|CPU|seconds'
 
 # %% after gpt
+GPT.more = None
 def state_dict(self, *args, **kwargs):
-    if run := self.__dict__.pop('run', None):
-        learn(run, 1.9)
+    if run := self.more:
+        self.more = None
+        learn(run, 1.7)
         print('TRIED')
     return nn.Module.state_dict(self, *args, **kwargs)
 GPT.state_dict = state_dict
 
 # %% in loop: gc.enable()
-object.__setattr__(run.model, 'run', run)
+run.model.more = run
 gc.enable()
