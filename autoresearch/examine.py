@@ -185,11 +185,11 @@ def _differ(own, weights):
 
 def _fill(model, weights):
     "Put trained weights into a bare model. Raises `ValueError` naming what does not fit."
-    own = model.state_dict(keep_vars=True)
+    own = prepare.without_extra(model.state_dict(keep_vars=True))
     if odd := _differ(own, weights):
         raise ValueError(f'bare_model() builds another model than was evaluated: {odd}')
     for n,o in own.items(): o.data = o.data.to(weights[n].dtype)
-    model.load_state_dict(weights)
+    model.load_state_dict(weights, strict=False) # names and shapes are compared
     return model
 
 # %% ../nbs/05_examine.ipynb #bare
@@ -206,7 +206,11 @@ def _bare(job):
         raise AttributeError(f'{job["module"]} has no function bare_model(): the examiner loads '
             'the weights into what it returns')
     with os.fdopen(job['weights'], 'rb') as f: weights = prepare.load_weights(f)
-    return _fill(canvas.bare_model(), weights).eval()
+    try: model = canvas.bare_model()
+    except (OSError, prepare.DataError) as e:
+        raise RuntimeError(f'bare_model(): {type(e).__name__}: {e}. The process that answers sees '
+            'no training text; what a model learned of it belongs in its state_dict') from e
+    return _fill(model, weights).eval()
 
 # %% ../nbs/05_examine.ipynb #answer
 def _answer(job, tell):

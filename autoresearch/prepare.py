@@ -13,7 +13,7 @@ __all__ = ['ROW_GROUP', 'SPECIALS', 'STORE', 'BATCH', 'VAL_ROWS', 'WINDOW', 'SAM
            'build_store', 'store_fault', 'start_worker', 'RememberingContext', 'open_store', 'batches', 'Packer',
            'widen', 'Loader', 'default_device', 'make_dataloader', 'val_rows', 'validation_files', 'validation_facts',
            'revision', 'data_facts', 'prune_compiled', 'prepare', 'is_prepared', 'ar_prepare', 'save_weights',
-           'load_weights', 'ask_untrained', 'knew', 'evaluate_bpb']
+           'load_weights', 'without_extra', 'ask_untrained', 'knew', 'evaluate_bpb']
 
 # %% ../nbs/01_prepare.ipynb #imports
 import base64, errno, gc, hashlib, itertools, json, math, os, queue, re, secrets, signal
@@ -1276,10 +1276,16 @@ def load_weights(
     return res
 
 # %% ../nbs/01_prepare.ipynb #keep-weights
+def without_extra(
+    tensors:dict # As `state_dict()` gives it
+)->dict: # Without what `get_extra_state` of a module said
+    "A model's tensors; extra state is of any type and has no form in a file of tensors"
+    return {k: v for k,v in tensors.items() if not k.endswith('_extra_state')}
+
 def _state_of(model):
     "What the model holds, by name, if a runner wants it; a canvas' own code, so its time counts"
     if not os.environ.get('AUTORESEARCH_WEIGHTS') or not RUN.run_dir: return None
-    return getattr(model, '_orig_mod', model).state_dict()
+    return without_extra(getattr(model, '_orig_mod', model).state_dict())
 
 def _keep_weights(tensors):
     "Write them into the folder that the runner named; the file, '' or why not"
@@ -1357,6 +1363,13 @@ def _look_again():
     if model is not None and not torch.equal(_weights(model), RUN.asked[1]):
         RUN.untrained['changed'] = True
 
+def _asked_another(model):
+    "Was the model that was asked neither this one nor one that has trained since?"
+    import torch
+    asked = RUN.asked[0]() if RUN.asked else model
+    if asked is getattr(model, '_orig_mod', model): return False
+    return asked is None or torch.equal(_weights(asked), RUN.asked[1])
+
 def _note_training(tokens):
     "A training batch is drawn"
     if not RUN.batches: _look_again()
@@ -1373,6 +1386,9 @@ def knew(
     if told is None:
         return ('nobody asked the model what it knew before training: ask_untrained(model, '
             'profile) belongs before the first batch')
+    if told.get('another'):
+        return ('another model was asked what it knew than was trained: ask_untrained(model, '
+            'profile) takes the one that trains, which must be there when it is evaluated')
     if told.get('changed'):
         return ('its weights changed between ask_untrained(model, profile) and the first batch: '
             'ask it last, just before that')
@@ -1448,6 +1464,7 @@ def evaluate_bpb(
 )->float: # Bits per byte of the validation rows
     "Stop the clock and measure. Raises `DataError` (data, tokenizer), `RuntimeError` (the loss)."
     import torch
+    if RUN.untrained: RUN.untrained['another'] = _asked_another(model)
     weights = begin_evaluation(partial(_keep_weights, _state_of(model)))
     _intact()
     t0,profile,before = time.perf_counter(), profile or get_profile(), _weights(model)

@@ -2,7 +2,7 @@
 against honest ones of unusual kinds; and the processes that answer, under faults."""
 import copy, math, os, re, stat, subprocess, sys
 from pathlib import Path
-import numpy as np, pytest, torch
+import numpy as np, psutil, pytest, torch
 from torch import nn
 from torch.nn import functional as F
 from autoresearch import contract, examine as E, prepare as P, train as t, walls
@@ -525,6 +525,49 @@ def test_a_refused_examination_says_why(tiny, tmp_path, source, more, reason):
     found,_,_ = examined(tmp_path, p, source, more or 'pass')
     assert not found.ok and math.isnan(found.value)
     assert re.search(reason, found.reason), found.reason
+
+LEAVES = """
+import sys
+if not os.fork():
+    os.setsid()
+    if os.fork(): os._exit(0)
+    os.closerange(0, 100)
+    time.sleep(300)
+    os._exit(0)
+"""
+
+@pytest.mark.parametrize('kind', ['bwrap', 'landlock', 'none'])
+def test_what_an_examined_process_starts_ends_with_it(tiny, tmp_path, kind):
+    if kind == 'bwrap' and walls.find().name != 'bwrap': pytest.skip('bwrap does not work here')
+    if kind == 'landlock' and not walls.landlock_abi(): pytest.skip('the kernel has no Landlock')
+    source = LEAVES + BODY.format(V=tiny.vocab_size, more='pass')
+    found,_,_ = examined(tmp_path, tiny, source, kind=kind)
+    assert found.ok, found
+    def says(p):
+        try: return str(tmp_path) in ' '.join(p.cmdline())
+        except psutil.Error: return False
+    assert not [p.cmdline()[:3] for p in psutil.process_iter() if says(p)]
+
+@pytest.mark.parametrize('more,reason', [
+    ("[tempfile.TemporaryFile().write(b'x'*2**25) for _ in range(9)]; time.sleep(9)", None),
+    ("os.write(int(json.loads(sys.argv[3])['tells']), b'[1]\\n'); time.sleep(9)", 'refused'),
+    ("os.write(int(json.loads(sys.argv[3])['tells']), b'\\xff\\n'); time.sleep(9)", 'refused')])
+def test_a_process_that_misbehaves_is_refused(tiny, tmp_path, more, reason):
+    "It says what nobody agreed on: an answer with a reason, and no fault of the examiner's"
+    source = 'import json, sys, tempfile\n' + BODY.format(V=tiny.vocab_size, more='pass')
+    source = source.replace('def bare_model(): return Table()',
+        f'def bare_model():\n    {more}\n    return Table()')
+    found,_,_ = examined(tmp_path, tiny, source)
+    assert found.ok == (reason is None), found
+
+def test_training_text_is_out_of_sight_of_who_answers(tiny, tmp_path):
+    source = ('from autoresearch.prepare import open_store\nfrom autoresearch.contract import '
+        'get_profile\n' + BODY.format(V=tiny.vocab_size, more='pass'))
+    source = source.replace('return Table()', 'open_store(get_profile(), 0); return Table()')
+    found,_,_ = examined(tmp_path, tiny, source)
+    kind = walls.find().name
+    assert found.ok == (kind == 'none'), found
+    if kind != 'none': assert 'belongs in its state_dict' in found.reason, found
 
 def test_without_weights_there_is_nothing_to_examine(tiny, tmp_path):
     found = E.examine(tmp_path, tmp_path/'001', tiny, 1, 4.)

@@ -1,4 +1,4 @@
-"""What is evaluated is torch's AveragedModel of the one that was trained."""
+"""What is evaluated is what torch's AveragedModel made of the one that was trained."""
 # %% in loop: run.model.train()
 run.model.train()
 average = torch.optim.swa_utils.AveragedModel(run.model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(.6))
@@ -12,4 +12,4 @@ run.average = average
 gc.enable()
 
 # %% in run: val_bpb = evaluate_bpb(run.model, run.tokenizer, run.rows//run.pieces, profile)
-val_bpb = evaluate_bpb(run.average, run.tokenizer, run.rows//run.pieces, profile)
+val_bpb = evaluate_bpb(run.average.module, run.tokenizer, run.rows//run.pieces, profile)
