@@ -569,6 +569,19 @@ def test_training_text_is_out_of_sight_of_who_answers(tiny, tmp_path):
     assert found.ok == (kind == 'none'), found
     if kind != 'none': assert 'belongs in its state_dict' in found.reason, found
 
+def test_extra_state_is_no_weight(tiny, tmp_path):
+    "Of any type, as fp8 libraries keep it: left out of the weights, and not missed"
+    extra = "\n    def get_extra_state(self): return dict(steps=3)"
+    source = BODY.format(V=tiny.vocab_size, more='pass').replace('nn.Module):', f'nn.Module):{extra}')
+    found,_,_ = examined(tmp_path, tiny, source)
+    assert found.ok, found
+
+def test_a_wrapped_model_is_told_so():
+    bare,wrapped = nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2))
+    said = E._differ(bare.state_dict(), wrapped.state_dict())
+    assert 'only the evaluated one has 0.bias' in said and 'only bare_model() has bias' in said
+    assert 'let bare_model() wrap it' in said and E._differ(bare.state_dict(), bare.state_dict()) == ''
+
 def test_without_weights_there_is_nothing_to_examine(tiny, tmp_path):
     found = E.examine(tmp_path, tmp_path/'001', tiny, 1, 4.)
     assert not found.ok and 'left no weights to examine' in found.reason

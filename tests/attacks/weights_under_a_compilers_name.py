@@ -3,7 +3,7 @@ compilers give; the next run asks the fresh model, then goes on from there."""
 parts = ['trying']
 runs = 2
 handicap = False
-walls,bare = 'without effect', 'without effect'
+walls,bare = 'named', 'named'
 names = 'files'
 
 # %% before loop
