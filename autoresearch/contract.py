@@ -599,7 +599,7 @@ def validation_folder(
     while not (folder/'ready').exists():
         if time.monotonic() - begun > patience:
             raise RuntimeError(f'{folder}/ready: the runner has not handed out the validation '
-                f'rows within {patience:g} s; it does so once, when it has heard begin_evaluation()')
+                f'rows within {patience:g} s; it does so once, after begin_evaluation()')
         time.sleep(.005)
     return folder
 
