@@ -12,7 +12,7 @@ __all__ = ['SHARED', 'START', 'GAIN', 'AGAIN', 'weights_folder', 'taken_weights'
 
 # %% ../nbs/05_examine.ipynb #imports
 import ctypes, hashlib, importlib.util, json, math, mmap, os, resource, secrets, select, shutil
-import signal, stat, struct, subprocess, sys, tempfile, time
+import signal, socket, stat, struct, subprocess, sys, tempfile, time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +21,7 @@ from types import SimpleNamespace
 import numpy as np
 from . import prepare
 from .contract import Profile, get_profile, package_folder, replacing
+from .walls import PASSIVE
 
 # %% ../nbs/05_examine.ipynb #shared-folder
 SHARED = '/dev/shm'
@@ -212,17 +213,25 @@ def _bare(job):
             'no training text; what a model learned of it belongs in its state_dict') from e
     return _fill(model, weights).eval()
 
+# %% ../nbs/05_examine.ipynb #lent
+def _lent(line):
+    "The memory for rows and logits that the examiner hands down"
+    import torch
+    said,(rows,logits),_,_ = socket.recv_fds(line, 2**10, 2)
+    shape,cuda = json.loads(said)
+    borrow = _borrow_cuda if cuda else partial(_tensor, dtype=torch.float32)
+    return _tensor(rows, shape[:2], torch.int16), borrow(logits, shape)
+
 # %% ../nbs/05_examine.ipynb #answer
 def _answer(job, tell):
     "Load, then answer for as long as somebody asks"
     import torch
     model = _bare(job)
     device = next((o.device for o in model.parameters()), torch.device('cpu'))
-    rows = _tensor(job['rows'], job['shape'][:2], torch.int16)
-    borrow = _borrow_cuda if job['cuda'] else partial(_tensor, dtype=torch.float32)
-    out = borrow(job['logits'], job['shape'])
+    line = socket.socket(fileno=job['asks'])
+    rows,out = _lent(line)
     tell(ready=True)
-    while os.read(job['asks'], 1):
+    while line.recv(1):
         with torch.no_grad(): logits = model(rows.to(device).long() & 0xFFFF)
         if logits.shape[:2] != out.shape[:2] or logits.shape[2] < out.shape[2]:
             raise ValueError(f'model(x) gave {tuple(logits.shape)}; accepted: {tuple(out.shape)}')
@@ -268,23 +277,40 @@ def _walls(told=''):
 # %% ../nbs/05_examine.ipynb #witness-class
 class Witness:
     "A process that answers for the model. Raises `Unanswered`."
-    def __init__(self, job, rows, logits, log, until):
-        self.rows,self.logits,self.until = rows, logits, until
-        asks,self.ask_fd = os.pipe()
+    def __init__(self, job, log, until):
+        self.until,self.asked = until, None
+        self.line,theirs = socket.socketpair()
         self.tell_fd,tells = os.pipe()
-        handed = dict(asks=asks, tells=tells, weights=os.open(job['file'], _READ))
-        fds = *handed.values(), job['rows'], job['logits']
-        command = _command('_witness', {**job, **handed})
+        weights = os.open(job['file'], _READ)
+        fds = dict(asks=theirs.fileno(), tells=tells, weights=weights)
+        command = _command('_witness', {**job, **fds})
         walls,kind = _walls(job['kind'])
         read = [job['code'], str(package_folder().resolve().parent), *job['read']]
         self.walls = walls.enclose(command, {**os.environ, **job['env']}, job['folder'], read=read,
             hide=job['hide'], kind=kind, cache=job['cache'])
         self.walls.take_early() # nothing that it compiles stays: it sees validation text
         try: self.process = subprocess.Popen(self.walls.command, env=self.walls.env,
-            cwd=job['code'], pass_fds=fds, preexec_fn=_limits,
+            cwd=job['code'], pass_fds=fds.values(), preexec_fn=_limits,
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         finally:
-            for fd in handed.values(): os.close(fd)
+            theirs.close()
+            for fd in (tells, weights): os.close(fd)
+
+# %% ../nbs/05_examine.ipynb #lend
+def _lend(self, B, T, V):
+    "Hand down memory for B rows and their logits; is it the GPU's?"
+    import torch
+    cuda = torch.cuda.is_available()
+    rows = _share(2*B*T)
+    self.rows = _tensor(rows, (B, T), torch.int16)
+    if cuda: self.logits,logits = _lend_cuda((B, T, V))
+    else:
+        logits = _share(4*B*T*V)
+        self.logits = _tensor(logits, (B, T, V), torch.float32)
+    with suppress(OSError): # whoever has ended is heard of next
+        socket.send_fds(self.line, [json.dumps([[B, T, V], cuda]).encode()], [rows, logits])
+    for fd in (rows, logits): os.close(fd)
+    return cuda
 
 # %% ../nbs/05_examine.ipynb #unanswered
 class Unanswered(RuntimeError):
@@ -313,15 +339,21 @@ def _heard(self):
     raise Unanswered(str(told.get('error', told) if isinstance(told, dict) else told)[:2000])
 
 # %% ../nbs/05_examine.ipynb #ask
-def _ask(self, rows):
-    "Logits for rows (B, T+1), their last token not shown; a copy that nobody else can write"
-    import torch
+def _put(self, rows):
+    "Show rows (B, T+1), but for their last token, and ask"
+    self.asked = rows
+    if rows is None: return
     self.rows.copy_(rows[:, :-1])
-    try: os.write(self.ask_fd, b'?')
-    except OSError: raise Unanswered('its process does not listen any more') from None
+    with suppress(OSError): self.line.send(b'?') # whoever has ended is heard of next
+
+def _ask(self, rows, then=None):
+    "Logits for rows, a copy that nobody else can write; `then` is asked while they are looked at"
+    import torch
+    if self.asked is not rows: self.put(rows)
     self.heard()
     res = self.logits.clone()
     if res.is_cuda: torch.cuda.synchronize() # before anybody is asked again
+    self.put(then)
     return res
 
 # %% ../nbs/05_examine.ipynb #close
@@ -332,10 +364,12 @@ def _close(self):
     except subprocess.TimeoutExpired:
         with suppress(ProcessLookupError): os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-    for fd in (self.ask_fd, self.tell_fd): os.close(fd)
+    self.line.close()
+    os.close(self.tell_fd)
     self.walls.close()
 
-Witness.heard,Witness.ask,Witness.close = _heard, _ask, _close
+Witness.lend,Witness.put,Witness.heard = _lend, _put, _heard
+Witness.ask,Witness.close = _ask, _close
 
 # %% ../nbs/05_examine.ipynb #examination
 @dataclass
@@ -397,9 +431,10 @@ def _ask_all(witness, rows, order, B, blind):
     import torch
     nats = torch.empty(len(rows), rows.shape[1]-1)
     worst,gain = [], []
-    for piece,n in _chunks(order, B):
-        logits = witness.ask(rows[piece])
-        nats[piece[:n]] = _token_nats(logits, rows[piece])[:n].cpu()
+    chunks = [(piece, n, rows[piece]) for piece,n in _chunks(order, B)]
+    for (piece,n,own),(*_,then) in zip(chunks, [*chunks[1:], (None,)]):
+        logits = witness.ask(own, then)
+        nats[piece[:n]] = _token_nats(logits, own)[:n].cpu()
         for i in (i for i in range(n) if piece[i] in blind):
             at,log_p = blind[piece[i]]
             seen = prepare._log_p(logits[i:i+1], at[None].to(logits.device))[0]
@@ -450,37 +485,25 @@ def _question(first, second, rows, counted, B):
     return per_row, dict(cuts=len(worst), worst=worst.max().item(), gain=gain.mean(0).max().item(),
         later=later, other=other)
 
-# %% ../nbs/05_examine.ipynb #lend
-def _lend(B, T, V):
-    "Memory for B rows and their logits: both tensors, and what a witness is told of them"
-    import torch
-    said = dict(shape=[B, T, V], rows=_share(2*B*T), cuda=torch.cuda.is_available())
-    if said['cuda']: logits,said['logits'] = _lend_cuda((B, T, V))
-    else:
-        said['logits'] = _share(4*B*T*V)
-        logits = _tensor(said['logits'], (B, T, V), torch.float32)
-    return _tensor(said['rows'], (B, T), torch.int16), logits, said
-
 # %% ../nbs/05_examine.ipynb #examined
 def _examined(job, stack):
     "Examine: value, and figures. Raises `Refusal`, `Unanswered`."
-    import torch
     begun = time.monotonic()
     profile = get_profile(job['profile'], job['settings'])
+    log = stack.enter_context(open(Path(job['run_dir'])/'examined.log', 'wb'))
+    both = []
+    for _ in range(2): # they start together, and see nothing of what the other is asked
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        both.append(Witness({**job, 'folder': folder}, log, begun+job['limit']))
+        stack.callback(both[-1].close)
+    import torch # as they do meanwhile
     tok = prepare.get_tokenizer(profile)
     rows,info = prepare.val_rows(profile, tok)
     lengths = tok.token_bytes[rows[:, 1:]]
     T,V = profile.max_seq_len, tok.vocab_size
     most = 2**31 if torch.cuda.is_available() else 2**27
     B = max(1, min(64, len(rows), most//(4*T*V)))
-    log = stack.enter_context(open(Path(job['run_dir'])/'examined.log', 'wb'))
-    both = []
-    for _ in range(2): # they start together, and see nothing of what the other is asked
-        shown,logits,said = _lend(B, T, V)
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        told = {**job, **said, 'folder': folder}
-        both.append(Witness(told, shown, logits, log, begun+job['limit']))
-        stack.callback(both[-1].close)
+    cuda = [witness.lend(B, T, V) for witness in both][0]
     for witness in both: witness.heard()
     ready = time.monotonic()-begun
     args = torch.from_numpy(rows.view(np.int16)), torch.from_numpy(lengths > 0), B
@@ -490,7 +513,7 @@ def _examined(job, stack):
     return dict(ok=True, value=float(nats.sum())/math.log(2)/int(lengths.sum()), reason='',
         facts=dict(facts, digest=info['sha256'], nats=float(nats.sum()), rows=len(rows),
             tokens=int((lengths > 0).sum()), bytes=int(lengths.sum()), batch_size=B,
-            ready_seconds=ready, device='cuda' if said['cuda'] else 'cpu',
+            ready_seconds=ready, device='cuda' if cuda else 'cpu',
             walls=both[0].walls.kind.name))
 
 # %% ../nbs/05_examine.ipynb #examiner
@@ -537,7 +560,7 @@ def examine(
             AUTORESEARCH_VALIDATION='out of sight',
             AUTORESEARCH_CACHE_DIR=str(prepare.cache_dir(profile))))
     done = subprocess.run(_command('_examiner', job), stdin=subprocess.DEVNULL,
-        capture_output=True, text=True)
+        capture_output=True, text=True, env={**PASSIVE, **os.environ})
     said = done.stdout.splitlines()[-1:]
     if done.returncode or not said:
         raise RuntimeError(f'the examiner ended with {done.returncode}: {done.stderr[-2000:]}')

@@ -8,15 +8,15 @@ What papermill says of the outcome is not to be trusted, though. A cell whose ke
 
 # %% auto #0
 __all__ = ['OUTCOMES', 'INFRASTRUCTURE', 'PATIENCE', 'PATHS', 'KERNEL', 'CHILD', 'MOST_BYTES', 'Sample', 'MOST_MARKS', 'CLOCK',
-           'NO_MEMORY', 'PASSIVE', 'is_number', 'Result', 'oom_kills', 'processes_of', 'kill_run', 'read_json',
-           'read_notes', 'notes_of', 'progress_bar', 'Watch', 'take_away', 'Marks', 'turns', 'last_step', 'phases_of',
-           'plain', 'shallow', 'bad_figure', 'other_data', 'other_value', 'known_before', 'distrust', 'bad_clock',
-           'beyond_of', 'counted_by', 'charged', 'uncharged', 'warm_up', 'free_warmup', 'said_beyond', 'overtime',
-           'bad_last_step', 'hidden_work', 'bad_turns', 'foreign_clock', 'more_threads', 'too_long', 'busy_last_step',
-           'busy_gpu', 'cell_frames', 'failure', 'read_log', 'exit_name', 'classify', 'compile_packages',
-           'read_validation', 'hand_out', 'walls_kind', 'validation_paths', 'views', 'judged', 'run_experiment',
-           'GitError', 'git', 'rate_of', 'compared', 'fused_of', 'fewer_kernels', 'lacked_cores', 'disturbance',
-           'next_run_dir', 'write_notes', 'pace', 'project', 'link_log']
+           'NO_MEMORY', 'is_number', 'Result', 'oom_kills', 'processes_of', 'kill_run', 'read_json', 'read_notes',
+           'notes_of', 'progress_bar', 'Watch', 'take_away', 'Marks', 'turns', 'last_step', 'phases_of', 'plain',
+           'shallow', 'bad_figure', 'other_data', 'other_value', 'known_before', 'distrust', 'bad_clock', 'beyond_of',
+           'counted_by', 'charged', 'uncharged', 'warm_up', 'free_warmup', 'said_beyond', 'overtime', 'bad_last_step',
+           'hidden_work', 'bad_turns', 'foreign_clock', 'more_threads', 'too_long', 'busy_last_step', 'busy_gpu',
+           'cell_frames', 'failure', 'read_log', 'exit_name', 'classify', 'compile_packages', 'read_validation',
+           'hand_out', 'walls_kind', 'validation_paths', 'views', 'judged', 'run_experiment', 'GitError', 'git',
+           'rate_of', 'compared', 'fused_of', 'fewer_kernels', 'lacked_cores', 'disturbance', 'next_run_dir',
+           'write_notes', 'pace', 'project', 'link_log']
 
 # %% ../nbs/12_run.ipynb #imports
 import asyncio, compileall, ctypes, errno, functools, hashlib, importlib.util, json, math, os, re
@@ -30,7 +30,7 @@ from statistics import mean, median
 from types import SimpleNamespace
 from .contract import (MARK_BYTES, MARKS, Profile, charged_seconds, counted_seconds,
     final_block, package_folder, seconds_beyond, write_json)
-from .walls import WALLS, Enclosure, Kind, Log, enclose, find
+from .walls import PASSIVE, WALLS, Enclosure, Kind, Log, enclose, find
 
 # %% ../nbs/12_run.ipynb #outcomes
 OUTCOMES = dict(ok='finished, with a record', error='a cell raised an exception',
@@ -1023,9 +1023,6 @@ def compile_packages(
     return n - sum(len(_uncompiled(f)) for f in todo)
 
 # %% ../nbs/12_run.ipynb #run-env
-PASSIVE = dict(OMP_WAIT_POLICY='passive', # of waiting threads: GNU's OpenMP
-    KMP_BLOCKTIME='0') # Intel's and LLVM's
-
 def _command(notebook, run_dir, profile, seed, code, nonce, **more):
     "Command line and environment of the child; from the folder `code` the kernel imports"
     folder = str(Path(run_dir).resolve())

@@ -202,7 +202,7 @@ HONEST = dict(table=Table, attention=lambda: Band(0), gru=GRU, shared=Shared, mi
 class Asked:
     "What a `Witness` answers, without its process"
     def __init__(self, model): self.model = model.eval()
-    def ask(self, rows):
+    def ask(self, rows, then=None):
         with torch.no_grad(): return self.model(rows[:, :-1].long() & 0xFFFF).float()
 
 def question(make, n=N):
@@ -595,7 +595,7 @@ def test_without_weights_there_is_nothing_to_examine(tiny, tmp_path):
 def test_the_canvas_is_examined(tiny, tmp_path, monkeypatch):
     "Its weights from a bare model of another seed: what it answers is what they say"
     torch.manual_seed(9)
-    model = t.bare_model(CPU)
+    model = t.bare_model(t.pick_device())
     for p in model.parameters(): p.data += .05*torch.randn_like(p)
     run_dir = tmp_path/'session/001-abc'
     run_dir.mkdir(parents=True)
