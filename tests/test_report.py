@@ -763,31 +763,31 @@ def test_lint_and_examination_are_told(tmp_path):
         assert told in text.read_text() and '"<b>"' not in page.read_text()
         assert ('to look at' in text.read_text()) == bool(told)
 
-def ran(status='keep', vouched=True, **notes):
+def one(status='keep', vouched=True, **notes):
     return Experiment(2, Row('0c0ffee', .9, 1, status, 'x'), notes, .1, {}, (), vouched)
 
 def test_a_refusal_of_the_examiner_is_told():
-    assert [looked(ran('crash', examined=o))[0] for o in ('refused', 'odd', None)] == [
+    assert [looked(one('crash', examined=o))[0] for o in ('refused', 'odd', None)] == [
         'refused', 'not noted', 'not noted']
 
 BARE = dict(walls='none', held=dict(why='by --walls none'))
 ALONE = dict(examined='no', examination='by --no-examine')
 
 @pytest.mark.parametrize('experiments,told', [
-    ([ran(), ran('crash')], []), # of an older version: nothing is known
-    ([ran(walls='bwrap', held=dict(why='x'), examined='yes')], []),
-    ([ran(**BARE), ran('crash', **BARE)], [('walls: none for', 2, '2 runs', 'by --walls none')]),
-    ([ran(**BARE), ran(walls='landlock')], [('walls: none for', 1, '2 runs', 'by --walls none')]),
-    ([ran(**BARE), ran(**BARE, vouched=False)],
+    ([one(), one('crash')], []), # of an older version: nothing is known
+    ([one(walls='bwrap', held=dict(why='x'), examined='yes')], []),
+    ([one(**BARE), one('crash', **BARE)], [('walls: none for', 2, '2 runs', 'by --walls none')]),
+    ([one(**BARE), one(walls='landlock')], [('walls: none for', 1, '2 runs', 'by --walls none')]),
+    ([one(**BARE), one(**BARE, vouched=False)],
         [('walls: none for', 1, '1 run', 'by --walls none')]),
-    ([ran(**BARE), ran(walls='none', held=dict(why='bwrap: a\nb')), ran(walls='none', held=5)],
+    ([one(**BARE), one(walls='none', held=dict(why='bwrap: a\nb')), one(walls='none', held=5)],
         [('walls: none for', 3, '3 runs',
             '1 by --walls none; 1 bwrap: a b; 1 for no reason noted')]),
-    ([ran(walls='none', held=dict(why=str(i))) for i in range(5)],
+    ([one(walls='none', held=dict(why=str(i))) for i in range(5)],
         [('walls: none for', 5, '5 runs', '1 0; 1 1; 1 2 …')]),
-    ([ran(**ALONE), ran('discard', **ALONE), ran(examined='yes')],
+    ([one(**ALONE), one('discard', **ALONE), one(examined='yes')],
         [('examined: no for', 1, '2 keeps', 'by --no-examine')]),
-    ([ran(examined='no'), ran('crash', examined='refused')],
+    ([one(examined='no'), one('crash', examined='refused')],
         [('examined: no for', 1, '1 keep', '')])])
 def test_what_had_no_guard_is_counted(experiments, told): assert unguarded(experiments) == told
 
