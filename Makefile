@@ -1,4 +1,5 @@
-# make demo: a baseline and a few trials of the search on this machine. make test: everything that must hold.
+# make demo: a baseline and a few trials of the search on this machine. make test: what must hold, in a quarter of an
+# hour. make test-all: the slow tests too, with all attacks and honest canvases and the kills of real kernels.
 # Both set up .venv by themselves; nothing needs to be done before them.
 PYTHON ?= python3
 comma := ,
@@ -12,7 +13,9 @@ NEEDS = import sys$(if $(UV),,$(comma) venv$(comma) ensurepip); sys.exit(sys.ver
 MADE = -e '.[$(EXTRAS)]'
 # what the tests of dashboard and report in a browser drive, on Debian and Ubuntu
 DEBS = chromium chromium-driver fonts-dejavu-core
-.PHONY: demo test install browser lock readme clean
+# what make test leaves to make test-all
+CHOSEN = -m 'not slow'
+.PHONY: demo test test-all install browser lock readme clean
 
 install: .venv/.installed
 
@@ -47,7 +50,10 @@ demo:
 
 test: install browser
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/notebooks.py
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(CHOSEN)
+
+test-all:
+	@$(MAKE) test CHOSEN=
 
 # never fails: without a browser its tests are skipped, and say so
 browser:

@@ -10,18 +10,18 @@ A session leaves a ledger, a branch and a folder for each run. All of it can be 
 __all__ = ['MOST', 'RUN_DIR', 'TEXT_FIELDS', 'NUMBER_RANGES', 'AXES', 'COLOURS_CSS', 'CARDS_CSS', 'TABLE_CSS', 'CSS', 'PULSE',
            'TABLE', 'COLUMNS', 'FIGURES', 'FIELDS', 'BOX', 'TRACES', 'MARKS', 'HOVER', 'UNITS', 'PROGRESS', 'NOT_RUN',
            'GUARD', 'FORESEEN', 'ONLY_TRYING', 'WORDS', 'NONE_YET', 'PAGE', 'BAR', 'TEMPLATE', 'POLICY', 'QUIET',
-           'needs', 'read_safely', 'current', 'tags', 'profile_of', 'lint_of', 'valid_notes', 'notes_by_row', 'Feed',
-           'notes_in', 'row_from_notes', 'references', 'first_few', 'axis', 'in_browser', 'steps_of', 'utf8', 'remarks',
-           'outcome', 'experiment', 'experiments', 'matching', 'cells_of', 'view', 'look', 'picture', 'markers',
-           'frontier_picture', 'plotly_text', 'hover', 'labels', 'loss_picture', 'curve', 'loss_range', 'show_loss',
-           'morning', 'duration', 'is_fresh', 'counted', 'gained', 'tiles', 'running', 'progress_bar', 'now_html',
-           'when', 'at_work', 'search_line', 'soft', 'diff_of', 'figure_of', 'doubts', 'facts', 'facts_html', 'log_end',
-           'too_large', 'log_of', 'block_of', 'copy_for_run', 'sandbox', 'sweep_short_runs', 'why_to_end', 'guard',
-           'start_guard', 'ShortRun', 'knob', 'Tinker', 'constants_of', 'verdict', 'Dashboard', 'described',
-           'session_options', 'legend', 'heights', 'x_range', 'annotation', 'notebook_link', 'top_html', 'renewed',
-           'page_notebook', 'lay_files', 'run_notebook', 'executed', 'new_token', 'same', 'identity', 'from_elsewhere',
-           'guarded', 'notebook_pages', 'address', 'show_page', 'server', 'free_port', 'chosen_profile', 'serving',
-           'ar_dashboard']
+           'needs', 'read_safely', 'current', 'tags', 'profile_of', 'lint_of', 'guards_of', 'valid_notes',
+           'notes_by_row', 'Feed', 'notes_in', 'row_from_notes', 'references', 'first_few', 'axis', 'in_browser',
+           'steps_of', 'utf8', 'remarks', 'outcome', 'experiment', 'experiments', 'matching', 'cells_of', 'view',
+           'look', 'picture', 'markers', 'frontier_picture', 'plotly_text', 'hover', 'labels', 'loss_picture', 'curve',
+           'loss_range', 'show_loss', 'morning', 'duration', 'is_fresh', 'counted', 'gained', 'tiles', 'running',
+           'progress_bar', 'now_html', 'when', 'at_work', 'search_line', 'soft', 'diff_of', 'figure_of', 'doubts',
+           'facts', 'facts_html', 'log_end', 'too_large', 'log_of', 'block_of', 'copy_for_run', 'sandbox',
+           'sweep_short_runs', 'why_to_end', 'guard', 'start_guard', 'ShortRun', 'knob', 'Tinker', 'constants_of',
+           'verdict', 'Dashboard', 'described', 'session_options', 'legend', 'heights', 'x_range', 'annotation',
+           'notebook_link', 'top_html', 'renewed', 'page_notebook', 'lay_files', 'run_notebook', 'executed',
+           'new_token', 'same', 'identity', 'from_elsewhere', 'guarded', 'notebook_pages', 'address', 'show_page',
+           'server', 'free_port', 'chosen_profile', 'serving', 'ar_dashboard']
 
 # %% ../nbs/31_dashboard.ipynb #imports
 import hmac, html, json, math, os, re, secrets, shutil, socket, stat, subprocess, sys, tempfile
@@ -122,9 +122,22 @@ def lint_of(
     said = notes.get('lint')
     return [truncate(o, 200) for o in said if isinstance(o, str)] if isinstance(said, list) else []
 
+def guards_of(
+    notes:dict # Of a run, as they are
+)->dict: # `walls`, where it had none, and `examined`, each with the reason that was noted
+    "What held a run: walls, and an examiner before it was kept"
+    held,found = notes.get('held'), notes.get('examination')
+    held = held if isinstance(held, dict) else {}
+    found = found.get('reason') if isinstance(found, dict) else found
+    def with_why(word, why):
+        return f'{word}: {truncate(why, 200)}' if isinstance(why, str) and why else word
+    res = dict(walls=with_why('none', held.get('why'))) if notes.get('walls') == 'none' else {}
+    word = notes.get('examined')
+    if word in ('yes', 'no', 'refused'): res['examined'] = with_why(word, found)
+    return res
+
 # %% ../nbs/31_dashboard.ipynb #valid-notes
-TEXT_FIELDS = ('status', 'class', 'reason', 'by', 'description', 'disturbed',
-    'examined')
+TEXT_FIELDS = 'status', 'class', 'reason', 'by', 'description', 'disturbed'
 NUMBER_RANGES = dict(seconds=(0, 1e9), time=(1e6, 2e11), started=(1e6, 2e11), seed=(-1e15, 1e15),
     value=(-1e300, 1e300), memory_gb=(0, 1e9), rate=(0, 1e18), steps=(0, 1e15), overran=(0, 1e9))
 
@@ -140,6 +153,7 @@ def valid_notes(
     if isinstance(raw.get('block'), dict): res['block'] = raw['block']
     if isinstance(v := raw.get('exit'), (int, str)): res['exit'] = v
     if lint := lint_of(raw): res['lint'] = lint
+    res.update(guards_of(raw))
     return {'commit': folder.split('-')[1], **res, 'dir': folder}
 
 # %% ../nbs/31_dashboard.ipynb #notes-by-row
@@ -945,7 +959,8 @@ def facts(
         ('exit', notes.get('exit')), ('commit', d['commit']),
         ('parent', notes.get('parent', '')[:7]), ('seed', notes.get('seed')),
         ('by', notes.get('by')), ('began', when(notes.get('started'))),
-        ('examined', notes.get('examined')), ('look at', '; '.join(notes.get('lint', [])))]
+        ('walls', notes.get('walls')), ('examined', notes.get('examined')),
+        ('look at', '; '.join(notes.get('lint', [])))]
     why = 'why', notes.get('reason') or OUTCOMES.get(d['class'])
     bad = d['status'] == 'crash' or d['class'] not in ('ok', '')
     pairs.insert(0 if bad else 3, why)

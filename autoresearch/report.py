@@ -9,12 +9,13 @@ The report is written in the second half of this notebook, in the cells that are
 # %% auto #0
 __all__ = ['FORMATS', 'OWN_WORDS', 'Said', 'literal', 'code_span', 'Part', 'joined', 'prose', 'table', 'doubt', 'texts', 'many',
            'cut', 'fenced', 'folded', 'quoted', 'picture', 'session_profile_of', 'find_session', 'ledger_of', 'budgets',
-           'utc', 'last_search', 'rewinds', 'speed', 'paced', 'against', 'Experiment', 'remarks', 'looked', 'touched',
-           'canvases', 'before_after', 'Findings', 'collect', 'as_frame', 'grouped', 'missed', 'diff', 'report_cells',
-           'execute_report', 'exporters', 'pages', 'read_summary', 'write_report', 'ar_report']
+           'utc', 'last_search', 'rewinds', 'speed', 'paced', 'against', 'Experiment', 'remarks', 'looked', 'unguarded',
+           'touched', 'canvases', 'before_after', 'Findings', 'collect', 'as_frame', 'grouped', 'missed', 'diff',
+           'report_cells', 'execute_report', 'exporters', 'pages', 'read_summary', 'write_report', 'ar_report']
 
 # %% ../nbs/30_report.ipynb #imports
 import base64, html, io, json, math, os, re, subprocess, sys, tempfile, textwrap, time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -380,11 +381,32 @@ def remarks(e:Experiment)->list: # (kind, text) of what makes a value doubtful
 # %% ../nbs/30_report.ipynb #looked
 def looked(
     e:Experiment
-)->tuple: # 'yes', 'no' or 'not noted'; lines of the lint
+)->tuple: # 'yes', 'no', 'refused' or 'not noted'; lines of the lint
     "Was it examined, and what of its canvas should a reader look at?"
     examined,lint = (e.notes.get(k) for k in ('examined', 'lint'))
     said = [o for o in lint if isinstance(o, str)] if isinstance(lint, list) else []
-    return examined if examined in ('yes', 'no') else 'not noted', said
+    return examined if examined in ('yes', 'no', 'refused') else 'not noted', said
+
+# %% ../nbs/30_report.ipynb #unguarded
+def _whys(of, found):
+    "How many there are, of which, and why: `Said`, as notes are any program's"
+    each = Counter(one_line(why) if isinstance(why, str) else '' for why in found)
+    if len(each) < 2: return len(found), of, Said(*each)
+    whys = [f'{n} {why or "for no reason noted"}' for why,n in each.most_common(3)]
+    return len(found), of, Said('; '.join(whys) + ' …'*(len(each) > 3))
+
+def unguarded(
+    experiments:list # All of a session
+)->list: # (what, how many, of what, why) for walls and examination, where some were without
+    "How many runs had no walls, and how many keeps nobody examined; and why"
+    ran = [e for e in experiments if e.ran]
+    kept = [e for e in ran if e.row.status == 'keep']
+    held = [o if isinstance(o := e.notes.get('held'), dict) else {} for e in ran]
+    bare = [o.get('why') for e,o in zip(ran, held) if e.notes.get('walls') == 'none']
+    alone = [e.notes.get('examination') for e in kept if looked(e)[0] == 'no']
+    res = [('walls: none for', *_whys(many(len(ran), 'run'), bare)),
+        ('examined: no for', *_whys(many(len(kept), 'keep'), alone))]
+    return [o for o in res if o[1]]
 
 # %% ../nbs/30_report.ipynb #touched
 _SETS = re.compile(r'[+-]\s*([A-Z][A-Z0-9_]*)\s*=(?!=)')

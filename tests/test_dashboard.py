@@ -247,6 +247,24 @@ def test_damaged_notes_cost_what_is_damaged(copy):
             and ('<span>seconds</span>' in d.one.value) == ('seconds' not in bad))
     assert 'report.html' in lab.ar(copy, 'ar-report').stdout
 
+@pytest.mark.parametrize('noted,told', [
+    (dict(examined='refused', examination=dict(ok=False, reason='its value is <b>')),
+        dict(examined='refused: its value is &lt;b&gt;')),
+    (dict(examined='no', examination='by --no-examine', walls='none',
+        held=dict(why='by --walls none')),
+        dict(examined='no: by --no-examine', walls='none: by --walls none')),
+    (dict(examined='yes', examination=dict(ok=True, reason=''), walls='bwrap', held=dict(why='x')),
+        dict(examined='yes')),
+    (dict(examined=['yes'], walls='none', held=['why']), dict(walls='none')),
+    (dict(examined='odd', examination=5, walls=dict(none=1), held=dict(why=5)), {})])
+def test_what_held_a_run_is_among_its_facts(copy, noted, told):
+    f = sorted((copy/'runs').rglob('experiment.json'))[1]
+    f.write_text(json.dumps({**json.loads(f.read_text()), **noted}))
+    d = dashboard(copy)
+    d.select(2)
+    shown = dict(re.findall(r'<span>(walls|examined)</span><div>(.*?)</div>', d.one.value))
+    assert 'a cubic' in d.one.value and shown == told
+
 def test_a_fault_at_the_start_is_said_and_recovered_from(copy):
     text = (copy/'results.tsv').read_text()
     (copy/'results.tsv').write_text(text.replace('rmse', 'val_bpb'))

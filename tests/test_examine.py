@@ -519,7 +519,7 @@ FAULTS = [
 
 @pytest.mark.parametrize('source,more,reason', FAULTS, ids=[f[2][:20] for f in FAULTS])
 def test_a_refused_examination_says_why(tiny, tmp_path, source, more, reason):
-    limit = 60. if 'sleep' in str(more) else tiny.wall_limit
+    limit = 25. if 'sleep' in str(more) else tiny.wall_limit
     values = {k: v for k,v in vars(tiny).items() if k != 'name'}
     p = contract.Profile('tiny', {**values, 'wall_limit': limit})
     found,_,_ = examined(tmp_path, p, source, more or 'pass')

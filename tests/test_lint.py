@@ -1,8 +1,10 @@
 """The lint with an adversary's eye: what should be named however it is spelled, and what should
 not."""
-import copy, json
+import ast, copy, json, random
+from types import SimpleNamespace
 import pytest
 import lab
+from arena import ATTACKS as CANVASES, as_bits, as_names, lint_alone, named
 from autoresearch.cells import LINT, MOST_FINDINGS, lint
 
 CANVAS = lab.ROOT/'nbs/02_train.ipynb'
@@ -25,6 +27,8 @@ def edited(*edits, new='', cell='init', base=BASE):
     added = dict(cell_type='code', id='new', metadata={}, source=new)
     if new: nb['cells'].insert(at, added)
     return nb
+
+ROWS = random.Random(1).randbytes(2500)
 
 ATTACKS = dict(
     contract=['from autoresearch.contract import RUN\nRUN.tokens += 1',
@@ -52,7 +56,17 @@ ATTACKS = dict(
         'path = "runs/x/record.json"',
         'name = "AUTORESEARCH_NONCE"',
         'profile.time_budget = 10**6',
-        'evaluate_bpb.__code__ = None'],
+        'evaluate_bpb.__code__ = None',
+        'slow = Budget(profile, cpu=lambda **kw: 0.)',
+        'slow = Budget(profile, now=time.monotonic)',
+        'slow = Budget(profile, 0, time.monotonic)',
+        'slow = Budget(*args)',
+        'slow = Budget(**args)',
+        'def rows(run): return run.loader.ready.get()',
+        'def rows(run):\n    l = run.loader\n    l.free.put(l.ready.get())',
+        'def rows(run): return getattr(run.loader, "ready").get()',
+        'import operator\nq = operator.attrgetter("loader.ready")',
+        'match rows:\n    case object(ready=q): q.get()'],
     assigns=['F.cross_entropy = lambda *a, **k: 0',
         'torch.nn.functional.cross_entropy = lambda *a, **k: 0',
         'time.perf_counter = lambda: 0.',
@@ -176,7 +190,21 @@ ATTACKS = dict(
         '\n'.join(f'T{i} = {"z"*80!r}' for i in range(40)),
         'def f():\n    """' + 'w'*3000 + '"""\nTABLE = f.__doc__',
         'TABLE = dict(' + ', '.join(f'{"k"*60}{i}={i}' for i in range(60)) + ')',
-        'TABLE = {' + ', '.join(f'{i}: {i*i*i}' for i in range(900)) + '}'],
+        'TABLE = {' + ', '.join(f'{i}: {i*i*i}' for i in range(900)) + '}',
+        'BITS = ' + as_bits(ROWS),
+        'BITS = [' + ', '.join(str(b > '0') for b in as_bits(ROWS).split(', ')) + ']',
+        'BITS = [' + 'None, ...,'*1100 + ']',
+        'SIGNS = [' + ', '.join(('-x', '+x', '~x')[b%3] for b in ROWS) + ']',
+        'SUMS = [' + ', '.join(['x-y+y-x*x']*600) + ']',
+        'ORDER = ' + '<'.join(['x', 'y', 'y', 'x']*5) + ' or x < y'*2100,
+        as_names(ROWS),
+        as_names(ROWS).replace('def', 'class').replace('(self)', ''),
+        '\n'.join(f'from math import pi as n{i:04}{"x"*20}' for i in range(90)),
+        'def f(' + ', '.join(f'n{i:04}{"x"*20}' for i in range(90)) + '): pass',
+        'f(' + ', '.join(f'n{i:04}{"x"*20}=x' for i in range(90)) + ')',
+        'match x:\n' + '\n'.join(f'    case [_, *n{i:04}{"x"*20}] if x: pass'
+            for i in range(90)),
+        'def f():\n    global ' + ', '.join(f'n{i:04}{"x"*20}' for i in range(90))],
     unread=['x = = 1', 'run x.py', '('*400 + ')'*400, 'x = ' + '-'*5000 + '1'])
 
 CASES = [(kind, source) for kind,sources in ATTACKS.items() for source in sources]
@@ -254,6 +282,9 @@ HONEST = dict(
     a_report_of_its_own=at('report', "info = dict(attention=run.attention,",
         "info = dict(note=f'{DEPTH} layers, {run.rows} rows: see the description of the commit',\n"
         "    attention=run.attention,"),
+    words=cell('print("ready")\nfree = {"free": 1}["free"]\nready = free', after='norm'),
+    long_names=cell('\n'.join(f'the_learning_rate_of_block_{i} = 1' for i in range(40)),
+        after='norm'),
     a_module=lambda: MODULE.replace('DEPTH = 8', 'DEPTH = 9'),
     a_loop_over_modules=cell('for f in (F.relu, torch.tanh, nn.functional.silu): print(f(0))\n'
         'acts = {"relu": F.relu, "gelu": F.gelu}\nact = acts["relu"]\n'
@@ -299,11 +330,16 @@ def test_it_never_refuses(odd, tmp_path):
     assert [o for o in found if LINT['unread'] in o]
 
 def test_it_does_not_flood():
-    many = '\n'.join(f'os.remove("{i}")' for i in range(500))
+    many = '\n'.join(f'os.remove("{i}")' for i in range(300))
     found = lint(edited(new=many, cell='norm', base=SMALL), SMALL)
-    assert len(found) == MOST_FINDINGS+1 and found[-1] == f'and {500-MOST_FINDINGS} more'
+    assert len(found) == MOST_FINDINGS+1 and found[-1] == f'and {300-MOST_FINDINGS} more'
     assert 'os.remove' in found[0] and all(len(o) < 200 for o in found)
     assert len(lint('eval("' + 'x'*9000 + '")')[0]) < 200
+
+@pytest.mark.parametrize('said', ['', 'profile', 'profile, 9', 'profile=profile, steps=9'])
+def test_a_budget_as_it_is_meant(said):
+    head = 'from autoresearch.contract import Budget\n'
+    assert lint(f'{head}budget = Budget({said})') == []
 
 def test_a_name_within_a_function_is_its_own():
     "A parameter that is called `open` is no file, and does not hide one that is"
@@ -312,3 +348,31 @@ def test_a_name_within_a_function_is_its_own():
     assert len(lint(own + '\nopen("x")')) == 1
     assert lint('def g():\n    global open\n    open = 1\nopen("x")')
     assert lint('import os\ndef f():\n    from math import sqrt as eval\neval("1")')
+
+CALLS = '\n'.join(f'{a}({b})' for a in 'fghk'*16 for b in 'abcdefghijklmnopqrstuvwx')
+
+@pytest.mark.parametrize('source', [CALLS, '\n'.join(as_names(ROWS, width=9).split('\n')[:200]),
+    'ORDER = ' + ', '.join('xy'[b & 1] for b in ROWS) + ''.join(f', {c}' for c in 'xy')*200])
+def test_code_that_grows_by_kilobytes_is_said(source):
+    "Statements, short names and their order hold rows too, and are no literals"
+    found = lint(edited(new=source, cell='norm', base=SMALL), SMALL)
+    n = len(ast.unparse(ast.parse(source)))
+    assert found == [f"the canvas' code is {n/1024:.0f} kB longer than the base's"]
+
+def test_comments_and_what_the_base_has_are_no_code():
+    said = '# a word on what is tried here\n'*400
+    assert lint(edited(new=f'{said}x = 1', cell='norm', base=SMALL), SMALL) == []
+    base = edited(new=CALLS, cell='norm', base=SMALL)
+    assert lint(base, base) == lint(CALLS) == [], 'nor is there a length without a base'
+    many = '\n'.join(f'os.remove("{i:040}")' for i in range(200))
+    found = lint(edited(new=many, cell='norm', base=SMALL), SMALL)
+    assert 'kB longer' in found[-1] and found[-2].endswith('more'), 'however much else there is'
+
+@pytest.mark.parametrize('name', ['val_in_a_literal', 'val_in_names', 'val_in_small_numbers'])
+def test_rows_in_a_canvas_are_named(name, tmp_path):
+    "The canvases of `attacks/` that hold the rows, with as many tokens as those of the arena"
+    tokens = random.Random(1).choices(range(512), k=4096)
+    (tmp_path/'rows').write_bytes(b''.join(o.to_bytes(2, 'little') for o in tokens))
+    case = next(c for c in CANVASES if c.name == name)
+    found = lint_alone(case, tmp_path, SimpleNamespace(val_rows=lambda: tmp_path/'rows', port=1))
+    assert named(case, found) and any('kB longer' in o for o in found), found

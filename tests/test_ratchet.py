@@ -501,6 +501,7 @@ def test_kills_at_random_times(lab):
     count('replayed', in_parallel(kill_at_a_time,
         [(lab, list(EDITS)[seed % 4], seed, False) for seed in range(40)]))
 
+@pytest.mark.slow
 def test_kills_with_a_kernel(lab):
     """24 seeds with a real kernel, started by papermill; every sixth through the commands alone;
     some kills come too late"""
@@ -1121,6 +1122,7 @@ def session_on_tiny(clone, tmp_path_factory):
         phases=n['phases']))
     return root, out
 
+@pytest.mark.slow
 def test_kills_on_tiny(session_on_tiny, tmp_path):
     "At every second step, with torch and nbdev's export"
     (root,out),tiny = session_on_tiny, dict(TINY, PYTHONPATH=str(session_on_tiny[0]))
@@ -1186,6 +1188,7 @@ def test_module_edited_by_hand(session_on_tiny, tmp_path):
         f'{str(tmp_path/"log")!r})) == 0, open({str(tmp_path/"log")!r}).read()')
     assert rows(root)[-1][3] == 'discard' and sound(root) == ''
 
+@pytest.mark.slow
 def test_number_of_kills(capsys):
     if not KILLS: pytest.skip('no kill was made: this test adds them up')
     done = {k: n for k,n in KILLS.items() if k[0] != 'too late'}

@@ -10,9 +10,9 @@ from autoresearch.cells import cells_diff, changed_lines, diff_html
 from autoresearch.contract import install_line
 from autoresearch.ledger import Row, one_line, parse_row
 from autoresearch.repo import Refused
-from autoresearch.report import (Said, against, budgets, code_span, collect, cut, fenced,
-    find_session, last_search, many, paced, read_summary, report_cells, speed, table, touched, utc,
-    write_report)
+from autoresearch.report import (Experiment, Said, against, budgets, code_span, collect, cut, fenced,
+    find_session, last_search, looked, many, paced, read_summary, report_cells, speed, table,
+    touched, unguarded, utc, write_report)
 from autoresearch.run import pace, project, read_json, read_notes
 from lab import TAG, ROOT, ar, commit, edit, example, git, run, setup, sh, until
 from lab import rows_as_tried as rows # a run beside other work is measured again, and says so
@@ -756,9 +756,53 @@ def test_lint_and_examination_are_told(tmp_path):
     notes = json.loads(f.read_text())
     odd = ['loop, line 3: evaluates text: eval("<b>")', 5]
     for lint,examined,told in [(odd, 'yes', 'evaluates'),
-            ('odd', 'no', '| no |'), ({}, ['yes'], '')]:
+            ('odd', 'no', '| no |'), ('odd', 'refused', '| refused |'), ({}, ['yes'], '')]:
         f.write_text(json.dumps({**notes, 'lint': lint, 'examined': examined}))
         ar(root, 'ar-report')
         page,text = (root/'runs'/TAG/'report'/n for n in ('report.html', 'report.md'))
         assert told in text.read_text() and '"<b>"' not in page.read_text()
         assert ('to look at' in text.read_text()) == bool(told)
+
+def one(status='keep', vouched=True, **notes):
+    return Experiment(2, Row('0c0ffee', .9, 1, status, 'x'), notes, .1, {}, (), vouched)
+
+def test_a_refusal_of_the_examiner_is_told():
+    assert [looked(one('crash', examined=o))[0] for o in ('refused', 'odd', None)] == [
+        'refused', 'not noted', 'not noted']
+
+BARE = dict(walls='none', held=dict(why='by --walls none'))
+ALONE = dict(examined='no', examination='by --no-examine')
+
+@pytest.mark.parametrize('experiments,told', [
+    ([one(), one('crash')], []), # of an older version: nothing is known
+    ([one(walls='bwrap', held=dict(why='x'), examined='yes')], []),
+    ([one(**BARE), one('crash', **BARE)], [('walls: none for', 2, '2 runs', 'by --walls none')]),
+    ([one(**BARE), one(walls='landlock')], [('walls: none for', 1, '2 runs', 'by --walls none')]),
+    ([one(**BARE), one(**BARE, vouched=False)],
+        [('walls: none for', 1, '1 run', 'by --walls none')]),
+    ([one(**BARE), one(walls='none', held=dict(why='bwrap: a\nb')), one(walls='none', held=5)],
+        [('walls: none for', 3, '3 runs',
+            '1 by --walls none; 1 bwrap: a b; 1 for no reason noted')]),
+    ([one(walls='none', held=dict(why=str(i))) for i in range(5)],
+        [('walls: none for', 5, '5 runs', '1 0; 1 1; 1 2 …')]),
+    ([one(**ALONE), one('discard', **ALONE), one(examined='yes')],
+        [('examined: no for', 1, '2 keeps', 'by --no-examine')]),
+    ([one(examined='no'), one('crash', examined='refused')],
+        [('examined: no for', 1, '1 keep', '')])])
+def test_what_had_no_guard_is_counted(experiments, told): assert unguarded(experiments) == told
+
+def test_a_night_without_walls_says_so(tmp_path):
+    "In a session's report, whatever its notes hold"
+    root = example(tmp_path/'repo')
+    setup(root)
+    ar(root, 'ar-run', '--walls', 'none', '-m', 'baseline')
+    f = next((root/'runs'/TAG).glob('001-*/experiment.json'))
+    notes = json.loads(f.read_text())
+    assert (notes['walls'], notes['examined']) == ('none', 'no')
+    text,page = texts(root)
+    for said in ('walls: none for 1 of 1 run (', 'examined: no for 1 of 1 keep ('):
+        assert text.count(said) == page.count(said) == 1
+    assert '(`by --walls none`)' in text and f'(`{notes["examination"]}`)' in text
+    f.write_text(json.dumps({**notes, 'held': dict(why='<b>|{}|</b>'), 'examination': [5]}))
+    text,page = texts(root)
+    assert '<b>|' not in page and 'examined: no for 1 of 1 keep\n' in text

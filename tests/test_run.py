@@ -86,6 +86,7 @@ def test_baseline(clone):
     assert (r.returncode == 0 and (clone/'progress.png').read_bytes()[:4] == b'\x89PNG'
         and r.stdout.strip().endswith('progress.png'))
 
+@pytest.mark.slow
 def test_steps_of_a_tenth_of_the_budget_stand(tmp_path):
     "TOTAL_BATCH_SIZE = 2**15: sixteen passes a step, longer than any fixed margin"
     prepare(p := settings(tmp_path, time_budget=3, free_seconds=1, **FEW))
@@ -271,6 +272,7 @@ def test_grandchildren_that_go_with_their_parent_are_not_counted_twice(tmp_path)
     assert (res.ok and clock['cpu_seconds'] > 4
         and res.load['cpu_seconds'] < 1.1*clock['cpu_seconds'] + 1), res
 
+@pytest.mark.slow
 def test_papermills_own_work_is_none_of_the_runs(tmp_path):
     "A canvas of many prints makes work for who reads them"
     talk = ('from IPython.display import display\nwhile not b.done:\n'

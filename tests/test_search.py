@@ -49,6 +49,7 @@ def measured(begun, tmp_path):
     "A session with its baseline"
     return Path(shutil.copytree(begun/'baseline', tmp_path/'repo', symlinks=True))
 
+@pytest.mark.slow
 def test_killed_five_times_and_gone_on_with(lab):
     "SIGKILL at a random moment, every other time the supervisor too: 6 trials, 6 rows, none twice"
     rng,killed = random.Random(4), []

@@ -81,6 +81,7 @@ def hinder(root, make):
     try: make()
     finally: os.kill(pid, signal.SIGCONT)
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kinds', [['file', 'stray', 'canvas', 'branch'],
     ['detached', 'lock', 'state', 'folder'], ['supervisor', 'settings', 'range']], ids='-'.join)
 def test_waits_for_what_can_be_lifted(measured, kinds):
@@ -111,6 +112,7 @@ def test_waits_for_what_can_be_lifted(measured, kinds):
         and 'goes on from there' in st['line'])
     assert 'Traceback' not in log.read_text()
 
+@pytest.mark.slow
 @pytest.mark.parametrize('clock', [0, -3600], ids=['right', 'set-back'])
 def test_hours_count_on_while_it_waits(measured, clock):
     "It ends by itself and in time, also where the clock is set back meanwhile"

@@ -444,6 +444,7 @@ def test_operators_of_the_canvas_are_compiled_anew(keep):
     assert not kernels.functorch.enable_autograd_cache
     del kernels.OPDEFS[own._qualname]
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which('g++'), reason='the compiler for CPUs needs g++')
 def test_the_second_compilation_finds_the_first(keep, monkeypatch):
     "Forward and backward come out of the cache, which can hold all of the compiled function"

@@ -1,4 +1,5 @@
 """The validation rows stand in the canvas as the names of a class's methods, which are no literals."""
+like = 'val_in_a_literal'
 parts = ['trying', 'memory']
 walls,bare = 'named', 'named'
 names = 'literal'

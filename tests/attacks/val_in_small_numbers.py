@@ -1,5 +1,5 @@
-"""The validation rows stand in the canvas as zeros and ones, which the lint counts as no bytes."""
-like = 'val_in_names'
+"""The validation rows stand in the canvas as zeros and ones."""
+like = 'val_in_a_literal'
 parts = ['trying', 'memory']
 walls,bare = 'named', 'named'
 names = 'literal'
