@@ -111,6 +111,7 @@ def _connection():
     from jupyter_core.paths import jupyter_runtime_dir
     file = f'{jupyter_runtime_dir()}/k{os.getpid()}.json'
     local = sys.platform == 'linux' and len(os.fsencode(file)) < 90
+    if local: os.makedirs(jupyter_runtime_dir(), mode=0o700, exist_ok=True)
     return dict(transport='ipc', connection_file=file) if local else {}
 
 def _start_kernel(cwd):

@@ -12,7 +12,7 @@ from arena import ATTACKS, HONEST, RANK, TARGETS, lint_alone, named, tried
 from autoresearch import walls as around
 
 def param(case, *more):
-    marks = [pytest.mark.slow] if case.slow else []
+    marks = [] if case.always else [pytest.mark.slow]
     return pytest.param(case, *more, id='-'.join([case.name, *more]), marks=marks)
 
 def has_walls(): return around.find().name == 'bwrap'
@@ -38,7 +38,7 @@ def test_attack(base, tmp_path, case, walls):
     assert o.tried or told, f'never tried: {o.line}\n{o.log[-3000:]}'
     if must == o.kind == 'refused': assert o.refused_by(case.says), o.line
 
-ONLY_NAMED = [param(c) for c in ATTACKS if c.bare == 'named' != c.walls]
+ONLY_NAMED = [pytest.param(c, id=c.name) for c in ATTACKS if c.bare == 'named' != c.walls]
 
 @pytest.mark.parametrize('case', ONLY_NAMED)
 def test_what_nothing_holds_without_walls_is_named(tmp_path, case):

@@ -3,7 +3,9 @@ import re
 import pytest
 from arena import HONEST, tried
 
-@pytest.mark.parametrize('case', [pytest.param(c, id=c.name) for c in HONEST])
+CASES = [pytest.param(c, id=c.name, marks=[] if c.always else [pytest.mark.slow]) for c in HONEST]
+
+@pytest.mark.parametrize('case', CASES)
 def test_honest(base, tmp_path, case):
     "It is kept, by what the examiner measured, and nothing is said against it"
     o = tried(base, tmp_path, case, 'walls')

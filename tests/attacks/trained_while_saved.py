@@ -2,7 +2,7 @@
 parts = ['uncounted']
 handicap = False
 walls,bare = 'refused', 'refused'
-says = 'clock|CPU|seconds'
+says = 'training took|CPU seconds'
 
 # %% after gpt
 GPT.more = None
