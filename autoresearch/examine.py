@@ -501,7 +501,7 @@ def _examined(job, stack):
     rows,info = prepare.val_rows(profile, tok)
     lengths = tok.token_bytes[rows[:, 1:]]
     T,V = profile.max_seq_len, tok.vocab_size
-    most = 2**31 if torch.cuda.is_available() else 2**27
+    most = min(2**31, torch.cuda.mem_get_info()[0]//32) if torch.cuda.is_available() else 2**27
     B = max(1, min(64, len(rows), most//(4*T*V)))
     cuda = [witness.lend(B, T, V) for witness in both][0]
     for witness in both: witness.heard()

@@ -8,15 +8,15 @@ What papermill says of the outcome is not to be trusted, though. A cell whose ke
 
 # %% auto #0
 __all__ = ['OUTCOMES', 'INFRASTRUCTURE', 'PATIENCE', 'PATHS', 'KERNEL', 'CHILD', 'MOST_BYTES', 'Sample', 'MOST_MARKS', 'CLOCK',
-           'NO_MEMORY', 'is_number', 'Result', 'oom_kills', 'processes_of', 'kill_run', 'read_json', 'read_notes',
-           'notes_of', 'progress_bar', 'Watch', 'take_away', 'Marks', 'turns', 'last_step', 'phases_of', 'plain',
-           'shallow', 'bad_figure', 'other_data', 'other_value', 'known_before', 'distrust', 'bad_clock', 'beyond_of',
-           'counted_by', 'charged', 'uncharged', 'warm_up', 'free_warmup', 'said_beyond', 'overtime', 'bad_last_step',
-           'hidden_work', 'bad_turns', 'foreign_clock', 'more_threads', 'too_long', 'busy_last_step', 'busy_gpu',
-           'cell_frames', 'failure', 'read_log', 'exit_name', 'classify', 'compile_packages', 'read_validation',
-           'hand_out', 'walls_kind', 'validation_paths', 'views', 'judged', 'run_experiment', 'GitError', 'git',
-           'rate_of', 'compared', 'fused_of', 'fewer_kernels', 'lacked_cores', 'disturbance', 'next_run_dir',
-           'write_notes', 'pace', 'project', 'link_log']
+           'NO_MEMORY', 'IMPORTED', 'is_number', 'Result', 'oom_kills', 'processes_of', 'kill_run', 'read_json',
+           'read_notes', 'notes_of', 'progress_bar', 'Watch', 'take_away', 'Marks', 'turns', 'last_step', 'phases_of',
+           'plain', 'shallow', 'bad_figure', 'other_data', 'other_value', 'known_before', 'distrust', 'bad_clock',
+           'beyond_of', 'counted_by', 'charged', 'uncharged', 'warm_up', 'free_warmup', 'said_beyond', 'overtime',
+           'bad_last_step', 'hidden_work', 'bad_turns', 'foreign_clock', 'more_threads', 'too_long', 'busy_last_step',
+           'busy_gpu', 'cell_frames', 'failure', 'read_log', 'exit_name', 'classify', 'compile_packages',
+           'read_validation', 'hand_out', 'walls_kind', 'validation_paths', 'views', 'judged', 'run_experiment',
+           'GitError', 'git', 'rate_of', 'compared', 'fused_of', 'fewer_kernels', 'lacked_cores', 'disturbance',
+           'next_run_dir', 'write_notes', 'pace', 'project', 'link_log']
 
 # %% ../nbs/12_run.ipynb #imports
 import asyncio, compileall, ctypes, errno, functools, hashlib, importlib.util, json, math, os, re
@@ -1009,8 +1009,10 @@ def _uncompiled(folder):
     return [f for f in folder.rglob('*.py') if lacks(f) and os.access(f.parent, os.W_OK)]
 
 # %% ../nbs/12_run.ipynb #compile-packages
+IMPORTED = 'torch', 'triton', 'sympy', 'cutlass', 'quack', 'flash_attn.cute' # by experiments
+
 def compile_packages(
-    names:tuple=('torch', 'triton', 'sympy'), # What an experiment imports most of, if installed
+    names:tuple=IMPORTED, # Packages; those that are not installed are left out
     few:int=100 # So many files without bytecode are let be: some test files can't be compiled
 )->int: # Files compiled
     "Compile the packages whose installer did not, as `python -m compileall` does, on every core"

@@ -199,6 +199,7 @@ MADE = { # what the compilers write: names, and the most bytes of each
     r'[\w.-]+\.(py|cpp|h|ttir|ttgir|llir|ptx|amdgcn|source)': 2**24,
     r'[\w.-]+\.(json|best_config|kernel_perf|done)': 2**21,
     r'[\w.-]+\.(cubin|hsaco|so|o)': 2**26,
+    r'[0-9a-f]{64}': 2**21, # what was found fastest, by the machine's hash
     r'[a-z2-7]{40,64}|entry': 2**26} # graphs and their entries, by hash
 MOST_TAKEN = 2**29 # bytes of a run
 
@@ -306,7 +307,8 @@ def _give_up_rights(grants, abi):
     known = (1 << (15 if abi < 5 else 16)) - 1
     attr = struct.pack('QQQ', known, 3, 3)[:8 if abi < 4 else 16 if abi < 6 else 24]
     rules = _call(444, attr, ctypes.c_size_t(len(attr)), ctypes.c_uint32(0))
-    bits = dict(read=read, write=write, device=device, shared=shared, list=0b1000)
+    bits = dict(read=read, write=write, device=device, shared=shared, list=0b1000,
+        threads=0b100000000001111)
     for path,how in grants:
         try: fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
         except OSError: continue # it went meanwhile
@@ -671,7 +673,8 @@ def _spec(self, view):
     spec = dict(keep=name != 'bwrap' and sys.platform == 'linux', abi=abi, grants=[],
         files=self.limits.files, filter=name != 'none', network=name == 'bwrap')
     if not abi: return spec
-    own = [('/proc', 'read'), ('/dev/shm', 'shared'), ('/dev/pts', 'device')]
+    own = [('/proc', 'threads' if gpu_devices() else 'read')] # CUDA names its threads there
+    own += [('/dev/shm', 'shared'), ('/dev/pts', 'device')]
     own += [(d, 'device') for d in (*DEVICES, '/dev/ptmx', *gpu_devices())]
     own += [(f'{self.folder}/tmp', 'write'), (self.upper, 'write')]
     own += [(f, 'list') for f in _import_folders(view)]

@@ -800,3 +800,14 @@ def test_cost(lab, kind):
         f()
         return spent() - before
     assert min(cost(walled) for _ in range(3)) - cost(plain) < .5
+
+@needed('landlock')
+@pytest.mark.parametrize('gpus', [[], ['/dev/null']])
+def test_cuda_names_its_threads(lab, gpus, monkeypatch):
+    "It does not start where it can't; where there is no GPU nothing in /proc is written"
+    monkeypatch.setattr(walls, 'gpu_devices', lambda: gpus)
+    name = "os.close(os.open('/proc/self/comm', os.O_WRONLY | os.O_CREAT | os.O_TRUNC))"
+    assert tried(lab, 'landlock', [name]) == [bool(gpus)]
+
+def test_inductors_own_names_are_taken():
+    assert walls.most_bytes('2b00ebb9d40b504fab0d8c9073411848066a922b8fa47b047b01c18e86e43158')
