@@ -806,6 +806,28 @@ def _only_to_look(tokens):
     if torch.is_grad_enabled(): raise RuntimeError('validation rows are for looking, not for '
         "training: draw them under torch.no_grad(), or take split = 'train'")
 
+# %% ../nbs/01_prepare.ipynb #look-again
+RUN.asked = None # the model that was asked what it knows, weakly held, and sums of its weights
+
+def _look_again():
+    "When the first batch is drawn: are the weights those of the model that was asked?"
+    import torch
+    model = RUN.asked[0]() if RUN.asked else None
+    if model is not None and not torch.equal(_weights(model), RUN.asked[1]):
+        RUN.untrained['changed'] = True
+
+def _asked_another(model):
+    "Was the model that was asked neither this one nor one that has trained since?"
+    import torch
+    asked = RUN.asked[0]() if RUN.asked else model
+    if asked is getattr(model, '_orig_mod', model): return False
+    return asked is None or torch.equal(_weights(asked), RUN.asked[1])
+
+def _note_training(tokens):
+    "A training batch is drawn"
+    if not RUN.batches: _look_again()
+    note_batch(tokens)
+
 # %% ../nbs/01_prepare.ipynb #make-dataloader
 def make_dataloader(
     tokenizer:Tokenizer, # The profile's
@@ -1326,7 +1348,6 @@ def _pair_nats(profile, rows, most=2**22):
 
 # %% ../nbs/01_prepare.ipynb #ask-untrained
 RUN.untrained = None # what the model said before training
-RUN.asked = None # the model, weakly held, and the sums of its weights then
 CLEARLY = .5 # nats a token below a guess
 
 def ask_untrained(
@@ -1354,26 +1375,6 @@ def ask_untrained(
     RUN.asked = weakref.ref(plain), _weights(plain)
     note_asked()
     return RUN.untrained
-
-# %% ../nbs/01_prepare.ipynb #look-again
-def _look_again():
-    "When the first batch is drawn: are the weights those of the model that was asked?"
-    import torch
-    model = RUN.asked[0]() if RUN.asked else None
-    if model is not None and not torch.equal(_weights(model), RUN.asked[1]):
-        RUN.untrained['changed'] = True
-
-def _asked_another(model):
-    "Was the model that was asked neither this one nor one that has trained since?"
-    import torch
-    asked = RUN.asked[0]() if RUN.asked else model
-    if asked is getattr(model, '_orig_mod', model): return False
-    return asked is None or torch.equal(_weights(asked), RUN.asked[1])
-
-def _note_training(tokens):
-    "A training batch is drawn"
-    if not RUN.batches: _look_again()
-    note_batch(tokens)
 
 # %% ../nbs/01_prepare.ipynb #knew
 def knew(
