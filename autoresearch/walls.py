@@ -15,8 +15,8 @@ __all__ = ['SYSTEM', 'DEVICES', 'GPUS', 'PASSED', 'FAMILIES', 'PASSIVE', 'LAYERS
            'Enclosure', 'enclose', 'main_process', 'over', 'take_early', 'close', 'exit_code', 'fault_of', 'find']
 
 # %% ../nbs/04_walls.ipynb #imports
-import ctypes, errno, fcntl, functools, glob, inspect, json, os, platform, re, resource, select
-import shutil, signal, stat, struct, subprocess, sys, sysconfig, tempfile, threading, time
+import ctypes, errno, fcntl, functools, glob, hashlib, inspect, json, os, platform, re, resource
+import select, shutil, signal, stat, struct, subprocess, sys, sysconfig, tempfile, threading, time
 from collections import namedtuple
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -597,8 +597,8 @@ Kind.__doc__ = "What walls there are, bwrap, landlock or none, and why these"
 PREFIX = 'autoresearch-run-'
 
 # %% ../nbs/04_walls.ipynb #own-folder
-def _own_folder(top):
-    "A new folder in `top`, and its lock; those that a killed runner left are removed"
+def _own_folder(top, name=''):
+    "A new folder in `top`, of that name if nobody has it, and its lock; what was left is removed"
     for left in glob.glob(f'{glob.escape(top)}/{PREFIX}*'):
         with suppress(OSError):
             if os.lstat(left).st_uid == os.geteuid(): os.close(_lock(left))
@@ -606,9 +606,13 @@ def _own_folder(top):
             _remove(left)
     new = tempfile.mkdtemp(prefix=f'.{PREFIX}', dir=top)
     lock = _lock(new)
-    folder = f'{top}/{os.path.basename(new)[1:]}'
-    os.rename(new, folder) # only now may others find it
-    return folder, lock
+    os.mkdir(f'{new}/taken') # an empty folder could be replaced
+    folders = [f'{top}/{PREFIX}{name}']*bool(name) + [f'{top}/{os.path.basename(new)[1:]}']
+    for folder in folders: # only now may others find it
+        with suppress(OSError):
+            os.rename(new, folder)
+            return folder, lock
+    raise OSError(errno.EEXIST, f'{folders[-1]} is there already')
 
 # %% ../nbs/04_walls.ipynb #lock
 def _lock(folder):
@@ -694,7 +698,9 @@ def _build(self:Enclosure, command, env, read, hide, cache):
     "Make the folders, decide what is seen, put the command together"
     self.folder,lock = _own_folder(os.path.realpath(tempfile.gettempdir()))
     self.locks.append(lock)
-    self.upper,lock = _own_folder(os.path.realpath(_quick()))
+    # compilers write the path of their cache into what they keep: it is the same from run to run
+    same = hashlib.sha256(os.path.realpath(cache).encode()).hexdigest()[:8] if cache else ''
+    self.upper,lock = _own_folder(os.path.realpath(_quick()), same)
     self.locks.append(lock)
     most = self.limits
     free = shutil.disk_usage(self.folder).free

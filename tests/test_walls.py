@@ -691,6 +691,21 @@ def test_what_a_run_was_shown_is_no_way_to_the_next(lab, kind):
     # elsewhere the system notes the use itself
     if kind == 'bwrap': assert (lab/'cache/triton/KEY1/k.cubin').stat().st_atime < OLD+9
 
+@pytest.mark.parametrize('kind', ['landlock', 'none'])
+def test_a_cache_is_seen_at_the_same_place_by_every_run(lab, kind):
+    "What a compiler keeps names the folder of its cache; beside another run it is another place"
+    def begin(): return enclose(['true'], dict(os.environ), lab/'run', kind=Kind(kind, ''),
+        cache=lab/'cache')
+    first = begin()
+    place = first.env['TRITON_CACHE_DIR']
+    beside = begin()
+    assert beside.env['TRITON_CACHE_DIR'] != place
+    for e in (first, beside): e.close()
+    again = begin()
+    assert again.env['TRITON_CACHE_DIR'] == place
+    again.close()
+    assert not os.path.exists(os.path.dirname(place))
+
 def test_a_file_that_is_being_written_is_left(lab):
     layer = Layer('TRITON_CACHE_DIR', *(str(lab/n) for n in ('low', 'up', 'low', 'up')))
     (lab/'low').mkdir()
