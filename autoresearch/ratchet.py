@@ -1178,7 +1178,7 @@ def explain_failure(e):
     if isinstance(e, Stopped): return 130, ['interrupted before anything was done']
     if isinstance(e, Refused): return 3 if isinstance(e, Busy) else 1, [f'ar-run: {printable(e)}']
     first = e.__context__ # what was being taken back when this came
-    before = [f'before that: {printable(first)}'] if isinstance(first, FORESEEN) else []
+    before = [f'before that: {printable(first)}'] if isinstance(first, Refused) else []
     if isinstance(e, FORESEEN): return 1, [f'ar-run: {printable(e)}', *before, safe]
     with suppress(OSError): traceback.print_exc() # the disk may be full
     bug = f'ar-run: not foreseen: {type(e).__name__}: {printable(e)}'

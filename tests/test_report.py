@@ -439,7 +439,7 @@ def test_while_an_experiment_runs(copy, made):
     edit(copy, 'import math, random, time',
         f'import math, os, random, time\\nwhile not os.path.exists({str(wait)!r}): time.sleep(.1)')
     (copy/'summary.md').unlink()
-    run(copy, 'a nap', '--background')
+    run(copy, 'a nap', '--background', '--walls', 'none') # behind walls it would see no file
     t0 = time.time()
     md,_ = texts(copy)
     assert (', while an experiment runs' in md

@@ -150,7 +150,7 @@ BURN = 'import time; t = time.process_time()\nwhile time.process_time()-t < {}: 
     ('ok', '', [reporting(during='from IPython.display import display\nwhile not b.done:\n'
         '    b.progress; [display("x"*2000) for _ in range(50)]; b.step()')]),
     ('ok', '', [reporting(during='b.progress; [b.step() for _ in range(20)]\n'
-        + BURN.format(.9) + 'b.step()\n' + BURN.format(1.5) + 'b.step()')]),
+        + BURN.format(.9) + 'b.step()\n' + BURN.format(1.2) + 'b.step()')]),
     ('untrusted', 'its last step took 2.', [
         reporting(during='b.progress; [b.step() for _ in range(20)]\n'
             + BURN.format(2.5) + 'b.step()')]),
