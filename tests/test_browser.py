@@ -330,8 +330,9 @@ def test_dashboard_in_the_dark_and_by_hand(browser, root, server):
     until(lambda: not kernels(pid)) # both pages are closed
     for bad in ('/executed/../001-aaaaaaa', '/executed/nov1/999-aaaaaaa',
             '/executed/nov1/..%2f..%2fsettings.ini'):
-        with pytest.raises(urllib.error.HTTPError) as e:
-            urllib.request.urlopen(f'{url}{bad}?{token}')
+        asked = urllib.request.Request(url+bad, # a header goes along where it is sent on
+            headers=dict(Authorization=token.replace('token=', 'token ')))
+        with pytest.raises(urllib.error.HTTPError) as e: urllib.request.urlopen(asked)
         assert e.value.code in (403, 404)
 
 def test_no_other_site_starts_a_kernel(browser, server, tmp_path):
