@@ -84,6 +84,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'autoresearch.cells._fault': ('cells.html#_fault', 'autoresearch/cells.py'),
                                     'autoresearch.cells._find': ('cells.html#_find', 'autoresearch/cells.py'),
                                     'autoresearch.cells._full': ('cells.html#_full', 'autoresearch/cells.py'),
+                                    'autoresearch.cells._given_names': ('cells.html#_given_names', 'autoresearch/cells.py'),
                                     'autoresearch.cells._help': ('cells.html#_help', 'autoresearch/cells.py'),
                                     'autoresearch.cells._hint': ('cells.html#_hint', 'autoresearch/cells.py'),
                                     'autoresearch.cells._in_one_line': ('cells.html#_in_one_line', 'autoresearch/cells.py'),

@@ -880,7 +880,7 @@ def visit_MatchClass(self:_Finder, node):
 # %% ../nbs/13_cells.ipynb #lint-sizes
 LONG_NAME = 40 # bytes; a name of more is a literal
 
-def _names(node):
+def _given_names(node):
     "Names and attributes that stand in a node itself: of what it reads, defines, imports, matches"
     if isinstance(node, ast.Constant): return []
     fields = [v if isinstance(v, list) else [v] for _,v in ast.iter_fields(node)]
@@ -896,7 +896,7 @@ def _size(node):
         case ast.Constant(value=int(v)): return v.bit_length()//3 or 1
         case ast.Constant(value=float(v) | complex(v)): return len(repr(v))
         case ast.Constant() | ast.UnaryOp() | ast.BinOp() | ast.Compare() | ast.BoolOp(): return 1
-    return sum(n for o in _names(node) if (n := _bytes(o)) > LONG_NAME)
+    return sum(n for o in _given_names(node) if (n := _bytes(o)) > LONG_NAME)
 
 # %% ../nbs/13_cells.ipynb #lint-literals
 MOST_LITERAL = 2048 # bytes of one literal, and of all that are new together
@@ -921,7 +921,7 @@ def _length(tree, source):
 
 def _middling(tree):
     "Names that are long enough to hold something, and too short to be counted each time"
-    return {o for node in ast.walk(tree) for o in _names(node) if 15 < _bytes(o) <= LONG_NAME}
+    return {o for node in ast.walk(tree) for o in _given_names(node) if 15 < _bytes(o) <= LONG_NAME}
 
 # %% ../nbs/13_cells.ipynb #lint-parsed
 def _parsed(source):
