@@ -8,9 +8,8 @@ os.environ.setdefault('PYDEVD_DISABLE_FILE_VALIDATION', '1')
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 # handed out first, or one process waits for the other
-LONGEST = ['test_attacks', 'test_honest', 'test_ratchet', 'test_search', 'test_search_waits',
-    'test_run',
-    'test_report', 'test_fuse', 'test_faults', 'test_browser', 'test_dashboard', 'test_demo',
+LONGEST = ['test_attacks', 'test_examine', 'test_ratchet', 'test_search', 'test_search_waits',
+    'test_honest', 'test_run', 'test_turns', 'test_report', 'test_fuse', 'test_faults', 'test_browser', 'test_dashboard', 'test_demo',
     'test_prepare', 'test_docs', 'test_train', 'test_wheel']
 
 def pytest_collection_modifyitems(items):

@@ -517,7 +517,12 @@ FAULTS = [
     (None, 'z = z*float("nan")', 'not finite'),
     (None, 'z[:, :-1] += nn.functional.one_hot(x[:, 1:], z.shape[2])', 'depend on later tokens')]
 
-@pytest.mark.parametrize('source,more,reason', FAULTS, ids=[f[2][:20] for f in FAULTS])
+# the others in make test-all
+ALWAYS = 'has no function', 'another model', 'the time', 'depend on'
+REFUSED = [pytest.param(*f, id=f[2][:20], marks=[] if f[2].startswith(ALWAYS) else pytest.mark.slow)
+    for f in FAULTS]
+
+@pytest.mark.parametrize('source,more,reason', REFUSED)
 def test_a_refused_examination_says_why(tiny, tmp_path, source, more, reason):
     limit = 25. if 'sleep' in str(more) else tiny.wall_limit
     values = {k: v for k,v in vars(tiny).items() if k != 'name'}
