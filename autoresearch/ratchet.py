@@ -387,7 +387,7 @@ def check_bare_model(s:Session, j, commit):
     "Raises `Refused` for an edit whose run could not be examined before it is kept"
     if not_examined(s, j.get('examine', True)): return
     module = exported_module(s)
-    exported = s.file(commit, module).decode(errors='replace')
+    exported = (s.file(commit, module) or b'').decode(errors='replace')
     if re.search(r'\bbare_model\b', exported): return
     raise Refused(f'{s.p.canvas} exports no function bare_model() into {module}: the examiner '
         'loads the trained weights into what it returns. Put it back (git diff shows the edit), '

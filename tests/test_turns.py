@@ -151,6 +151,7 @@ def examined(lab, found, weights=True, kind='keep', call=None):
         ratchet.run_experiment = replay(lab/f'run-{kind}')
         ratchet.not_examined = lambda s, examine=True: '' if examine else 'by --no-examine'
         ratchet.examination,ratchet.has_weights = examination, lambda s, j: weights
+        ratchet.check_bare_model = lambda s, j, commit: None # the example has no model
         ratchet.new_weights,ratchet.drop_weights_of = lambda run_dir: '', lambda s, j: None
         return call() if call else ratchet._supervisor('an idea', 'word')
     return forked_call
