@@ -168,7 +168,8 @@ def test_the_examiners_value_counts(lab, tmp_path, found, status, kind):
     assert ended(forked(root, examined(lab, found, kind=kind), log)) == 0, log.read_text()
     n = read_json(sorted((root/'runs'/TAG).glob('002-*'))[0]/'experiment.json')
     assert n['status'] == status == rows(root)[-1][3], said(root)
-    assert n['examined'] == ('no' if kind == 'discard' else 'yes')
+    said_of = {'keep': 'yes', 'crash': 'refused', 'discard': 'yes'}[status]
+    assert n['examined'] == ('no' if kind == 'discard' else said_of)
     if kind == 'keep' and status != 'crash':
         assert n['value'] == found.get('value', n['block']['rmse'])
         assert rows(root)[-1][1] == f"{n['value']:.6f}"
