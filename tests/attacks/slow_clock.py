@@ -11,5 +11,8 @@ t0,m0 = wall(), mono()
 time.perf_counter = lambda: t0 + (wall()-t0)/40
 time.monotonic = lambda: m0 + (mono()-m0)/40
 
+# %% after hparams
+NEED = 5. # the runner's clock and the run's may differ by 2 s
+
 # %% after loop
 print('TRIED')
