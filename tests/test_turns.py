@@ -193,3 +193,20 @@ def test_killed_while_it_was_examined(lab, tmp_path, weights):
     assert len(rows(root)) == 1 + weights and sound(root) == ('' if weights else 'M canvas.ipynb')
     if weights: assert rows(root)[-1][3] == 'keep'
     else: assert git(root, 'rev-parse', 'HEAD') == git(root, 'rev-parse', 'main')
+
+def test_a_canvas_without_a_bare_model_is_refused_before_its_run(lab, tmp_path):
+    "Nothing runs and no row is made; the edit stays where it was"
+    root = copied(lab, tmp_path)
+    edit(root, *EDITS['keep'])
+    def call():
+        ratchet.not_examined = lambda s, examine=True: ''
+        check = ratchet.check_bare_model
+        def of_evaluator(*args):
+            ratchet.exported_module = lambda s: 'evaluator.py' # a file of the commit that has none
+            return check(*args)
+        ratchet.check_bare_model = of_evaluator
+        return ratchet._supervisor('an idea', 'word')
+    assert ended(forked(root, call, tmp_path/'log')) == 1
+    assert 'exports no function bare_model() into evaluator.py' in '\n'.join(said(root)), said(root)
+    assert len(rows(root)) == 1 and sound(root) == 'M canvas.ipynb'
+    assert not list((root/'runs'/TAG).glob('002-*'))
