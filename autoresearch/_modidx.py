@@ -579,6 +579,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'autoresearch.judge.compare_rows': ('judge.html#compare_rows', 'autoresearch/judge.py'),
                                     'autoresearch.judge.cut_at': ('judge.html#cut_at', 'autoresearch/judge.py'),
                                     'autoresearch.judge.decide': ('judge.html#decide', 'autoresearch/judge.py'),
+                                    'autoresearch.judge.drifted': ('judge.html#drifted', 'autoresearch/judge.py'),
                                     'autoresearch.judge.early_stop': ('judge.html#early_stop', 'autoresearch/judge.py'),
                                     'autoresearch.judge.gain_of_runs': ('judge.html#gain_of_runs', 'autoresearch/judge.py'),
                                     'autoresearch.judge.gain_over': ('judge.html#gain_over', 'autoresearch/judge.py'),

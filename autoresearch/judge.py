@@ -12,7 +12,7 @@ Whether a run *has* a value is no matter for the judge. [The runner](12_run.ipyn
 __all__ = ['HOPE', 'SIMPLER', 'MARKS', 'BEYOND', 'best_so_far', 'gain_over', 'strict', 'RowDifference', 'compare_rows', 't_tail',
            't_point', 'chi_square_tail', 'chi_square_point', 'Noise', 'noise_of', 'Rule', 'share', 'Run', 'Gain',
            'gain_of_runs', 'needed', 'Verdict', 'decide', 'next_run', 'Early', 'loss_at', 'same_schedule', 'early_stop',
-           'cut_at', 'Equal', 'at_equal_steps', 'release']
+           'cut_at', 'drifted', 'Equal', 'at_equal_steps', 'release']
 
 # %% ../nbs/11_judge.ipynb #imports
 import math
@@ -134,6 +134,7 @@ def t_point(
     df:float # Degrees of freedom; `math.inf` for the normal distribution
 )->float: # What chance exceeds with this probability
     "Where the upper tail of Student's distribution is p"
+    if p == .5: return 0.
     if p > .5: return -t_point(1-p, df)
     z = -NormalDist().inv_cdf(p)
     if df == math.inf: return z
@@ -141,9 +142,10 @@ def t_point(
     scale = math.lgamma((df+1)/2) - math.lgamma(df/2) - math.log(df*math.pi)/2
     for _ in range(20):
         tail = t_tail(t, df)
-        step = math.log(tail/p)*tail/math.exp(scale - (df+1)/2*math.log1p(t*t/df))
-        t += step
-        if abs(step) < 1e-10*(1+t): break
+        density = math.exp(scale - (df+1)/2*math.log1p(t*t/df))
+        step = math.log(tail/p)*tail/(t*density)
+        t *= math.exp(step)
+        if abs(step) < 1e-10: break
     return t
 
 # %% ../nbs/11_judge.ipynb #chi-square-tail
@@ -222,7 +224,7 @@ class Rule(NamedTuple):
     "Which rule decides, and its settings"
     name:str='confirm' # strict or confirm
     alpha:float=.05 # False keeps in a night
-    pairs:int=24 # Runs of a candidate, and of the best beside it, at most
+    pairs:int=32 # Runs of a candidate, and of the best beside it, at most
     night:int=100 # Experiments over which half of alpha is spent
 
 # %% ../nbs/11_judge.ipynb #share
@@ -263,7 +265,7 @@ def gain_of_runs(
     every = Gain(sign*(b-c), error, noise.df)
     known = {o.seed: o.value for o in best_runs}
     pairs = [sign*(known[o.seed] - o.value) for o in candidate_runs if o.seed in known]
-    if not pairs or not noise.pair_df: return every
+    if not pairs or not noise.pair_sigma: return every
     paired = Gain(fmean(pairs), noise.pair_sigma/math.sqrt(len(pairs)), noise.pair_df)
     return min(every, paired, key=lambda o: o.error*t_point(1e-4, o.df))
 
@@ -337,7 +339,8 @@ def _confirm(best_runs, candidate_runs, noise, rule, number, direction, lines):
     if runs >= rule.pairs:
         return Verdict('discard', f'{told}; p {p:.1g} at the last, allowed {allowed:.1g}', 1-p)
     if found.gain + HOPE*found.error < bar:
-        return Verdict('discard', f'{told}; {rule.pairs} runs would have to show {bar:.6f}', 1-p)
+        why = f'no hope of the {bar:.6f} that {rule.pairs} runs must show'
+        return Verdict('discard', f'{told}; {why}', 1-p)
     return Verdict('again', f'{told}; not sure yet, p {p:.1g}', 1-p)
 
 # %% ../nbs/11_judge.ipynb #decide
@@ -367,12 +370,12 @@ def next_run(
     seeds:list # The session's seeds, in order
 )->tuple: # `candidate` or `best`, and the seed
     "Whose turn it is, and under which seed. Raises `ValueError` where the seeds are used up."
-    best,candidate = ({o.seed for o in runs} for runs in (best_runs, candidate_runs))
-    for seed in [*(candidate - best)][:1 if candidate_runs else 0]: return 'best', seed
-    for seed in seeds:
-        if seed in best - candidate: return 'candidate', seed
-    for seed in seeds:
-        if seed not in candidate: return 'candidate', seed
+    best,candidate = ([o.seed for o in runs] for runs in (best_runs, candidate_runs))
+    ahead = [seed for seed in candidate if seed not in best]
+    if ahead: return 'best', ahead[0]
+    left = [seed for seed in seeds if seed not in candidate]
+    shared = [seed for seed in left if seed in best]
+    if left: return 'candidate', (shared or left)[0]
     raise ValueError(f'all {len(seeds)} seeds of the session are used up')
 
 # %% ../nbs/11_judge.ipynb #early-types
@@ -447,6 +450,20 @@ def cut_at(
     "Replay: where would early stop have cut a run that was not cut?"
     found = early_stop(curve, best_curves, noises)
     return found.at if found.stop else 1.
+
+# %% ../nbs/11_judge.ipynb #drifted
+def drifted(
+    before:list, # Tokens per second of the best in its earlier runs on this host
+    now:float, # The same in its run now
+    beyond:float=.001 # How often an unchanged machine would be called another
+)->str: # In words, with figures; '' where nothing tells them apart, or of fewer than three runs
+    "Does the machine still do what it did?"
+    noise = noise_of([before])
+    if noise is None or len(before) < 3: return ''
+    mean = fmean(before)
+    most = noise.sigma*math.sqrt(1 + 1/len(before))*t_point(beyond/2, noise.df)
+    if abs(now-mean) <= most: return ''
+    return f'{now:,.0f} tokens/s, {now/mean-1:+.1%} of {mean:,.0f}; its runs allow {most/mean:.1%}'
 
 # %% ../nbs/11_judge.ipynb #at-equal
 class Equal(NamedTuple):
