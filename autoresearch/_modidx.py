@@ -583,6 +583,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'autoresearch.judge.early_stop': ('judge.html#early_stop', 'autoresearch/judge.py'),
                                     'autoresearch.judge.gain_of_runs': ('judge.html#gain_of_runs', 'autoresearch/judge.py'),
                                     'autoresearch.judge.gain_over': ('judge.html#gain_over', 'autoresearch/judge.py'),
+                                    'autoresearch.judge.looks': ('judge.html#looks', 'autoresearch/judge.py'),
                                     'autoresearch.judge.loss_at': ('judge.html#loss_at', 'autoresearch/judge.py'),
                                     'autoresearch.judge.needed': ('judge.html#needed', 'autoresearch/judge.py'),
                                     'autoresearch.judge.next_run': ('judge.html#next_run', 'autoresearch/judge.py'),

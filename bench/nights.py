@@ -18,7 +18,7 @@ gain, which adds to whatever is the best at its turn. Three worlds say what the 
 
 Rules: `strict` is the original's less-than, one run an edit; `twice` the same on the mean of two
 runs an edit; `filed` the first proposal (worse by sigma is out, better by two sigma and again under
-the best's first seed is in, all others are paired to the end); `confirm` what the package ships;
+the best's first seed is in, all others are run to the last look); `confirm` what the package ships;
 `early` that with early stop, under the assumption that the loss at 25, 50 and 75 % of the budget
 tells the final value with an error of 4, 2.5 and 1.5 sigma and that no edit changes the schedule.
 
@@ -28,8 +28,8 @@ in the morning, and the same when the night ends after 126 runs."""
 import argparse, csv, math, random
 from pathlib import Path
 from statistics import fmean
-from autoresearch.judge import (MARKS, Noise, Rule, Run, decide, early_stop, gain_over, next_run,
-    share, t_tail)
+from autoresearch.judge import (MARKS, Noise, Rule, Run, decide, early_stop, gain_over, looks,
+    next_run, share, t_tail)
 import autoresearch.judge as judge
 
 FILE = Path(__file__).parent/'published-night.csv'
@@ -226,7 +226,7 @@ def filed(night, candidate):
     if len(night.best) < n: return 'again'
     t = gain/noise.sigma/math.sqrt(1/n + 1/len(night.best))
     if t_tail(t, noise.df) <= share(night.rule, night.number, n): return 'keep'
-    return 'again' if n < night.rule.pairs else 'discard'
+    return 'again' if n < looks(night.rule)[-1] else 'discard'
 
 RULES = dict(strict=strict, twice=twice, filed=filed, confirm=confirm, early=confirm)
 
@@ -278,18 +278,20 @@ def null_table(args, n=125):
         row(name, many, f'{o["false"]:.3f}', f'{o["any"]:.3f}', f'{o["runs"]:.0f}')
 
 def scan(args, word):
-    "Gain of `twice`, and runs, by the settings"
+    "By the settings: of the gain of `twice`; runs; with 126 runs, of the gain of `strict`"
     sigmas = 1e-4, 3e-4, 7e-4, 2e-3
     word = [word]*args.nights
     against = {s: play_all('twice', word*5, s, args.seed)['gain'] for s in sigmas}
+    short = {s: play_all('strict', word*5, s, args.seed)['gain'] for s in sigmas}
     header('pairs', 'hope', *sigmas, 'null: runs')
-    for pairs in (4, 8, 12, 16, 24, 32):
-        for hope in (.4, .7, 1.):
+    for pairs in (4, 8, 16, 24, 32):
+        for hope in (.5, .8, 1.1):
             judge.HOPE = hope
             rule = Rule(pairs=pairs)
             found = [play_all('confirm', word, s, args.seed, rule) for s in sigmas]
             null = play_all('confirm', [[0.]*125]*args.nights, 1., args.seed, rule)
-            cells = [f'{o["gain"]/against[s]:.1%}, {o["runs"]:.0f}' for o,s in zip(found, sigmas)]
+            cells = [f'{o["gain"]/against[s]:.1%}; {o["runs"]:.0f}; {o["short"]/short[s]:.1%}'
+                for o,s in zip(found, sigmas)]
             row(pairs, hope, *cells, f'{null["runs"]:.0f}')
 
 def main():

@@ -107,8 +107,9 @@ def test_shares_never_exceed_the_night(rule):
 def test_unknown_rule():
     with pytest.raises(ValueError, match='strict and confirm'):
         decide(FIVE, FIVE, SIGMA, Rule('lenient'))
+    with pytest.raises(ValueError, match='two runs'): decide(FIVE, FIVE, SIGMA, Rule(pairs=1))
 
-@pytest.mark.parametrize('values', [(.9984,), (.9977,), (.9941, .9942), (.9968, .9972, .997)])
+@pytest.mark.parametrize('values', [(.9984,), (.9977,), (.9941, .9942), (.9968, .9972, .997, .9969, .997)])
 @pytest.mark.parametrize('noise', [SIGMA, None])
 def test_higher_is_the_mirror(values, noise):
     low = decide(FIVE, runs(*values), noise, number=7)
@@ -144,6 +145,11 @@ def test_a_look_waits_for_the_best():
     assert decide(FIVE[:1], two, SIGMA).status == 'again'
     assert next_run(FIVE[:1], two, [0, 1, 2]) == ('best', 1)
     assert decide(FIVE[:2], two, SIGMA).status == 'keep'
+
+def test_between_looks_nothing_is_kept():
+    best = runs(*[.998]*9)
+    found = [decide(best, runs(*[.99]*n), SIGMA).status for n in range(1, 10)]
+    assert found == 'again keep keep keep again keep again keep again'.split()
 
 def test_faults_and_beginnings():
     assert decide([], runs(.9), SIGMA).status == 'keep'
