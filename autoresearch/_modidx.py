@@ -587,6 +587,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'autoresearch.judge.loss_at': ('judge.html#loss_at', 'autoresearch/judge.py'),
                                     'autoresearch.judge.needed': ('judge.html#needed', 'autoresearch/judge.py'),
                                     'autoresearch.judge.next_run': ('judge.html#next_run', 'autoresearch/judge.py'),
+                                    'autoresearch.judge.noise_at_marks': ('judge.html#noise_at_marks', 'autoresearch/judge.py'),
                                     'autoresearch.judge.noise_of': ('judge.html#noise_of', 'autoresearch/judge.py'),
                                     'autoresearch.judge.release': ('judge.html#release', 'autoresearch/judge.py'),
                                     'autoresearch.judge.same_schedule': ('judge.html#same_schedule', 'autoresearch/judge.py'),

@@ -12,7 +12,7 @@ Whether a run *has* a value is no matter for the judge. [The runner](12_run.ipyn
 __all__ = ['LOOKS', 'HOPE', 'SIMPLER', 'MARKS', 'BEYOND', 'best_so_far', 'gain_over', 'strict', 'RowDifference', 'compare_rows',
            't_tail', 't_point', 'chi_square_tail', 'chi_square_point', 'Noise', 'noise_of', 'Rule', 'looks', 'share',
            'Run', 'Gain', 'gain_of_runs', 'needed', 'Verdict', 'decide', 'next_run', 'Early', 'loss_at',
-           'same_schedule', 'early_stop', 'cut_at', 'drifted', 'Equal', 'at_equal_steps', 'release']
+           'noise_at_marks', 'same_schedule', 'early_stop', 'cut_at', 'drifted', 'Equal', 'at_equal_steps', 'release']
 
 # %% ../nbs/11_judge.ipynb #imports
 import math
@@ -416,6 +416,15 @@ def loss_at(
         (curve[0], curve[0]))
     return y0 if x1 == x0 else y0 + (y1-y0)*(x-x0)/(x1-x0)
 
+# %% ../nbs/11_judge.ipynb #noise-at-marks
+def noise_at_marks(
+    groups, # Curves of repeats of one commit, a list for each commit
+    marks=MARKS # Fractions of the budget
+)->dict: # `Noise` by mark; None at a mark where nothing is known
+    "How much the loss of equal runs differs on the way"
+    found = {m: [[loss_at(c, m) for c in g] for g in groups] for m in marks}
+    return {m: noise_of([[o for o in g if o is not None] for g in gs]) for m,gs in found.items()}
+
 # %% ../nbs/11_judge.ipynb #same-schedule
 def same_schedule(
     curve:list, # Points of a run: fraction of the budget, loss, learning rate
@@ -435,7 +444,7 @@ def same_schedule(
 def early_stop(
     curve:list, # Points of the run so far: fraction of the budget, loss, learning rate
     best_curves:list, # The same of each run of the best, whole
-    noises:dict, # For each mark the `Noise` of the loss there, as `noise_of` found it
+    noises:dict, # For each mark the `Noise` of the loss there, as `noise_at_marks` found it
     marks=MARKS # Fractions of the budget at which to look
 )->Early: # Whether to end the run
     "Is this run beyond the best's band? Never where the schedules differ or no band is known."

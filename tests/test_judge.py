@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from autoresearch.judge import (MARKS, Noise, Rule, Run, at_equal_steps, chi_square_point,
     chi_square_tail, compare_rows, cut_at, decide, drifted, early_stop, gain_of_runs, loss_at,
-    next_run, noise_of, release, same_schedule, share, t_point, t_tail)
+    next_run, noise_at_marks, noise_of, release, same_schedule, share, t_point, t_tail)
 
 SIGMA = Noise(.0003, 20, .0002, .0005)
 def runs(*values, first=0): return [Run(v, i) for i,v in enumerate(values, first)]
@@ -253,6 +253,12 @@ def test_early_stop_cuts_losers_only():
     ([[(*o[:2], None) for o in curve()]], BAND)],
     ids='rates no-best no-band no-trace empty-trace'.split())
 def test_early_stop_never(best, noises): assert not early_stop(curve(.5), best, noises).stop
+
+def test_noise_at_marks():
+    groups = [[curve(), curve(.2)], [curve(upto=.3), curve(.2, upto=.3)]]
+    found = noise_at_marks(groups)
+    assert [found[m].df for m in MARKS] == [2, 1, 1]
+    assert math.isclose(found[.5].sigma, .2/math.sqrt(2)) and noise_at_marks([])[.25] is None
 
 def test_schedules_that_part_later_part():
     later = [(x, y, 1. if x < .6 else .5) for x,y,_ in curve()]
