@@ -280,7 +280,7 @@ def gain_of_runs(
     return min(every, paired, key=lambda o: o.error*t_point(1e-4, o.df))
 
 # %% ../nbs/11_judge.ipynb #needed
-HOPE = .8 # standard errors
+HOPE = 1. # standard errors
 
 def needed(
     rule:Rule, # Its settings
