@@ -11,7 +11,7 @@ Modules:
 - `autoresearch.dashboard`: What a person looks at in the morning: the frontier, the experiment under way, any experiment in full, and sliders to try one's own hand.
 - `autoresearch.docs`: How the notebooks become one site, and what is checked of it before a reader finds it broken.
 - `autoresearch.examine`: Before an experiment is kept, another process asks its model, and does the arithmetic itself.
-- `autoresearch.judge`: Keep, discard or crash: the rule of the ratchet, as a function of numbers alone.
+- `autoresearch.judge`: Is the gain real? What a run is compared with, how much of a difference is luck, and the rule that keeps or discards
 - `autoresearch.kernels`: The pieces of the model written for Hopper GPUs, each beside the plain mathematics it must equal.
 - `autoresearch.ledger`: One row per experiment, kept or not, in a file that a crash, a full disk or a second process cannot spoil.
 - `autoresearch.new`: `ar-new` lays out what the ratchet needs, in a repository that is yours.

@@ -47,7 +47,7 @@ from .contract import (Profile, SettingsError, has_gpu, get_profile, machine_lac
 from autoresearch.cells import (CellsError, changed_cells, changed_constants, code_hash, lint,
     parse_cells)
 from .ledger import STATUSES, LedgerError, Row, frontier, one_line, parse_row, vouch
-from .judge import best_so_far, decide
+from .judge import best_so_far, strict
 from .run import (OUTCOMES, GitError, Result, classify, compared, compile_packages,
     disturbance, failure, fewer_kernels, git, is_number, kill_run, link_log, next_run_dir, notes_of,
     pace, plain, progress_bar, rate_of, read_json, read_log,
@@ -633,7 +633,7 @@ def judge(s:Session, j, result):
     fault = '' if result.ok else f'{result.status}: {result.reason or OUTCOMES[result.status]}'
     value = value_of(j, result)
     try:
-        status,reason = decide(value, best, s.p.direction, fault)
+        status,reason = strict(value, best, s.p.direction, fault)
         value = 0. if status == 'crash' else value
         row = Row(j['commit'], value, result.memory_gb, status, row_description(j))
     except (LedgerError, ValueError, TypeError, OverflowError) as e:

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from fastcore.script import call_parse
 from autoresearch.contract import get_profile
-from autoresearch.judge import best_so_far, decide
+from autoresearch.judge import best_so_far, strict
 from autoresearch.ledger import Row, get_ledger
 from autoresearch.run import run_experiment
 from demo import TRIALS
@@ -62,7 +62,7 @@ def repeats(folder, env, seed, runs):
         own_seed = 1000*seed+i
         r = run_experiment(folder/p.canvas, folder/f'runs/{i}', p, seed=own_seed, bar=False)
         best = best_so_far([o.value for o in rows if o.status == 'keep'], p.direction)
-        status,_ = decide(r.value, best, p.direction, '' if r.ok else r.reason or r.status)
+        status,_ = strict(r.value, best, p.direction, '' if r.ok else r.reason or r.status)
         rows.append(Row(f'{i:07d}', r.value, r.memory_gb, status, f'seed {own_seed}'))
     return rows
 
