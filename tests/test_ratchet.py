@@ -213,7 +213,8 @@ def go_on(root, lab, log):
     "The next experiment works"
     n = len(rows(root))
     text = (root/'canvas.ipynb').read_text()
-    if not git(root, 'status', '--porcelain'):
+    crashed = n and rows(root)[-1][3] == 'crash' # whose code is refused as run before
+    if crashed or not git(root, 'status', '--porcelain'):
         (root/'canvas.ipynb').write_text(text.replace('STEPS = 300 ', 'STEPS = 299 '))
     assert ended(forked(root, supervised(lab/'run-keep'), log)) == 0, (log.read_text(), said(root))
     assert len(rows(root)) == n+1
@@ -245,8 +246,8 @@ def kill_once(job):
         # recovered by the next experiment, not by ar-status
         if at % 4 == 3 and not (finished and kind in ('baseline', 'keep')):
             code = ended(forked(root, supervised(lab/f'run-{kind}'), log))
-            # else the canvas is the branch's: refused, but recovered all the same
-            again = kind == 'crash' or not finished
+            # else the canvas is the branch's, or its code has run: refused, but recovered
+            again = not finished
             assert code == (0 if again else 1), (code, log.read_text(), said(root))
             was = 0 if kind == 'baseline' else 1
             assert (len(rows(root)) == was + finished + again
