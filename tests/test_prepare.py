@@ -1238,3 +1238,57 @@ def test_functions_are_remembered_at_import():
         'import torch, autoresearch.prepare as P; '
         'assert "torch.nn.functional.cross_entropy" in P._remembered and "_nats" in P._remembered')
     subprocess.run([sys.executable, '-c', code], check=True)
+
+# ---- which rows belong together, and what a run left of them
+
+def test_documents_of_rows(ready):
+    p,tok = ready
+    rows,info = P.val_rows(p, tok)
+    documents = P.row_documents(p)
+    tokens,offsets,_ = P.open_store(p, p.val_shard)
+    assert len(documents) == len(rows) and info['epochs'] > 1
+    for row,held in zip(rows[:40], documents):
+        starts = np.flatnonzero(row == tok.bos_id)
+        pieces = [bytes(o.data) for o in np.split(row, starts[1:])]
+        whole = [bytes(tokens[offsets[d]:offsets[d+1]].data) for d in held]
+        assert all(any(w.startswith(o) for w in whole) for o in pieces), 'each piece is of one'
+        assert len(held) <= len(pieces)
+
+def test_documents_of_rows_packed_before(ready, monkeypatch):
+    p,_ = ready
+    file = Path(f'{P._val_stem(p)}.documents.json')
+    want = P.row_documents(p)
+    file.unlink() # as an ar-prepare of an earlier version leaves it
+    assert P.row_documents(p) == want and file.exists()
+    file.write_text('{"rows": "of others", "documents": []}')
+    assert P.row_documents(p) == want
+    file.unlink()
+    monkeypatch.setattr(P, '_packed', lambda *_: (np.zeros((2, 3), dtype=np.uint16), [], 1))
+    with pytest.raises(P.DataError, match='packed from another shard'): P.row_documents(p)
+    monkeypatch.undo()
+    monkeypatch.setenv('AUTORESEARCH_CACHE', str(p.root/'autoresearch'))
+    assert P.row_documents(p) == want
+
+def test_rows_that_a_run_made_up(tmp_path):
+    rows = np.array([[300, 100], [200, 80]], dtype=np.float32)
+    value = 500/180/math.log(2)
+    with pytest.raises(P.DataError, match='No such file'): P.read_rows(tmp_path)
+    np.save(tmp_path/'row_nats.npy', rows)
+    assert np.array_equal(P.read_rows(tmp_path, value), rows)
+    planted = tmp_path/'examined_nats.npy'
+    for other in (rows.astype(float), rows[:, :1], np.zeros((0, 2), 'f4'), rows*math.nan, rows*0):
+        np.save(planted, other)
+        assert np.array_equal(P.read_rows(tmp_path), rows), other
+    planted.write_bytes(b'\x93NUMPY\1\0')
+    assert np.array_equal(P.read_rows(tmp_path), rows)
+    np.save(planted, rows/2)
+    assert np.array_equal(P.read_rows(tmp_path), rows/2), 'without a value there is none to tell'
+    np.save(planted, rows*np.array([.5, 1], 'f4'))
+    assert np.array_equal(P.read_rows(tmp_path, value), rows), 'better rows than the run had'
+    planted.unlink()
+    os.mkfifo(planted) # nobody waits for it
+    assert np.array_equal(P.read_rows(tmp_path, value), rows)
+    planted.unlink()
+    planted.symlink_to(tmp_path/'row_nats.npy')
+    (tmp_path/'row_nats.npy').rename(tmp_path/'other')
+    with pytest.raises(P.DataError, match='row_nats.npy'): P.read_rows(tmp_path)
