@@ -8,13 +8,13 @@ Everything that can be done once is done once, by `ar-prepare`: text is fetched,
 
 # %% auto #0
 __all__ = ['ROW_GROUP', 'SPECIALS', 'STORE', 'BATCH', 'VAL_ROWS', 'WINDOW', 'SAME', 'ROW_FILES', 'CLEARLY', 'DataError',
-           'cache_dir', 'disk_cause', 'shard_path', 'train_shards', 'shard_fault', 'fetch_cause', 'fetch_shard', 'cut',
-           'origin', 'Tokenizer', 'rank_lines', 'texts', 'tokenizer_wanted', 'train_tokenizer', 'get_tokenizer',
-           'fingerprint', 'build_store', 'store_fault', 'start_worker', 'RememberingContext', 'open_store', 'batches',
-           'Packer', 'widen', 'Loader', 'default_device', 'make_dataloader', 'val_rows', 'validation_files',
-           'validation_facts', 'row_documents', 'revision', 'data_facts', 'prune_compiled', 'prepare', 'is_prepared',
-           'ar_prepare', 'rows_value', 'read_rows', 'save_weights', 'load_weights', 'without_extra', 'ask_untrained',
-           'knew', 'evaluate_bpb']
+           'cache_dir', 'held_folder', 'disk_cause', 'held_out', 'shard_path', 'train_shards', 'shard_fault',
+           'fetch_cause', 'fetch_shard', 'cut', 'origin', 'Tokenizer', 'rank_lines', 'texts', 'tokenizer_wanted',
+           'train_tokenizer', 'get_tokenizer', 'fingerprint', 'build_store', 'store_fault', 'start_worker',
+           'RememberingContext', 'open_store', 'batches', 'Packer', 'widen', 'Loader', 'default_device',
+           'make_dataloader', 'val_rows', 'validation_files', 'validation_facts', 'row_documents', 'held_out_paths',
+           'unscored', 'revision', 'data_facts', 'prune_compiled', 'prepare', 'is_prepared', 'ar_prepare', 'rows_value',
+           'read_rows', 'save_weights', 'load_weights', 'without_extra', 'ask_untrained', 'knew', 'evaluate_bpb']
 
 # %% ../nbs/01_prepare.ipynb #imports
 import base64, errno, gc, hashlib, io, itertools, json, math, os, queue, re, secrets, signal
@@ -30,8 +30,9 @@ import numpy as np
 import tiktoken
 from fastcore.script import call_parse
 import autoresearch
-from .contract import (Profile, RUN, SettingsError, begin_evaluation, end_evaluation,
-    file_lock, get_profile, note_asked, note_batch, replacing, validation_folder, write_json)
+from autoresearch.contract import (Profile, RUN, SettingsError, begin_evaluation, end_evaluation,
+    file_lock, get_profile, note_asked, note_batch, package_folder, replacing, validation_folder,
+    write_json)
 
 # %% ../nbs/01_prepare.ipynb #data-error
 class DataError(RuntimeError):
@@ -50,6 +51,14 @@ def cache_dir(
     suffix = profile.cache.removeprefix('autoresearch').lstrip('-')
     return root.with_name(f'{root.name}-{suffix}') if suffix else root
 
+# %% ../nbs/01_prepare.ipynb #held-folder
+def held_folder(
+    profile:Profile # The profile
+)->Path: # Folder with `data/` and `tokens/`; it need not exist
+    "Where the text lies that no run sees, not even at its evaluation: beside the cache"
+    cache = cache_dir(profile)
+    return cache.with_name(f'{cache.name}.held')
+
 # %% ../nbs/01_prepare.ipynb #read-json
 def _read_json(path):
     "The dict in a JSON file; `ValueError` for anything else"
@@ -67,7 +76,8 @@ def _locked(folder):
         if not said: print(f'another ar-prepare works in {folder}: waiting for it', flush=True)
         said.append(seconds)
     with file_lock(folder/'.lock', waiting):
-        for tmp in folder.glob('*/.*.tmp'): tmp.unlink()
+        for own in (folder, folder.with_name(f'{folder.name}.held')):
+            for tmp in own.glob('*/.*.tmp'): tmp.unlink()
         yield
 
 # %% ../nbs/01_prepare.ipynb #disk-cause
@@ -88,18 +98,31 @@ def disk_cause(
             'AUTORESEARCH_CACHE')
     return ''
 
+# %% ../nbs/01_prepare.ipynb #held-out
+def held_out(
+    profile:Profile # The profile
+)->dict: # Number of the shard by what it is for: val, audit, final; those that the data set has
+    "The shards that no run trains on"
+    every = dict(val=profile.val_shard, audit=profile.audit_shard, final=profile.final_shard)
+    return {k: i for k,i in every.items() if k == 'val' or 0 <= i <= profile.last_shard}
+
+def _home(profile, i):
+    "The folder in which shard `i` has its files: the cache, or the one that no run sees"
+    unseen = i in (profile.audit_shard, profile.final_shard) and i in held_out(profile).values()
+    return held_folder(profile) if unseen else cache_dir(profile)
+
 # %% ../nbs/01_prepare.ipynb #shard-names
 def shard_path(
     profile:Profile, # The profile
     i:int # Number of the shard
 )->Path: # Where its parquet file lies
     "The file of shard `i`"
-    return cache_dir(profile)/'data'/profile.shard_name.format(i)
+    return _home(profile, i)/'data'/profile.shard_name.format(i)
 
 # %% ../nbs/01_prepare.ipynb #train-shards
 def train_shards(
     profile:Profile # The profile
-)->list[int]: # Numbers of the shards to train on, in order, the validation shard never among them
+)->list[int]: # Numbers of the shards to train on, in order, none of `held_out(profile)`
     "As many shards as `--num-shards` told, else `profile.train_shards`. Raises `DataError`."
     told = cache_dir(profile)/'shards.json'
     n = profile.train_shards
@@ -109,7 +132,8 @@ def train_shards(
         if n != -1 and not 0 < n <= profile.last_shard:
             raise DataError(f'{told} is damaged: say again how many, with ar-prepare '
                 f'--profile {profile.name} --num-shards')
-    every = [i for i in range(profile.last_shard+1) if i != profile.val_shard]
+    held = held_out(profile).values()
+    every = [i for i in range(profile.last_shard+1) if i not in held]
     return every if n == -1 else every[:n]
 
 # %% ../nbs/01_prepare.ipynb #named
@@ -247,7 +271,7 @@ def _resolve(profile):
     if not commit: raise DataError(f'{url} names no commit: HF_ENDPOINT is no hub')
     older = [f for f in (cache_dir(profile)/'data').glob('*.parquet') if not shard_fault(f)]
     if other: print(f'{other}: fetching it again')
-    for f in older if other else []: f.unlink()
+    for f in [*older, *(held_folder(profile)/'data').glob('*.parquet')] if other else []: f.unlink()
     write_json(path, dict(dataset=profile.dataset, asked=profile.revision, commit=commit,
         older=[] if other else sorted(f.name for f in older)))
     return commit
@@ -259,8 +283,10 @@ def fetch_shard(
 ):
     "Fetch shard `i` in place of what is there. Raises `DataError`: shard, cause, way out."
     from huggingface_hub import hf_hub_download
-    commit = _resolve(profile)
-    path = shard_path(profile, i)
+    path,unseen = shard_path(profile, i), _home(profile, i) != cache_dir(profile)
+    # a cache that was filled without asking must not be of another revision for its sake
+    commit = _noted_revision(profile).get('commit', profile.revision) if unseen else ''
+    commit = commit or _resolve(profile)
     for force in (False, True):
         path.unlink(missing_ok=True)
         try: hf_hub_download(profile.dataset, path.name, repo_type='dataset', revision=commit,
@@ -300,6 +326,16 @@ def _fetch(profile, workers):
         for _ in pool.imap_unordered(partial(fetch_shard, profile), todo): bar.update()
     parts = (cache_dir(profile)/'data').glob('.cache/huggingface/download/*.incomplete')
     for f in parts: f.unlink() # of killed transfers, of no use any more
+
+# %% ../nbs/01_prepare.ipynb #fetch-held
+def _fetch_held(profile):
+    "Fetch what no run reads; says what can't be had, and does without"
+    for which,i in list(held_out(profile).items())[1:]:
+        if not shard_fault(shard_path(profile, i)): continue
+        try: fetch_shard(profile, i)
+        except DataError as e: print(f'no {which}: {e}', flush=True)
+    parts = (held_folder(profile)/'data').glob('.cache/huggingface/download/*.incomplete')
+    for f in parts: f.unlink()
 
 # %% ../nbs/01_prepare.ipynb #cut
 # the quotes are U+2019 and U+201D
@@ -343,24 +379,41 @@ def origin(
 # %% ../nbs/01_prepare.ipynb #embed
 ROW_GROUP = 1024 # documents of a row group of the embedded shards
 
+def _write_pieces(split, paths, profile):
+    "Cut a part of the embedded corpus and write it as shards"
+    import pyarrow as pa, pyarrow.parquet as pq
+    texts = pq.read_table(_corpus(split))['text'].to_pylist()
+    docs = [d for t in texts for d in cut(t, profile.doc_bytes)]
+    # no library's generator: the same for ever
+    order = sorted(range(len(docs)), key=lambda i: hashlib.sha256(b'%d' % i).digest())
+    for k,path in enumerate(paths):
+        table = pa.table({'text': [docs[i] for i in order[k::len(paths)]]})
+        with replacing(path) as f:
+            pq.write_table(table, f, compression='zstd', row_group_size=ROW_GROUP)
+
 def _embed(profile):
     "Write the embedded corpus as shards, unless they are there"
-    import pyarrow as pa, pyarrow.parquet as pq
     mark,train = shard_path(profile, 0).with_name('embedded.json'), train_shards(profile)
     paths = [shard_path(profile, i) for i in [*train, profile.val_shard]]
     same = mark.exists() and origin(profile) in mark.read_text()
     if same and not any(map(shard_fault, paths)): return
     mark.unlink(missing_ok=True)
     for split,files in [('train', paths[:-1]), ('val', paths[-1:])]:
-        texts = pq.read_table(_corpus(split))['text'].to_pylist()
-        docs = [d for t in texts for d in cut(t, profile.doc_bytes)]
-        # no library's generator: the same for ever
-        order = sorted(range(len(docs)), key=lambda i: hashlib.sha256(b'%d' % i).digest())
-        for k,path in enumerate(files):
-            table = pa.table({'text': [docs[i] for i in order[k::len(files)]]})
-            with replacing(path) as f:
-                pq.write_table(table, f, compression='zstd', row_group_size=ROW_GROUP)
+        _write_pieces(split, files, profile)
     write_json(mark, {'origin': origin(profile)})
+
+# %% ../nbs/01_prepare.ipynb #embed-held
+def _embed_held(profile):
+    "Write the parts of the embedded corpus that no run reads, unless they are there"
+    for which,i in list(held_out(profile).items())[1:]:
+        path = shard_path(profile, i)
+        mark = path.with_name(f'embedded_{which}.json')
+        made_of = hashlib.sha256(b'cut 2, %d' % profile.doc_bytes + _corpus(which).read_bytes())
+        if not shard_fault(path) and mark.exists() and made_of.hexdigest() in mark.read_text():
+            continue
+        mark.unlink(missing_ok=True)
+        _write_pieces(which, [path], profile)
+        write_json(mark, dict(origin=made_of.hexdigest()))
 
 # %% ../nbs/01_prepare.ipynb #tokenizer
 SPECIALS = [f'<|reserved_{i}|>' for i in range(4)] # the first is BOS
@@ -530,7 +583,8 @@ def fingerprint(
 # %% ../nbs/01_prepare.ipynb #build-store
 STORE = 2 # format of the token store
 _ENDINGS = '.json', '.tokens', '.offsets.npy' # of its files
-def _stem(profile, i): return cache_dir(profile)/'tokens'/Path(profile.shard_name.format(i)).stem
+def _stem(profile, i):
+    return _home(profile, i)/'tokens'/Path(profile.shard_name.format(i)).stem
 
 def _row_groups(path):
     "Documents of each of a shard's row groups"
@@ -615,6 +669,7 @@ def _build_stores(profile, tok, workers):
     # by their module's name, which the processes can import, also from a notebook
     from autoresearch.prepare import build_store, start_worker
     every,folder = [*train_shards(profile), profile.val_shard], cache_dir(profile)/'tokenizer'
+    every += [i for i in list(held_out(profile).values())[1:] if shard_path(profile, i).exists()]
     todo = [i for i in every if store_fault(profile, i, tok.digest)]
     if not todo: return
     spawn = RememberingContext()
@@ -852,18 +907,21 @@ def make_dataloader(
     return Loader(packer, B, T, device or default_device(), on_batch)
 
 # %% ../nbs/01_prepare.ipynb #val-stem
-def _val_stem(profile):
+def _val_stem(profile, which='val'):
     T = profile.max_seq_len
-    return cache_dir(profile)/'tokens'/f'val_rows_{T}_{max(1, profile.eval_tokens//T)}'
+    folder = _home(profile, held_out(profile)[which])/'tokens'
+    return folder/f'{which}_rows_{T}_{max(1, profile.eval_tokens//T)}'
 
 # %% ../nbs/01_prepare.ipynb #pack-val
 VAL_ROWS = 3 # format of the packed rows
 
 def _packed(profile, i):
     "Rows packed from shard `i` alone, uint16 (n, T+1); numbers of the documents in each; epochs"
-    T,n = profile.max_seq_len, _store_info(profile, i)['documents']
+    T = profile.max_seq_len
+    n = _store_info(profile, i)['documents']
     rows = np.empty((max(1, profile.eval_tokens//T), T+1), dtype=np.uint16)
-    packer,documents = Packer(_batches(profile, [i])), []
+    packer = Packer(_batches(profile, [i]))
+    documents = []
     for row in _bar(rows, desc='packing validation rows', unit='row'):
         packer.pack(row)
         documents.append(sorted({o % n for o in packer.used}))
@@ -875,38 +933,39 @@ def _keep_documents(stem, digest, documents):
     with replacing(f'{stem}.documents.json') as f: f.write(text.encode())
 
 # %% ../nbs/01_prepare.ipynb #pack-val-rows
-def _pack_val(profile, tok):
-    "Pack the validation rows, unless they are there"
-    try: return val_rows(profile, tok)
+def _pack_val(profile, tok, which='val'):
+    "Pack the rows of the shard that is held out for `which`, unless they are there"
+    try: return val_rows(profile, tok, which=which)
     except DataError: pass
-    stem,val = _val_stem(profile), profile.val_shard
-    rows,documents,epochs = _packed(profile, val)
+    stem,i = _val_stem(profile, which), held_out(profile)[which]
+    rows,documents,epochs = _packed(profile, i)
     digest = hashlib.sha256(rows.data).hexdigest()
     Path(f'{stem}.json').unlink(missing_ok=True)
     with replacing(f'{stem}.tokens') as f: f.write(rows.data)
     _keep_documents(stem, digest, documents)
     write_json(f'{stem}.json', dict(format=VAL_ROWS, tokenizer=tok.digest,
-        shard=fingerprint(shard_path(profile, val)), rows=len(rows),
-        documents=_store_info(profile, val)['documents'], epochs=epochs, sha256=digest))
+        shard=fingerprint(shard_path(profile, i)), rows=len(rows),
+        documents=_store_info(profile, i)['documents'], epochs=epochs, sha256=digest))
 
 # %% ../nbs/01_prepare.ipynb #check-val-shard
-def _check_val_shard(profile, tok, info):
-    "Are the packed rows, of which `info` tells, of the validation shard as it is now?"
-    stem = _val_stem(profile)
+def _check_val_shard(profile, tok, info, which):
+    "Are the packed rows, of which `info` tells, of the shard as it is now?"
+    stem,i = _val_stem(profile, which), held_out(profile)[which]
     again = f'run ar-prepare --profile {profile.name}'
-    if fault := store_fault(profile, profile.val_shard, tok.digest):
-        raise DataError(f'{fault}: {again}')
-    shard = fingerprint(shard_path(profile, profile.val_shard))
-    if info['shard'] != shard: raise DataError(f'{stem}.json was made of another shard: {again}')
+    if fault := store_fault(profile, i, tok.digest): raise DataError(f'{fault}: {again}')
+    if info['shard'] != fingerprint(shard_path(profile, i)):
+        raise DataError(f'{stem}.json was made of another shard: {again}')
 
 # %% ../nbs/01_prepare.ipynb #val-rows
 def val_rows(
     profile:Profile, # The profile
     tok:Tokenizer, # Its tokenizer
-    folder:str|Path|None=None # Where a runner has put `validation_files`; the cache when None
+    folder:str|Path|None=None, # Where a runner has put `validation_files`; the cache when None
+    which:str='val' # Rows of which shard of `held_out(profile)`: val, audit, final
 )->tuple: # Rows, uint16 (n, T+1), and a dict that says how they were made
-    "The packed validation rows. Raises `DataError` if they are missing, damaged or foreign."
-    stem = Path(folder)/_val_stem(profile).name if folder else _val_stem(profile)
+    "The packed rows of a held-out shard. Raises `DataError`: missing, damaged or foreign."
+    stem = _val_stem(profile, which)
+    if folder: stem = Path(folder)/stem.name
     again = f'run ar-prepare --profile {profile.name}'
     for f in (f'{stem}.json', f'{stem}.tokens'):
         if not os.path.exists(f): raise DataError(f'{f} is missing: {again}')
@@ -918,7 +977,7 @@ def val_rows(
         raise DataError(f'{stem}.tokens is damaged (its checksum differs): {again}')
     if info['tokenizer'] != tok.digest:
         raise DataError(f'{stem}.json was made with another tokenizer: {again}')
-    if not folder: _check_val_shard(profile, tok, info)
+    if not folder: _check_val_shard(profile, tok, info, which)
     return rows.reshape(info['rows'], -1), info
 
 # %% ../nbs/01_prepare.ipynb #validation-facts
@@ -930,22 +989,24 @@ def validation_files(
 
 # %% ../nbs/01_prepare.ipynb #count-validation
 def validation_facts(
-    profile:Profile # The profile; prepared
+    profile:Profile, # The profile; prepared
+    which:str='val' # Rows of which shard of `held_out(profile)`: val, audit, final
 )->dict: # `digest` of the rows, sha256; `rows`; `tokens` that count; their `bytes`
     "What the metric is taken over. Raises `DataError` where the rows are not as they should be."
     tok = get_tokenizer(profile)
-    rows,info = val_rows(profile, tok)
+    rows,info = val_rows(profile, tok, which=which)
     lengths = tok.token_bytes[rows[:, 1:]]
     return dict(digest=info['sha256'], rows=len(rows), tokens=int((lengths > 0).sum()),
         bytes=int(lengths.sum()))
 
 # %% ../nbs/01_prepare.ipynb #row-documents
 def row_documents(
-    profile:Profile # The profile; prepared
-)->list: # For each validation row the numbers of the documents in it, ascending: (rows,) of lists
+    profile:Profile, # The profile; prepared
+    which:str='val' # Rows of which shard of `held_out(profile)`: val, audit, final
+)->list: # For each row the numbers of the documents in it, ascending: (rows,) of lists
     "Which documents each row holds, for whoever runs the runs. No torch. Raises `DataError`."
     if profile.source == 'none': return []
-    stem = _val_stem(profile)
+    stem = _val_stem(profile, which)
     again = f'run ar-prepare --profile {profile.name}'
     try: digest = _read_json(f'{stem}.json')['sha256']
     except (OSError, ValueError, KeyError) as e:
@@ -953,11 +1014,44 @@ def row_documents(
     try: noted = _read_json(f'{stem}.documents.json')
     except (OSError, ValueError): noted = {}
     if noted.get('rows') == digest: return noted['documents']
-    rows,documents,_ = _packed(profile, profile.val_shard)
+    rows,documents,_ = _packed(profile, held_out(profile)[which])
     if hashlib.sha256(rows.data).hexdigest() != digest:
         raise DataError(f'{stem}.tokens was packed from another shard, or otherwise: {again}')
     with suppress(OSError): _keep_documents(stem, digest, documents) # a cache one may only read
     return documents
+
+# %% ../nbs/01_prepare.ipynb #held-paths
+def held_out_paths(
+    profile:Profile, # The profile
+    code:str|Path='' # Folder with a commit's files, whose corpus is hidden as well; none when empty
+)->list: # Files and folders, not all of them there; [] for a target without text
+    "Where text lies that a run must not see: shards, tokens, packed rows, parts of the corpus"
+    if profile.source == 'none': return []
+    stems = [Path(profile.shard_name.format(i)).stem for i in held_out(profile).values()]
+    names = ['val_rows*', *(f'{stem}.*' for stem in stems)]
+    found = [f for o in ('data', 'tokens') for name in names
+        for f in (cache_dir(profile)/o).glob(name)]
+    packages = [package_folder(), *([Path(code)/'autoresearch'] if code else [])]
+    corpora = [f/f'corpus/{o}.parquet' for f in packages for o in ('val', 'audit', 'final')]
+    return [held_folder(profile), *found, *corpora]
+
+# %% ../nbs/01_prepare.ipynb #unscored
+def unscored(
+    profile:Profile, # The profile
+    which:str='audit' # audit or final
+)->str: # Why its rows can't be scored, and what to do; '' where they can
+    "Is the shard there that is scored beside the validation?"
+    if profile.source == 'none': return f'no {which}: profile {profile.name} has no text'
+    if which not in held_out(profile):
+        said = f'{which}_shard = {getattr(profile, f"{which}_shard")}'
+        return (f'no {which}: {said} is none of the shards 0 to {profile.last_shard}; name one in '
+            'settings.ini before the next session begins')
+    path = shard_path(profile, held_out(profile)[which])
+    if not path.exists():
+        return f'no {which}: {path.name} is not there: ar-prepare --profile {profile.name}'
+    try: val_rows(profile, get_tokenizer(profile), which=which)
+    except (DataError, OSError) as e: return f'no {which}: {e}'
+    return ''
 
 # %% ../nbs/01_prepare.ipynb #revision
 def revision(
@@ -974,8 +1068,8 @@ def revision(
 # %% ../nbs/01_prepare.ipynb #data-facts
 def _facts(profile, tok, info):
     "The facts, given the tokenizer and what is written of the validation rows"
-    data = cache_dir(profile)/'data'
-    shards = {f.name: v for f,v in _noted_shards.items() if f.parent == data}
+    data = [cache_dir(profile)/'data', held_folder(profile)/'data']
+    shards = {f.name: v for f,v in _noted_shards.items() if f.parent in data}
     for i in [] if shards else train_shards(profile):
         shards[shard_path(profile, i).name] = _store_info(profile, i)['shard']
     return dict(val_rows=info['sha256'], tokenizer=tok.digest,
@@ -1043,20 +1137,26 @@ def prepare(
     "Fetch or write the shards, train the tokenizer, tokenize, pack. Raises `DataError`."
     if profile.source == 'none': return dict(profile=profile.name)
     origin(profile) # refuses settings that can't go together
-    takes = f'1 to {profile.last_shard}, or -1' if profile.source == 'hub' else 'none'
-    fits = num_shards is None or num_shards == -1 or 0 < num_shards <= profile.last_shard
+    most = profile.last_shard+1 - len(held_out(profile))
+    takes = f'1 to {most}, or -1' if profile.source == 'hub' else 'none'
+    fits = num_shards is None or num_shards == -1 or 0 < num_shards <= most
     if not fits or num_shards is not None and profile.source != 'hub':
         raise DataError(f'--num-shards {num_shards}: profile {profile.name} takes {takes}')
     if workers is not None and workers < 1:
         raise DataError(f'--workers {workers}; accepted: a whole number above 0')
     with _locked(cache_dir(profile)):
         if num_shards is not None: _tell_shards(profile, num_shards)
-        if profile.source == 'hub': _fetch(profile, workers)
-        else: _embed(profile)
+        if profile.source == 'hub':
+            _fetch(profile, workers)
+            _fetch_held(profile)
+        else:
+            _embed(profile)
+            _embed_held(profile)
         try: tok = get_tokenizer(profile)
         except DataError: tok = train_tokenizer(profile)
         _build_stores(profile, tok, workers)
-        _pack_val(profile, tok)
+        for which,i in held_out(profile).items():
+            if which == 'val' or shard_path(profile, i).exists(): _pack_val(profile, tok, which)
         prune_compiled(profile)
     return _figures(profile, tok)
 
@@ -1069,7 +1169,9 @@ def _figures(profile, tok):
     bytes_per_token = round(total['text_bytes']/total['tokens'], 3)
     return dict(profile=profile.name, cache=str(cache_dir(profile)), revision=revision(profile),
         train_shards=len(infos), **total, vocab_size=tok.vocab_size,
-        bytes_per_token=bytes_per_token, val_rows=len(rows), val_epochs=info['epochs'])
+        bytes_per_token=bytes_per_token, val_rows=len(rows), val_epochs=info['epochs'],
+        **{f'{k}_rows': unscored(profile, k) or len(val_rows(profile, tok, which=k)[0])
+            for k in ('audit', 'final')})
 
 # %% ../nbs/01_prepare.ipynb #is-prepared
 def is_prepared(
