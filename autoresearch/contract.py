@@ -8,9 +8,9 @@ Nothing here imports torch, so that a ledger, a dashboard or a `-h` is there at 
 
 # %% auto #0
 __all__ = ['TARGET_KEYS', 'TEXT_KEYS', 'LATER', 'cpu_seconds', 'RUN', 'MARKS', 'MARK_BYTES', 'PEAKS', 'COLUMNS', 'POINTS',
-           'FORMATS', 'LOOP', 'SettingsError', 'package_folder', 'settings_path', 'read_settings', 'Profile', 'has_gpu',
-           'get_profile', 'settings_of', 'session_profile', 'machine_lacks', 'hash_files', 'contract_hash', 'CpuClock',
-           'usable_cpus', 'num_threads', 'mark', 'note_asked', 'note_batch', 'Budget', 'counted_seconds',
+           'FIRST', 'FORMATS', 'LOOP', 'SettingsError', 'package_folder', 'settings_path', 'read_settings', 'Profile',
+           'has_gpu', 'get_profile', 'settings_of', 'session_profile', 'machine_lacks', 'hash_files', 'contract_hash',
+           'CpuClock', 'usable_cpus', 'num_threads', 'mark', 'note_asked', 'note_batch', 'Budget', 'counted_seconds',
            'charged_seconds', 'seconds_beyond', 'begin_evaluation', 'validation_folder', 'end_evaluation', 'peak_flops',
            'sync_folder', 'replacing', 'write_json', 'is_named', 'file_lock', 'Progress', 'final_block', 'clock_facts',
            'host_facts', 'peak_memory_mb', 'report', 'ar_help', 'install_line']
@@ -738,6 +738,7 @@ def _short(v):
 # %% ../nbs/00_contract.ipynb #progress
 COLUMNS = 'step seconds loss fraction schedule'.split() # of a point of the loss curve
 POINTS = 600 # of a loss curve, at most
+FIRST = 8 # steps whose losses are all in it
 
 def _point(figures, schedule):
     "A point of the curve; rates in six digits, which tell two schedules apart"
@@ -774,7 +775,7 @@ class Progress:
         "Add a point to the curve where one is due"
         t,share = self.last
         due = now-t >= self.wide*self.every or percent-share >= self.wide/2
-        if not last and not due: return
+        if not last and not due and len(self.curve) >= FIRST: return
         self.last = now, percent
         self.curve.append(_point(figures, schedule))
         if len(self.curve) <= POINTS: return
