@@ -866,8 +866,21 @@ def test_progress_prints_at_most_one_line_a_second(tmp_path, capsys):
     assert 1 <= len(lines) <= math.floor(took)+1 and lines[0] == 'step 0 | seconds 0.5 | loss 2.5'
     show(last=True, step=300, seconds=.6, loss=1.)
     now = json.loads((tmp_path/'progress.json').read_text())
-    assert (now['step'] == 300 and now['columns'] == ['step', 'seconds', 'loss']
-        and now['curve'][-1] == [300, .6, 1.] and len(now['curve']) == len(lines)+1)
+    assert (now['step'] == 300 and now['columns'] == c.COLUMNS and 'schedule' not in now
+        and now['curve'][-1] == [300, .6, 1., None, None] and len(now['curve']) == c.FIRST + len(lines))
+
+def test_a_curve_has_a_point_for_every_half_percent_and_stays_short(capsys):
+    show = c.Progress(every=1e9)
+    for i in range(3001): show(step=i, loss=2., percent=i/30, schedule=[.1/3, i])
+    fractions = [o[3] for o in show.curve]
+    assert 190 <= len(fractions) <= 202 + c.FIRST and fractions == sorted(fractions)
+    assert max(b-a for a,b in zip(fractions, fractions[1:])) < .006
+    assert [o[0] for o in show.curve[:c.FIRST]] == list(range(c.FIRST))
+    assert show.curve[0][4] == [.0333333, 0.] and len(capsys.readouterr().out.splitlines()) == 1
+    show = c.Progress(every=0)
+    for i in range(20 * c.POINTS): show(step=i, loss=2.)
+    steps = [o[0] for o in show.curve]
+    assert c.POINTS//2 <= len(steps) <= c.POINTS + 1 and steps[0] == 0 and steps == sorted(steps)
 
 def test_a_link_in_the_place_of_a_file_is_replaced(tmp_path):
     "A run writes into its folder what it likes: nothing is written to where its links lead"
