@@ -10,20 +10,21 @@ The run belongs to a *supervisor*, a process detached from the terminal, so that
 __all__ = ['FORESEEN', 'SEEDS', 'CALIBRATED', 'STILL', 'SHORT', 'NOTE_KEYS', 'AFTER', 'OLDER', 'BOOT', 'FULL', 'Stopped',
            'session_data', 'data_changes', 'check_data', 'check_machine', 'is_valid_tag', 'run_refs', 'check_name',
            'check_tag', 'draw_seeds', 'seeds_of', 'check_committed', 'pins_of', 'use_cache', 'checked_walls', 'how_of',
-           'not_examined', 'setup', 'prune_cache', 'ar_setup', 'is_notebook', 'read_canvas', 'strip_outputs',
-           'exports_astray', 'export_module', 'export_canvas', 'is_unchanged', 'difference', 'describe_edit',
-           'proven_rows', 'plural', 'check_runs_known', 'epochs', 'is_run', 'own_runs', 'runs_in', 'runs_of', 'counted',
-           'as_judged', 'machine_of', 'noise_known', 'rule_line', 'noise_here', 'rule_of', 'run_before', 'check_new',
-           'next_seed', 'code_at', 'of_repeat', 'of_edit', 'new_journal', 'check_bare_model', 'commit_edit',
-           'enter_commit', 'begin', 'best_known', 'verdict_inputs', 'refs_put_back', 'file_put_back', 'foreign_runs',
-           'put_back', 'baseline_phases', 'hear', 'held_to', 'new_weights', 'run_in', 'measure', 'best_notes',
-           'why_disturbed', 'put_aside', 'outcome_of', 'measure_undisturbed', 'execute', 'runs_made', 'run_result',
-           'result_of', 'row_description', 'value_of', 'fault_of', 'run_facts', 'facts_made', 'by_seed', 'weigh',
-           'set_back', 'class_of_faults', 'figures', 'judge', 'commit_copy', 'why_no_weights', 'examination',
-           'unexamined', 'examine_run', 'awaits_examination', 'Undecided', 'drift', 'check_best_run', 'more_run',
-           'enter_verdict', 'count_rows', 'append_once', 'enter_row', 'settle_branch', 'drop_weights_of', 'told_runs',
-           'write_experiment', 'repeat_reason', 'write_repeat', 'finish', 'write_interrupted', 'kill_runs', 'undo',
-           'numbers_with_notes', 'mend_notes', 'kill_run_of', 'parent_of_interrupted', 'take_back_unknown',
+           'not_audited', 'not_examined', 'setup', 'prune_cache', 'ar_setup', 'is_notebook', 'read_canvas',
+           'strip_outputs', 'exports_astray', 'export_module', 'export_canvas', 'is_unchanged', 'difference',
+           'describe_edit', 'proven_rows', 'plural', 'check_runs_known', 'epochs', 'is_run', 'own_runs', 'runs_in',
+           'runs_of', 'counted', 'as_judged', 'machine_of', 'noise_known', 'rule_line', 'noise_here', 'rule_of',
+           'run_before', 'check_new', 'next_seed', 'lines_fewer', 'code_at', 'of_repeat', 'of_edit', 'new_journal',
+           'check_bare_model', 'commit_edit', 'enter_commit', 'begin', 'best_known', 'verdict_inputs', 'refs_put_back',
+           'file_put_back', 'foreign_runs', 'put_back', 'baseline_phases', 'hear', 'held_to', 'new_weights', 'run_in',
+           'measure', 'best_notes', 'why_disturbed', 'put_aside', 'early_of', 'outcome_of', 'measure_undisturbed',
+           'execute', 'runs_made', 'run_result', 'result_of', 'row_description', 'value_of', 'fault_of', 'run_facts',
+           'facts_made', 'by_seed', 'weigh', 'set_back', 'class_of_faults', 'figures', 'judge', 'commit_copy',
+           'why_no_weights', 'examination', 'unexamined', 'examine_run', 'awaits_examination', 'Undecided', 'drift',
+           'seed_unused', 'check_best_run', 'more_run', 'enter_verdict', 'count_rows', 'append_once', 'enter_row',
+           'settle_branch', 'row_difference', 'beside_best', 'audit_path', 'score_keep', 'audit', 'drop_weights_of',
+           'told_runs', 'write_experiment', 'repeat_reason', 'write_repeat', 'finish', 'write_interrupted', 'kill_runs',
+           'undo', 'numbers_with_notes', 'mend_notes', 'kill_run_of', 'parent_of_interrupted', 'take_back_unknown',
            'mend_interrupted', 'row_from_notes', 'makes_row', 'row_key', 'notes_without_row', 'merge_rows',
            'mend_ledger', 'mend_copies', 'mend', 'is_consistent', 'heard_before', 'classify_orphan', 'has_weights',
            'look_for_outcome', 'of_older', 'cut_off', 'resume', 'verdict_line', 'recover', 'branch_line', 'value_lines',
@@ -51,11 +52,11 @@ from fastcore.script import call_parse
 import autoresearch
 from .contract import (Profile, SettingsError, has_gpu, get_profile, machine_lacks,
     replacing, session_profile, settings_of, write_json)
-from autoresearch.cells import (CellsError, changed_cells, changed_constants, code_hash, lint,
-    parse_cells)
+from autoresearch.cells import (CellsError, changed_cells, changed_constants, code_hash, code_lines,
+    lint, parse_cells)
 from .ledger import STATUSES, LedgerError, Row, frontier, one_line, parse_row, vouch
-from .judge import (Noise, Rule, Run, best_so_far, decide, drifted, gain_of_runs,
-    next_run, noise_of)
+from .judge import (Noise, Rule, Run, best_so_far, compare_rows, curve_of, decide,
+    drifted, early_stop, equal_of, gain_of_runs, next_run, noise_at_marks, noise_of, same_run)
 from .run import (OUTCOMES, GitError, Result, classify, compared, compile_packages,
     differs, disturbance, failure, fewer_kernels, fingerprint, git, is_number, kill_run, link_log,
     next_run_dir, notes_of, pace, plain, progress_bar, rate_of, read_json, read_log, read_notes,
@@ -209,6 +210,12 @@ def how_of(s:Session, walls='', examine=True)->dict: # `walls` and `examine`
     own = checked_walls(walls or pins.get('walls', 'auto'))
     return dict(walls=own, examine=bool(examine and pins.get('examine', True)))
 
+def not_audited(s:Session)->str: # '' where there is one
+    "Why keeps are not scored on the audit's rows"
+    if s.p.source == 'none': return ''
+    from autoresearch.prepare import unscored
+    return unscored(s.p, 'audit')
+
 def not_examined(s:Session, examine=True)->str: # '' where a run is examined before it is kept
     "Why keeps are not examined"
     pins = s.state.get('pins')
@@ -272,6 +279,7 @@ def ar_setup(
         if p.source != 'none': prune_cache(p)
         print(f'walls: {kind.name}{f" ({kind.why})" if kind.why else ""}')
         if why := not_examined(s): print(f'keeps are not examined: {why}')
+        if why := not_audited(s): print(f'keeps are not audited: {why}')
         at = f'on branch {s.branch}, base {s.base[:7]}, profile {s.p.name}'
         print(f'{at}; next: ar-run -m "baseline"')
 
@@ -497,6 +505,15 @@ def next_seed(s:Session, runs:list)->int:
     raise Refused(f'this code ran under all {len(seeds_of(s))} seeds of session {s.tag}: '
         f'that is enough; or ar-setup {free_tag(s.p, s.tag)}')
 
+# %% ../nbs/15_ratchet.ipynb #lines-fewer
+def lines_fewer(s:Session, parent)->int: # Above 0
+    "By how many lines of code the canvas is shorter than a commit's. Raises `Refused`."
+    before = code_lines(json.loads(s.file(parent, s.p.canvas)))
+    now = code_lines(read_canvas(s.p.root/s.p.canvas))
+    if now < before: return before-now
+    raise Refused(f'--simpler keeps an edit that has fewer lines of code: the canvas has {now}, '
+        f'{parent[:7]} has {before} (comments and layout aside). Nothing was run')
+
 # %% ../nbs/15_ratchet.ipynb #new-journal
 def code_at(s:Session, commit):
     "The hash of the canvas' code in a commit"
@@ -521,7 +538,8 @@ def of_edit(s:Session, parent, ask):
     if not again: check_new(s, before)
     if again and before.get('class') == 'ok': return of_repeat(s, before['commit'], 'again')
     joined = runs_of(counted(s), code)
-    return dict(kind='', code=code, joined=joined, seed=next_seed(s, joined))
+    j = dict(kind='', code=code, joined=joined, seed=next_seed(s, joined))
+    return j | dict(simpler=lines_fewer(s, parent)) if ask.get('simpler') else j
 
 def new_journal(s:Session, description, by='', repeat=False, how=None, ask=None):
     "Look at branch, guard, runs and canvas; the beginning of a journal. Raises `Refused`."
@@ -534,7 +552,7 @@ def new_journal(s:Session, description, by='', repeat=False, how=None, ask=None)
         kind='', seed=seeds_of(s)[0], nonce=token_hex(8), started=time.time(),
         number=max(1, len(rows)), best_code=code_at(s, parent), machine=ask.get('machine'),
         **(how or how_of(s)))
-    if why := ask.get('break'): j['break'] = why
+    j |= {k: ask[k] for k in ('break', 'early') if ask.get(k)}
     if ask.get('kind') == 'repeat': return j | of_repeat(s, parent, 'repeat')
     if repeat: return j | dict(code=code_at(s, parent), joined=[])
     export_canvas(s)
@@ -708,7 +726,7 @@ def measure(s:Session, j, run, code, contract):
     weights = new_weights(run_dir) if asks else ''
     result = run_experiment(canvas, run_dir, s.p, run['seed'], bar=False, code=code,
         nonce=run['nonce'], contract=contract, data=s.state.get('data'), **held_to(s, run),
-        walls=j.get('walls', 'auto'), weights=weights)
+        walls=j.get('walls', 'auto'), weights=weights, early=run.get('early'))
     if lost_lock(s.p) or not (result.ok or canvas.exists()):
         raise Refused(f'{s.p.runs}/ was removed while the experiment ran: no row; ar-status puts '
             'the branch back, and the edit is in the working tree')
@@ -745,12 +763,28 @@ def put_aside(s:Session, run):
     for f in first:
         if f.is_file(): os.replace(f, run_dir/'disturbed'/f.name)
 
+# %% ../nbs/15_ratchet.ipynb #early-of
+def early_of(s:Session, j):
+    "What ends a run early that is beyond the best's band, by the curves of the best; None if none"
+    if not j.get('early'): return None
+    def curves(runs):
+        files = [s.dir/str(r.get('dir'))/'progress.json' for r in runs]
+        return [curve_of(read_json(f)) for f in files]
+    notes = counted(s)
+    codes = dict.fromkeys(r['code'] for r in runs_in(notes))
+    noises = noise_at_marks([curves(runs_of(notes, code)) for code in codes])
+    best = curves(j['before']['best_runs'])
+    if not any(noises.values()) or not any(best):
+        j['put_back'] = ['--early-stop: the band of the best is not known yet: ar-calibrate']
+        return None
+    return partial(early_stop, best_curves=best, noises=noises)
+
 # %% ../nbs/15_ratchet.ipynb #measure-undisturbed
 def outcome_of(result):
     "What the journal keeps of a run"
     return dict(status=result.status, reason=result.reason, seconds=result.seconds,
         record=result.record, load=result.load, exit=result.exit, marks=result.marks,
-        phases=result.phases, walls=result.walls)
+        phases=result.phases, walls=result.walls, saved=result.saved, last=result.last)
 
 def measure_undisturbed(s:Session, j, run, code, contract):
     "Run, once more if that was disturbed; `run` says what counts, and why it is still disturbed"
@@ -778,7 +812,8 @@ def execute(
     code,contract = base_copy(s)
     if not j.get('machine'): j['machine'] = fingerprint()
     write_step(s, j, 'committed', contract=contract, before=verdict_inputs(s, j))
-    own = measure_undisturbed(s, j, run_in(j), code, contract)
+    own = measure_undisturbed(s, j, run_in(j, early=early_of(s, j)), code, contract)
+    own.pop('early')
     outcome,why = own['outcome'], own['disturbed']
     try: write_step(s, j, 'ran', outcome=outcome, disturbed=why)
     except (RecursionError, TypeError, ValueError) as e: # a record that JSON can't write again
@@ -797,7 +832,7 @@ def run_result(s:Session, run):
     o = run['outcome']
     return Result(o['status'], s.dir/run['dir'], o['seconds'], o['record'], o['reason'],
         o.get('load') or {}, o.get('exit', ''), o.get('marks') or [], o.get('phases') or {},
-        o.get('walls') or {})
+        o.get('walls') or {}, o.get('saved', 0.), o.get('last', 0.))
 
 def result_of(s:Session, j):
     "The `Result` of an experiment's own run"
@@ -845,7 +880,7 @@ def by_seed(runs):
     "The last run under each seed"
     return list({r['seed']: r for r in runs}.values())
 
-def weigh(s:Session, j, lines=0)->dict: # `verdict`, runs of both, `noise`, `rule`
+def weigh(s:Session, j)->dict: # `verdict`, runs of both, `noise`, `rule`
     "What the judge says of all runs so far"
     own,best = facts_made(s, j, 'candidate'), facts_made(s, j, 'best')
     now = dict(runs=own, best_runs=best, best_code=j['best_code'])
@@ -857,7 +892,8 @@ def weigh(s:Session, j, lines=0)->dict: # `verdict`, runs of both, `noise`, `rul
     ours = as_judged(by_seed([*j.get('joined', []), *own]))
     theirs = as_judged(by_seed([*before, *best]))
     fault = next(filter(None, [fault_of(s, r) for r in runs_made(j) if r['whose'] != 'best']), '')
-    found = decide(theirs, ours, noise, rule, j['number'], s.p.direction, fault, lines)
+    found = decide(theirs, ours, noise, rule, j['number'], s.p.direction, fault,
+        j.get('simpler', 0))
     return dict(verdict=found, candidate=ours, best=theirs, noise=noise, rule=rule)
 
 # %% ../nbs/15_ratchet.ipynb #judge
@@ -889,11 +925,13 @@ def judge(s:Session, j):
     "Verdict, reason, best before, and the row; a record that makes no row is a crash"
     set_back(s, j)
     try:
-        w = dict(weigh(s, j, j.get('simpler', 0)), direction=s.p.direction)
+        own = result_of(s, j)
+        w = dict(weigh(s, j), direction=s.p.direction)
         status,reason,_ = w['verdict']
         value = fmean(o.value for o in w['candidate']) if status != 'crash' else 0.
+        if own.status == 'early': status,reason,value = 'discard', own.reason, own.last
         said = figures(w)
-        row = Row(j['commit'], value, result_of(s, j).memory_gb, status.replace('again', 'discard'),
+        row = Row(j['commit'], value, own.memory_gb, status.replace('again', 'discard'),
             row_description(j))
     except (LedgerError, ValueError, TypeError, OverflowError) as e:
         why = one_line(e)[:160]
@@ -979,8 +1017,19 @@ def drift(s:Session, j, run):
     earlier = [*runs_of(counted(s), code), *facts_made(s, j, run['whose'])]
     rates = [r['rate'] for r in earlier if r.get('rate') and not r.get('disturbed')
         and r['dir'] != run['dir']]
+    block = run['outcome']['record'].get('block') or {}
     now = rate_of(run['outcome']['record'])
-    return drifted(rates, now) if now else ''
+    long = block.get('training_seconds', 0) >= SHORT
+    return drifted(rates, now) if now and long else ''
+
+def seed_unused(s:Session, j, run):
+    "A sentence where this run is the same as another one of its code under another seed, else ''"
+    told = lambda r: dict(r, progress=read_json(s.dir/str(r['dir'])/'progress.json'))
+    if fault_of(s, run): return ''
+    here = run_facts(s, j, run)
+    made = [*runs_of(counted(s), here['code']), *facts_made(s, j, run['whose'])]
+    others = [r for r in made if r['dir'] != run['dir'] and r['seed'] != run['seed']]
+    return next(filter(None, (same_run(told(r), told(here)) for r in others[:1])), '')
 
 def check_best_run(s:Session, j, run):
     "Raises `Refused` where a run of the best failed twice, or tells that the machine drifted"
@@ -1005,6 +1054,7 @@ def more_run(s:Session, j, best, candidate):
     write_step(s, j, 'ran', pending=run)
     run = measure_undisturbed(s, j, run, code, contract)
     write_step(s, j, 'ran', more=[*made, run], pending=None)
+    if why := seed_unused(s, j, run): j['put_back'] = [*j.get('put_back', []), why]
     if whose == 'best': check_best_run(s, j, run)
 
 # %% ../nbs/15_ratchet.ipynb #enter-verdict
@@ -1055,6 +1105,60 @@ def settle_branch(s:Session, j):
     if kept: s.git('update-ref', f'{s.own}/tip', j['commit'])
     write_step(s, j, 'moved', said=[*j.get('mended', []), *said])
 
+# %% ../nbs/15_ratchet.ipynb #beside
+def row_difference(s:Session, best, own):
+    "What a run gains on the best's rows, as a dict; {} without rows, with `fault` where they fail"
+    if s.p.source == 'none': return {}
+    from autoresearch.prepare import DataError, read_rows, row_documents
+    try:
+        rows = [read_rows(s.dir/r['dir'], r['value']) for r in (best, own)]
+        return compare_rows(*rows, row_documents(s.p))._asdict()
+    except (DataError, ValueError) as e: return dict(fault=one_line(e)[:300])
+
+def beside_best(s:Session, j):
+    "The experiment's own run beside the best's, under the same seed where there is such a one"
+    own = next((r for r in facts_made(s, j, 'candidate') if r['dir'] == j['run_dir']), None)
+    before = j.get('before', {}).get('best_runs') or []
+    best = [r for r in [*before, *facts_made(s, j, 'best')] if r.get('dir')]
+    if own is None or not best: return {}
+    near = next((r for r in best if r['seed'] == own['seed']), best[-1])
+    equal = equal_of(*(read_json(s.dir/r['dir']/'progress.json') for r in (near, own)))
+    return dict(beside=near['dir'], rows=row_difference(s, near, own), equal=equal._asdict())
+
+# %% ../nbs/15_ratchet.ipynb #audit
+def audit_path(s:Session, number:int)->Path:
+    "Where the audit of an experiment is written"
+    return s.dir/'audit'/f'{number:03d}.json'
+
+def score_keep(s:Session, j, rows):
+    "What a keep comes to on the audit's rows. Raises `RuntimeError`: why there is no value."
+    from autoresearch.examine import score
+    from autoresearch.prepare import row_documents
+    if why := not_examined(s, j.get('examine', True)): raise RuntimeError(f'no audit: {why}')
+    import numpy
+    run_dir = s.dir/j['run_dir']
+    kind = result_of(s, j).walls.get('walls', '')
+    with commit_copy(s, j['commit']) as code:
+        found = score(code, run_dir, s.p, j['seed'], 'audit', rows, module=exported_module(s),
+            kind=kind, **views(s.p, code, code))
+    nats = numpy.load(rows)
+    nothing = [(0., size) for _,size in nats]
+    error = compare_rows(nothing, nats, row_documents(s.p, 'audit')).error
+    return dict(found, rows=Path(rows).name, error=error)
+
+def audit(s:Session, j):
+    "Score a keep on the audit's rows, once, and keep its weights; nothing is decided or said"
+    number = experiment_number(j['run_dir'])
+    path = audit_path(s, number)
+    if path.exists() or s.p.source == 'none': return
+    path.parent.mkdir(exist_ok=True)
+    try: found = score_keep(s, j, path.with_name(f'{number:03d}-rows.npy'))
+    except (RuntimeError, OSError, ValueError) as e: found = dict(fault=one_line(e)[:400])
+    write_json(path, dict(found, commit=j['commit'], number=number, time=time.time()))
+    if not_examined(s, j.get('examine', True)): return
+    from autoresearch.examine import keep_weights
+    with suppress(OSError): keep_weights(s.dir/j['run_dir'])
+
 # %% ../nbs/15_ratchet.ipynb #write-experiment
 NOTE_KEYS = ('tag commit parent seed by status reason best description started said nonce changed '
     'disturbed rerun lint kind code best_code number machine break rule certainty noise gain '
@@ -1064,7 +1168,9 @@ def drop_weights_of(s:Session, j):
     "Take away the weights that a run left for its examination"
     if 'run_dir' not in j or not_examined(s, j.get('examine', True)): return
     from autoresearch.examine import drop_weights
-    drop_weights(s.dir/j['run_dir'])
+    pending = [j['pending']] if j.get('pending') else []
+    for run in [j['run_dir'], *(r['dir'] for r in [*j.get('more', []), *pending])]:
+        drop_weights(s.dir/run)
 
 def told_runs(s:Session, j):
     "The runs of an experiment, for its notes"
@@ -1077,13 +1183,15 @@ def told_runs(s:Session, j):
 def write_experiment(s:Session, j):
     "Write the notes, remove the journal; returns the notes"
     result = result_of(s, j)
-    notes = {k: j.get(k) for k in NOTE_KEYS} | dict(dir=j['run_dir']) | told_runs(s, j)
+    notes = {k: j.get(k) for k in NOTE_KEYS} | dict(dir=j['run_dir'], saved=result.saved) | told_runs(s, j)
+    if j.get('kind') not in STILL: notes |= beside_best(s, j)
     found = j.get('examined')
     notes['examined'] = ('yes' if found['ok'] else 'refused') if found else 'no'
     notes['examination'] = found or not_examined(s, j.get('examine', True))
     write_notes(result, **notes, value=j['value'], memory_gb=result.memory_gb,
         profile=s.p.name)
     back_up_notes(s, result.run_dir)
+    if j['status'] == 'keep': audit(s, j)
     drop_weights_of(s, j)
     s.journal.unlink(missing_ok=True)
     return read_json(result.run_dir/'experiment.json')
@@ -1093,12 +1201,12 @@ def repeat_reason(s:Session, j):
     "What a repeat showed, in a line"
     run = runs_made(j)[0]
     if why := fault_of(s, run): return why
-    runs = as_judged(by_seed([*runs_of(counted(s), j['code']), run_facts(s, j, run)]))
+    earlier = [] if j.get('break') else runs_of(counted(s), j['code'])
+    runs = as_judged(by_seed([*earlier, run_facts(s, j, run)]))
     mean = fmean(o.value for o in runs)
-    same = ''
-    if len(runs) > 1 and len({o.value for o in runs}) == 1:
-        same = '; all are the same to the last digit: the canvas does not use the seed'
-    return f'{plural(len(runs), "run")} of {j["commit"][:7]}, mean {mean:.6f}{same}'
+    same = seed_unused(s, j, run)
+    told = [f'{plural(len(runs), "run")} of {j["commit"][:7]}, mean {mean:.6f}', same]
+    return '; '.join(filter(None, [*told, j.get('break')]))
 
 def write_repeat(s:Session, j):
     "The notes of a repeat; returns them"
@@ -1386,21 +1494,28 @@ def branch_line(s:Session, n):
 # %% ../nbs/15_ratchet.ipynb #value-lines
 def value_lines(s:Session, n):
     "What a run measured, and what it had to beat"
-    ok = n['class'] == 'ok'
+    ok = n['class'] in ('ok', 'early')
     best = n.get('best')
     value = f"{n['value']:.6f}" if ok else 'none'
     before = 'none' if best is None else f'{best:.6f}'
     if ok and best is not None: before += f'   difference: {n["value"]-best:+.6f}'
     if (made := len(n.get('runs') or [])) > 1: value += f', the mean of {made} runs'
+    if n['class'] == 'early': 
+        value += f", its last training loss; {n['saved']:.0%} of the budget saved"
     return [f'{s.p.metric}: {value}', f'best before: {before}']
 
 # %% ../nbs/15_ratchet.ipynb #gain-lines
 def gain_lines(n):
-    "How sure a gain is, and against which of the two kinds of luck; nothing before calibration"
-    gain,sure = n.get('gain'), n.get('certainty')
-    if not gain or sure is None: return []
-    return [f"gain:     {gain['gain']:+.6f} +- {gain['error']:.6f} by the noise of training, "
-        f'{100*sure:.1f} % sure']
+    "How sure a gain is, and against which of the two kinds of luck"
+    gain,sure,rows,equal = (n.get(k) or {} for k in ('gain', 'certainty', 'rows', 'equal'))
+    lines = []
+    if gain and sure: lines.append(f"gain:     {gain['gain']:+.6f} +- {gain['error']:.6f} by the "
+        f'noise of training, {100*sure:.1f} % sure')
+    if 'gain' in rows: lines.append(f"rows:     {rows['gain']:+.6f} +- {rows['error']:.6f} by the "
+        f"choice of text, own run, {rows['documents']} documents")
+    if is_number(equal.get('at_steps')): lines.append(f"loss:     {equal['at_steps']:+.4f} nats at "
+        f"equal steps, {equal['at_seconds']:+.4f} at equal time (above 0: lower than the best's)")
+    return lines
 
 # %% ../nbs/15_ratchet.ipynb #speed-lines
 def speed_lines(s:Session, n):
@@ -1778,7 +1893,9 @@ def ar_run(
     walls:str='', # Around this run: auto, require, none; as ar-setup was asked when empty
     no_examine:bool=False, # Keep it, if it is a gain, without an examination from outside?
     repeat:bool=False, # Run the best again under its next seed: no row, it joins the best's runs
-    again:bool=False # Run a code once more that was run before; it joins the runs of that commit
+    again:bool=False, # Run a code once more that was run before; it joins the runs of that commit
+    simpler:bool=False, # Keep an edit with fewer lines of code at equal value within the noise, too
+    early_stop:bool=False # End a run early that is beyond the best's band; never one of a keep
 ):
     "Run the canvas as one experiment: guard, commit, train, judge, log, keep or go back"
     with reporting_errors():
@@ -1790,7 +1907,8 @@ def ar_run(
         if not one_line(Message): raise Refused('say what this experiment tries: ar-run -m "..."')
         if walls: checked_walls(walls)
         proc,token = start(s.p, Message, profile=profile, walls=walls, examine=not no_examine,
-            ask=dict(kind='repeat' if repeat else 'again' if again else ''))
+            ask=dict(kind='repeat' if repeat else 'again' if again else '', simpler=simpler,
+                early=early_stop))
         alive = lambda: proc.poll() is None
         if background:
             while alive() and not is_under_way(s.p, token): time.sleep(.05)
