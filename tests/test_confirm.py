@@ -216,14 +216,15 @@ def kill_once(job):
         shutil.copytree(lab/'tree-drawn', root, symlinks=True)
         call = supervised(lab/'run-baseline', ask, at=at, value=tight)
         assert ended(forked(root, call, log)) == -9, log.read_text()
-        if at % 3 or points[at].startswith(('decided', 'appended', 'moved')):
+        if at % 3:
             assert ended(forked(root, lambda: ratchet.ar_status(profile='polynomial'), log)) == 0, (
                 log.read_text())
             dirty = sound(root)
             assert dirty in ('', 'M canvas.ipynb'), dirty
-        kept = rows(root)[-1][3] == 'keep' and len(rows(root)) == 2
-        if name == 'again' or not kept: # the same again: it goes on, and ends as it would have
-            go(root, lab, ask, value=tight)
+        if name == 'again' or len(rows(root)) == 1: # the same again ends as it would have
+            code = ended(forked(root, supervised(lab/'run-baseline', ask, value=tight), log))
+            finished = name == 'drawn' and len(notes(root)) == 6
+            assert code == finished, (code, log.read_text()) # by recovering; it is no edit any more
         done = [n for n in notes(root) if n['status'] != 'interrupted']
         assert len(rows(root)) == (1 if name == 'again' else 2)
         assert [n['status'] for n in done[:5]] == ['keep', *['repeat']*4]
@@ -291,6 +292,40 @@ def test_a_run_of_the_best_that_fails_is_made_once_more(drawn, tmp_path):
     n = notes(root)[-1]
     assert n['status'] == 'interrupted' and len(n['runs']) > 4 and len(rows(root)) == 1
     assert sound(root) == 'M canvas.ipynb'
+
+def test_early_is_a_discard_with_its_last_value(drawn, tmp_path):
+    root = tree(drawn, tmp_path)
+    asked = []
+    def run_experiment(canvas, run_dir, *args, early=None, **named):
+        asked.append(early)
+        if CUBIC[1] not in Path(canvas).read_text(): return None
+        return Result('early', run_dir, 1., {}, 'at 25% its loss was beyond the band', saved=.75,
+            last=1.25)
+    def stand_in(): ratchet.run_experiment = run_experiment
+    said = go(root, drawn, dict(early=True), also=stand_in)
+    n = notes(root)[-1]
+    assert (n['status'], n['class'], n['value'], n['saved']) == ('discard', 'early', 1.25, .75)
+    assert rows(root)[-1][1] == '1.250000' and rows(root)[-1][3] == 'discard' and not n['runs']
+    assert '75% of the budget saved' in said and sound(root) == ''
+    assert status(root)['noise']['df'] == 4, 'it is no run of anything'
+    edit(root, *CUBIC) # that was no run of it: --again makes a whole one
+    assert 'discard, at 25%' in go(root, drawn, code=1)
+    go(root, drawn, dict(kind='again'))
+    assert notes(root)[-1]['status'] == 'keep'
+
+def test_fewer_lines_at_the_same_value_are_kept_where_asked(drawn, tmp_path):
+    root = tree(drawn, tmp_path, 'calibrated')
+    edit(root, 'import math, random, time', 'import math, random') # no line less
+    said = go(root, drawn, dict(simpler=True), code=1)
+    assert '--simpler keeps an edit that has fewer lines' in said and len(notes(root)) == 5
+    nb = json.loads((root/'canvas.ipynb').read_text())
+    loop = next(c for c in nb['cells'] if c['id'] == 'loop')
+    loop['source'] = [l for l in loop['source'] if not l.strip().startswith('show(')]
+    (root/'canvas.ipynb').write_text(json.dumps(nb))
+    go(root, drawn, dict(simpler=True))
+    n = notes(root)[-1]
+    assert n['status'] == 'keep' and n['simpler'] == 1 and '1 line fewer' in n['reason']
+    assert len(n['runs']) >= 4 and not n['gain']['gain']
 
 def machine(**more): return dict(id=str(more), **more)
 
