@@ -357,8 +357,8 @@ def _gpu_facts(handle):
     power = _asked('DeviceGetPowerManagementLimit', handle)
     uuid = _asked('DeviceGetUUID', handle, out=bytes)
     return dict(gpu=_asked('DeviceGetName', handle, out=bytes),
-        **dict(zip(('sm_mhz', 'memory_mhz'), clocks)), set_mhz=_asked('DeviceGetApplicationsClock', handle, 0),
-        power_w=power and power/1000,
+        set_mhz=_asked('DeviceGetApplicationsClock', handle, 0),
+        **dict(zip(('sm_mhz', 'memory_mhz'), clocks)), power_w=power and power/1000,
         machine=uuid and hashlib.sha256(uuid.encode()).hexdigest()[:8])
 
 # %% ../nbs/12_run.ipynb #cpu-facts
@@ -612,7 +612,7 @@ def phases_of(marks:Marks, watch:Watch)->dict: # {phase: dict(seconds, cpu, othe
 
 # %% ../nbs/12_run.ipynb #follow-process
 def _follow(proc, run_dir, wall_limit, bar, watch, marks, heed=lambda mark: None, over=None):
-    "Wait for a process, heed its marks; '' if it ended in time, else why not: `over`'s word, or time"
+    "Wait for a process, heeding its marks; '' if it ended in time, else time or `over`'s word"
     t0 = looked = time.monotonic()
     with progress_bar(bar) as draw:
         while time.monotonic()-t0 < wall_limit:
