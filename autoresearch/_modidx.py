@@ -1642,7 +1642,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'autoresearch.run.too_long': ('run.html#too_long', 'autoresearch/run.py'),
                                   'autoresearch.run.turns': ('run.html#turns', 'autoresearch/run.py'),
                                   'autoresearch.run.uncharged': ('run.html#uncharged', 'autoresearch/run.py'),
-                                  'autoresearch.run.validation_paths': ('run.html#validation_paths', 'autoresearch/run.py'),
                                   'autoresearch.run.views': ('run.html#views', 'autoresearch/run.py'),
                                   'autoresearch.run.walls_kind': ('run.html#walls_kind', 'autoresearch/run.py'),
                                   'autoresearch.run.warm_up': ('run.html#warm_up', 'autoresearch/run.py'),
