@@ -603,6 +603,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'autoresearch.judge.Verdict': ('judge.html#verdict', 'autoresearch/judge.py'),
                                     'autoresearch.judge._bare': ('judge.html#_bare', 'autoresearch/judge.py'),
                                     'autoresearch.judge._beta': ('judge.html#_beta', 'autoresearch/judge.py'),
+                                    'autoresearch.judge._beyond': ('judge.html#_beyond', 'autoresearch/judge.py'),
                                     'autoresearch.judge._check_rule': ('judge.html#_check_rule', 'autoresearch/judge.py'),
                                     'autoresearch.judge._confirm': ('judge.html#_confirm', 'autoresearch/judge.py'),
                                     'autoresearch.judge._finite': ('judge.html#_finite', 'autoresearch/judge.py'),
