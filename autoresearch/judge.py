@@ -497,6 +497,16 @@ def same_schedule(
     return bool(inside)
 
 # %% ../nbs/11_judge.ipynb #early-stop
+def _beyond(curve, best_curves, noise, mark):
+    "In words why a run is beyond the band at a mark; '' where it is not, or nothing is known"
+    theirs = [o for c in best_curves if (o := loss_at(c, mark)) is not None]
+    if noise is None or not theirs: return ''
+    loss,mean = loss_at(curve, mark), fmean(theirs)
+    edge = mean + noise.sigma*math.sqrt(1 + 1/len(theirs))*t_point(BEYOND, noise.df)
+    if not loss > edge: return ''
+    return (f'at {mark:.0%} of the budget its loss is {loss:.4f}, the best had {mean:.4f} and its '
+        f'band ends at {edge:.4f}')
+
 def early_stop(
     curve:list, # Points of the run so far: fraction of the budget, loss, schedule
     best_curves:list, # The same of each run of the best, whole
@@ -507,17 +517,12 @@ def early_stop(
     passed = [m for m in marks if curve and curve[-1][0] >= m]
     last = passed[-1] if passed else 0.
     if not best_curves: return Early(False, 'the best has no curve', last, 0.)
-    if not all(same_schedule(curve, o) for o in best_curves):
-        return Early(False, 'its learning rates are not those of the best', last, 0.)
-    for mark in passed:
-        theirs = [o for c in best_curves if (o := loss_at(c, mark)) is not None]
-        noise = noises.get(mark)
-        if noise is None or not theirs: continue
-        loss,mean = loss_at(curve, mark), fmean(theirs)
-        edge = mean + noise.sigma*math.sqrt(1 + 1/len(theirs))*t_point(BEYOND, noise.df)
-        if loss > edge: return Early(True, f'at {mark:.0%} of the budget its loss is {loss:.4f}, '
-            f'the best had {mean:.4f} and its band ends at {edge:.4f}', mark, 1-mark)
-    return Early(False, 'within the band' if passed else 'before the first mark', last, 0.)
+    found = ((m, _beyond(curve, best_curves, noises.get(m), m)) for m in passed)
+    mark,why = next((o for o in found if o[1]), (last, ''))
+    if not passed: return Early(False, 'before the first mark', last, 0.)
+    if not why: return Early(False, 'within the band', last, 0.)
+    if all(same_schedule(curve, o) for o in best_curves): return Early(True, why, mark, 1-mark)
+    return Early(False, f'its schedule is not that of the best; {why}', last, 0.)
 
 # %% ../nbs/11_judge.ipynb #cut-at
 def cut_at(

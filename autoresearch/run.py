@@ -14,9 +14,9 @@ __all__ = ['OUTCOMES', 'INFRASTRUCTURE', 'PATIENCE', 'PATHS', 'KERNEL', 'CHILD',
            'known_before', 'distrust', 'bad_clock', 'beyond_of', 'counted_by', 'charged', 'uncharged', 'warm_up',
            'free_warmup', 'said_beyond', 'overtime', 'bad_last_step', 'hidden_work', 'bad_turns', 'foreign_clock',
            'more_threads', 'too_long', 'busy_last_step', 'busy_gpu', 'cell_frames', 'failure', 'read_log', 'exit_name',
-           'classify', 'compile_packages', 'read_validation', 'hand_out', 'walls_kind', 'validation_paths', 'views',
-           'in_metric', 'judged', 'run_experiment', 'GitError', 'git', 'rate_of', 'compared', 'fused_of',
-           'fewer_kernels', 'lacked_cores', 'disturbance', 'next_run_dir', 'write_notes', 'pace', 'project', 'link_log']
+           'classify', 'compile_packages', 'read_validation', 'hand_out', 'walls_kind', 'views', 'in_metric', 'judged',
+           'run_experiment', 'GitError', 'git', 'rate_of', 'compared', 'fused_of', 'fewer_kernels', 'lacked_cores',
+           'disturbance', 'next_run_dir', 'write_notes', 'pace', 'project', 'link_log']
 
 # %% ../nbs/12_run.ipynb #imports
 import asyncio, compileall, ctypes, errno, functools, hashlib, importlib.util, json, math, os
@@ -1173,25 +1173,16 @@ def walls_kind(
         '(apt-get install bubblewrap), or try this one without: ar-run --walls none')
 
 # %% ../nbs/12_run.ipynb #views
-def validation_paths(profile):
-    "Where the validation text lies, in every form: packed rows, token store, shard, corpus"
-    from autoresearch import prepare
-    tokens,data = (prepare.cache_dir(profile)/o for o in ('tokens', 'data'))
-    stem = Path(profile.shard_name.format(profile.val_shard)).stem
-    return [*tokens.glob('val_rows*'), *tokens.glob(f'{stem}.*'),
-        *data.glob(f'{stem}.*'), package_folder()/'corpus/val.parquet']
-
 def views(profile:Profile, code:Path, notebook:Path)->dict: # `read`, `hide`, `cache` of `enclose`
     "What a run sees beside the system, and what of it not"
     root = profile.root.resolve()
     hide = [code/'.git', root/'.git', root/profile.runs, root/profile.ledger]
     read = [package_folder(), code, notebook]
     if profile.source == 'none': return dict(read=read, hide=hide, cache='')
-    from autoresearch.prepare import cache_dir
+    from autoresearch.prepare import cache_dir, held_out_paths
     cache = cache_dir(profile)
-    hidden = [*validation_paths(profile), code/'autoresearch/corpus/val.parquet']
     read += [f for f in cache.glob('*') if f.name != 'compiled'] # that has layers of its own
-    return dict(read=read, hide=[*hide, *hidden], cache=cache/'compiled')
+    return dict(read=read, hide=[*hide, *held_out_paths(profile, code)], cache=cache/'compiled')
 
 # %% ../nbs/12_run.ipynb #die-with-parent
 def _die_with_parent(parent):
