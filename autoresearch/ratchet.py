@@ -13,33 +13,33 @@ __all__ = ['FORESEEN', 'SEEDS', 'CALIBRATED', 'STILL', 'SHORT', 'NOTE_KEYS', 'AF
            'not_audited', 'not_examined', 'setup', 'prune_cache', 'ar_setup', 'is_notebook', 'read_canvas',
            'strip_outputs', 'exports_astray', 'export_module', 'export_canvas', 'is_unchanged', 'difference',
            'describe_edit', 'proven_rows', 'plural', 'check_runs_known', 'epochs', 'is_run', 'own_runs', 'runs_in',
-           'runs_of', 'counted', 'as_judged', 'machine_of', 'noise_known', 'rule_line', 'noise_here', 'rule_of',
-           'run_before', 'check_new', 'next_seed', 'lines_fewer', 'code_at', 'of_repeat', 'of_edit', 'new_journal',
+           'runs_of', 'counted', 'as_judged', 'machine_of', 'noise_known', 'rule_line', 'rule_of', 'run_before',
+           'check_new', 'next_seed', 'lines_fewer', 'code_at', 'of_repeat', 'of_edit', 'new_journal',
            'check_bare_model', 'commit_edit', 'enter_commit', 'begin', 'best_known', 'verdict_inputs', 'refs_put_back',
            'file_put_back', 'foreign_runs', 'put_back', 'baseline_phases', 'hear', 'held_to', 'new_weights', 'run_in',
            'measure', 'best_notes', 'why_disturbed', 'put_aside', 'early_of', 'outcome_of', 'measure_undisturbed',
            'execute', 'runs_made', 'run_result', 'result_of', 'row_description', 'value_of', 'fault_of', 'run_facts',
-           'facts_made', 'by_seed', 'weigh', 'set_back', 'class_of_faults', 'figures', 'judge', 'commit_copy',
-           'why_no_weights', 'examination', 'unexamined', 'examine_run', 'awaits_examination', 'Undecided', 'drift',
-           'seed_unused', 'check_best_run', 'more_run', 'enter_verdict', 'count_rows', 'append_once', 'enter_row',
-           'settle_branch', 'row_difference', 'beside_best', 'audit_path', 'score_keep', 'audit', 'drop_weights_of',
-           'told_runs', 'write_experiment', 'repeat_reason', 'write_repeat', 'finish', 'write_interrupted', 'kill_runs',
-           'undo', 'numbers_with_notes', 'mend_notes', 'kill_run_of', 'parent_of_interrupted', 'take_back_unknown',
-           'mend_interrupted', 'row_from_notes', 'makes_row', 'row_key', 'notes_without_row', 'merge_rows',
-           'mend_ledger', 'mend_copies', 'mend', 'is_consistent', 'heard_before', 'classify_orphan', 'has_weights',
-           'look_for_outcome', 'of_older', 'cut_off', 'resume', 'verdict_line', 'recover', 'branch_line', 'value_lines',
-           'gain_lines', 'speed_lines', 'examined_line', 'remarks', 'verdict_lines', 'check_expected', 'take_back',
-           'experiment', 'doubtful_baseline', 'rerun_best', 'check_has_best', 'supervise', 'write_answer',
-           'read_answer_file', 'read_answer', 'explain_failure', 'stop_on_signals', 'supervisor_log', 'start',
-           'running', 'watch', 'log_after', 'explain_silence', 'attend', 'disk_full_hint', 'unforeseen',
-           'reporting_errors', 'exit_with', 'is_under_way', 'ar_run', 'follow', 'last_answer', 'ar_wait', 'stop_search',
-           'ar_stop', 'seeds_wanted', 'wait_for_turn', 'calibrate', 'ar_calibrate', 'restore', 'is_edited',
-           'dropped_edits', 'save_edit', 'drop', 'undrop', 'ar_drop', 'row_index', 'write_metadata', 'describe',
-           'ar_describe', 'find_keep', 'save_left_commit', 'move_to_keep', 'rewind_to', 'rows_of', 'made_by',
-           'typical_seconds', 'remaining', 'has', 'has_number', 'is_search_state', 'read_state', 'clock_time',
-           'state_line', 'search_state', 'row_facts', 'running_now', 'facts_of_rows', 'bar_of', 'status_of', 'speed_of',
-           'row_line', 'running_line', 'figures_lines', 'status_lines', 'ar_status', 'log_tail', 'cell_outputs',
-           'lesson_lines', 'cause_lines', 'log_lines', 'ar_log']
+           'facts_made', 'told_fault', 'by_seed', 'weigh', 'set_back', 'class_of_faults', 'figures', 'judge',
+           'commit_copy', 'why_no_weights', 'examination', 'unexamined', 'examine_run', 'awaits_examination',
+           'Undecided', 'drift', 'seed_unused', 'check_best_run', 'more_run', 'enter_verdict', 'count_rows',
+           'append_once', 'enter_row', 'settle_branch', 'row_difference', 'beside_best', 'audit_path', 'score_keep',
+           'audit', 'drop_weights_of', 'told_runs', 'write_experiment', 'repeat_reason', 'write_repeat', 'finish',
+           'write_interrupted', 'kill_runs', 'undo', 'numbers_with_notes', 'mend_notes', 'kill_run_of',
+           'parent_of_interrupted', 'take_back_unknown', 'mend_interrupted', 'row_from_notes', 'makes_row', 'row_key',
+           'notes_without_row', 'merge_rows', 'mend_ledger', 'mend_copies', 'mend', 'is_consistent', 'heard_before',
+           'classify_orphan', 'has_weights', 'look_for_outcome', 'of_older', 'cut_off', 'resume', 'verdict_line',
+           'recover', 'branch_line', 'value_lines', 'gain_lines', 'speed_lines', 'examined_line', 'remarks',
+           'verdict_lines', 'check_expected', 'take_back', 'experiment', 'doubtful_baseline', 'rerun_best',
+           'check_has_best', 'supervise', 'write_answer', 'read_answer_file', 'read_answer', 'explain_failure',
+           'stop_on_signals', 'supervisor_log', 'start', 'running', 'watch', 'log_after', 'explain_silence', 'attend',
+           'disk_full_hint', 'unforeseen', 'reporting_errors', 'exit_with', 'is_under_way', 'ar_run', 'follow',
+           'last_answer', 'ar_wait', 'stop_search', 'ar_stop', 'seeds_wanted', 'wait_for_turn', 'calibrate',
+           'ar_calibrate', 'restore', 'is_edited', 'dropped_edits', 'save_edit', 'drop', 'undrop', 'ar_drop',
+           'row_index', 'write_metadata', 'describe', 'ar_describe', 'find_keep', 'save_left_commit', 'move_to_keep',
+           'rewind_to', 'rows_of', 'made_by', 'typical_seconds', 'remaining', 'has', 'has_number', 'is_search_state',
+           'read_state', 'clock_time', 'state_line', 'search_state', 'row_facts', 'running_now', 'facts_of_rows',
+           'bar_of', 'status_of', 'speed_of', 'row_line', 'running_line', 'figures_lines', 'status_lines', 'ar_status',
+           'log_tail', 'cell_outputs', 'lesson_lines', 'cause_lines', 'log_lines', 'ar_log']
 
 # %% ../nbs/15_ratchet.ipynb #imports
 import errno, json, math, os, random, re, signal, shutil, subprocess, sys, time, traceback
@@ -433,16 +433,15 @@ def as_judged(runs:list)->list: # A `Run` for each
     return [Run(r['value'] + off*(not r.get('examined')), r['seed']) for r in runs]
 
 # %% ../nbs/15_ratchet.ipynb #noise-known
-def machine_of(r):
-    "A run's machine, by the fingerprint that the runner took; '' where it took none"
-    machine = r.get('machine')
-    return machine.get('id', '') if isinstance(machine, dict) else ''
+def machine_of(notes)->dict: # {} where none is known
+    "The machine of the last of these notes, by the fingerprint that the runner took"
+    known = [n['machine'] for n in notes if isinstance(n.get('machine'), dict)]
+    return known[-1] if known else {}
 
 def _repeats(notes):
-    "Values of one code on one machine, a list for each"
-    codes = dict.fromkeys((r['code'], machine_of(r)) for r in runs_in(notes))
-    runs = {c: [r for r in runs_of(notes, c[0]) if machine_of(r) == c[1]] for c in codes}
-    return {c: [o.value for o in as_judged(rs)] for c,rs in runs.items()}
+    "Values of one code, a list for each"
+    for code in dict.fromkeys(r['code'] for r in runs_in(notes)):
+        yield [o.value for o in as_judged(runs_of(notes, code))]
 
 def _paired(notes):
     "Differences of two codes under the same seeds, a list for each two"
@@ -453,13 +452,12 @@ def _paired(notes):
         yield [a[seed]-b[seed] for seed in a if seed in b]
 
 def noise_known(
-    notes:list, # Of the session, in order
-    machine:str # Fingerprint's id; repeats on other machines tell nothing
+    notes:list # Of the session, in order
 )->Noise|None: # None where nothing was repeated, or all repeats were the same
-    "How much the value of an unchanged code moves from run to run here"
+    "How much the value of an unchanged code moves from run to run on the machine of the last note"
     every = epochs(notes)
-    repeats = [v for e in every for (_,m),v in _repeats(e).items() if m == machine]
-    return noise_of(repeats, [d for e in every for d in _paired(e)])
+    here = [e for e in every if not differs(machine_of(e), machine_of(every[-1]))]
+    return noise_of([v for e in here for v in _repeats(e)], [d for e in here for d in _paired(e)])
 
 # %% ../nbs/15_ratchet.ipynb #noise-here
 def rule_line(rule:Rule, noise:Noise|None)->str:
@@ -467,12 +465,6 @@ def rule_line(rule:Rule, noise:Noise|None)->str:
     if noise is None: return f'rule {rule.name}, the noise is not known: ar-calibrate learns it'
     return (f'rule {rule.name}, sigma {noise.sigma:.6f} ({noise.low:.6f} to {noise.high:.6f}), '
         f'{plural(noise.df, "degree")} of freedom')
-
-def noise_here(s:Session)->Noise|None: # None where nothing was repeated
-    "The session's noise as it is known by now, on the machine of its last run"
-    notes = s.experiments()
-    machine = next((machine_of(n) for n in reversed(notes) if n.get('machine')), '')
-    return noise_known(notes, machine)
 
 # %% ../nbs/15_ratchet.ipynb #rule-of
 CALIBRATED = 3 # degrees of freedom
@@ -876,6 +868,13 @@ def facts_made(s:Session, j, whose):
     return [run_facts(s, j, r) for r in runs_made(j)
         if r['whose'] == whose and not fault_of(s, r)]
 
+def told_fault(s:Session, j, run):
+    "The fault of a run; of a further one under which seed it came"
+    why = fault_of(s, run)
+    if not why or run['dir'] == j['run_dir']: return why
+    status,_,reason = why.partition(': ')
+    return f'{status}: under seed {run["seed"]}, {reason}'
+
 def by_seed(runs):
     "The last run under each seed"
     return list({r['seed']: r for r in runs}.values())
@@ -883,15 +882,15 @@ def by_seed(runs):
 def weigh(s:Session, j)->dict: # `verdict`, runs of both, `noise`, `rule`
     "What the judge says of all runs so far"
     own,best = facts_made(s, j, 'candidate'), facts_made(s, j, 'best')
-    now = dict(runs=own, best_runs=best, best_code=j['best_code'])
-    machine = machine_of(j)
-    noise = noise_known([*s.experiments(), now], machine)
+    now = dict(runs=own, best_runs=best, best_code=j['best_code'], machine=j['machine'])
+    noise = noise_known([*s.experiments(), now])
     rule = rule_of(s, noise)
     before = j.get('before', {}).get('best_runs')
     if before is None: before = best_known(s, j)
     ours = as_judged(by_seed([*j.get('joined', []), *own]))
     theirs = as_judged(by_seed([*before, *best]))
-    fault = next(filter(None, [fault_of(s, r) for r in runs_made(j) if r['whose'] != 'best']), '')
+    faults = [told_fault(s, j, r) for r in runs_made(j) if r['whose'] != 'best']
+    fault = next(filter(None, faults), '')
     found = decide(theirs, ours, noise, rule, j['number'], s.p.direction, fault,
         j.get('simpler', 0))
     return dict(verdict=found, candidate=ours, best=theirs, noise=noise, rule=rule)
@@ -905,11 +904,8 @@ def set_back(s:Session, j):
 def class_of_faults(s:Session, j):
     "The outcome of an experiment is that of its first run with a fault"
     for run in runs_made(j):
-        if run['whose'] == 'best' or not (why := fault_of(s, run)): continue
-        found = run.get('examined') or dict(ok=True)
-        status = run['outcome']['status'] if found['ok'] else 'untrusted'
-        under = '' if run['dir'] == j['run_dir'] else f'under seed {run["seed"]}, '
-        reason = under + why.partition(': ')[2]
+        if run['whose'] == 'best' or not (why := told_fault(s, j, run)): continue
+        status,_,reason = why.partition(': ')
         j['outcome'] |= dict(status=status, reason=reason)
         if status == 'untrusted': j['outcome']['record'] = {}
         return
@@ -1437,7 +1433,7 @@ def look_for_outcome(s:Session, j):
 def of_older(s:Session, j):
     "A journal with what one of an older version does not say"
     if 'kind' in j or 'commit' not in j: return j
-    own = dict(kind='', number=1, code=code_at(s, j['commit']), best_code=code_at(s, j['parent']))
+    own = dict(kind='', number=1, machine=None, code=code_at(s, j['commit']), best_code=code_at(s, j['parent']))
     if j.get('examining') is True: own['examining'] = j['run_dir']
     return {**j, **own}
 
@@ -2003,7 +1999,7 @@ def calibrate(s:Session, n:int, bar=progress_bar)->tuple: # Exit code and lines
         if len(seeds_wanted(s, n)) == len(left) and not counted(s)[-1].get('break'):
             return 1, [*lines, 'ar-calibrate: that run counts for nothing, so no other was made']
         print(f'{said}: {lines[1].removeprefix("reason:").strip()}', flush=True)
-    noise = noise_here(s)
+    noise = noise_known(s.experiments())
     return 0, [rule_line(rule_of(s, noise), noise)]
 
 # %% ../nbs/15_ratchet.ipynb #ar-calibrate
@@ -2308,7 +2304,7 @@ def status_of(s:Session):
     f = frontier(rows, s.p.direction, ran)
     best,base = f.best, f.baseline
     speed = pace(notes)
-    noise = noise_here(s)
+    noise = noise_known(notes)
     rule = rule_of(s, noise)
     at = branch_head(s)[:7] or 'no commit, it is gone'
     return dict(tag=s.tag, branch=s.branch, at=at, base=s.base[:7], profile=s.p.name,
