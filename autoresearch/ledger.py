@@ -8,8 +8,9 @@ Nothing here imports torch; pandas and matplotlib are imported only by the funct
 
 # %% auto #0
 __all__ = ['STATUSES', 'Step', 'Sigma', 'Seen', 'COLORS', 'STYLE', 'DARK', 'Label', 'LedgerError', 'one_line', 'Row', 'parse_row',
-           'Ledger', 'get_ledger', 'vouch', 'session_notes', 'Frontier', 'frontier', 'noise_seen', 'efforts',
-           'any_ledger', 'style', 'save_figure', 'figure', 'place_labels', 'truncate', 'plot_frontier', 'ar_frontier']
+           'Ledger', 'get_ledger', 'vouch', 'session_notes', 'Frontier', 'frontier', 'noise_seen', 'sure', 'sigma_told',
+           'runs_told', 'efforts', 'any_ledger', 'style', 'save_figure', 'figure', 'place_labels', 'truncate',
+           'plot_frontier', 'ar_frontier']
 
 # %% ../nbs/10_ledger.ipynb #imports
 import csv, errno, glob, html, io, json, math, os, re, stat, sys, warnings
@@ -490,7 +491,8 @@ def noise_seen(
     values,eras = _values(notes)
     mean = {k: fmean(v) for k,v in values.items()}
     means,bars,breaks = {}, {}, []
-    sigma,band = None, [None]*len(rows)
+    band = [None]*len(rows)
+    sigma = None
     for n,era,(number,own) in zip(notes, eras, _row_numbers(rows, notes)):
         commit,best = _seven(n.get('commit')), _seven(n.get('best_commit'))
         if n.get('status') == 'keep' and (commit, era) in mean: means[commit] = mean[commit, era]
@@ -501,6 +503,60 @@ def noise_seen(
         sigma = _sigma_in(n.get('noise')) or sigma
         band[number-1:] = [sigma]*(len(rows)-number+1)
     return Seen(means, bars, band, tuple(breaks))
+
+# %% ../nbs/10_ledger.ipynb #sure
+def sure(
+    notes:dict # Of an experiment, as they are
+)->str: # In percent; '' where they don't say
+    "How sure it is that an experiment is better than what it was compared with"
+    c = _finite(notes.get('certainty'))
+    if c is None or not 0 <= c <= 1: return ''
+    if c > .9999: return 'over 99.99 %'
+    return 'under 0.01 %' if c < .0001 else f'{100*c:.{2 if c > .99 else 1}f} %'
+
+def sigma_told(s:Sigma):
+    "Sigma with its interval, in words"
+    return f'{s.sigma:.6f} of a run, 95 % interval {s.low:.6f} to {s.high:.6f}'
+
+# %% ../nbs/10_ledger.ipynb #runs-told-parts
+def _with_error(found):
+    "A gain with its standard error; '' where the notes have none"
+    gain,error = (_finite(found.get(k)) for k in ('gain', 'error'))
+    return '' if None in (gain, error) else f'{gain:.6f} ± {error:.6f}'.replace('-', '−')
+
+def _nats(v):
+    "How much lower a training loss is, in words; '' where it is not known"
+    v = _finite(v)
+    return '' if v is None else f'loss {"lower" if v > 0 else "higher"} by {abs(v):.4f} nats'
+
+def _at_equal(equal):
+    "(at equal steps, at equal time): how the training losses compare; '' where it is not known"
+    steps,seconds,speed = (_finite(equal.get(k)) for k in ('steps', 'seconds', 'speed'))
+    by_steps,by_time = (_nats(equal.get(k)) for k in ('at_steps', 'at_seconds'))
+    if by_steps and steps: by_steps += f' after {steps:.0f} steps'
+    if by_time and seconds: by_time += f' after {seconds:.0f} s'
+    if by_time and speed: by_time += f', {100*(speed-1):+.1f} % steps a second'.replace('-', '−')
+    return by_steps, by_time
+
+# %% ../nbs/10_ledger.ipynb #runs-told
+def runs_told(
+    notes:dict # Of an experiment, as they are
+)->dict: # Texts by what they are about; what is not known is left out
+    "Runs, certainty, gain by training noise and by rows, and at equal steps and time, a line each"
+    def part(key): return o if isinstance(o := notes.get(key), dict) else {}
+    own,beside = (_runs_in(notes, key) for key in ('runs', 'best_runs'))
+    gain,text = (_with_error(part(key)) for key in ('gain', 'rows'))
+    rows,documents = (_finite(part('rows').get(k)) for k in ('rows', 'documents'))
+    if text and rows and documents: text += f' ({rows:.0f} rows of {documents:.0f} documents)'
+    runs = f'{len(own)}, their mean {fmean(v for _,v in own):.6f}' if len(own) > 1 else ''
+    if runs and beside: runs += f'; {len(beside)} more of the best'
+    steps,seconds = _at_equal(part('equal'))
+    saved = _finite(notes.get('saved')) if notes.get('class') == 'early' else None
+    cut = '' if saved is None else f'at {1-saved:.0%} of its budget, {saved:.0%} saved'
+    res = {'sure that it is better': sure(notes), 'runs': runs,
+        'gain, by the noise of training': gain, 'gain, by the choice of text': text,
+        'at equal steps': steps, 'at equal time': seconds, 'cut early': cut}
+    return {k: v for k,v in res.items() if v}
 
 # %% ../nbs/10_ledger.ipynb #effort
 def efforts(
@@ -1014,7 +1070,7 @@ def _ran(notes, folder, path, rows):
 def _noise_lines(seen):
     "What is said of noise under the frontier's figures"
     s = seen.band and seen.band[-1]
-    lines = [f'sigma        {s.sigma:.6f} of a run, {s.low:.6f} to {s.high:.6f}'] if s else []
+    lines = [f'sigma        {sigma_told(s)}'] if s else []
     return lines + [f'break        before #{n}: {why}' for n,why in seen.breaks]
 
 # %% ../nbs/10_ledger.ipynb #command-read

@@ -877,7 +877,8 @@ def test_the_command_says_sigma_and_breaks(tmp_path):
     (tmp_path/'runs/current.json').write_text('{"tag": "nov1"}')
     out = command(tmp_path).stdout
     assert 'best         0.920000' in out and 'total gain   0.080000' in out
-    assert 'sigma        0.010000 of a run, 0.006000 to 0.020000' in out and 'break' not in out
+    assert 'sigma        0.010000 of a run, 95 % interval 0.006000 to 0.020000' in out
+    assert 'break' not in out
     notes[3]['break'] = 'host: driver 570 -> 580'
     (d/'experiment.json').write_text(json.dumps(notes[3]))
     out = command(tmp_path).stdout
