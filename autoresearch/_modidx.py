@@ -1503,6 +1503,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'autoresearch.report.repeats': ('report.html#repeats', 'autoresearch/report.py'),
                                      'autoresearch.report.report_cells': ('report.html#report_cells', 'autoresearch/report.py'),
                                      'autoresearch.report.rewinds': ('report.html#rewinds', 'autoresearch/report.py'),
+                                     'autoresearch.report.score_once': ('report.html#score_once', 'autoresearch/report.py'),
                                      'autoresearch.report.session_profile_of': ('report.html#session_profile_of', 'autoresearch/report.py'),
                                      'autoresearch.report.speed': ('report.html#speed', 'autoresearch/report.py'),
                                      'autoresearch.report.table': ('report.html#table', 'autoresearch/report.py'),

@@ -199,7 +199,8 @@ def is_finished(
 def stored_final(s:Session)->dict: # {} where it was not scored
     "What the final shard said"
     found = read_json(s.dir/'final.json')
-    return found if is_number(found.get('value')) else {}
+    figures = all(is_number(found.get(k)) for k in ('value', 'error', 'rows', 'seconds', 'time'))
+    return found if figures and isinstance(found.get('commit'), str) else {}
 
 # %% ../nbs/17_audit.ipynb #last-keep
 def _last_keep(s):
@@ -230,7 +231,7 @@ def _score_final(s):
 # %% ../nbs/17_audit.ipynb #final-score
 def final_score(
     s:Session # One that has ended
-)->dict: # commit, number, value, error (over rows), rows, seconds, time
+)->dict: # commit, number, value, error (over rows), rows, seconds, time of the score
     "The last keep's value on the final shard, scored once and stored. Raises `Refused`."
     def waiting(seconds): time.sleep(.2) # for another report, which scores it
     with file_lock(s.dir/'final.lock', waiting):

@@ -12,7 +12,7 @@ __all__ = ['FORMATS', 'OWN_WORDS', 'Said', 'literal', 'code_span', 'Part', 'join
            'utc', 'last_search', 'rewinds', 'speed', 'paced', 'against', 'further', 'Experiment', 'remarks', 'looked',
            'unguarded', 'touched', 'canvases', 'before_after', 'Findings', 'collect', 'repeats', 'as_frame', 'grouped',
            'missed', 'diff', 'report_cells', 'execute_report', 'exporters', 'pages', 'read_summary', 'write_report',
-           'ar_report']
+           'score_once', 'ar_report']
 
 # %% ../nbs/30_report.ipynb #imports
 import base64, html, io, json, math, os, re, subprocess, sys, tempfile, textwrap, time
@@ -29,6 +29,7 @@ from fastcore.script import call_parse
 from . import contract
 from autoresearch.contract import (Profile, SettingsError, install_line, read_settings, replacing,
     settings_path)
+from .audit import final_score, is_finished, stored_final
 from .cells import _changes, cells_diff, changed_lines, diff_html, list_cells
 from .ledger import (COLORS, DARK, Frontier, Ledger, Row, Seen, _row_numbers, frontier,
     noise_seen, one_line, runs_told, save_figure, session_notes, sure, vouch)
@@ -710,6 +711,21 @@ def write_report(
         with replacing(out/name) as f: f.write(data)
     return [out/name for name in files]
 
+# %% ../nbs/30_report.ipynb #score-once
+def score_once(
+    s:Session, # Any
+    finish:bool=False # Was the session declared to have ended?
+)->list: # Lines for who asked
+    "Score a finished session on its final shard, unless it was. Raises `Refused` while it runs."
+    if not is_finished(s, finish) or stored_final(s): return []
+    wanted = s.p.source != 'none' and getattr(s.p, 'final_shard', -1) >= 0
+    kept = any((s.dir/d).exists() for d in ('kept', 'audit'))
+    if not finish and not (wanted and kept): return []
+    if not wanted: return ['final: the profile has no shard for it']
+    try: found = final_score(s)
+    except Refused as e: return [f'final: no value: {e}']
+    return [f'final: {s.p.metric} {found["value"]:.6f}, scored once, in {found["seconds"]:.0f} s']
+
 # %% ../nbs/30_report.ipynb #ar-report
 _TAG = Annotated[str, 'Name of the session; that of the branch checked out when left out',
     dict(nargs='?', opt=False)]
@@ -719,12 +735,15 @@ def ar_report(
     tag:_TAG='',
     summary:str='', # Text file with the agent's own summary; it is shown to the letter and marked
     out:str='', # Folder to write to; runs/TAG/report when empty
-    profile:str='' # The session's own, which is taken anyway; another one is refused
+    profile:str='', # The session's own, which is taken anyway; another one is refused
+    finish:bool=False # The session has ended: score its last keep on the final shard, once
 ):
     "Write the report of a session: report.html, report.md and its pictures"
     with reporting_errors():
-        *_,text,page = write_report(find_session(tag, profile), out, summary)
+        s = find_session(tag, profile)
+        said = score_once(s, finish)
+        *_,text,page = write_report(s, out, summary)
         size = len(text.read_text(encoding='utf8'))
-        exit_with(0, [f'{page}  {page.stat().st_size/2**20:.2f} MB',
+        exit_with(0, [*said, f'{page}  {page.stat().st_size/2**20:.2f} MB',
             f'{text}  {size} characters, of which GitHub takes 65536; '
             'drag the pictures beside it in'])
