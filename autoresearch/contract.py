@@ -63,9 +63,22 @@ def _natural(s):
 def _shards(s):
     "a whole number above 0, or -1 for all"
     return v if (v := int(s)) == -1 else _count(s)
+def _held_out(s):
+    "a whole number, 0 or above, or -1 for none"
+    return v if (v := int(s)) == -1 else _natural(s)
 def _seconds(s):
     "a finite number of seconds above 0"
     if not 0 < (v := float(s)) < math.inf: raise ValueError
+    return v
+
+# %% ../nbs/00_contract.ipynb #types-judge
+def _share(s):
+    "a number above 0 and below 1"
+    if not 0 < (v := float(s)) < 1: raise ValueError
+    return v
+def _pairs(s):
+    "a whole number from 2 to 64"
+    if not 2 <= (v := int(s)) <= 64: raise ValueError
     return v
 
 # %% ../nbs/00_contract.ipynb #types-text
@@ -89,11 +102,13 @@ def _choice(*accepted):
 
 # %% ../nbs/00_contract.ipynb #schema
 TARGET_KEYS = dict(canvas=_text, frozen=_files, metric=_text, direction=_choice('lower', 'higher'),
-    evaluator=_function, ledger=_text, runs=_text, log=_text, picture=_text,
+    evaluator=_function, rule=_choice('strict', 'confirm'), alpha=_share, pairs=_pairs,
+    ledger=_text, runs=_text, log=_text, picture=_text,
     time_budget=_seconds, wall_limit=_seconds, free_steps=_natural, free_seconds=_seconds,
     clock=_choice('wall', 'cpu'), source=_choice('hub', 'embedded', 'none'))
 TEXT_KEYS = dict(dataset=_text, shard_name=_text, last_shard=_natural, val_shard=_natural,
-    train_shards=_shards, doc_bytes=_natural, vocab_size=_count, tokenizer_chars=_count,
+    train_shards=_shards, audit_shard=_held_out, final_shard=_held_out,
+    doc_bytes=_natural, vocab_size=_count, tokenizer_chars=_count,
     tokenizer_doc_chars=_count, split_pattern=_text, max_seq_len=_count, eval_tokens=_count,
     cache=_text, revision=_text)
 
@@ -130,8 +145,16 @@ class Profile:
         return '\n'.join([f'| {self.name} | |', '| --- | --- |', *rows])
 
 # %% ../nbs/00_contract.ipynb #check
-LATER = dict(clock='wall', revision='main') # keys that older settings have not: what they meant
+# keys that older settings have not: what they meant
+LATER = dict(clock='wall', revision='main', rule='strict', alpha='0.05', pairs='24',
+    audit_shard='-1', final_shard='-1')
 
+def _same_shard(res):
+    "The first of the shards that no run trains on which is an earlier one, and that one's key"
+    held = [k for k in ('val_shard', 'audit_shard', 'final_shard') if res.get(k, -1) >= 0]
+    return next(((k, o) for n,k in enumerate(held) for o in held[:n] if res[o] == res[k]), None)
+
+# %% ../nbs/00_contract.ipynb #check-values
 def _check(path, name, values, own):
     "A section's `values` in their types, or a `SettingsError`; `own` keys stand in the section"
     def fault(k, what, accepted):
@@ -150,6 +173,9 @@ def _check(path, name, values, own):
     if limit <= budget:
         more = f'more than time_budget = {budget:g}'
         raise fault('wall_limit', f'wall_limit = {limit:g}', more)
+    if same := _same_shard(res):
+        key,other = same
+        raise fault(key, f'{key} = {res[key]}', f'another shard than {other}, or -1 for none')
     return res
 
 # %% ../nbs/00_contract.ipynb #has-gpu

@@ -68,8 +68,9 @@ def test_only_sections_are_profiles(name):
     assert 'accepted: climbmix, climbmix60, tiny' in complaint(ROOT/'settings.ini', name)
 
 def test_keys_that_came_later_mean_what_was_meant(ini):
-    p = c.get_profile('tiny', ini(re.sub('^(clock|revision) = .*\n', '', INI, flags=re.M)))
-    assert (p.clock, p.revision) == ('wall', 'main')
+    p = c.get_profile('tiny', ini(re.sub(f'^({"|".join(c.LATER)}) = .*\n', '', INI, flags=re.M)))
+    assert (p.clock, p.revision, p.rule) == ('wall', 'main', 'strict')
+    assert p.audit_shard == p.final_shard == -1, 'a session that began without an audit'
 
 @pytest.mark.parametrize('key', [k for k in (*c.TARGET_KEYS, *c.TEXT_KEYS) if k not in c.LATER])
 def test_a_missing_key_is_named(ini, key):
@@ -87,12 +88,27 @@ def test_a_missing_key_is_named(ini, key):
     ('train_shards', '0', '-1 for all'), ('direction', 'down', 'lower or higher'),
     ('source', 'disk', 'hub or embedded or none'),
     ('evaluator', 'evaluate_bpb', 'package.module.function'), ('metric', '', 'not empty'),
-    ('max_seq_len', '2_0 48', 'a whole number above 0')])
+    ('max_seq_len', '2_0 48', 'a whole number above 0'), ('rule', 'loose', 'strict or confirm'),
+    ('alpha', '1', 'above 0 and below 1'), ('alpha', 'nan', 'above 0 and below 1'),
+    ('pairs', '1', 'from 2 to 64'), ('pairs', '65', 'from 2 to 64'),
+    ('audit_shard', '-2', 'or -1 for none'), ('final_shard', 'none', 'or -1 for none')])
 def test_a_wrong_value_names_file_section_key_and_accepted(ini, key, bad, accepted):
     body = re.sub(rf'^{key} = .*\n', '', INI.split('[tiny]')[1], flags=re.M)
     path = ini(f'{INI.split("[tiny]")[0]}[tiny]\n{key} = {bad}\n{body}')
     text = complaint(path)
     assert all(o in text for o in (str(path), '[tiny]', f'{key} = {bad!r}', accepted))
+
+@pytest.mark.parametrize('changes, key, other', [
+    (dict(val_shard=6541), 'audit_shard', 'val_shard'),
+    (dict(val_shard=6540), 'final_shard', 'val_shard'),
+    (dict(audit_shard=6540), 'final_shard', 'audit_shard')])
+def test_held_out_shards_are_not_the_same(ini, changes, key, other):
+    text = complaint(ini(INI + ''.join(f'{k} = {v}\n' for k,v in changes.items())))
+    assert f'another shard than {other}, or -1 for none' in text and f'{key} = ' in text
+
+def test_no_held_out_shards_are_not_the_same(ini):
+    p = c.get_profile('tiny', ini(INI + 'audit_shard = -1\nfinal_shard = -1\n'))
+    assert p.audit_shard == p.final_shard == -1
 
 def test_an_unknown_key_is_refused(ini):
     path = ini(INI + 'time_buget = 5\n')
