@@ -110,7 +110,7 @@ def ran(root, *rows):
 
 def change_notes(root, commit, **more):
     "Other notes for the run of a commit"
-    f = next((root/'runs'/TAG).glob(f'*-{commit}'))/'experiment.json'
+    f = next((root/'runs'/TAG).glob(f'[0-9]*-{commit}'))/'experiment.json'
     f.write_text(json.dumps({**read_json(f), **more}))
 
 def notes(root):
@@ -806,3 +806,64 @@ def test_a_night_without_walls_says_so(tmp_path):
     f.write_text(json.dumps({**notes, 'held': dict(why='<b>|{}|</b>'), 'examination': [5]}))
     text,page = texts(root)
     assert '<b>|' not in page and 'examined: no for 1 of 1 keep\n' in text
+
+def runs_of(commit, *values): return [dict(commit=commit, value=v, seconds=5.) for v in values]
+
+def test_what_is_sure_stands_first(tmp_path):
+    "Runs, certainty, gains with their errors, repeats, a run that was cut, another machine"
+    root = example(tmp_path/'repo')
+    setup(root)
+    run(root, 'baseline')
+    for old,new in (('DEGREE = 1 ', 'DEGREE = 3 '), ('STEPS = 300', 'STEPS = 20')):
+        edit(root, old, new)
+        run(root, new)
+    before = texts(root)
+    for word in ('How sure', '| sure |', 'sigma', 'Repeats', 'saved', 'machine changed'):
+        assert word not in before[0]
+    first,best,bad = [Row(c, float(v), float(m), *o) for c,v,m,*o in rows(root)]
+    assert (first.status, best.status, bad.status) == ('keep', 'keep', 'discard')
+    change_notes(root, first.commit, runs=runs_of(first.commit, first.value))
+    change_notes(root, best.commit, certainty=.9987, best_commit=first.commit,
+        runs=runs_of(best.commit, best.value, best.value + .02), best=first.value,
+        best_runs=runs_of(first.commit, first.value + .01),
+        gain=dict(gain=.5, error=.07, df=4), noise=dict(sigma=.01, low=.005, high=.03, df=4),
+        rows=dict(gain=.51, error=.003, rows=200, documents=40),
+        equal=dict(steps=300, at_steps=.2, seconds=3, at_seconds=-.1, speed=.9))
+    change_notes(root, bad.commit, best_commit=best.commit, saved=.5, **{'class': 'early'})
+    old = notes(root)[1]
+    again = root/'runs'/TAG/f'004-{best.commit}'
+    again.mkdir()
+    (again/'experiment.json').write_text(json.dumps({**{k: old[k] for k in ('commit', 'parent',
+        'class', 'reason', 'seconds', 'started', 'time', 'block')}, 'dir': again.name,
+        'status': 'repeat', 'value': best.value + .04, 'seed': 77, 'disturbed': 'by <b>'}))
+    text,page = texts(root)
+    mean = f'{best.value + .02:.6f}'
+    kept = md_table(text, 'n', 'commit', 'rmse', 'gain', 'sure')
+    assert [r[2:5] for r in kept[1:3]] == [[f'{first.value + .005:.6f}', '0.000000', 'baseline'],
+        [mean, f'{first.value + .005 - best.value - .02:.6f}', '99.87 %']]
+    assert md_title(text).split('→')[1].split()[0] == mean
+    assert facts(text)['noise of training, sigma'] == (
+        '0.010000 of a run, 95 % interval 0.005000 to 0.030000')
+    told = dict(zip(*md_table(text, 'n', 'commit', 'became')))
+    assert (told['runs'] == f'2, their mean {best.value + .01:.6f}; 1 more of the best'
+        and told['gain, by the noise of training'] == '0.500000 ± 0.070000'
+        and told['gain, by the choice of text'] == (
+            '0.510000 ± 0.003000 (200 rows of 40 documents)')
+        and told['at equal steps'] == 'loss lower by 0.2000 nats after 300 steps'
+        and told['at equal time'] == (
+            'loss higher by 0.1000 nats after 3 s, −10.0 % steps a second'))
+    assert md_table(text, 'before', 'commit')[1] == [
+        '4', best.commit, f'{best.value + .04:.6f}', '77', '`by <b>`']
+    assert 'at 50% of its budget, 50% saved' in text and 'cut early' in text
+    assert '3 experiments and 1 repeat of the best in' in text and 'by <b>' not in page
+    assert md_table(text, 'what', 'seconds')[-2][1] == '10.0' and 'machine changed' not in text
+    change_notes(root, bad.commit, **{'break': 'GPU: <i> -> B'})
+    text,page = texts(root)
+    assert facts(text)['the machine changed'] == '`before experiment 3: GPU: <i> -> B`'
+    assert 'noise of training, sigma' not in facts(text) and '<i>' not in page
+
+def test_the_grammar_that_nobody_asks_is_not_built():
+    "It costs more than a second of every report"
+    code = ('import sys, autoresearch.report as r; r.exporters(); '
+        'print([m for m in sys.modules if m.startswith("rfc3987") and sys.modules[m]])')
+    assert sh(ROOT, sys.executable, '-c', code).stdout.strip() == '[]'
