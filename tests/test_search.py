@@ -91,7 +91,7 @@ def test_killed_five_times_and_gone_on_with(lab):
         'a finished search is not gone on with')
 
 def test_ctrl_c_ends_it(tmp_path):
-    root = example(tmp_path/'repo', time_budget=8)
+    root = example(tmp_path/'repo', time_budget=3)
     edit(root, 'STEPS = 300 ', 'STEPS = 9**9 ')
     edit(root, 'at most [100 .. 600]', 'at most')
     commit(root)
