@@ -491,7 +491,11 @@ def examined(tmp_path, tiny, source=None, more='pass', tensors=None, **kw):
     try: return E.examine(code, run_dir, tiny, 1, 4., module='train.py', **kw), table, run_dir
     finally: E.drop_weights(run_dir)
 
-@pytest.mark.parametrize('kind', ['bwrap', 'landlock', 'none'])
+# where bwrap works, that is what is used; test_gpu_memory_is_lent has Landlock too
+KINDS = pytest.mark.parametrize('kind', ['bwrap', 'none', pytest.param('landlock',
+    marks=[pytest.mark.slow]*(walls.find().name != 'landlock'))])
+
+@KINDS
 def test_an_examination(tiny, tmp_path, kind):
     if kind == 'bwrap' and walls.find().name != 'bwrap': pytest.skip('bwrap does not work here')
     if kind == 'landlock' and not walls.landlock_abi(): pytest.skip('the kernel has no Landlock')
@@ -545,7 +549,7 @@ if not os.fork():
     os._exit(0)
 """
 
-@pytest.mark.parametrize('kind', ['bwrap', 'landlock', 'none'])
+@KINDS
 def test_what_an_examined_process_starts_ends_with_it(tiny, tmp_path, kind):
     if kind == 'bwrap' and walls.find().name != 'bwrap': pytest.skip('bwrap does not work here')
     if kind == 'landlock' and not walls.landlock_abi(): pytest.skip('the kernel has no Landlock')

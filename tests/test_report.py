@@ -4,8 +4,11 @@ import base64, html, json, re, shutil, sys, time
 from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
-import nbconvert, pytest # nbconvert once here, not in the fork of each report
+# once here, not in the fork of each report
+import matplotlib.pyplot, nbconvert, nbformat, pytest
+from execnb.shell import CaptureShell
 from fastcore.nbio import mk_cell, new_nb
+from autoresearch import report as reports
 from autoresearch.cells import cells_diff, changed_lines, diff_html
 from autoresearch.contract import install_line
 from autoresearch.ledger import Row, one_line, parse_row
@@ -14,7 +17,8 @@ from autoresearch.report import (Experiment, Said, against, budgets, code_span, 
     find_session, last_search, looked, many, paced, read_summary, report_cells, speed, table,
     touched, unguarded, utc, write_report)
 from autoresearch.run import pace, project, read_json, read_notes
-from lab import TAG, ROOT, ar, commit, edit, example, git, run, setup, sh, until
+from lab import (BIN, TAG, ROOT, ar, commit, edit, example, forked_script, git, run, setup, sh,
+    until)
 from lab import rows_as_tried as rows # a run beside other work is measured again, and says so
 
 HOSTILE = ('degree | nine \\| <script>alert(1)</script> <img src=x onerror=y> '
@@ -22,11 +26,30 @@ HOSTILE = ('degree | nine \\| <script>alert(1)</script> <img src=x onerror=y> '
 SUMMARY = ('I raised the rates by 77777.\n\n# A heading\n</pre><script>alert(2)</script>\n'
     '```\n````\n"""\'\\ {{ nb }} {% raw %} | a | b |\n')
 
-def report(root, *args, ok=True): return ar(root, 'ar-report', *args, ok=ok)
+def at_once(s, summary=''):
+    """`execute_report` without a kernel: the same cells in an IPython of this process, which spares
+    a report its imports. `test_at_once_is_as_in_a_kernel` holds the two together"""
+    nb,shell = report_cells(), CaptureShell()
+    for c in nb.cells:
+        if c.cell_type != 'code': continue
+        given = dict(TAG=s.tag, PROFILE=s.p.name, ROOT=str(s.p.root), SUMMARY=summary)
+        if 'parameters' in c.metadata.get('tags', []):
+            c.source += ''.join(f'\n{k} = {v!r}' for k,v in given.items())
+        c.outputs = shell.run(c.source)
+        if shell.exc: raise Refused(f'the report failed: {shell.exc}')
+    nb.metadata['papermill'] = dict(parameters=given)
+    return nbformat.reads(json.dumps(nb), as_version=4)
 
-def texts(root, *args, tag=TAG):
+def report(root, *args, ok=True, how=at_once):
+    "ar-report in a fork, its cells run by `how`"
+    def first(): reports.execute_report = how
+    r = forked_script(root, str(BIN/'ar-report'), *args, first=first)
+    assert not ok or r.returncode == 0, (args, r.stdout, r.stderr)
+    return r
+
+def texts(root, *args, tag=TAG, how=at_once):
     "Markdown and HTML of a report just made"
-    report(root, *args)
+    report(root, *args, how=how)
     return [(root/'runs'/tag/'report'/n).read_text() for n in ('report.md', 'report.html')]
 
 @pytest.fixture(scope='module')
@@ -57,7 +80,9 @@ def first(tmp_path_factory):
     return root
 
 @pytest.fixture(scope='module')
-def made(first): return texts(first, '--summary', 'summary.md')
+def made(first):
+    "By papermill and a kernel"
+    return texts(first, '--summary', 'summary.md', how=reports.execute_report)
 
 @pytest.fixture
 def copy(first, tmp_path): return Path(shutil.copytree(first, tmp_path/'repo', symlinks=True))
@@ -117,6 +142,14 @@ def notes(root):
     return [read_json(d/'experiment.json') for d in sorted((root/'runs'/TAG).glob('[0-9]*-*'))]
 
 # the page
+
+def test_at_once_is_as_in_a_kernel(copy, made):
+    "To the byte, but for the minute that it was made in"
+    when = r'\d+-\d+-\d+ \d+:\d+ UTC'
+    was = (copy/'runs'/TAG/'report'/'staircase.png').read_bytes()
+    for real,text in zip(made, texts(copy, '--summary', 'summary.md')):
+        assert re.sub(when, '', real).replace(str(copy), '') == re.sub(when, '', text)
+    assert (copy/'runs'/TAG/'report'/'staircase.png').read_bytes() == was
 
 def test_page_needs_nothing_else(made):
     page = Page(made[1])
@@ -758,7 +791,7 @@ def test_lint_and_examination_are_told(tmp_path):
     for lint,examined,told in [(odd, 'yes', 'evaluates'),
             ('odd', 'no', '| no |'), ('odd', 'refused', '| refused |'), ({}, ['yes'], '')]:
         f.write_text(json.dumps({**notes, 'lint': lint, 'examined': examined}))
-        ar(root, 'ar-report')
+        report(root)
         page,text = (root/'runs'/TAG/'report'/n for n in ('report.html', 'report.md'))
         assert told in text.read_text() and '"<b>"' not in page.read_text()
         assert ('to look at' in text.read_text()) == bool(told)

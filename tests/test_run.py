@@ -104,6 +104,7 @@ def test_steps_of_a_tenth_of_the_budget_stand(tmp_path):
         and clock['overran'] < 1.5*clock['longest_seconds'] + 1)
 
 def test_papermill_alone_honours_parameters(clone, tmp_path):
+    settings(clone, time_budget=.3, free_steps=2, **FEW)
     cmd = [BIN/'papermill', '-p', 'SEED', '7', '-p', 'RUN_DIR', str(tmp_path/'r'),
         'nbs/02_train.ipynb', str(tmp_path/'out.ipynb'), '--no-progress-bar']
     subprocess.run(cmd, cwd=clone, env={**os.environ, 'PYTHONPATH': str(clone)}, check=True,
