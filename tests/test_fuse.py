@@ -297,6 +297,11 @@ def test_edits(i):
     assert plain(sites, 'loss', 'embeddings') == {'loss': set(), 'embeddings': set()}, str(sites)
     assert [sites[kind][0] for kind in (HEADS_, OUT, MLP)] == [len(sets)]*3, str(sites)
 
+def test_every_seam_is_in_what_is_always_run():
+    "The third that `make test` runs edits every text of the canvas that is edited, at every cost"
+    of = lambda edits: {(kind, old, costs) for kind,old,_,costs in edits}
+    assert of(e for o in drawn(0, LAYERS)[::3] for s in o for e in s) == of(EDITS)
+
 # Edits of the whole
 
 MIX = 'x = self.resid_lambdas[i]*x + self.x0_lambdas[i]*x0'
