@@ -933,7 +933,9 @@ def judge(s:Session, j):
         why = one_line(e)[:160]
         j['outcome'] |= dict(status='untrusted', reason=why, record={})
         status,reason = 'crash', f'untrusted: {why}' # decided together
-        value,said,w = 0., {}, dict(best=[], candidate=[])
+        value = 0.
+        said = {}
+        w = dict(best=[], candidate=[])
         row = Row(j['commit'], 0., 0., status, row_description(j))
     best = fmean(o.value for o in w['best']) if w['best'] else None
     if status == 'crash': class_of_faults(s, j)
@@ -983,6 +985,7 @@ def examination(s:Session, run):
     return dict(ok=found.ok and value is not None, value=value, reason=found.reason,
         seconds=found.seconds, facts=found.facts)
 
+# %% ../nbs/15_ratchet.ipynb #examine-run
 def unexamined(s:Session, j):
     "The experiment's first run of its own code that nobody examined, None where there is none"
     if not_examined(s, j.get('examine', True)): return None
@@ -1433,7 +1436,8 @@ def look_for_outcome(s:Session, j):
 def of_older(s:Session, j):
     "A journal with what one of an older version does not say"
     if 'kind' in j or 'commit' not in j: return j
-    own = dict(kind='', number=1, machine=None, code=code_at(s, j['commit']), best_code=code_at(s, j['parent']))
+    own = dict(kind='', number=1, machine=None, code=code_at(s, j['commit']),
+        best_code=code_at(s, j['parent']))
     if j.get('examining') is True: own['examining'] = j['run_dir']
     return {**j, **own}
 
