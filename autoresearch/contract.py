@@ -766,9 +766,9 @@ COLUMNS = 'step seconds loss fraction schedule'.split() # of a point of the loss
 POINTS = 600 # of a loss curve, at most
 FIRST = 8 # steps whose losses are all in it
 
-def _point(figures, schedule):
+def _point(figures, began, schedule):
     "A point of the curve; rates in six digits, which tell two schedules apart"
-    fraction = figures['percent']/100 if 'percent' in figures else None
+    fraction = began/100 if 'percent' in figures else None
     rates = schedule and [float(f'{v:.6g}') for v in schedule]
     return [*(figures.get(k) for k in COLUMNS[:3]), fraction, rates]
 
@@ -780,6 +780,7 @@ class Progress:
     ):
         self.run_dir,self.every,self.t,self.curve = run_dir, every, -math.inf, []
         self.wide,self.last = 1, (-math.inf, -math.inf) # seconds and percent of the last point
+        self.began = 0. # percent when the step began
 
     def __call__(self,
         last=False, # Print in any case?
@@ -788,6 +789,7 @@ class Progress:
     ):
         now,percent = time.perf_counter(), figures.get('percent', -math.inf)
         self.note(last, now, percent, schedule, figures)
+        self.began = percent
         if not last and now - self.t < self.every: return
         self.t = now
         print(' | '.join(f'{k} {_short(v)}' for k,v in figures.items()), flush=True)
@@ -803,7 +805,7 @@ class Progress:
         due = now-t >= self.wide*self.every or percent-share >= self.wide/2
         if not last and not due and len(self.curve) >= FIRST: return
         self.last = now, percent
-        self.curve.append(_point(figures, schedule))
+        self.curve.append(_point(figures, self.began, schedule))
         if len(self.curve) <= POINTS: return
         self.curve = self.curve[::2]
         self.wide *= 2

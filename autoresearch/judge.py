@@ -488,10 +488,12 @@ def same_schedule(
     "Did both follow the same schedule as far as the first has come?"
     (xs,mine),(bxs,theirs) = map(_rates, (curve, best_curve))
     if not mine or not theirs or len(mine[0]) != len(theirs[0]): return False
+    reach = max((o[-1]-o[0])/max(1, len(o)-1) for o in (xs, bxs))
     slack = [within*max(map(abs, column)) for column in zip(*theirs)]
     inside = [(x, o) for x,o in zip(xs, mine) if bxs[0] <= x <= bxs[-1]]
     for x,rates in inside:
-        near = theirs[max(0, bisect_left(bxs, x)-1):bisect_right(bxs, x)+1]
+        first,last = bisect_left(bxs, x-reach), bisect_right(bxs, x+reach)
+        near = theirs[max(0, first-1):last+1]
         for v,column,s in zip(rates, zip(*near), slack):
             if not min(column)-s <= v <= max(column)+s: return False
     return bool(inside)

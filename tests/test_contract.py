@@ -873,6 +873,7 @@ def test_a_curve_has_a_point_for_every_half_percent_and_stays_short(capsys):
     show = c.Progress(every=1e9)
     for i in range(3001): show(step=i, loss=2., percent=i/30, schedule=[.1/3, i])
     fractions = [o[3] for o in show.curve]
+    assert fractions[:2] == [0., 0.] and show.curve[2][3] == 1/3000, 'as the step began'
     assert 190 <= len(fractions) <= 202 + c.FIRST and fractions == sorted(fractions)
     assert max(b-a for a,b in zip(fractions, fractions[1:])) < .006
     assert [o[0] for o in show.curve[:c.FIRST]] == list(range(c.FIRST))
