@@ -584,6 +584,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'autoresearch.examine._fill': ('examine.html#_fill', 'autoresearch/examine.py'),
                                       'autoresearch.examine._heard': ('examine.html#_heard', 'autoresearch/examine.py'),
                                       'autoresearch.examine._kind_of_memory': ('examine.html#_kind_of_memory', 'autoresearch/examine.py'),
+                                      'autoresearch.examine._leave_log': ('examine.html#_leave_log', 'autoresearch/examine.py'),
                                       'autoresearch.examine._lend': ('examine.html#_lend', 'autoresearch/examine.py'),
                                       'autoresearch.examine._lend_cuda': ('examine.html#_lend_cuda', 'autoresearch/examine.py'),
                                       'autoresearch.examine._lent': ('examine.html#_lent', 'autoresearch/examine.py'),

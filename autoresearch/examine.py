@@ -300,6 +300,8 @@ def _walls(told=''):
     return walls, walls.Kind(told, 'as for the run') if told else walls.find()
 
 # %% ../nbs/05_examine.ipynb #witness-class
+_TOLD = 'code', 'profile', 'seed', 'module' # not what is asked for which purpose
+
 class Witness:
     "A process that answers for the model. Raises `Unanswered`."
     def __init__(self, job, log, until):
@@ -308,7 +310,7 @@ class Witness:
         self.tell_fd,tells = os.pipe()
         weights = os.open(job['file'], _READ)
         fds = dict(asks=theirs.fileno(), tells=tells, weights=weights)
-        command = _command('_witness', {**job, **fds})
+        command = _command('_witness', {**{k: job[k] for k in _TOLD}, **fds})
         walls,kind = _walls(job['kind'])
         read = [job['code'], str(package_folder().resolve().parent), *job['read']]
         self.walls = walls.enclose(command, {**os.environ, **job['env']}, job['folder'], read=read,
@@ -513,14 +515,23 @@ def _question(first, second, rows, counted, B):
     return per_row, dict(cuts=len(worst), worst=worst.max().item(), gain=gain.mean(0).max().item(),
         later=later, other=other)
 
+# %% ../nbs/05_examine.ipynb #leave-log
+def _leave_log(logs, to):
+    "Put what the processes printed into one file `to`; nowhere when empty"
+    if not to: return
+    with replacing(to, durable=False) as f:
+        for path in sorted(Path(logs).iterdir()): f.write(path.read_bytes())
+
 # %% ../nbs/05_examine.ipynb #examined
 def _examined(job, stack):
     "Examine by the rows of `which` shard: value, figures. Raises `Refusal`, `Unanswered`."
     begun = time.monotonic()
     profile = get_profile(job['profile'], job['settings'])
-    log = stack.enter_context(open(job['log'], 'wb'))
+    logs = stack.enter_context(tempfile.TemporaryDirectory())
+    stack.callback(_leave_log, logs, job['log'])
     both = []
-    for _ in range(2): # they start together, and see nothing of what the other is asked
+    for k in range(2): # they start together, and see nothing of what the other is asked
+        log = stack.enter_context(open(f'{logs}/{k}.log', 'wb')) # nor how much it prints
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         both.append(Witness({**job, 'folder': folder}, log, begun+job['limit']))
         stack.callback(both[-1].close)
@@ -628,8 +639,8 @@ def score(
     name = Path(run_dir).name
     if file is None: raise RuntimeError(f'no {which}: the weights of {name} are gone; of a session '
         'those of the latest keep are kept')
-    found = _ask_examiner(code, profile, seed, module, file, kind, which=which, log=os.devnull,
-        rows=to, **views)
+    found = _ask_examiner(code, profile, seed, module, file, kind, which=which, log='', rows=to,
+        **views)
     said = 'its process ended by an error of its own' if found.get('its_words') else found['reason']
     if not found['ok']: raise RuntimeError(f'no {which}: the model of {name} has no value: {said}')
     return dict(value=found['value'], rows=str(to), which=which, digest=found['facts']['digest'],

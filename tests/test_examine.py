@@ -510,6 +510,7 @@ def test_an_examination(tiny, tmp_path, kind):
     assert np.load(run_dir/'examined_nats.npy').sum(0)[0] == pytest.approx(found.facts['nats'])
     assert np.array_equal(P.read_rows(run_dir, found.value), np.load(run_dir/'examined_nats.npy'))
     assert (tmp_path/'mine').read_text() == 'of whoever runs the runs', 'a link was followed'
+    assert (run_dir/'examined.log').is_file() and not (run_dir/'examined.log').is_symlink()
 
 FAULTS = [
     ('def other(): pass', None, 'has no function bare_model'),
@@ -647,7 +648,13 @@ def trained(tmp_path, tiny, more='pass'):
     return code, run_dir, table
 
 def test_a_score_on_the_final_shard_by_weights_that_were_kept(tiny, tmp_path):
-    code,run_dir,table = trained(tmp_path, tiny)
+    blind = ("import json, stat, sys; told = {*json.loads(sys.argv[3])}; "
+        "assert told == {'code', 'profile', 'seed', 'module', 'asks', 'tells', 'weights'}; "
+        "assert stat.S_ISREG(os.fstat(1).st_mode); " # it is not told what for, nor can it see
+        "said = self.__dict__.setdefault('said', os.fstat(1).st_size); "
+        "assert os.fstat(1).st_size == said, 'the other process prints here'; "
+        "self.__dict__['said'] = said + os.write(1, b'x')")
+    code,run_dir,table = trained(tmp_path, tiny, blind)
     kept = E.keep_weights(run_dir)
     E.drop_weights(run_dir) # as before the next run
     assert kept == E.kept_weights(run_dir) and kept.stat().st_mode & 0o77 in (0, 0o44)
