@@ -127,13 +127,11 @@ def _both_rows(s, record):
     return np.asarray(validation, float), _rows_in(s.dir/'audit'/f'{n:03d}-rows.npy')
 
 # %% ../nbs/17_audit.ipynb #documents
-def _documents(s):
-    "Which documents the rows hold, of both shards; None, and each row stands alone, where unknown"
+def _documents(s, which):
+    "Which documents the rows of a shard hold; None, and each row stands alone, where unknown"
     from autoresearch.prepare import DataError, row_documents
-    def of(which):
-        try: return row_documents(s.p, which) or None
-        except (DataError, OSError, KeyError): return None
-    return of('val'), of('audit')
+    try: return row_documents(s.p, which) or None
+    except (DataError, OSError, KeyError): return None
 
 # %% ../nbs/17_audit.ipynb #fitting
 def _fitting(documents, rows):
@@ -149,7 +147,7 @@ def audit_of(
     records = audit_records(s)
     if not records: raise Refused(f'{s.dir}/audit: no keep of this session was scored beside the '
         f'validation; {unscored(s.p, "audit") or "the next keep of ar-run is"}')
-    documents = _documents(s)
+    documents = [_documents(s, which) for which in ('val', 'audit')]
     gaps,left = [], []
     first = None
     for o in records:
@@ -220,12 +218,14 @@ def _score_final(s):
     to = s.dir/'audit'/'final-rows.npy'
     with commit_copy(s, n['commit']) as code:
         try: found = score(code, s.dir/n['dir'], s.p, n.get('seed', 0), 'final', to,
-            module=exported_module(s), **views(s.p, code, code))
+            module=exported_module(s), kind=n.get('walls') or '',
+            **views(s.p, code, code))
         except RuntimeError as e: raise Refused(str(e)) from None
     rows = _rows_in(to)
     nothing = np.stack([np.zeros(len(rows)), rows[:, 1]], 1)
     return dict(commit=n['commit'], number=int(n['dir'].split('-')[0]), value=found['value'],
-        error=compare_rows(nothing, rows).error, rows=len(rows), which='final',
+        error=compare_rows(nothing, rows, *_fitting([_documents(s, 'final')], [rows])).error,
+        rows=len(rows), which='final',
         seconds=found['seconds'], time=begun)
 
 # %% ../nbs/17_audit.ipynb #final-score

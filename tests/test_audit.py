@@ -9,6 +9,7 @@ from autoresearch.audit import (Gap, audit_of, audit_records, audit_told, final_
 from autoresearch.judge import compare_rows
 from autoresearch.repo import Refused
 import lab
+from test_examine import tiny, trained # a model that is a table, and its folder
 
 ROWS = 40
 PAIRS = [[i//2] for i in range(ROWS)] # two rows of each document
@@ -143,7 +144,9 @@ def test_the_final_shard_is_scored_once(final):
     assert final.asked == [('004-0000004', 4, 'final')], 'by the last keep, under its seed'
     assert found[0] == found[1] == found[2] == stored_final(final) == final_score(final)
     assert (found[0]['value'], found[0]['number'], found[0]['rows']) == (.97, 4, ROWS)
-    spread = np.std(rows_of(.97)[:, 0]/1000/math.log(2), ddof=1)/math.sqrt(ROWS)
+    off = rows_of(.97)[:, 0]/1000/math.log(2)
+    pairs = (off - off.mean()).reshape(-1, 2).sum(1) # the rows of a document are no two votes
+    spread = math.sqrt((pairs**2).sum()*len(pairs)/(len(pairs)-1))/ROWS
     assert found[0]['error'] == pytest.approx(spread, rel=1e-3)
     assert len(final.asked) == 1
 
@@ -183,3 +186,21 @@ def test_the_command_refuses_with_a_way_out(tmp_path):
     assert 'no keep of this session was scored' in r.stderr and 'has no text' in r.stderr
     r = lab.ar(root, 'ar-audit', 'none', ok=False)
     assert f"no session 'none' here; there are: {lab.TAG}" in r.stderr and r.returncode == 1
+
+def test_by_the_examiner_itself(tiny, tmp_path, monkeypatch):
+    "No piece made up but git: weights that were kept, the shard, the examiner's processes"
+    code,run_dir,_ = trained(tmp_path, tiny)
+    examine.keep_weights(run_dir)
+    examine.drop_weights(run_dir)
+    note = dict(status='keep', dir=run_dir.name, commit='abc'*13, seed=1, walls='none')
+    session = SimpleNamespace(dir=run_dir.parent, p=tiny, experiments=lambda: [note])
+    class Copy:
+        def __enter__(self): return code
+        def __exit__(self, *args): pass
+    monkeypatch.setattr(audit, 'commit_copy', lambda *o: Copy())
+    monkeypatch.setattr(audit, 'exported_module', lambda s: 'train.py')
+    found = final_score(session)
+    rows = np.load(session.dir/'audit/final-rows.npy')
+    assert found['value'] == pytest.approx(prepare.rows_value(rows), rel=1e-9)
+    assert found['rows'] == len(rows) and 0 < found['error'] < found['value']
+    assert final_score(session) == found == stored_final(session)

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 # once here, not in the fork of each report
 import matplotlib.pyplot, nbconvert, nbformat, pytest
+from types import SimpleNamespace
 from execnb.shell import CaptureShell
 from fastcore.nbio import mk_cell, new_nb
 from autoresearch import report as reports
@@ -14,8 +15,8 @@ from autoresearch.contract import install_line
 from autoresearch.ledger import Row, one_line, parse_row
 from autoresearch.repo import Refused
 from autoresearch.report import (Experiment, Said, against, budgets, code_span, collect, cut, fenced,
-    find_session, last_search, looked, many, paced, read_summary, report_cells, speed, table,
-    touched, unguarded, utc, write_report)
+    find_session, last_search, looked, many, paced, read_summary, report_cells, score_once, speed,
+    table, touched, unguarded, utc, write_report)
 from autoresearch.run import pace, project, read_json, read_notes
 from lab import (BIN, TAG, ROOT, ar, commit, edit, example, forked_script, git, run, setup, sh,
     until)
@@ -894,9 +895,37 @@ def test_what_is_sure_stands_first(tmp_path):
     text,page = texts(root)
     assert facts(text)['the machine changed'] == '`before experiment 3: GPU: <i> -> B`'
     assert 'noise of training, sigma' not in facts(text) and '<i>' not in page
+    said = dict(commit=best.commit*5, value=.31, error=.004, rows=400, seconds=9., time=1.7e9)
+    (root/'runs'/TAG/'final.json').write_text(json.dumps(said))
+    told = report(root, '--finish').stdout
+    text = (root/'runs'/TAG/'report/report.md').read_text()
+    assert 'final' not in told.replace(str(root), ''), 'what is stored is not scored again'
+    assert f'the last keep, `{best.commit}`, has rmse 0.310000 ± 0.004000 (standard' in text
+    assert '400 rows' in text and 'once, 2023-11-14 22:13 UTC' in text
 
 def test_the_grammar_that_nobody_asks_is_not_built():
     "It costs more than a second of every report"
     code = ('import sys, autoresearch.report as r; r.exporters(); '
         'print([m for m in sys.modules if m.startswith("rfc3987") and sys.modules[m]])')
     assert sh(ROOT, sys.executable, '-c', code).stdout.strip() == '[]'
+
+def test_a_finished_session_is_scored_and_says_so(tmp_path, monkeypatch):
+    "Once, and the report is made whatever comes of it"
+    from autoresearch import report as module
+    p = SimpleNamespace(source='embedded', final_shard=2, metric='val_bpb')
+    s = SimpleNamespace(dir=tmp_path, p=p)
+    monkeypatch.setattr(module, 'is_finished', lambda s, finish: finish or s.p.final_shard == 3)
+    assert score_once(s) == [], 'it goes on'
+    p.final_shard = 3
+    assert score_once(s) == [], 'an older session, of which nothing was kept to score'
+    def refuse(s): raise Refused('the weights are gone')
+    (tmp_path/'audit').mkdir()
+    monkeypatch.setattr(module, 'final_score', refuse)
+    assert score_once(s) == ['final: no value: the weights are gone']
+    monkeypatch.setattr(module, 'final_score', lambda s: dict(value=.9, seconds=31.))
+    assert score_once(s) == ['final: val_bpb 0.900000, scored once, in 31 s']
+    monkeypatch.setattr(module, 'stored_final', lambda s: dict(value=.9))
+    assert score_once(s) == []
+    monkeypatch.setattr(module, 'stored_final', lambda s: {})
+    p.final_shard = -1
+    assert score_once(s, finish=True) == ['final: the profile has no shard for it']
