@@ -54,7 +54,8 @@ from .contract import (Profile, SettingsError, has_gpu, get_profile, machine_lac
     replacing, session_profile, settings_of, write_json)
 from autoresearch.cells import (CellsError, changed_cells, changed_constants, code_hash, code_lines,
     lint, parse_cells)
-from .ledger import STATUSES, LedgerError, Row, frontier, one_line, parse_row, vouch
+from autoresearch.ledger import (STATUSES, LedgerError, Row, frontier, noise_seen, one_line,
+    parse_row, vouch)
 from .judge import (Noise, Rule, Run, best_so_far, compare_rows, curve_of, decide,
     drifted, early_stop, equal_of, gain_of_runs, next_run, noise_at_marks, noise_of, same_run)
 from .run import (OUTCOMES, GitError, Result, classify, compared, compile_packages,
@@ -2305,7 +2306,8 @@ def status_of(s:Session):
     rows,damaged = s.ledger.read(warn=False)
     notes = s.experiments()
     ran = vouch(rows, notes)
-    f = frontier(rows, s.p.direction, ran)
+    seen = noise_seen(notes, rows)
+    f = frontier(rows, s.p.direction, ran, seen.means, seen.bars)
     best,base = f.best, f.baseline
     speed = pace(notes)
     noise = noise_known(notes)

@@ -46,7 +46,8 @@ def test_calibration_runs_the_best_under_the_seeds_of_the_session(calibrated):
     st = status(calibrated)
     assert st['rule'] == 'confirm' and st['noise']['df'] == 4
     mean = fmean(n['value'] for n in all_notes)
-    assert abs(st['bar']-mean) < 1e-9 and f'to beat {mean:.6f}' in ar(calibrated, 'ar-status').stdout
+    assert st['bar'] == pytest.approx(mean) == st['best']
+    assert f'best {mean:.6f} (' in ar(calibrated, 'ar-status').stdout
     sound(calibrated)
 
 def test_a_calibration_that_is_there_is_not_made_again(session):

@@ -996,11 +996,11 @@ def test_ar_help_lists_every_command(capsys):
     listed = {l.split()[0]: l.split(None, 1)[1] for l in lines if l.startswith('ar-')}
     assert ({'ar-help', 'ar-prepare', 'ar-run', 'ar-frontier'} <= set(scripts) <= set(listed)
         and all(len(o) > 20 for o in listed.values()))
-    order = ('help prepare setup status cells run wait stop drop log search frontier report '
-        'dashboard docs').split()
-    assert [l for l in listed if l[3:] in order] == [f'ar-{o}' for o in order], 'as the loop goes'
-    assert list(listed)[len(order):] == sorted(list(listed)[len(order):]), (
-        'what it does not know comes last')
+    assert set(scripts) <= {f'ar-{o}' for o in c.LOOP}
+    known = [l for l in listed if l[3:] in c.LOOP]
+    assert known == [f'ar-{o}' for o in c.LOOP if f'ar-{o}' in listed], 'as the loop goes'
+    rest = [l for l in listed if l[3:] not in c.LOOP]
+    assert rest == sorted(rest) and list(listed) == known+rest, 'what it does not know comes last'
 
 def test_ar_help_into_a_pipe_that_closes():
     code = 'from autoresearch.contract import ar_help; import sys; sys.stdin.readline(); ar_help()'
