@@ -7,6 +7,7 @@ from statistics import fmean
 import pytest
 from autoresearch import ratchet
 from autoresearch.contract import get_profile, write_json
+from autoresearch.ledger import get_ledger, noise_seen
 from autoresearch.run import Result, read_json
 from lab import TAG, ar, edit, example, git, rows, run, setup, sound
 from test_ratchet import ALL, ended, forked, in_parallel, instrument, lab, replay # noqa: F401
@@ -342,6 +343,10 @@ def test_another_machine_runs_the_best_again_first(drawn, tmp_path):
     assert n['rule'] == 'strict' and n['status'] == 'keep', 'nor does the noise of there'
     st = status(root)
     assert st['noise'] is None
+    ledger = get_ledger(get_profile('polynomial', root/'settings.ini'))
+    seen = noise_seen(notes(root), ledger.read()[0])
+    assert [(number, why) for number,why in seen.breaks] == [(2, repeat['break'])]
+    assert 'the machine changed' in ar(root, 'ar-frontier').stdout
 
 def test_a_best_that_fails_elsewhere_judges_nothing(drawn, tmp_path):
     root = tree(drawn, tmp_path)
