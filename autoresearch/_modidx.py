@@ -13,6 +13,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'autoresearch.audit._signed': ('audit.html#_signed', 'autoresearch/audit.py'),
                                     'autoresearch.audit._staircases': ('audit.html#_staircases', 'autoresearch/audit.py'),
                                     'autoresearch.audit.ar_audit': ('audit.html#ar_audit', 'autoresearch/audit.py'),
+                                    'autoresearch.audit.audit_fault': ('audit.html#audit_fault', 'autoresearch/audit.py'),
                                     'autoresearch.audit.audit_of': ('audit.html#audit_of', 'autoresearch/audit.py'),
                                     'autoresearch.audit.audit_records': ('audit.html#audit_records', 'autoresearch/audit.py'),
                                     'autoresearch.audit.audit_told': ('audit.html#audit_told', 'autoresearch/audit.py'),

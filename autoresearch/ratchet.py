@@ -1144,7 +1144,7 @@ def score_keep(s:Session, j, rows):
     nats = numpy.load(rows)
     nothing = [(0., size) for _,size in nats]
     error = compare_rows(nothing, nats, row_documents(s.p, 'audit')).error
-    return dict(found, rows=Path(rows).name, error=error)
+    return dict(found, rows=len(nats), error=error)
 
 def audit(s:Session, j):
     "Score a keep on the audit's rows, once, and keep its weights; nothing is decided or said"
