@@ -21,7 +21,7 @@ from collections import namedtuple
 from dataclasses import asdict, dataclass, field, replace
 from difflib import SequenceMatcher
 from pathlib import Path
-from statistics import NormalDist, fmean
+from statistics import NormalDist, fmean, median
 from typing import Annotated
 from fastcore.script import anno_parser, call_parse
 from .cells import (CellsError, _editing, cells_diff, changed_cells, changed_constants,
@@ -35,11 +35,12 @@ from .repo import (Refused, Session, any_profile, branch_of, current_session,
 from .run import _unit, is_number, rate_of, read_json, read_notes
 from .search import meaning
 
-# %% ../nbs/21_ideas.ipynb #change
+# %% ../nbs/21_ideas.ipynb #change-values
 Change = namedtuple('Change', 'constants cells') # {name: (before, after)}, [ids of cells]
 CUT = 300 # characters, at which the ratchet cuts the line
 _PIECE = re.compile(r'([A-Z][A-Z0-9_]*)(?: \((?:[a-z][a-z0-9-]*|cell \d+)\))? (.*)', re.S)
 
+# %% ../nbs/21_ideas.ipynb #change
 def _values(text):
     "Before and after, as text; None for what was not there"
     if text.endswith(' (new)'): return None, text[:-6]
@@ -59,12 +60,13 @@ def parse_change(
     found = [m.groups() for o in pieces if (m := _PIECE.fullmatch(o))]
     return Change({k: v for k,t in found if (v := _values(t))}, [o for o in cells if o])
 
-# %% ../nbs/21_ideas.ipynb #direction
+# %% ../nbs/21_ideas.ipynb #number
 def _number(text):
     "The number that a value is written as, None where it is none"
     v = meaning(text) if isinstance(text, str) else text
     return v if is_number(v) else None
 
+# %% ../nbs/21_ideas.ipynb #direction
 def direction(
     before:str|None, # A constant's value as it was written; None where it was not there
     after:str|None # The same after the edit
@@ -74,10 +76,12 @@ def direction(
     if a is None or b is None or a == b: return str(after)
     return 'up' if b > a else 'down'
 
-# %% ../nbs/21_ideas.ipynb #words
-_IDLE = frozenset('a an and as at by for from in into is it less more of on or per than that the to '
-    'try tried use used with without new old change lower higher up down set instead'.split())
+# %% ../nbs/21_ideas.ipynb #idle-words
+_IDLE = frozenset('a an and as at by for from in into is it less more of on or per than that '
+    'the to try tried use used with without new old change lower higher up down set '
+    'instead'.split())
 
+# %% ../nbs/21_ideas.ipynb #words-def
 def words(
     text:str # Anything: a description, a name, the id of a cell
 )->list: # Lower case, without the words that say nothing, in order
@@ -86,11 +90,13 @@ def words(
     found = re.findall(r'[^\W_]+(?:\*\*[^\W_]+)?', text.lower())
     return list(dict.fromkeys(o for o in found if o not in _IDLE))
 
+# %% ../nbs/21_ideas.ipynb #words
 words('Try the bigramTable with MATRIX_LR 2**18')
 
-# %% ../nbs/21_ideas.ipynb #failed
+# %% ../nbs/21_ideas.ipynb #no-fault
 _NO_FAULT = 'interrupted', 'infrastructure' # classes that say nothing of the edit
 
+# %% ../nbs/21_ideas.ipynb #is-try
 def is_try(
     n:dict # An experiment's notes
 )->bool: # False for repeats of the best and for what the machine ended
@@ -98,6 +104,7 @@ def is_try(
     tried = n.get('status') in ('keep', 'discard', 'crash')
     return tried and n.get('class') not in _NO_FAULT
 
+# %% ../nbs/21_ideas.ipynb #failed
 def _kind(change):
     "What two edits of one kind have in common"
     moves = frozenset((k, direction(*v)) for k,v in change.constants.items())
@@ -119,9 +126,10 @@ def near_failure(
     last = next((n for n in reversed(notes) if is_try(n) and alike(n)), {})
     return last if last.get('status') in ('discard', 'crash') else {}
 
-# %% ../nbs/21_ideas.ipynb #near-line
+# %% ../nbs/21_ideas.ipynb #name-of
 def _name_of(n): return f"{experiment_number(n.get('dir', '')):03d} {n.get('commit', '')[:7]}"
 
+# %% ../nbs/21_ideas.ipynb #difference-of
 def near_line(
     n:dict # Notes of a failed experiment, as `near_failure` gives them
 )->str: # '' for no notes
@@ -131,39 +139,44 @@ def near_line(
     how = f'{by:+.6f}' if by is not None else n.get('class', 'failed')
     return f"like {_name_of(n)}, {n['status']} ({how}): {n.get('changed')}; ar-show {_number_of(n)}"
 
+# %% ../nbs/21_ideas.ipynb #number-of
 def _number_of(n): return experiment_number(n.get('dir', ''))
 
+# %% ../nbs/21_ideas.ipynb #near-line
 def _difference(n):
     "Value less the bar, None where there is none"
     both = n.get('value'), n.get('best')
     return both[0]-both[1] if n.get('class') == 'ok' and all(map(is_number, both)) else None
 
-# %% ../nbs/21_ideas.ipynb #events
+# %% ../nbs/21_ideas.ipynb #damage
 EVENTS = 'add', 'take', 'drop'
 Damage = namedtuple('Damage', 'file line why text') # a line that can't be read
 
+# %% ../nbs/21_ideas.ipynb #events
 def _fault_of(o):
     "What is wrong with a line's JSON, '' for nothing"
     if not isinstance(o, dict): return 'no object'
-    if o.get('event') not in EVENTS: return f"event {o.get('event')!r}: known are {', '.join(EVENTS)}"
+    event = o.get('event')
+    if event not in EVENTS: return f"event {event!r}: known are {', '.join(EVENTS)}"
     key = o.get('idea')
     numbered = isinstance(key, int) and not isinstance(key, bool) and key > 0
-    if not numbered and not (o['event'] != 'add' and isinstance(key, str)):
+    if not numbered and not (event != 'add' and isinstance(key, str)):
         return f'idea {key!r} is no number'
-    if o['event'] == 'add' and not (isinstance(o.get('text'), str) and o['text'].strip()):
+    if event == 'add' and not (isinstance(o.get('text'), str) and o['text'].strip()):
         return 'an idea without a text'
     odd = [k for k in ('text', 'why', 'commit') if not isinstance(o.get(k, ''), str)]
     if odd: return f'{odd[0]} is no text'
     odd = [k for k in ('time', 'gain', 'after', 'experiment') if not is_number(o.get(k, 0))]
     return f'{odd[0]} is no number' if odd else ''
 
-# %% ../nbs/21_ideas.ipynb #read-events
+# %% ../nbs/21_ideas.ipynb #parsed
 def _parsed(line):
     "A line's JSON and what is wrong with it"
     try: o = json.loads(line.decode('utf8'))
     except (ValueError, RecursionError) as e: return None, f'no JSON: {one_line(e)[:60]}'
     return o, _fault_of(o)
 
+# %% ../nbs/21_ideas.ipynb #read-events
 def read_events(
     path:str|Path # A file of ideas, which need not be there
 )->tuple: # What happened, as dicts in order; the lines that can't be read, as `Damage`
@@ -193,14 +206,16 @@ def _append(path, event):
         f.flush()
         os.fsync(f.fileno())
 
-# %% ../nbs/21_ideas.ipynb #memory
+# %% ../nbs/21_ideas.ipynb #memory-values
 SHARED = 'ideas.jsonl'
 
+# %% ../nbs/21_ideas.ipynb #waiting
 def _waiting(path):
     def waiting(seconds):
         if seconds > 10: raise Refused(f'{path}: locked for 10 s by another ar-ideas; wait for it')
     return waiting
 
+# %% ../nbs/21_ideas.ipynb #idea-files
 def idea_files(
     runs:str|Path # The folder of all sessions
 )->dict: # {TAG: path}, '' for the file across sessions, which comes first
@@ -208,6 +223,7 @@ def idea_files(
     runs = Path(runs)
     return {'': runs/SHARED} | {f.parent.name: f for f in sorted(runs.glob(f'*/{SHARED}'))}
 
+# %% ../nbs/21_ideas.ipynb #memory
 def write_event(
     runs:str|Path, # The folder of all sessions
     tag:str, # The session's; '' for the file across sessions
@@ -266,7 +282,7 @@ def gather(
             else: ideas[key] = Idea(key, o['text'], o.get('why', ''), tag, o.get('gain'))
     return ideas, events, damaged
 
-# %% ../nbs/21_ideas.ipynb #follow-events
+# %% ../nbs/21_ideas.ipynb #linked
 def _linked(events, notes):
     "{idea: numbers of the experiments that were run for it}"
     moves = [o for o in events if o['event'] != 'add']
@@ -279,6 +295,7 @@ def _linked(events, notes):
         else: found += [k for k in numbers if o.get('after', 0) < k <= then.get('after', math.inf)]
     return res
 
+# %% ../nbs/21_ideas.ipynb #follow-events
 def became(
     ideas:dict, # {number or name: `Idea`}
     events:list, # What happened in the session, in order
@@ -379,11 +396,13 @@ _public('paired-heads', 'Attention over pairs of heads', 'modded-nanogpt #58',
     'on another benchmark', 'a mask and a layout of its own', ('attention',))
 
 # %% ../nbs/21_ideas.ipynb #public-stream
-_public('bigram-tables', 'Hashed bigram value tables, 48 times the vocabulary, at layers 1, 3, 5, 7',
+_public('bigram-tables',
+    'Hashed bigram value tables, 48 times the vocabulary, at layers 1, 3, 5, 7',
     'parzival; larger ones on a B200', 'the largest class, -0.02 to -0.03',
     'memory: 39.7 GB in all with the trigram table', ('config', 'gpt', 'init', 'groups', 'count'),
     gain=.02, ladder='parzival')
-_public('trigram-table', 'A shared hashed trigram table, 96 times the vocabulary, at layers 1, 5, 7',
+_public('trigram-table',
+    'A shared hashed trigram table, 96 times the vocabulary, at layers 1, 5, 7',
     'parzival', '+0.0029 without it', 'memory', ('config', 'gpt', 'init', 'groups', 'count'),
     gain=.0029, ladder='parzival')
 _public('smear', 'A gate mixes each token with the one before, from 24 channels',
@@ -407,7 +426,7 @@ FailedIdea = namedtuple('FailedIdea', 'text source told')
 FAILED = [FailedIdea(*o) for o in [
     ('Optimizers like SOAP', 'one source', 'too slow on the wall clock'),
     ('Hashed bigram embeddings at scale', 'nanochat', 'a gain, judged not worth the bulk'),
-    ('Exclusive self-attention (XSA)', 'nanochat; modded-nanogpt #82', 'better by step, not by time'),
+    ('Exclusive self-attention (XSA)', 'nanochat; modded-nanogpt #82', 'better by step only'),
     ('The head in FP8', 'nanochat', '1 % faster for 2 GB more'),
     ('Muon for each head', 'nanochat', 'neutral, 1.3 % slower from depth 20'),
     ('A cap on ReLU squared', 'nanochat', 'slightly worse'),
@@ -425,16 +444,19 @@ FAILED = [FailedIdea(*o) for o in [
     ('Attention within documents only', 'nanochat', '0.0002, within the noise'),
     ('Heads of 64 channels', 'nanochat', 'worse than of 128')]]
 
-# %% ../nbs/21_ideas.ipynb #public-ideas
+# %% ../nbs/21_ideas.ipynb #shares
 def _shares():
     "What each part of unknown size is given, by ladder"
     res = {}
+    told = [o.gain for o in PUBLIC if o.gain and o.gain > SMALL]
     for ladder,total in LADDERS.items():
         parts = [o for o in PUBLIC if _LADDER.get(o.idea) == ladder]
         left = total - sum(o.gain or 0 for o in parts)
-        res[ladder] = max(SMALL, left/max(1, sum(o.gain is None for o in parts)))
+        share = left/max(1, sum(o.gain is None for o in parts))
+        res[ladder] = min(max(SMALL, share), median(told))
     return res
 
+# %% ../nbs/21_ideas.ipynb #public-ideas
 def public_ideas(
     canvas:dict|None=None # A notebook, parsed; only what it has cells for. All when None
 )->list: # `Idea`s with their expected gain, the best per run first
@@ -446,14 +468,15 @@ def public_ideas(
         ideas = [o for o in ideas if ids.issuperset(o.cells)]
     return sorted(ideas, key=lambda o: (-o.per_run, o.idea))
 
-# %% ../nbs/21_ideas.ipynb #reached
+# %% ../nbs/21_ideas.ipynb #near
 def _near(value, target, start):
-    "Is a value nearer to the target than to where it started? In ratios, where there are signs alike"
+    "Is a value nearer to the target than to its start? In ratios, where all are above 0"
     a,b,c = map(_number, (value, target, start))
     if None in (a, b, c): return value is not None and meaning(value) == meaning(target)
     if min(a, b, c) > 0: a,b,c = map(math.log, (a, b, c))
     return abs(a-b) < abs(a-c)
 
+# %% ../nbs/21_ideas.ipynb #reached
 def tried_in(
     idea:Idea, # A public one
     notes:list # Of a session's experiments
@@ -481,7 +504,7 @@ def is_there(
         return a is not None and b is not None and abs(a-b) <= .1*abs(b)
     return bool(idea.constants) and all(same(k, v) for k,v in idea.constants.items())
 
-# %% ../nbs/21_ideas.ipynb #standing
+# %% ../nbs/21_ideas.ipynb #constants-of
 def constants_of(
     canvas:dict # A notebook, parsed
 )->dict: # {name: value as it is written}, the last where there are several
@@ -489,11 +512,13 @@ def constants_of(
     empty = dict(canvas, cells=[])
     return {k: v[1] for k,v in parse_changes(changed_constants(empty, canvas)).items()}
 
+# %% ../nbs/21_ideas.ipynb #parse-changes
 def parse_changes(lines):
     "Constants with their values before and after, from the lines of `changed_constants`"
     found = [m.groups() for o in lines if (m := _PIECE.fullmatch(o))]
     return {k: v for k,t in found if (v := _values(t))}
 
+# %% ../nbs/21_ideas.ipynb #standing-def
 def standing(
     ideas:list, # `Idea`s, public ones among them, after `became`
     notes:list, # Of the session's experiments
@@ -506,6 +531,7 @@ def standing(
         return replace(o, state='there') if is_there(o, values) else o
     return [one(o) for o in ideas]
 
+# %% ../nbs/21_ideas.ipynb #standing
 def next_idea(
     ideas:list # `Idea`s after `standing`
 )->Idea|None: # None where none is open
@@ -527,7 +553,7 @@ def facts(
         difference=_difference(n), certainty=n.get('certainty'), rate=rate_of(n) or None,
         unit=_unit(n), ideas=[o.idea for o in ideas], **{'class': n.get('class', '')})
 
-# %% ../nbs/21_ideas.ipynb #comments
+# %% ../nbs/21_ideas.ipynb #comments-of
 def comments_of(
     canvas:dict # A notebook, parsed
 )->dict: # {constant: its trailing comment}
@@ -537,19 +563,22 @@ def comments_of(
     found = (re.match(r'([A-Z][A-Z0-9_]*) *=[^#]*# ?([^\[]*)', l) for l in reversed(lines))
     return {m[1]: m[2].strip() for m in found if m}
 
+# %% ../nbs/21_ideas.ipynb #comments
 test_eq(comments_of(canvas)['MATRIX_LR'], 'Muon: every matrix in a block')
 
-# %% ../nbs/21_ideas.ipynb #score
+# %% ../nbs/21_ideas.ipynb #fits
 def _fits(q, texts):
     "Is there a word that a word of the question begins, or is?"
     found = [w for t in texts for w in words(t)]
     return any(w == q or len(q) > 2 and w.startswith(q) for w in found)
 
+# %% ../nbs/21_ideas.ipynb #score-def
 def _score(question, fields):
     "Sum of the best field of each word; 0 where one is found nowhere. Fields: (weight, texts)"
     best = [max((w for w,texts in fields if _fits(q, texts)), default=0) for q in question]
     return sum(best) if best and all(best) else 0
 
+# %% ../nbs/21_ideas.ipynb #try-fields
 def _try_fields(o, ideas, comments):
     "What a try is found by"
     mine = [t for k in o['ideas'] if (i := ideas.get(k)) for t in (i.text, i.why)]
@@ -557,12 +586,14 @@ def _try_fields(o, ideas, comments):
     return [(4, o['constants']), (3, o['cells']), (2, [o['description']]), (1, mine + said),
         (1, [o['class'], o['status']])]
 
+# %% ../nbs/21_ideas.ipynb #score
 def _idea_fields(o):
     return [(4, o.constants), (3, [str(o.idea), *o.cells]), (2, [o.text]), (1, [o.why, o.source])]
 
-# %% ../nbs/21_ideas.ipynb #about
+# %% ../nbs/21_ideas.ipynb #about-def
 About = namedtuple('About', 'tries ideas failed') # dicts of `facts`, `Idea`s, `FailedIdea`s
 
+# %% ../nbs/21_ideas.ipynb #about
 def about(
     question:str, # One word or several
     tries:list, # What `facts` says of every try, of all sessions
@@ -586,18 +617,21 @@ def about(
     return About([o for s,o in sorted(scored, key=by) if s],
         [o for s,o in sorted(found, key=best) if s], failed)
 
-# %% ../nbs/21_ideas.ipynb #about-lines
+# %% ../nbs/21_ideas.ipynb #answer-size
 MOST = 20 # lines of an answer
 WIDE = 150 # characters of a line
 
+# %% ../nbs/21_ideas.ipynb #clip
 def _clip(line): return line if len(line) <= WIDE else line[:WIDE-1] + '…'
 
+# %% ../nbs/21_ideas.ipynb #pace-of
 def _pace_of(o):
     "How fast a try trained, in words; '' where unknown"
     if not o['rate']: return ''
     v,mark = (o['rate']/1e6, ' M') if o['rate'] >= 1e6 else (o['rate'], '')
     return f"{v:,.{2 if mark else 0}f}{mark} {o['unit']}"
 
+# %% ../nbs/21_ideas.ipynb #try-line
 def try_line(
     o:dict # What `facts` says
 )->str:
@@ -608,6 +642,7 @@ def try_line(
     head = f"{o['tag']} {o['number']:03d} {o['status']:<7} {by}"
     return _clip(', '.join(filter(None, [head, sure, _pace_of(o)])) + f': {what}')
 
+# %% ../nbs/21_ideas.ipynb #about-lines
 def idea_line(
     o:Idea
 )->str:
@@ -649,15 +684,17 @@ def luck(
     a = gain/sigma
     return sigma*_NORMAL.pdf(a) + gain*_NORMAL.cdf(a)
 
-# %% ../nbs/21_ideas.ipynb #plateau
+# %% ../nbs/21_ideas.ipynb #plateau-type
 Plateau = namedtuple('Plateau', 'flat runs expected error n reason')
 
+# %% ../nbs/21_ideas.ipynb #noise-in
 def _noise_in(notes):
     "The latest noise that the judge knew, None for none"
     known = [n['noise'] for n in notes if isinstance(n.get('noise'), dict)]
     try: return Noise(**known[-1]) if known else None
     except TypeError: return None
 
+# %% ../nbs/21_ideas.ipynb #since-keep
 def since_keep(
     notes:list # Of a session, in order
 )->list: # Those of the tries after the last keep
@@ -666,6 +703,7 @@ def since_keep(
     kept = [i for i,n in enumerate(tries) if n['status'] == 'keep']
     return tries[kept[-1]+1:] if kept else tries
 
+# %% ../nbs/21_ideas.ipynb #plateau
 def _measured(n, direction):
     "What a try gained; 0 where it has no value"
     return gain_over(n['best'], n['value'], direction) if _difference(n) is not None else 0.
@@ -697,7 +735,7 @@ def plateau(
     why = f'no keep in {m} runs; the next {n} may expect {expected:.6f} +- {error:.6f}'
     return Plateau(m >= k and expected <= error, m, expected, error, n, why)
 
-# %% ../nbs/21_ideas.ipynb #near-misses
+# %% ../nbs/21_ideas.ipynb #near-misses-def
 def near_misses(
     notes:list, # Of a session, in order
     direction:str='lower', # Which value is better: lower or higher
@@ -711,6 +749,7 @@ def near_misses(
     for n in found: kinds.setdefault(_kind(parse_change(n.get('changed'))), n)
     return list(kinds.values())[:most]
 
+# %% ../nbs/21_ideas.ipynb #near-misses
 def plateau_lines(
     p:Plateau, # As `plateau` found it
     idea:Idea|None=None, # The next one
@@ -734,17 +773,19 @@ class CombineError(CellsError):
         lines = [f'{o.cell}: {o.edit}: {o.why}' for o in clashes]
         super().__init__('\n'.join(['nothing was changed; these cells clash:', *lines]))
 
-# %% ../nbs/21_ideas.ipynb #merge-lines
+# %% ../nbs/21_ideas.ipynb #steps-of
 def _steps_of(old, new):
     "(first line, one past the last, new lines) where two lists of lines differ"
     ops = SequenceMatcher(None, old, new, False).get_opcodes()
     return [(i, j, new[a:b]) for op,i,j,a,b in ops if op != 'equal']
 
+# %% ../nbs/21_ideas.ipynb #touch
 def _touch(a, b):
     "Do two steps change the same lines, or insert at one place?"
     if a[0] == a[1] and b[0] == b[1]: return a[0] == b[0]
     return a[0] < b[1] and b[0] < a[1]
 
+# %% ../nbs/21_ideas.ipynb #merge-lines
 def merge_lines(
     before:list, # Lines that both came from
     base:list, # Lines on the one side
@@ -761,16 +802,19 @@ def merge_lines(
     for i,j,new in sorted(ours + theirs, key=lambda o: o[:2], reverse=True): res[i:j] = new
     return res, ''
 
-# %% ../nbs/21_ideas.ipynb #merge-cell
+# %% ../nbs/21_ideas.ipynb #text
 def _text(c): return ''.join(c.get('source', ''))
 
+# %% ../nbs/21_ideas.ipynb #lines-of
 def _lines_of(c): return _text(c).replace('\r\n', '\n').split('\n')
 
+# %% ../nbs/21_ideas.ipynb #with-source
 def _with_source(c, lines):
     "A cell with other lines, without what it printed"
     c = dict(c, source='\n'.join(lines).splitlines(True))
     return dict(c, outputs=[], execution_count=None) if c['cell_type'] == 'code' else c
 
+# %% ../nbs/21_ideas.ipynb #merge-cell
 def _merged(before, base, after):
     "A changed cell put onto today's; the cell and why it can't be, '' where it can"
     if base is None: return None, 'it is gone from the canvas'
@@ -779,7 +823,7 @@ def _merged(before, base, after):
     lines,line = merge_lines(*map(_lines_of, (before, base, after)))
     return (None, f'both change `{line}`') if lines is None else (_with_source(base, lines), '')
 
-# %% ../nbs/21_ideas.ipynb #moves
+# %% ../nbs/21_ideas.ipynb #moved
 def _moved(before, after):
     "Ids of the cells that both have, in another order"
     a = [k for k in before if k in after]
@@ -787,6 +831,7 @@ def _moved(before, after):
     ops = SequenceMatcher(None, a, b, False).get_opcodes()
     return [k for op,_,_,i,j in ops if op != 'equal' for k in b[i:j]]
 
+# %% ../nbs/21_ideas.ipynb #added
 def _added(res, after, key):
     "Put a cell that is new in `after` behind the one that it follows there"
     order = list(after)
@@ -796,6 +841,7 @@ def _added(res, after, key):
     items.insert(place, (key, copy_cell(after[key])))
     return dict(items)
 
+# %% ../nbs/21_ideas.ipynb #moves
 def copy_cell(c):
     "A cell of its own, without what it printed"
     return _with_source(c, _lines_of(c))
@@ -827,7 +873,8 @@ def combine(
     "Put the changes of several edits onto a notebook. Raises `CombineError`, `CellsError`."
     for nb in [base, *(o for pair in edits for o in pair)]: list_cells(nb)
     by_id = lambda nb: {c['id']: c for c in nb['cells']}
-    res,clashes = by_id(base), []
+    res = by_id(base)
+    clashes = []
     for name,pair in zip(names or [f'edit {i}' for i in range(1, len(edits)+1)], edits):
         res,found = _apply(dict(res), *map(by_id, pair), name)
         clashes += found
@@ -868,7 +915,7 @@ def edit_of(
             f'{commit or "its parent"}; {s.dir}/{n["dir"]}/run.ipynb is what ran') from None
     return at(n.get('parent')), at(n['commit'])
 
-# %% ../nbs/21_ideas.ipynb #show
+# %% ../nbs/21_ideas.ipynb #place
 def _place(s, n):
     "Which one it is of all that have a value, the best being 1; None without; and of how many"
     done = [o for o in s.experiments() if is_try(o) and o.get('class') == 'ok'
@@ -877,10 +924,11 @@ def _place(s, n):
     better = [o for o in done if gain_over(n['value'], o['value'], s.p.direction) > 0]
     return len(better)+1, len(done)
 
+# %% ../nbs/21_ideas.ipynb #show
 def show(
     s:Session, # The session of the experiment
     n:dict # Its notes
-)->dict: # What `facts` says, and value, best, steps, seconds, reason, place, of, cells by their diffs
+)->dict: # As `facts`, with value, best, steps, seconds, reason, place, of; diffs by cell
     "A past try, whole"
     from autoresearch.cells import _changes
     place,of = _place(s, n)
@@ -919,7 +967,7 @@ def put_back(
         doc.raw['cells'] = made['cells']
     return diff
 
-# %% ../nbs/21_ideas.ipynb #answer-shape
+# %% ../nbs/21_ideas.ipynb #answer-keys
 ANSWER = dict(
     command='the verb', session="TAG of the session, '' without one",
     ideas='list of ideas: the fields of `Idea` and per_run',
@@ -927,13 +975,14 @@ ANSWER = dict(
     failed='list of what failed in public: text, source, told',
     damaged="list of lines that can't be read: file, line, why, text")
 
+# %% ../nbs/21_ideas.ipynb #answer-shape
 def _answer(verb, tag, ideas=(), tries=(), failed=(), damaged=()):
     "The answer of a verb, JSON-able"
     ideas = [dict(asdict(o), per_run=o.per_run) for o in ideas]
     return dict(command=verb, session=tag, ideas=ideas, experiments=list(tries),
         failed=[o._asdict() for o in failed], damaged=[o._asdict() for o in damaged])
 
-# %% ../nbs/21_ideas.ipynb #here
+# %% ../nbs/21_ideas.ipynb #all-notes
 def _all_notes(runs):
     "{TAG: notes of its experiments, in order}, without asking git"
     res = {}
@@ -944,6 +993,7 @@ def _all_notes(runs):
             res[folder.name] = found
     return res
 
+# %% ../nbs/21_ideas.ipynb #here
 class Memory:
     "What a checkout remembers: its sessions' notes, all ideas and the canvas"
     def __init__(self):
@@ -967,7 +1017,7 @@ class Memory:
         "Is it the canvas that the public ideas are about?"
         return {c.get('id') for c in self.canvas.get('cells', [])} >= {'attention', 'muon', 'gpt'}
 
-# %% ../nbs/21_ideas.ipynb #memory-tries
+# %% ../nbs/21_ideas.ipynb #all-tries
 def all_tries(
     m:Memory
 )->list: # What `facts` says of each, of all sessions
@@ -981,6 +1031,7 @@ def all_tries(
             res.append(facts(tag, n, known))
     return res
 
+# %% ../nbs/21_ideas.ipynb #memory-tries
 def mine(
     m:Memory
 )->list: # Open ones first, the best first
@@ -989,13 +1040,14 @@ def mine(
     order = 'open', 'taken', 'tried', 'there', 'dropped'
     return sorted(found, key=lambda o: (order.index(o.state), -o.per_run, str(o.idea).zfill(9)))
 
-# %% ../nbs/21_ideas.ipynb #session-events
+# %% ../nbs/21_ideas.ipynb #known-idea
 def known_idea(m, key):
     "An idea by its number or name. Raises `Refused` for one that is not there."
     key = int(key) if str(key).isdigit() else key
     if key in m.ideas: return m.ideas[key]
     raise Refused(f'no idea {key}: ar-ideas list --all names them, ar-ideas add makes one')
 
+# %% ../nbs/21_ideas.ipynb #session-events
 def _event(m, verb, key, **more):
     "Write down what became of an idea in the session. Raises `Refused` without one."
     if m.s is None: raise Refused('no session is checked out: ar-setup TAG begins one')
@@ -1004,10 +1056,11 @@ def _event(m, verb, key, **more):
     write_event(m.runs, m.tag, verb, o.idea, after=after, commit=m.s.rev('HEAD')[:7], **more)
     return Memory().ideas[o.idea]
 
-# %% ../nbs/21_ideas.ipynb #verb-add
+# %% ../nbs/21_ideas.ipynb #verb-words
 _JSON = Annotated[bool, 'As JSON, for programs']
 _IDEA = Annotated[str, 'Number of an idea, or the name of a public one']
 
+# %% ../nbs/21_ideas.ipynb #verb-add
 def _add(
     text:Annotated[str, 'What to try, in one line'],
     why:Annotated[str, 'What speaks for it']='',
@@ -1025,7 +1078,7 @@ def _add(
     o = Memory().ideas[made['idea']]
     return [f'idea {idea_line(o)}'], _answer('add', m.tag, [o], damaged=m.damaged)
 
-# %% ../nbs/21_ideas.ipynb #verbs-move
+# %% ../nbs/21_ideas.ipynb #take
 def _take(idea:_IDEA,
     experiment:Annotated[int, 'Number of the one experiment that tried it']=None, json:_JSON=False):
     "Take an idea: what is run from here on tries it, until another is taken or dropped"
@@ -1035,13 +1088,14 @@ def _take(idea:_IDEA,
     o = _event(m, 'take', idea, experiment=experiment)
     return [f'{o.state} {idea_line(o)}'], _answer('take', m.tag, [o], damaged=m.damaged)
 
+# %% ../nbs/21_ideas.ipynb #verbs-move
 def _drop(idea:_IDEA, why:Annotated[str, 'What speaks against it']='', json:_JSON=False):
     "Drop an idea for this session; `take` takes it up again"
     m = Memory()
     o = _event(m, 'drop', idea, why=one_line(why))
     return [f'dropped {idea_line(o)}'], _answer('drop', m.tag, [o], damaged=m.damaged)
 
-# %% ../nbs/21_ideas.ipynb #verbs-read
+# %% ../nbs/21_ideas.ipynb #list
 def _list(all:Annotated[bool, 'Those of other sessions, and what failed in public, too']=False,
     json:_JSON=False):
     "List the ideas, open ones first, the best first"
@@ -1053,6 +1107,7 @@ def _list(all:Annotated[bool, 'Those of other sessions, and what failed in publi
     lines += [_clip(f'failed in public: {o.text} ({o.source}: {o.told})') for o in failed]
     return lines, _answer('list', m.tag, found, failed=failed, damaged=m.damaged)
 
+# %% ../nbs/21_ideas.ipynb #verbs-read
 def _next(json:_JSON=False):
     "The open idea with the best expected gain of a run"
     m = Memory()
@@ -1079,9 +1134,10 @@ def _about(
     data = _answer('about', m.tag, found.ideas, found.tries, found.failed, m.damaged)
     return about_lines(question, found, m.p.direction), data
 
-# %% ../nbs/21_ideas.ipynb #ar-ideas
+# %% ../nbs/21_ideas.ipynb #verbs
 _VERBS = dict(add=_add, list=_list, take=_take, drop=_drop, next=_next, about=_about)
 
+# %% ../nbs/21_ideas.ipynb #ar-ideas
 def ar_ideas(
     argv:list|None=None # Words of the command line; the process' own when None
 ):
@@ -1109,10 +1165,10 @@ def _help():
         lines.append(f'{usage}    {f.__doc__}')
     return '\n'.join([*lines, '', '`ar-ideas` alone lists. Each verb takes -h.'])
 
-# %% ../nbs/21_ideas.ipynb #ar-show
+# %% ../nbs/21_ideas.ipynb #ar-show-def
 @call_parse
 def ar_show(
-    experiment:str, # Its number, or the beginning of its commit; TAG/NUMBER for an earlier session's
+    experiment:str, # Its number or the beginning of its commit; TAG/NUMBER in another session
     apply:bool=False, # Put its change into the canvas, merged by cells?
     json:bool=False # As JSON, for programs
 ):
@@ -1120,12 +1176,14 @@ def ar_show(
     with reporting_errors():
         here = current_session()
         s,n = find_try(here, experiment)
-        data,lines = show(s, n), []
+        data = show(s, n)
+        lines = show_lines(s, n, data)
         if apply:
             name = f'{_number_of(n):03d}'
             diff = put_back(here.p.root/here.p.canvas, edit_of(s, n), names=[name])
             data['applied'] = sorted(set(re.findall(r'^\+\+\+ (\S+)', diff, re.M)) - {'/dev/null'})
             lines = [diff or f'{name}: the canvas has this change already']
-        print(printable(_dumps(data) if json else '\n'.join(lines or show_lines(s, n, data))))
+        print(printable(_dumps(data) if json else '\n'.join(lines)))
 
+# %% ../nbs/21_ideas.ipynb #ar-show
 def _dumps(o): return json.dumps(o)
