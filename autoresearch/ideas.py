@@ -563,9 +563,6 @@ def comments_of(
     found = (re.match(r'([A-Z][A-Z0-9_]*) *=[^#]*# ?([^\[]*)', l) for l in reversed(lines))
     return {m[1]: m[2].strip() for m in found if m}
 
-# %% ../nbs/21_ideas.ipynb #comments
-test_eq(comments_of(canvas)['MATRIX_LR'], 'Muon: every matrix in a block')
-
 # %% ../nbs/21_ideas.ipynb #fits
 def _fits(q, texts):
     "Is there a word that a word of the question begins, or is?"

@@ -1,0 +1,210 @@
+"""The researcher's memory: its files under two writers, torn lines and hand edits; the commands in
+a session of the torch-free example."""
+import json, subprocess, sys
+import jsonschema, pytest
+import lab
+from autoresearch.ideas import (ANSWER, MOST, Change, Idea, about, about_lines, facts, gather,
+    idea_files, merge_lines, near_failure, parse_change, plateau, public_ideas, read_events,
+    tried_in, write_event)
+from autoresearch.repo import Refused
+
+TEXT = dict(type='string')
+NUMBER = dict(type=['number', 'null'])
+def objects(**properties):
+    return dict(type='array', items=dict(type='object', properties=properties,
+        required=list(properties), additionalProperties=False))
+SCHEMA = dict(type='object', required=list(ANSWER), additionalProperties=False, properties=dict(
+    command=TEXT, session=TEXT,
+    ideas=objects(idea=dict(type=['integer', 'string']), text=TEXT, why=TEXT, home=TEXT,
+        gain=NUMBER, runs=dict(type='integer'), source=TEXT, told=TEXT, cost=TEXT,
+        cells=dict(type='array', items=TEXT), constants=dict(type='object'),
+        state=dict(enum=['open', 'taken', 'tried', 'there', 'dropped']),
+        experiments=dict(type='array', items=dict(type='integer')), said=TEXT, per_run=NUMBER),
+    experiments=objects(tag=TEXT, number=dict(type='integer'), commit=TEXT, status=TEXT,
+        description=TEXT, changed=TEXT, constants=dict(type='object'),
+        cells=dict(type='array', items=TEXT), difference=NUMBER, certainty=NUMBER, rate=NUMBER,
+        unit=TEXT, ideas=dict(type='array'), **{'class': TEXT}),
+    failed=objects(text=TEXT, source=TEXT, told=TEXT),
+    damaged=objects(file=TEXT, line=dict(type='integer'), why=TEXT, text=TEXT)))
+
+def ideas(root, *args, ok=True): return lab.ar(root, 'ar-ideas', *args, ok=ok)
+def told(root, *args):
+    "A verb's answer in JSON, by its one schema"
+    res = json.loads(ideas(root, *args, '--json').stdout)
+    jsonschema.validate(res, SCHEMA)
+    assert res['command'] == args[0]
+    return res
+def note(number, status, changed, value=None, best=.99, **more):
+    return dict(dict(commit=f'{number:07x}', dir=f'{number:03d}-{number:07x}', status=status,
+        changed=changed, value=value, best=best, **{'class': 'ok' if value else 'oom'}), **more)
+
+def test_two_writers_lose_nothing(tmp_path):
+    code = ('import sys; from autoresearch.ideas import write_event\n'
+        'for i in range(25): write_event(sys.argv[1], sys.argv[2], "add", text=f"{i}")')
+    made = [subprocess.Popen([sys.executable, '-c', code, str(tmp_path), tag], env=lab.environ())
+        for tag in ('', 'nov1')]
+    assert [p.wait(lab.PATIENCE) for p in made] == [0, 0]
+    found,events,damaged = gather(idea_files(tmp_path))
+    assert sorted(found) == list(range(1, 51)) and not damaged
+    assert [len(events[k]) for k in ('', 'nov1')] == [25, 25]
+
+@pytest.mark.parametrize('end', [b'', b'\n', b'{"event": "add", "idea": 9, "te', b'\xff\xfe'])
+def test_a_torn_end_takes_nothing_with_it(tmp_path, end):
+    for text in ('one', 'two'): write_event(tmp_path, '', 'add', text=text)
+    file = tmp_path/'ideas.jsonl'
+    whole = file.read_bytes()
+    file.write_bytes(whole.removesuffix(b'\n') + b'\n'*bool(end) + end)
+    write_event(tmp_path, '', 'add', text='three')
+    events,damaged = read_events(file)
+    assert [o['text'] for o in events] == ['one', 'two', 'three']
+    assert len(damaged) == bool(end.strip()) and file.read_bytes().startswith(whole[:-1])
+    assert all(o.line == 3 for o in damaged)
+
+@pytest.mark.parametrize('line,why', [('[]', 'no object'), ('{"event": "eat"}', "event 'eat'"),
+    ('{"event": "add", "idea": "x", "text": "y"}', "idea 'x' is no number"),
+    ('{"event": "add", "idea": true, "text": "y"}', 'idea True is no number'),
+    ('{"event": "add", "idea": 3}', 'without a text'), ('{"event": "take"}', 'is no number'),
+    ('{"event": "drop", "idea": 1, "why": 3}', 'why is no text'),
+    ('{"event": "take", "idea": 1, "after": "x"}', 'after is no number'),
+    ('{"event": "add", "idea": 1, "text": "again"}', 'number 1 twice'), ('['*9999, 'no JSON')])
+def test_a_hand_edit_is_named(tmp_path, line, why):
+    write_event(tmp_path, '', 'add', text='one')
+    file = tmp_path/'ideas.jsonl'
+    file.write_text(file.read_text() + line + '\n')
+    found,_,damaged = gather(idea_files(tmp_path))
+    assert list(found) == [1] and found[1].text == 'one'
+    assert len(damaged) == 1 and why in damaged[0].why and damaged[0].file == str(file)
+    assert write_event(tmp_path, 't', 'add', text='next')['idea'] == 2
+
+def test_a_writer_that_does_not_end(tmp_path, monkeypatch):
+    from autoresearch.contract import file_lock
+    def refuse(seconds): raise Refused('locked')
+    monkeypatch.setattr('autoresearch.ideas._waiting', lambda path: refuse)
+    with file_lock(tmp_path/'ideas.jsonl', refuse), pytest.raises(Refused, match='locked'):
+        write_event(tmp_path, '', 'add', text='one')
+    assert read_events(tmp_path/'ideas.jsonl') == ([], [])
+
+@pytest.mark.parametrize('changed,expected', [
+    ('A 1 -> 2', Change({'A': ('1', '2')}, [])), ('cells a, cell 3', Change({}, ['a', 'cell 3'])),
+    ('A (hparams-tiny) 1 -> 2, B (1, 2) -> (3, 4); cells b',
+        Change({'A': ('1', '2'), 'B': ('(1, 2)', '(3, 4)')}, ['b'])),
+    ('A 3 (gone), B 2 (new)', Change({'A': ('3', None), 'B': (None, '2')}, [])),
+    ('', Change({}, []))])
+def test_parse_change(changed, expected): assert parse_change(changed) == expected
+
+def test_near_failure_wants_all_the_same():
+    past = [note(2, 'discard', 'A 1 -> 2, B 4 -> 2; cells mlp', 1.)]
+    assert near_failure('A 1 -> 9, B 4 -> 3; cells mlp', past) == past[0]
+    for other in ('A 1 -> 9', 'A 1 -> 9, B 4 -> 5; cells mlp', 'A 1 -> 9, B 4 -> 3', ''):
+        assert not near_failure(other, past), other
+    assert not near_failure('A 1 -> 2', [note(3, 'repeat', 'A 1 -> 2', 1.)])
+
+def test_tried_and_page():
+    page = {o.idea: o for o in public_ideas()}
+    assert len(page) >= 30 and list(page)[0] == 'batch-2-18'
+    gains = [o.per_run for o in page.values()]
+    assert gains == sorted(gains, reverse=True) and gains[-1] > 0
+    tries = [note(2, 'discard', 'WARMDOWN_RATIO 0.5 -> 0.4', 1.)]
+    assert tried_in(page['warmdown-075'], tries) == []
+    assert tried_in(page['warmdown-075'], [note(2, 'crash', 'WARMDOWN_RATIO 0.5 -> 0.8')]) == [2]
+    seen = note(3, 'discard', 'cells gpt, init', 1., description='a smear gate')
+    assert tried_in(page['smear'], [seen]) == [3] and tried_in(page['backout'], [seen]) == []
+
+def test_about_is_short_whatever_there_is():
+    tries = [facts('t', note(i, 'discard', f'RATE 1 -> {i}', 1.+i, description='x'*400))
+        for i in range(1, 40)]
+    known = [Idea(i, 'the rate', 'w'*400) for i in range(40)]
+    lines = about_lines('rate', about('rate', tries, known))
+    assert lines[0] == 'rate: 39 tried here, 0 kept, best +1.010000' and len(lines) == MOST
+    assert all(len(l) <= 150 for l in lines) and lines[-1].startswith('61 more')
+    assert len(about_lines('rate', about('rate', tries[:2], known))) == MOST
+    assert len(about_lines('rate', about('rate', tries, []))) == MOST
+    assert about('the', tries, known).tries == []
+
+@pytest.mark.parametrize('noise', [dict(sigma='x'), dict(odd=1), 3, None])
+def test_plateau_without_a_sound_noise(noise):
+    night = [note(i, 'discard', 'A 1 -> 2', 1., noise=noise) for i in range(12)]
+    found = plateau(night)
+    assert found.flat and found.error is None and not plateau(night[1:]).flat
+
+def test_merge_lines_edges():
+    m = merge_lines
+    assert m(['a'], ['a', 'b'], ['c', 'a'])[0] == ['c', 'a', 'b']
+    assert m(['a'], ['a', 'b'], ['a', 'c'])[0] is None
+    assert m(['a', 'b', 'c'], ['a', 'c'], ['a', 'B', 'c']) == (None, 'b')
+    assert m(['a', 'b'], ['A', 'b'], ['a', 'B'])[0] == ['A', 'B']
+    assert m([], ['a'], ['a'])[0] == ['a']
+
+@pytest.fixture(scope='module')
+def session(tmp_path_factory):
+    "Four runs: the baseline, a keep, a discard, a crash"
+    root = lab.example(tmp_path_factory.mktemp('ideas')/'repo', rule='strict')
+    lab.setup(root)
+    lab.run(root, 'baseline')
+    ideas(root, 'add', 'a cubic', '--why', 'the sine bends twice', '--gain', '0.1')
+    ideas(root, 'take', '1')
+    lab.edit(root, 'DEGREE = 1', 'DEGREE = 3')
+    lab.run(root, 'of degree three')
+    ideas(root, 'drop', '1')
+    lab.edit(root, 'RATE = 0.5', 'RATE = 0.05')
+    lab.run(root, 'tiny steps')
+    return root
+
+def test_a_session_remembers(session):
+    found = told(session, 'about', 'degree')
+    assert [(o['number'], o['status'], o['ideas']) for o in found['experiments']] == [(2, 'keep', [1])]
+    assert found['experiments'][0]['constants'] == {'DEGREE': ['1', '3']}
+    assert found['experiments'][0]['difference'] < 0
+    assert [o['number'] for o in told(session, 'about', 'bends')['experiments']] == [2]
+    text = ideas(session, 'about', 'rate').stdout.splitlines()
+    assert len(text) <= MOST and '003 discard' in text[1] and 'RATE 0.5 -> 0.05' in text[1]
+    assert told(session, 'about', 'muon')['failed'] == [] # the public page is of another canvas
+
+def test_every_verb_in_one_shape(session, tmp_path):
+    assert [o['idea'] for o in told(session, 'list')['ideas']] == [1]
+    assert told(session, 'add', 'for all', '--everywhere')['ideas'][0]['home'] == ''
+    assert told(session, 'next')['ideas'][0]['idea'] == 2
+    assert told(session, 'take', '2')['ideas'][0]['state'] == 'taken'
+    assert told(session, 'take', '2', '--experiment', '3')['ideas'][0]['experiments'] == [3]
+    assert told(session, 'drop', '2', '--why', 'no')['ideas'][0]['said'] == 'no'
+    assert told(session, 'next')['ideas'] == []
+    file = session/'runs/ideas.jsonl'
+    file.write_text(file.read_text() + 'oops\n')
+    r = ideas(session, 'list')
+    assert 'ideas.jsonl, line 2: no JSON' in r.stderr and 'oops' in r.stderr
+    assert told(session, 'list', '--all')['damaged'][0]['text'] == 'oops'
+
+@pytest.mark.parametrize('args,said', [(['take', '99'], 'no idea 99'), (['drop', 'x'], 'no idea x'),
+    (['add', ' '], 'say what to try'), (['add', 'x', '--gain', '-1'], 'a number above 0'),
+    (['take', '1', '--experiment', '77'], 'no experiment 77'), (['eat'], "no verb 'eat'")])
+def test_refusals(session, args, said):
+    r = ideas(session, *args, ok=False)
+    assert r.returncode == 1 and said in r.stderr and 'Traceback' not in r.stderr
+
+def test_show_and_apply(session):
+    r = lab.ar(session, 'ar-show', '3')
+    assert '+RATE = 0.05' in r.stdout and 'place:    ' in r.stdout
+    canvas = session/'canvas.ipynb'
+    before = canvas.read_text()
+    assert 'RATE = 0.5' in before
+    o = json.loads(lab.ar(session, 'ar-show', '3', '--apply', '--json').stdout)
+    assert o['applied'] == ['hparams'] and list(o['cells']) == ['hparams'] and o['of'] == 3
+    assert 'RATE = 0.05' in canvas.read_text() and 'DEGREE = 3' in canvas.read_text()
+    assert 'already' in lab.ar(session, 'ar-show', o['commit'], '--apply').stdout
+    lab.edit(session, 'RATE = 0.05', 'RATE = 0.7')
+    edited = canvas.read_text()
+    r = lab.ar(session, 'ar-show', f'{lab.TAG}/3', '--apply', ok=False)
+    assert r.returncode == 1 and 'hparams: 003: both change `RATE' in r.stderr
+    assert canvas.read_text() == edited
+    canvas.write_text(before)
+    r = lab.ar(session, 'ar-show', '99', ok=False)
+    assert 'no experiment of session' in r.stderr and 'Traceback' not in r.stderr
+
+def test_without_a_session(tmp_path):
+    root = lab.example(tmp_path/'repo')
+    assert 'idea 1: later' in ideas(root, 'add', 'later').stdout
+    assert (root/'runs/ideas.jsonl').exists()
+    r = ideas(root, 'take', '1', ok=False)
+    assert r.returncode == 1 and 'ar-setup TAG' in r.stderr
+    lab.setup(root)
+    assert told(root, 'next')['ideas'][0]['text'] == 'later'
