@@ -638,6 +638,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'autoresearch.ideas._answer': ('ideas.html#_answer', 'autoresearch/ideas.py'),
                                     'autoresearch.ideas._append': ('ideas.html#_append', 'autoresearch/ideas.py'),
                                     'autoresearch.ideas._apply': ('ideas.html#_apply', 'autoresearch/ideas.py'),
+                                    'autoresearch.ideas._astray': ('ideas.html#_astray', 'autoresearch/ideas.py'),
                                     'autoresearch.ideas._clip': ('ideas.html#_clip', 'autoresearch/ideas.py'),
                                     'autoresearch.ideas._difference': ('ideas.html#_difference', 'autoresearch/ideas.py'),
                                     'autoresearch.ideas._drop': ('ideas.html#_drop', 'autoresearch/ideas.py'),

@@ -53,10 +53,11 @@ def parse_change(
     changed:str # `changed` of an experiment's notes, what `describe_edit` says of an edit
 )->Change: # Constants with their values before and after, as text; ids of the other cells
     "Take apart what an edit changed"
-    text,_,cells = f'; {changed or ""}'.partition('; cells ')
+    changed = changed if isinstance(changed, str) else ''
+    text,_,cells = f'; {changed}'.partition('; cells ')
     pieces = re.split(r', (?=[A-Z][A-Z0-9_]* )', text.removeprefix('; '))
     cells = cells.split(', ') if cells else []
-    if len(changed or '') >= CUT: (cells or pieces).pop()
+    if len(changed) >= CUT: (cells or pieces).pop()
     found = [m.groups() for o in pieces if (m := _PIECE.fullmatch(o))]
     return Change({k: v for k,t in found if (v := _values(t))}, [o for o in cells if o])
 
@@ -179,7 +180,7 @@ def _parsed(line):
 # %% ../nbs/21_ideas.ipynb #read-events
 def read_events(
     path:str|Path # A file of ideas, which need not be there
-)->tuple: # What happened, as dicts in order; the lines that can't be read, as `Damage`
+)->tuple: # What happened, dicts with their `line`, in order; `Damage`s: lines that can't be read
     "Read a file of ideas line by line. Raises `OSError` where it can't be opened."
     path = Path(path)
     try: lines = path.read_bytes().split(b'\n')
@@ -190,7 +191,7 @@ def read_events(
         o,why = _parsed(line)
         text = one_line(line.decode('utf8', 'replace'))[:60]
         if why: damaged.append(Damage(str(path), i, why, text))
-        else: events.append(o)
+        else: events.append(dict(o, line=i))
     return events, damaged
 
 # %% ../nbs/21_ideas.ipynb #append-event
@@ -266,6 +267,13 @@ class Idea:
     @property
     def per_run(self): return (self.gain or 0.)/self.runs # expected gain of a run
 
+# %% ../nbs/21_ideas.ipynb #astray
+def _astray(files, ideas, events):
+    "Lines about ideas by number that stand nowhere, as `Damage`"
+    found = [(tag, o) for tag in events for o in events[tag]]
+    return [Damage(str(files[tag]), o['line'], f"no idea {o['idea']}", o['event'])
+        for tag,o in found if isinstance(o['idea'], int) and o['idea'] not in ideas]
+
 # %% ../nbs/21_ideas.ipynb #gather
 def gather(
     files:dict # {TAG: path}, as `idea_files` gives them
@@ -278,21 +286,23 @@ def gather(
         for o in events[tag]:
             if o['event'] != 'add': continue
             key = o['idea']
-            if key in ideas: damaged.append(Damage(str(path), 0, f'number {key} twice', o['text']))
-            else: ideas[key] = Idea(key, o['text'], o.get('why', ''), tag, o.get('gain'))
-    return ideas, events, damaged
+            if key not in ideas:
+                ideas[key] = Idea(key, o['text'], o.get('why', ''), tag, o.get('gain'))
+            else: damaged.append(Damage(str(path), o['line'], f'number {key} twice', o['text']))
+    return ideas, events, damaged + _astray(files, ideas, events)
 
 # %% ../nbs/21_ideas.ipynb #linked
 def _linked(events, notes):
     "{idea: numbers of the experiments that were run for it}"
-    moves = [o for o in events if o['event'] != 'add']
+    moves = [o for o in events if o['event'] != 'add' and 'experiment' not in o]
+    named = [o for o in events if o['event'] == 'take' and 'experiment' in o]
     numbers = [k for n in notes if is_try(n) and (k := _number_of(n))]
     res = {}
     for o,then in zip(moves, [*moves[1:], {}]):
         found = res.setdefault(o['idea'], [])
         if o['event'] != 'take': continue
-        if 'experiment' in o: found.append(int(o['experiment']))
-        else: found += [k for k in numbers if o.get('after', 0) < k <= then.get('after', math.inf)]
+        found += [k for k in numbers if o.get('after', 0) < k <= then.get('after', math.inf)]
+    for o in named: res.setdefault(o['idea'], []).append(int(o['experiment']))
     return res
 
 # %% ../nbs/21_ideas.ipynb #follow-events
@@ -478,10 +488,11 @@ def _near(value, target, start):
 
 # %% ../nbs/21_ideas.ipynb #reached
 def tried_in(
-    idea:Idea, # A public one
+    idea:Idea, # A public one; of others nothing is known
     notes:list # Of a session's experiments
 )->list: # Numbers of the experiments that tried it
     "Was this idea tried, by constants and cells?"
+    if idea.home != 'public': return []
     def by(n):
         change = parse_change(n.get('changed'))
         for k,target in idea.constants.items():
@@ -688,8 +699,9 @@ Plateau = namedtuple('Plateau', 'flat runs expected error n reason')
 def _noise_in(notes):
     "The latest noise that the judge knew, None for none"
     known = [n['noise'] for n in notes if isinstance(n.get('noise'), dict)]
-    try: return Noise(**known[-1]) if known else None
+    try: noise = Noise(**known[-1]) if known else None
     except TypeError: return None
+    return noise if noise and is_number(noise.sigma) and noise.sigma > 0 else None
 
 # %% ../nbs/21_ideas.ipynb #since-keep
 def since_keep(
@@ -723,8 +735,9 @@ def plateau(
         expected = n*fmean(max(g, 0) for g in gains) if m else 0.
         why = 'the noise is not known, ar-calibrate learns it' if not noise else 'the last one kept'
         return Plateau(m >= k and not expected, m, expected, None, n, f'no keep in {m} runs; {why}')
-    def error_of(o): return noise.sigma*math.sqrt(sum(1/max(1, len(o.get(w) or []))
-        for w in ('runs', 'best_runs')))
+    def count(runs): return max(1, len(runs) if isinstance(runs, list) else 0)
+    def error_of(o): return noise.sigma*math.sqrt(sum(1/count(o.get(k))
+        for k in ('runs', 'best_runs')))
     errors = [error_of(o) for o in vain]
     shown = fmean(max(g, 0) - luck(min(g, 0), e) for g,e in zip(gains, errors))
     expected = n*max(0., shown)
@@ -1115,8 +1128,11 @@ def _next(json:_JSON=False):
     if o.told: lines.append(f'told:     {o.told}; costs: {o.cost}')
     wants = ', '.join(f'{k} = {v}' for k,v in o.constants.items())
     if o.cells: lines.append(f'touches:  {" ".join(o.cells)}' + f', {wants}'*bool(wants))
+    before = [facts(tag, n) for tag,notes in m.notes.items() if tag != m.tag
+        for k in tried_in(o, notes) for n in notes if _number_of(n) == k and is_try(n)]
+    lines += [f'earlier:  {try_line(e)}' for e in before[-3:]]
     return [*lines, f'then:     ar-ideas take {o.idea}'], _answer('next', m.tag, [o],
-        damaged=m.damaged)
+        before, damaged=m.damaged)
 
 # %% ../nbs/21_ideas.ipynb #verb-about
 def _about(

@@ -3,8 +3,8 @@ a session of the torch-free example."""
 import json, subprocess, sys
 import jsonschema, pytest
 import lab
-from autoresearch.ideas import (ANSWER, MOST, Change, Idea, about, about_lines, facts, gather,
-    idea_files, merge_lines, near_failure, parse_change, plateau, public_ideas, read_events,
+from autoresearch.ideas import (ANSWER, MOST, Change, Idea, about, about_lines, became, facts,
+    gather, idea_files, merge_lines, near_failure, parse_change, plateau, public_ideas, read_events,
     tried_in, write_event)
 from autoresearch.repo import Refused
 
@@ -66,15 +66,18 @@ def test_a_torn_end_takes_nothing_with_it(tmp_path, end):
     ('{"event": "add", "idea": 3}', 'without a text'), ('{"event": "take"}', 'is no number'),
     ('{"event": "drop", "idea": 1, "why": 3}', 'why is no text'),
     ('{"event": "take", "idea": 1, "after": "x"}', 'after is no number'),
-    ('{"event": "add", "idea": 1, "text": "again"}', 'number 1 twice'), ('['*9999, 'no JSON')])
+    ('{"event": "add", "idea": 1, "text": "again"}', 'number 1 twice'),
+    ('{"event": "take", "idea": 7}', 'no idea 7'), ('['*9999, 'no JSON')])
 def test_a_hand_edit_is_named(tmp_path, line, why):
     write_event(tmp_path, '', 'add', text='one')
     file = tmp_path/'ideas.jsonl'
     file.write_text(file.read_text() + line + '\n')
     found,_,damaged = gather(idea_files(tmp_path))
     assert list(found) == [1] and found[1].text == 'one'
-    assert len(damaged) == 1 and why in damaged[0].why and damaged[0].file == str(file)
-    assert write_event(tmp_path, 't', 'add', text='next')['idea'] == 2
+    assert len(damaged) == 1 and why in damaged[0].why
+    assert (damaged[0].file, damaged[0].line) == (str(file), 2)
+    assert file.read_text().endswith(line + '\n')
+    assert write_event(tmp_path, 't', 'add', text='next')['idea'] > 1
 
 def test_a_writer_that_does_not_end(tmp_path, monkeypatch):
     from autoresearch.contract import file_lock
@@ -91,6 +94,17 @@ def test_a_writer_that_does_not_end(tmp_path, monkeypatch):
     ('A 3 (gone), B 2 (new)', Change({'A': ('3', None), 'B': (None, '2')}, [])),
     ('', Change({}, []))])
 def test_parse_change(changed, expected): assert parse_change(changed) == expected
+
+def test_what_links_an_idea_to_experiments():
+    notes = [note(i, 'discard', 'A 1 -> 2', 1.) for i in range(1, 9)]
+    notes[3]['status'] = 'repeat'
+    def take(idea, after, **more): return dict(event='take', idea=idea, after=after, **more)
+    events = [take(1, 1), take(2, 3, experiment=1), take(2, 5), dict(event='drop', idea=2, after=6)]
+    known = {i: Idea(i, 'x') for i in (1, 2, 3)}
+    found = became(known, events, notes)
+    assert [(o.state, o.experiments) for o in found.values()] == [('tried', [2, 3, 5]),
+        ('dropped', [1, 6]), ('open', [])]
+    assert became(known, events[:1], notes[:1])[1].state == 'taken'
 
 def test_near_failure_wants_all_the_same():
     past = [note(2, 'discard', 'A 1 -> 2, B 4 -> 2; cells mlp', 1.)]
@@ -121,7 +135,8 @@ def test_about_is_short_whatever_there_is():
     assert len(about_lines('rate', about('rate', tries, []))) == MOST
     assert about('the', tries, known).tries == []
 
-@pytest.mark.parametrize('noise', [dict(sigma='x'), dict(odd=1), 3, None])
+@pytest.mark.parametrize('noise', [dict(sigma='x'), dict(odd=1), 3, None,
+    dict(sigma='x', df=1, low=0, high=1), dict(sigma=0., df=1, low=0, high=1)])
 def test_plateau_without_a_sound_noise(noise):
     night = [note(i, 'discard', 'A 1 -> 2', 1., noise=noise) for i in range(12)]
     found = plateau(night)
