@@ -10,10 +10,10 @@ So the ratchet's own notes are made answerable: *what has been tried about this,
 __all__ = ['Change', 'CUT', 'EVENTS', 'Damage', 'SHARED', 'START', 'LADDERS', 'SMALL', 'PUBLIC', 'FailedIdea', 'FAILED', 'About',
            'MOST', 'WIDE', 'Plateau', 'Clash', 'ANSWER', 'parse_change', 'direction', 'words', 'is_try', 'near_failure',
            'near_line', 'read_events', 'idea_files', 'write_event', 'Idea', 'gather', 'became', 'public_ideas',
-           'tried_in', 'is_there', 'constants_of', 'parse_changes', 'standing', 'next_idea', 'facts', 'comments_of',
-           'about', 'try_line', 'idea_line', 'about_lines', 'luck', 'since_keep', 'plateau', 'near_misses',
-           'plateau_lines', 'CombineError', 'merge_lines', 'copy_cell', 'combine', 'find_try', 'edit_of', 'show',
-           'show_lines', 'put_back', 'Memory', 'all_tries', 'mine', 'known_idea', 'ar_ideas', 'ar_show']
+           'tried_in', 'is_there', 'constants_of', 'standing', 'next_idea', 'facts', 'comments_of', 'about', 'try_line',
+           'idea_line', 'about_lines', 'luck', 'since_keep', 'plateau', 'near_misses', 'plateau_lines', 'CombineError',
+           'merge_lines', 'copy_cell', 'combine', 'find_try', 'edit_of', 'show', 'show_lines', 'put_back', 'Memory',
+           'all_tries', 'mine', 'known_idea', 'ar_ideas', 'ar_show']
 
 # %% ../nbs/21_ideas.ipynb #imports
 import json, math, os, re, sys, time
@@ -48,6 +48,14 @@ def _values(text):
     before,arrow,after = text.partition(' -> ')
     return (before, after) if arrow else None
 
+# %% ../nbs/21_ideas.ipynb #first
+def _first(pieces):
+    "{constant: (before, after)}; of one that is set in several cells the first"
+    res = {}
+    for m in filter(None, map(_PIECE.fullmatch, pieces)):
+        if both := _values(m[2]): res.setdefault(m[1], both)
+    return res
+
 # %% ../nbs/21_ideas.ipynb #parse-change
 def parse_change(
     changed:str # `changed` of an experiment's notes, what `describe_edit` says of an edit
@@ -58,8 +66,7 @@ def parse_change(
     pieces = re.split(r', (?=[A-Z][A-Z0-9_]* )', text.removeprefix('; '))
     cells = cells.split(', ') if cells else []
     if len(changed) >= CUT: (cells or pieces).pop()
-    found = [m.groups() for o in pieces if (m := _PIECE.fullmatch(o))]
-    return Change({k: v for k,t in found if (v := _values(t))}, [o for o in cells if o])
+    return Change(_first(pieces), [o for o in cells if o])
 
 # %% ../nbs/21_ideas.ipynb #number
 def _number(text):
@@ -501,7 +508,8 @@ def tried_in(
             if not _near(after, target, before): return False
         if idea.constants: return True
         said = set(words(n.get('description'))) | {w for k in change.constants for w in words(k)}
-        return bool(set(change.cells) & set(idea.cells)) and said.issuperset(words(idea.idea))
+        names = {w.rstrip('s') for w in words(idea.idea)}
+        return bool(set(change.cells) & set(idea.cells)) and {w.rstrip('s') for w in said} >= names
     return [_number_of(n) for n in notes if is_try(n) and by(n)]
 
 # %% ../nbs/21_ideas.ipynb #is-there
@@ -518,16 +526,10 @@ def is_there(
 # %% ../nbs/21_ideas.ipynb #constants-of
 def constants_of(
     canvas:dict # A notebook, parsed
-)->dict: # {name: value as it is written}, the last where there are several
+)->dict: # {name: value as it is written}, the first where there are several
     "A canvas' constants as an edit would find them. Raises `CellsError`."
     empty = dict(canvas, cells=[])
-    return {k: v[1] for k,v in parse_changes(changed_constants(empty, canvas)).items()}
-
-# %% ../nbs/21_ideas.ipynb #parse-changes
-def parse_changes(lines):
-    "Constants with their values before and after, from the lines of `changed_constants`"
-    found = [m.groups() for o in lines if (m := _PIECE.fullmatch(o))]
-    return {k: v for k,t in found if (v := _values(t))}
+    return {k: v[1] for k,v in _first(changed_constants(empty, canvas)).items()}
 
 # %% ../nbs/21_ideas.ipynb #standing-def
 def standing(

@@ -91,6 +91,7 @@ def test_a_writer_that_does_not_end(tmp_path, monkeypatch):
     ('A 1 -> 2', Change({'A': ('1', '2')}, [])), ('cells a, cell 3', Change({}, ['a', 'cell 3'])),
     ('A (hparams-tiny) 1 -> 2, B (1, 2) -> (3, 4); cells b',
         Change({'A': ('1', '2'), 'B': ('(1, 2)', '(3, 4)')}, ['b'])),
+    ('A (hparams) 1 -> 2, A (hparams-tiny) 5 -> 4', Change({'A': ('1', '2')}, [])),
     ('A 3 (gone), B 2 (new)', Change({'A': ('3', None), 'B': (None, '2')}, [])),
     ('', Change({}, []))])
 def test_parse_change(changed, expected): assert parse_change(changed) == expected
