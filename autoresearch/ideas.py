@@ -8,12 +8,12 @@ So the ratchet's own notes are made answerable: *what has been tried about this,
 
 # %% auto #0
 __all__ = ['Change', 'CUT', 'EVENTS', 'Damage', 'SHARED', 'START', 'LADDERS', 'SMALL', 'PUBLIC', 'FailedIdea', 'FAILED', 'About',
-           'MOST', 'WIDE', 'Plateau', 'Clash', 'ANSWER', 'parse_change', 'direction', 'words', 'is_try', 'near_failure',
-           'near_line', 'read_events', 'idea_files', 'write_event', 'Idea', 'gather', 'became', 'public_ideas',
-           'tried_in', 'is_there', 'constants_of', 'standing', 'next_idea', 'facts', 'comments_of', 'about', 'try_line',
-           'idea_line', 'about_lines', 'luck', 'since_keep', 'plateau', 'near_misses', 'plateau_lines', 'CombineError',
-           'merge_lines', 'copy_cell', 'combine', 'find_try', 'edit_of', 'show', 'show_lines', 'put_back', 'Memory',
-           'all_tries', 'mine', 'known_idea', 'ar_ideas', 'ar_show']
+           'MOST', 'WIDE', 'Plateau', 'Clash', 'SHOWN', 'ANSWER', 'parse_change', 'direction', 'words', 'is_try',
+           'near_failure', 'near_line', 'read_events', 'idea_files', 'write_event', 'Idea', 'gather', 'became',
+           'public_ideas', 'tried_in', 'is_there', 'constants_of', 'standing', 'next_idea', 'facts', 'comments_of',
+           'about', 'try_line', 'idea_line', 'about_lines', 'luck', 'since_keep', 'plateau', 'near_misses',
+           'plateau_lines', 'CombineError', 'merge_lines', 'copy_cell', 'combine', 'find_try', 'edit_of', 'show',
+           'show_lines', 'put_back', 'Memory', 'all_tries', 'mine', 'known_idea', 'ar_ideas', 'ar_show']
 
 # %% ../nbs/21_ideas.ipynb #imports
 import json, math, os, re, sys, time
@@ -927,6 +927,13 @@ def edit_of(
             f'{commit or "its parent"}; {s.dir}/{n["dir"]}/run.ipynb is what ran') from None
     return at(n.get('parent')), at(n['commit'])
 
+# %% ../nbs/21_ideas.ipynb #shown
+SHOWN = dict(value='of the metric, a mean of several runs', best='the bar it had to beat',
+    steps='of its own run', seconds='of its own run, in all', reason='of the verdict',
+    parent='the commit it was made on', place='among the tries with a value, 1 the best',
+    of='how many those are', cells='{id: diff} of what it changed, prose too',
+    applied='ids of the cells that --apply changed')
+
 # %% ../nbs/21_ideas.ipynb #place
 def _place(s, n):
     "Which one it is of all that have a value, the best being 1; None without; and of how many"
@@ -940,7 +947,7 @@ def _place(s, n):
 def show(
     s:Session, # The session of the experiment
     n:dict # Its notes
-)->dict: # As `facts`, with value, best, steps, seconds, reason, place, of; diffs by cell
+)->dict: # What `facts` says, and what `SHOWN` lists
     "A past try, whole"
     from autoresearch.cells import _changes
     place,of = _place(s, n)
@@ -1127,7 +1134,8 @@ def _next(json:_JSON=False):
     if not o: return ['no idea is open: ar-ideas add "..."'], _answer('next', m.tag,
         damaged=m.damaged)
     lines = [idea_line(o)]
-    if o.told: lines.append(f'told:     {o.told}; costs: {o.cost}')
+    away = f'; sizes are those of climbmix, this is {m.p.name}'*(m.p.name != 'climbmix')
+    if o.told: lines.append(f'told:     {o.told}; costs: {o.cost}{away}')
     wants = ', '.join(f'{k} = {v}' for k,v in o.constants.items())
     if o.cells: lines.append(f'touches:  {" ".join(o.cells)}' + f', {wants}'*bool(wants))
     before = [facts(tag, n) for tag,notes in m.notes.items() if tag != m.tag

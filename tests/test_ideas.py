@@ -3,8 +3,8 @@ a session of the torch-free example."""
 import json, subprocess, sys
 import jsonschema, pytest
 import lab
-from autoresearch.ideas import (ANSWER, MOST, Change, Idea, about, about_lines, became, facts,
-    gather, idea_files, merge_lines, near_failure, parse_change, plateau, public_ideas, read_events,
+from autoresearch.ideas import (ANSWER, MOST, SHOWN, Change, Idea, about, about_lines, became,
+    facts, gather, idea_files, merge_lines, near_failure, parse_change, plateau, public_ideas, read_events,
     tried_in, write_event)
 from autoresearch.repo import Refused
 
@@ -204,6 +204,7 @@ def test_show_and_apply(session):
     before = canvas.read_text()
     assert 'RATE = 0.5' in before
     o = json.loads(lab.ar(session, 'ar-show', '3', '--apply', '--json').stdout)
+    assert o.keys() == facts('t', note(1, 'keep', '', 1.)).keys() | SHOWN.keys()
     assert o['applied'] == ['hparams'] and list(o['cells']) == ['hparams'] and o['of'] == 3
     assert 'RATE = 0.05' in canvas.read_text() and 'DEGREE = 3' in canvas.read_text()
     assert 'already' in lab.ar(session, 'ar-show', o['commit'], '--apply').stdout
