@@ -13,18 +13,18 @@ __all__ = ['FORESEEN', 'SEEDS', 'CALIBRATED', 'STILL', 'SHORT', 'NOTE_KEYS', 'AF
            'not_audited', 'not_examined', 'setup', 'prune_cache', 'ar_setup', 'is_notebook', 'read_canvas',
            'strip_outputs', 'exports_astray', 'export_module', 'export_canvas', 'is_unchanged', 'difference',
            'describe_edit', 'proven_rows', 'plural', 'check_runs_known', 'epochs', 'is_run', 'own_runs', 'runs_in',
-           'runs_of', 'counted', 'as_judged', 'machine_of', 'noise_known', 'rule_line', 'rule_of', 'run_before',
-           'check_new', 'next_seed', 'lines_fewer', 'code_at', 'of_repeat', 'of_edit', 'new_journal',
-           'check_bare_model', 'commit_edit', 'enter_commit', 'begin', 'best_known', 'verdict_inputs', 'refs_put_back',
-           'file_put_back', 'foreign_runs', 'put_back', 'baseline_phases', 'hear', 'held_to', 'new_weights', 'run_in',
-           'measure', 'best_notes', 'why_disturbed', 'put_aside', 'early_of', 'outcome_of', 'measure_undisturbed',
-           'execute', 'runs_made', 'run_result', 'result_of', 'row_description', 'value_of', 'fault_of', 'run_facts',
-           'facts_made', 'told_fault', 'by_seed', 'weigh', 'set_back', 'class_of_faults', 'figures', 'judge',
-           'commit_copy', 'why_no_weights', 'examination', 'unexamined', 'examine_run', 'awaits_examination',
-           'Undecided', 'drift', 'seed_unused', 'check_best_run', 'more_run', 'enter_verdict', 'count_rows',
-           'append_once', 'enter_row', 'settle_branch', 'row_difference', 'beside_best', 'audit_path', 'score_keep',
-           'audit', 'drop_weights_of', 'told_runs', 'write_experiment', 'repeat_reason', 'write_repeat', 'finish',
-           'write_interrupted', 'kill_runs', 'undo', 'numbers_with_notes', 'mend_notes', 'kill_run_of',
+           'once_a_seed', 'runs_by_code', 'runs_of', 'counted', 'as_judged', 'machine_of', 'noise_known', 'rule_line',
+           'rule_of', 'run_before', 'check_new', 'next_seed', 'lines_fewer', 'code_at', 'of_repeat', 'of_edit',
+           'new_journal', 'check_bare_model', 'commit_edit', 'enter_commit', 'begin', 'best_known', 'verdict_inputs',
+           'refs_put_back', 'file_put_back', 'foreign_runs', 'put_back', 'baseline_phases', 'hear', 'held_to',
+           'new_weights', 'run_in', 'measure', 'best_notes', 'why_disturbed', 'put_aside', 'early_of', 'outcome_of',
+           'measure_undisturbed', 'execute', 'runs_made', 'run_result', 'result_of', 'row_description', 'value_of',
+           'fault_of', 'run_facts', 'facts_made', 'told_fault', 'by_seed', 'weigh', 'set_back', 'class_of_faults',
+           'figures', 'judge', 'commit_copy', 'why_no_weights', 'examination', 'unexamined', 'examine_run',
+           'awaits_examination', 'Undecided', 'drift', 'seed_unused', 'check_best_run', 'more_run', 'enter_verdict',
+           'count_rows', 'append_once', 'enter_row', 'settle_branch', 'row_difference', 'beside_best', 'audit_path',
+           'score_keep', 'audit', 'drop_weights_of', 'told_runs', 'write_experiment', 'repeat_reason', 'write_repeat',
+           'finish', 'write_interrupted', 'kill_runs', 'undo', 'numbers_with_notes', 'mend_notes', 'kill_run_of',
            'parent_of_interrupted', 'take_back_unknown', 'mend_interrupted', 'row_from_notes', 'makes_row', 'row_key',
            'notes_without_row', 'merge_rows', 'mend_ledger', 'mend_copies', 'mend', 'is_consistent', 'heard_before',
            'classify_orphan', 'has_weights', 'look_for_outcome', 'of_older', 'cut_off', 'resume', 'verdict_line',
@@ -416,11 +416,20 @@ def runs_in(notes:list)->list:
     told = [[*own_runs(n), *(n.get('best_runs') or [])] for n in notes]
     return [r for runs in told for r in runs if is_run(r)]
 
-def runs_of(notes:list, code:str)->list:
-    "Runs of a code, the last under each seed; disturbed ones only where there are no others"
-    runs = [r for r in runs_in(notes) if r['code'] == code]
+def once_a_seed(runs:list)->list:
+    "The last run under each seed; disturbed ones only where there are no others"
     calm = [r for r in runs if not r.get('disturbed')] or runs
     return list({r['seed']: r for r in calm}.values())
+
+def runs_by_code(notes:list)->dict: # Hash of a code -> its runs, once a seed
+    "All runs that count, by the code that ran"
+    every = {}
+    for r in runs_in(notes): every.setdefault(r['code'], []).append(r)
+    return {code: once_a_seed(runs) for code,runs in every.items()}
+
+def runs_of(notes:list, code:str)->list:
+    "Runs of a code, once a seed"
+    return once_a_seed([r for r in runs_in(notes) if r['code'] == code])
 
 def counted(s:Session)->list:
     "Notes of the session since the machine is what it is"
@@ -439,17 +448,17 @@ def machine_of(notes)->dict: # {} where none is known
     known = [n['machine'] for n in notes if isinstance(n.get('machine'), dict)]
     return known[-1] if known else {}
 
-def _repeats(notes):
-    "Values of one code, a list for each"
-    for code in dict.fromkeys(r['code'] for r in runs_in(notes)):
-        yield [o.value for o in as_judged(runs_of(notes, code))]
+def _values(notes):
+    "Values by seed, for each code"
+    judged = {code: as_judged(runs) for code,runs in runs_by_code(notes).items()}
+    return {code: {o.seed: o.value for o in runs} for code,runs in judged.items()}
 
-def _paired(notes):
+def _paired(notes, values):
     "Differences of two codes under the same seeds, a list for each two"
     two = dict.fromkeys((n['best_code'], r['code']) for n in notes if n.get('best_code')
         for r in own_runs(n) if is_run(r) and r['code'] != n['best_code'])
     for codes in two:
-        a,b = ({o.seed: o.value for o in as_judged(runs_of(notes, c))} for c in codes)
+        a,b = (values.get(c, {}) for c in codes)
         yield [a[seed]-b[seed] for seed in a if seed in b]
 
 def noise_known(
@@ -458,7 +467,9 @@ def noise_known(
     "How much the value of an unchanged code moves from run to run on the machine of the last note"
     every = epochs(notes)
     here = [e for e in every if not differs(machine_of(e), machine_of(every[-1]))]
-    return noise_of([v for e in here for v in _repeats(e)], [d for e in here for d in _paired(e)])
+    values = [_values(e) for e in here]
+    repeats = [list(v.values()) for o in values for v in o.values()]
+    return noise_of(repeats, [d for e,o in zip(here, values) for d in _paired(e, o)])
 
 # %% ../nbs/15_ratchet.ipynb #noise-here
 def rule_line(rule:Rule, noise:Noise|None)->str:
@@ -764,8 +775,8 @@ def early_of(s:Session, j):
         files = [s.dir/str(r.get('dir'))/'progress.json' for r in runs]
         return [curve_of(read_json(f)) for f in files]
     notes = counted(s)
-    codes = dict.fromkeys(r['code'] for r in runs_in(notes))
-    noises = noise_at_marks([curves(runs_of(notes, code)) for code in codes])
+    repeated = [runs for runs in runs_by_code(notes).values() if len(runs) > 1]
+    noises = noise_at_marks([curves(runs) for runs in repeated])
     best = curves(j['before']['best_runs'])
     if not any(noises.values()) or not any(best):
         j['put_back'] = ['--early-stop: the band of the best is not known yet: ar-calibrate']
