@@ -1520,10 +1520,12 @@ def value_lines(s:Session, n):
 # %% ../nbs/15_ratchet.ipynb #gain-lines
 SHOWN = 10 # steps: a shorter curve says nothing
 
-def gain_lines(n):
+def gain_lines(s:Session, n):
     "How sure a gain is, and against which of the two kinds of luck"
     gain,sure,rows,equal = (n.get(k) or {} for k in ('gain', 'certainty', 'rows', 'equal'))
     lines = []
+    if n['status'] == 'keep' and n.get('best') is None and s.p.rule == 'confirm':
+        lines.append('judge:    less-than, until ar-calibrate has learned how much is luck')
     if gain and sure: lines.append(f"gain:     {gain['gain']:+.6f} +- {gain['error']:.6f} by the "
         f'noise of training, {100*sure:.1f} % sure')
     if 'gain' in rows: lines.append(f"rows:     {rows['gain']:+.6f} +- {rows['error']:.6f} by the "
@@ -1571,7 +1573,7 @@ def verdict_lines(s:Session, n):
     ok = n['class'] == 'ok'
     fault = '' if ok else f" ({n['class']}: {OUTCOMES[n['class']]})"
     lines = [f"status:   {n['status']}{fault}", f"reason:   {plain(n['reason'])}"]
-    lines += value_lines(s, n) + gain_lines(n)
+    lines += value_lines(s, n) + gain_lines(s, n)
     if ok and n['status'] != 'repeat': lines += speed_lines(s, n)
     if n.get('changed'): lines.append(f"changed:  {n['changed']}")
     lines.append(f"memory:   {n['memory_gb']:.1f} GB   seconds: {n['seconds']:.1f}")
