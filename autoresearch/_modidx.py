@@ -1249,6 +1249,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'autoresearch.ratchet.beside_best': ('ratchet.html#beside_best', 'autoresearch/ratchet.py'),
                                       'autoresearch.ratchet.best_known': ('ratchet.html#best_known', 'autoresearch/ratchet.py'),
                                       'autoresearch.ratchet.best_notes': ('ratchet.html#best_notes', 'autoresearch/ratchet.py'),
+                                      'autoresearch.ratchet.best_of': ('ratchet.html#best_of', 'autoresearch/ratchet.py'),
                                       'autoresearch.ratchet.branch_line': ('ratchet.html#branch_line', 'autoresearch/ratchet.py'),
                                       'autoresearch.ratchet.by_seed': ('ratchet.html#by_seed', 'autoresearch/ratchet.py'),
                                       'autoresearch.ratchet.calibrate': ('ratchet.html#calibrate', 'autoresearch/ratchet.py'),
