@@ -1,0 +1,306 @@
+"""Sessions of the real ratchet on profile `tiny`, recorded under bench/sessions/.
+
+    python bench/sessions.py run aa --out S/aa-1 --part 1/3       # goes on where it was stopped
+    python bench/sessions.py run planted --out S/planted-04 --part 4/20 --until 600
+    python bench/sessions.py all --plan evening --cores 5-31 --out S --until 660
+    python bench/sessions.py record S bench/sessions              # what stays of them, small
+    python bench/sessions.py show bench/sessions                  # the table of RESULTS.md
+
+Each session is a clone of the last commit with a cache of its own, set up by `ar-setup`, and every
+run in it is asked for as an agent asks, by `ar-run` in a process of its own. Kinds:
+
+`aa`       twenty edits that change nothing that matters, judged by `confirm` after `ar-calibrate`.
+`strict`   the same edits under `rule = strict`, which needs no calibration.
+`planted`  twenty edits with the same true gain: the session begins with a MATRIX_LR that is too
+           low by so much (`LOW`, found by `seeds.py` beforehand), each edit puts it right, to
+           another last digit. After a keep the session is rewound, so that each edit meets the
+           same best; or each has a session of its own (`--part k/20`).
+`audit`    thirty small random edits of one or two hyperparameters, with examinations and audit.
+
+`--budget` sets another time budget of `tiny`, seconds; `--cores` holds the session to processors,
+one thread on each. `all` runs a plan of sessions side by side, each on cores of its own, and keeps
+the cores of those that have ended busy, so that the others' machine does not change under them."""
+import argparse, json, os, random, re, shutil, subprocess, sys, time
+from pathlib import Path
+from seeds import edited, numbers
+
+ROOT = Path(__file__).resolve().parent.parent
+LOW = '0.016' # MATRIX_LR of the planted sessions' start; it ought to be 0.04
+TAG = 'bench'
+SPIN = 'while True: pass'
+
+# Cell, old name, new name: a local name, found nowhere else in its cell
+RENAMED = [('rope', 'rates', 'speeds'), ('rope', 'angles', 'turns'), ('init', 'bound', 'edge'),
+    ('init', 'made', 'tables'), ('init', 'c', 'conf'), ('init', 'e', 'table'),
+    ('schedules', 'down', 'falling'), ('loop', 'smooth', 'average'), ('loop', 'peak', 'fastest'),
+    ('loop', 'losses', 'pair'), ('loop', 't_last', 'earlier'), ('loop', 'value', 'before'),
+    ('step', 'total', 'summed'), ('step', 'momentum', 'inertia'), ('build', 'said', 'words'),
+    ('build', 'T', 'length'), ('passes', 'first', 'initial'), ('build', 'c', 'conf')]
+# Cell, old text, new text
+REWRITTEN = [('schedules', 'def lr_multiplier(progress):', 'def lr_multiplier(progress, more=None):'),
+    ('schedules', 'def muon_momentum(step):', 'def muon_momentum(step, more=None):')]
+
+def is_cell(c, id): return c['cell_type'] == 'code' and c.get('id') == id
+
+def change(canvas, cell, change):
+    "Give one cell of a notebook other source"
+    nb = json.loads(canvas.read_text(encoding='utf8'))
+    found = [c for c in nb['cells'] if is_cell(c, cell)]
+    if len(found) != 1: raise SystemExit(f'{canvas}: {len(found)} cells are called {cell}')
+    was = ''.join(found[0]['source'])
+    now = change(was)
+    if now == was: raise SystemExit(f'{canvas}: nothing in {cell} was changed')
+    found[0]['source'] = now.splitlines(keepends=True)
+    canvas.write_text(json.dumps(nb, indent=1, ensure_ascii=False) + '\n', encoding='utf8')
+
+def renaming(old, new): return lambda text: re.sub(rf'(?<![\w.]){old}\b', new, text)
+def replacing(old, new): return lambda text: edited(text, {old: new})
+
+def equal_edits():
+    "Edits that change nothing that matters: message, function of the canvas"
+    named = [(f'{cell}: {old} is called {new}', cell, renaming(old, new))
+        for cell,old,new in RENAMED]
+    more = [(f'{cell}: {new.split("(")[0][4:]} takes one argument more', cell,
+        replacing(old, new)) for cell,old,new in REWRITTEN]
+    def edit(cell, how): return lambda canvas: change(canvas, cell, how)
+    return [(said, edit(cell, how)) for said,cell,how in named+more]
+
+def planted_edits():
+    "Edits with one true gain: MATRIX_LR from LOW to 0.04, in another digit each"
+    def edit(rate): return lambda canvas: change(canvas, 'hparams',
+        lambda text: re.sub(r'(?m)^MATRIX_LR = \S+', f'MATRIX_LR = {rate}', text))
+    rates = [f'{.04*(1 + (i-10)*1e-4):.6f}' for i in range(1, 21)]
+    return [(f'MATRIX_LR {o}', edit(o)) for o in rates]
+
+# Hyperparameters that a random edit changes, and the most it changes them by, as a factor
+RANDOM = dict(EMBEDDING_LR=1.5, UNEMBEDDING_LR=1.5, MATRIX_LR=1.4, SCALAR_LR=1.5, WEIGHT_DECAY=1.5,
+    ROPE_BASE=2., X0_INIT=1.5, RESID_INIT=1.1, WARMDOWN_RATIO=1.3, MOMENTUM_END=1.02)
+
+def random_edits(n=30):
+    "Small random changes of one or two hyperparameters"
+    draw = random.Random(17)
+    def one():
+        chosen = draw.sample(list(RANDOM), draw.choice([1, 1, 2]))
+        return {k: RANDOM[k]**draw.uniform(-1, 1) for k in chosen}
+    def edit(factors):
+        def scale(text):
+            for k,f in factors.items():
+                text = re.sub(rf'(?m)^({k} = )(\S+)', lambda m: m[1] + scaled(m[2], f), text)
+            return text
+        return lambda canvas: change(canvas, 'hparams', scale)
+    drawn = [one() for _ in range(n)]
+    return [(f'random {i}: ' + ', '.join(f'{k} x {f:.2f}' for k,f in o.items()), edit(o))
+        for i,o in enumerate(drawn, 1)]
+
+def scaled(text, factor):
+    "A number as the canvas has it, times `factor`; three digits"
+    v = float(text.replace('_', ''))*factor
+    return f'{min(v, .99) if v < 1 else v:.3g}'.replace('e+0', 'e')
+
+class Kind:
+    "What a kind of session is made of"
+    def __init__(self, edits, rule='confirm', calibrate=5, start=None, flags=()):
+        self.edits,self.rule,self.calibrate,self.start = edits, rule, calibrate, start
+        self.flags = list(flags)
+
+def low_start(canvas):
+    "The canvas that the planted sessions begin with"
+    change(canvas, 'hparams', lambda text: re.sub(r'(?m)^MATRIX_LR = \S+', f'MATRIX_LR = {LOW}',
+        text))
+
+KINDS = dict(aa=Kind(equal_edits, flags=['--no_examine']),
+    strict=Kind(equal_edits, 'strict', 0, flags=['--no_examine']),
+    planted=Kind(planted_edits, start=low_start, flags=['--no_examine']),
+    audit=Kind(random_edits))
+
+def command(name): # as the installed command, of whatever checkout comes first on the path
+    module = dict(prepare='prepare', audit='report').get(name, 'ratchet')
+    code = f'import sys; sys.argv[0] = "ar-{name}"; from autoresearch.{module} import ar_{name}'
+    return [sys.executable, '-c', f'{code}; sys.exit(ar_{name}())']
+
+class Session:
+    "A session in a folder: clone, cache, environment, log"
+    def __init__(self, folder, kind, part, budget, cores):
+        self.folder,self.kind,self.cores = Path(folder).resolve(), KINDS[kind], cores
+        self.repo,self.log,self.budget = self.folder/'repo', self.folder/'session.log', budget
+        k,n = map(int, part.split('/'))
+        self.edits = self.kind.edits()[k-1::n]
+        threads = {o: str(len(cores)) for o in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS')}
+        self.env = {**os.environ, **(threads if cores else {}), 'PYTHONPATH': str(self.repo),
+            'AUTORESEARCH_PROFILE': 'tiny', 'CUDA_VISIBLE_DEVICES': '', 'PYTHONUNBUFFERED': '1',
+            'AUTORESEARCH_CACHE': str(self.folder/'cache')}
+
+    def run(self, cmd, check=True):
+        "A command in the clone; its output goes to the log and is given back"
+        t0 = time.time()
+        r = subprocess.run(cmd, cwd=self.repo, env=self.env, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True)
+        said = ' '.join(cmd[3:]) if cmd[1] == '-c' else ' '.join(cmd)
+        name = re.search(r'"(ar-\w+)"', cmd[2])[1] + ' ' if cmd[1] == '-c' else ''
+        with open(self.log, 'a') as f:
+            f.write(f'$ {name}{said}   [{r.returncode}, {time.time()-t0:.1f} s]\n{r.stdout}\n')
+        if check and r.returncode: raise SystemExit(f'{name}{said}: {r.stdout[-2000:]}')
+        return r
+
+    def ask(self, name, *args, check=True): return self.run([*command(name), *args], check)
+
+    def make(self, source, cache):
+        "Clone and settings, cache and ar-setup, where they are not there yet"
+        if (self.folder/'made').exists(): return
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        subprocess.run(['git', 'clone', '--quiet', '--no-hardlinks', str(source), str(self.repo)],
+            check=True)
+        ini = self.repo/'settings.ini'
+        text = ini.read_text(encoding='utf8')
+        head,tiny = text.split('[tiny]\n')
+        if self.budget: tiny = re.sub(r'(?m)^time_budget = .*', f'time_budget = {self.budget}',
+            tiny, count=1)
+        head = re.sub(r'(?m)^rule = .*', f'rule = {self.kind.rule}', head, count=1)
+        ini.write_text(f'{head}[tiny]\n{tiny}', encoding='utf8')
+        if self.kind.start: self.kind.start(self.repo/'nbs/02_train.ipynb')
+        if self.run(['git', 'status', '--porcelain']).stdout:
+            for k,v in (('name', 'bench'), ('email', 'bench@localhost')):
+                self.run(['git', 'config', f'user.{k}', v])
+            export = 'from autoresearch.cells import export_canvas as e; e()'
+            if self.kind.start: self.export()
+            self.run(['git', 'commit', '-qam', 'where this session begins'])
+        if cache: shutil.copytree(cache, self.folder/'cache')
+        else: self.ask('prepare')
+        self.ask('setup', TAG)
+        (self.folder/'made').touch()
+
+    def export(self):
+        "The module of an edited canvas"
+        code = ('from nbdev.export import nb_export; import os; os.environ["IN_TEST"] = "1"; '
+            'nb_export("nbs/02_train.ipynb", lib_path="autoresearch")')
+        self.run([sys.executable, '-c', code])
+
+    def rows(self):
+        f = self.repo/'results.tsv'
+        lines = f.read_text().splitlines()[1:] if f.exists() else []
+        return [o.split('\t') for o in lines]
+
+    def go(self, until):
+        "Baseline, calibration, and all experiments that have no row yet"
+        each = 0.
+        def late(): return until and time.time() + 1.1*each > until
+        if not self.rows(): self.ask('run', '-m', 'baseline', *self.kind.flags)
+        best = self.rows()[0][0]
+        if self.kind.calibrate: self.ask('calibrate', '-n', str(self.kind.calibrate))
+        for said,edit in self.edits:
+            if any(o[4] == said for o in self.rows()): continue
+            if late(): return False
+            t0 = time.time()
+            if self.kind.start and self.rows()[-1][3] == 'keep' and len(self.rows()) > 1:
+                self.ask('run', '--rewind', best)
+            edit(self.repo/'nbs/02_train.ipynb')
+            r = self.ask('run', '-m', said, *self.kind.flags, check=False)
+            each = max(each, time.time()-t0)
+            if not any(o[4] == said for o in self.rows()):
+                raise SystemExit(f'{said}: no row: {r.stdout[-2000:]}')
+        return True
+
+def spin(cores, until):
+    "Keep processors busy to the end"
+    procs = [subprocess.Popen(['taskset', '-c', str(o), sys.executable, '-c', SPIN])
+        for o in cores]
+    try: time.sleep(max(0, until-time.time()))
+    finally:
+        for p in procs: p.kill()
+
+def run(args):
+    "One session"
+    cores = numbers(args.cores)
+    if cores: os.sched_setaffinity(0, cores)
+    until = time.time() + args.until if args.until else 0
+    s = Session(args.out, args.kind, args.part, args.budget, cores)
+    try:
+        s.make(args.source, args.cache)
+        done = s.go(until)
+    except SystemExit as e:
+        print(f'{args.out}: {e}', flush=True)
+        done = False
+    else: print(f'{args.out}: {"done" if done else "not all done"}, {len(s.rows())} rows', flush=True)
+    if until and args.spin: spin(cores, until)
+    return 0 if done else 1
+
+# Name: kind, parts, cores for each part
+PLANS = dict(evening=[('planted', 20, 1), ('aa', 3, 1), ('strict', 1, 1), ('audit', 1, 3)],
+    trial=[('aa', 20, 1), ('planted', 20, 1)])
+
+def all_of(args):
+    "A plan of sessions side by side"
+    out,cores = Path(args.out).resolve(), numbers(args.cores)
+    out.mkdir(parents=True, exist_ok=True)
+    cache = out/'cache'
+    env = {**os.environ, 'AUTORESEARCH_PROFILE': 'tiny', 'AUTORESEARCH_CACHE': str(cache),
+        'PYTHONPATH': str(args.source), 'CUDA_VISIBLE_DEVICES': ''}
+    if not cache.exists(): subprocess.run(command('prepare'), env=env, cwd=args.source, check=True)
+    procs = []
+    for kind,n,each in PLANS[args.plan]:
+        for k in range(1, n+1):
+            own,cores = cores[:each], cores[each:]
+            if len(own) < each: raise SystemExit(f'--cores {args.cores} are too few for the plan')
+            budget = args.audit_budget if kind == 'audit' else args.budget
+            cmd = [sys.executable, __file__, 'run', kind, '--out', f'{out}/{kind}-{k:02d}',
+                '--part', f'{k}/{n}', '--cores', ','.join(map(str, own)), '--cache', str(cache),
+                '--source', str(args.source), '--until', str(args.until), '--spin',
+                '--budget', budget]
+            with open(out/f'{kind}-{k:02d}.log', 'a') as f:
+                procs.append(subprocess.Popen(cmd, stdout=f, stderr=subprocess.STDOUT))
+    for p in procs: p.wait()
+
+NOTES_LEFT_OUT = 'marks phases held load knows fused walls host contract counts overran'.split()
+
+def record(args):
+    "What stays of sessions: ledger, notes, log, status; no notebook, no weights"
+    for folder in sorted(Path(args.sessions).glob('*/repo')):
+        name = folder.parent.name
+        new = Path(args.to)/name
+        new.mkdir(parents=True, exist_ok=True)
+        for f in ('results.tsv', 'settings.ini'):
+            if (folder/f).exists(): shutil.copy(folder/f, new/f)
+        if (folder.parent/'session.log').exists():
+            shutil.copy(folder.parent/'session.log', new/'session.log')
+        lines = []
+        for f in sorted(folder.glob(f'runs/{TAG}/*/experiment.json')):
+            try: n = json.loads(f.read_text())
+            except ValueError: continue
+            lines.append({k: v for k,v in n.items() if k not in NOTES_LEFT_OUT})
+        text = ''.join(json.dumps(o) + '\n' for o in lines)
+        (new/'notes.jsonl').write_text(text)
+
+def arguments():
+    "The command line"
+    kept = argparse.RawDescriptionHelpFormatter
+    a = argparse.ArgumentParser(description=__doc__, formatter_class=kept)
+    sub = a.add_subparsers(dest='what', required=True)
+    def common(o):
+        o.add_argument('--out', required=True)
+        o.add_argument('--source', default=str(ROOT), help='repository that is cloned')
+        o.add_argument('--cores', default='', help='processors, like 5-31')
+        o.add_argument('--budget', default='', help='time budget, s; the profile\'s if left out')
+        o.add_argument('--until', type=float, default=0, help='end after so many seconds')
+    r = sub.add_parser('run', help='one session')
+    r.add_argument('kind', choices=[*KINDS])
+    common(r)
+    r.add_argument('--part', default='1/1', help='every how-manyth edit: k/n')
+    r.add_argument('--cache', default='', help='prepared cache that is copied')
+    r.add_argument('--spin', action='store_true', help='keep the cores busy to the end')
+    o = sub.add_parser('all', help='a plan of sessions')
+    common(o)
+    o.add_argument('--plan', choices=[*PLANS], default='evening')
+    o.add_argument('--audit-budget', default='', help='the same for the audit session')
+    c = sub.add_parser('record', help='copy what stays')
+    c.add_argument('sessions')
+    c.add_argument('to')
+    return a.parse_args()
+
+def main():
+    args = arguments()
+    if args.what == 'run': sys.exit(run(args))
+    elif args.what == 'all': all_of(args)
+    elif args.what == 'record': record(args)
+
+if __name__ == '__main__': main()
