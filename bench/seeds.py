@@ -35,8 +35,12 @@ VARIANTS = dict(
     shallow={'DEPTH = 8 ': 'DEPTH = 6 ', '"ASPECT_RATIO = 64 ': '"ASPECT_RATIO = 85 '},
     window={'SHORT_WINDOW = 1/2 ': 'SHORT_WINDOW = 1/8 '})
 # For the sessions of planted gains under `tiny`
-VARIANTS |= {f'lr{v}': {'MATRIX_LR = 0.04 ': f'MATRIX_LR = {v} '}
-    for v in ('0.002', '0.003', '0.004', '0.006', '0.008', '0.012', '0.016', '0.024', '0.032')}
+LOWER = dict(lr=('MATRIX_LR = 0.04 ', '0.004 0.008 0.012 0.016 0.02'),
+    un=('UNEMBEDDING_LR = 0.004 ', '0.001 0.0012 0.0015 0.0019 0.002'),
+    emb=('EMBEDDING_LR = 0.6 ', '0.1 0.15 0.2 0.3'))
+for name,(old,values) in LOWER.items():
+    what = old.split(' = ')[0]
+    VARIANTS |= {f'{name}{v}': {f'"{old}': f'"{what} = {v} '} for v in values.split()}
 
 def numbers(text):
     "1-3,6 -> [1, 2, 3, 6]"
@@ -108,7 +112,7 @@ def one(job):
     clock = r.record.get('clock', {})
     progress = read_json(run_dir/'progress.json')
     host = dict(processor=processor(), cores=os.cpu_count(), card=card.said(),
-        torch=r.record.get('host', {}).get('torch') if isinstance(r.record.get('host'), dict) else '')
+        torch=(r.record.get('host') or {}).get('torch', ''))
     kept = dict(name=name, variant=job['variant'], seed=job['seed'], profile=p.name,
         budget=p.time_budget, status=r.status, reason=r.reason, value=r.value, seconds=r.seconds,
         time=time.time(), rate=rate_of(r.record), block=r.block, clock=clock, load=r.load,
@@ -130,7 +134,8 @@ def processor():
 def line(o):
     "A run in a line"
     clock = o['clock']
-    return (f"{o['name']:16} {o['status']:5} {o['value']:.6f} steps {o['block'].get('num_steps', 0)} "
+    steps = o['block'].get('num_steps', 0)
+    return (f"{o['name']:16} {o['status']:5} {o['value']:.6f} steps {steps} "
         f"{o['rate']:,.0f}/s training {o['block'].get('training_seconds', 0):.2f} "
         f"wall {clock.get('wall_seconds', 0):.1f} all {o['seconds']:.1f} {o['reason'][:200]}")
 
@@ -150,7 +155,8 @@ def run(args):
         lane = lanes.get()
         t0 = time.time()
         try:
-            if args.until and t0-begun + 1.05*longest[0] > args.until: return f'{name}: no time left'
+            late = args.until and t0-begun + 1.05*longest[0] > args.until
+            if late: return f'{name}: no time left'
             env = dict(os.environ, PYTHONPATH=str(ROOT), AUTORESEARCH_PROFILE=profile)
             if lane: env |= {k: str(len(lane)) for k in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS')}
             if profile == 'tiny': env['CUDA_VISIBLE_DEVICES'] = ''
@@ -165,7 +171,8 @@ def run(args):
             return said
         finally: lanes.put(lane)
     short = f'-b{args.budget}' if args.budget else ''
-    todo = [(f'{v}{short}-{s}', v, s) for s in numbers(args.seeds) for v in args.variants.split(',')]
+    variants = args.variants.split(',')
+    todo = [(f'{v}{short}-{s}', v, s) for s in numbers(args.seeds) for v in variants]
     todo = [o for o in todo if not (out/f'{o[0]}.json').exists()]
     code = {v: code_of(v, profile, work/'code', args.budget) for _,v,_ in todo}
     with ThreadPoolExecutor(len(groups)) as pool:
@@ -267,9 +274,12 @@ def show(args):
     from autoresearch.judge import compare_rows, noise_of
     runs,nats,lengths,documents = read(Path(args.folder))
     starts = {}
+    others = {}
     for o in runs:
-        if o['variant'] == 'start' and o['name'].count('-') == 1 and o['status'] == 'ok':
-            starts.setdefault(o['machine'], []).append(o)
+        if o['status'] != 'ok': continue
+        if o['name'] == f"start-{o['seed']}": starts.setdefault(o['machine'], []).append(o)
+        else: others.setdefault(f"{o['machine']}, {o['name'].rsplit('-', 1)[0]}", []).append(o)
+    repeated = {k: g for k,g in others.items() if len(g) > 3}
     steps = lambda o: o['block']['num_steps']
     table(['machine', 'runs', 'mean', 'sigma', '95 % interval', 'steps', 'tokens/s: mean',
         'deviation', 'clock, MHz', '°C', 'W'],
@@ -280,13 +290,13 @@ def show(args):
             *(f"{statistics.mean(o['host']['card'][k] for o in g):.0f}"
                 if all(o['host']['card'] for o in g) else ''
                 for k in ('clocks.sm', 'temperature.gpu', 'power.draw'))]
-            for m,g in starts.items()])
+            for m,g in {**starts, **repeated}.items()])
     pooled = noise_of([[o['value'] for o in g] for g in starts.values()])
     if pooled: print(f'pooled: sigma {pooled.sigma:.6f}, {pooled.df} degrees of freedom, '
         f'95 % {pooled.low:.6f} .. {pooled.high:.6f}\n')
     compare_machines(starts)
     compare_texts(starts, nats, lengths, documents)
-    compare_steps(starts)
+    compare_steps({**starts, **repeated})
     replay(runs, starts)
 
 def compare_machines(starts):
@@ -318,15 +328,12 @@ def compare_texts(starts, nats, lengths, documents):
             for a,b in itertools.combinations(g, 2):
                 pair = [np.stack([nats[f"{m}/{o['name']}"], lengths], 1) for o in (a, b)]
                 found.append(compare_rows(*pair, labels))
-                if labels is not None and len(found) == args_pairs: break
             rows.append([m, kind, len(found), f'{found[0].rows:,}', f'{found[0].documents:,}',
                 f'{statistics.mean(abs(o.gain) for o in found):.6f}',
                 f'{statistics.mean(o.error for o in found):.6f}',
                 f'{min(o.error for o in found):.6f} .. {max(o.error for o in found):.6f}'])
     table(['machine', 'rows taken', 'pairs', 'rows', 'documents', 'mean size of the difference',
         'mean error over rows', 'from, to'], rows)
-
-args_pairs = 4 # by document: a comparison takes a while
 
 def compare_steps(starts):
     "How much of a value is the number of steps"
@@ -343,8 +350,8 @@ def compare_steps(starts):
             slope,error,share,left = line_through(counts, [o['value'] for o in g])
             fit = [f'{slope:+.6f} ± {error:.6f}', f'{share:.0%}', f'{left:.6f}']
         rows.append([m, len(g), f'{statistics.mean(counts):.1f}', f'{statistics.stdev(counts):.1f}',
-            f'{size([o.at_seconds for o in pairs]):.6f}', f'{size([o.at_steps for o in pairs]):.6f}',
-            *fit])
+            f'{size([o.at_seconds for o in pairs]):.6f}',
+            f'{size([o.at_steps for o in pairs]):.6f}', *fit])
     table(['machine', 'runs', 'steps', 'deviation', 'sigma of the loss at equal time, nats',
         'at equal steps', 'value a step', 'variance explained', 'sigma left'], rows)
 

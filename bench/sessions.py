@@ -11,22 +11,24 @@ run in it is asked for as an agent asks, by `ar-run` in a process of its own. Ki
 
 `aa`       twenty edits that change nothing that matters, judged by `confirm` after `ar-calibrate`.
 `strict`   the same edits under `rule = strict`, which needs no calibration.
-`planted`  twenty edits with the same true gain: the session begins with a MATRIX_LR that is too
-           low by so much (`LOW`, found by `seeds.py` beforehand), each edit puts it right, to
+`planted`  twenty edits with the same true gain: the session begins with an UNEMBEDDING_LR that is
+           too low by so much (`LOW`, found by `seeds.py` beforehand), each edit puts it right, to
            another last digit. After a keep the session is rewound, so that each edit meets the
            same best; or each has a session of its own (`--part k/20`).
-`audit`    thirty small random edits of one or two hyperparameters, with examinations and audit.
+`audit`    thirty small random edits of one or two hyperparameters under `strict`, so that what was
+           lucky is kept, with examinations; `ar-audit` after it.
 
 `--budget` sets another time budget of `tiny`, seconds; `--cores` holds the session to processors,
 one thread on each. `all` runs a plan of sessions side by side, each on cores of its own, and keeps
 the cores of those that have ended busy, so that the others' machine does not change under them."""
-import argparse, json, os, random, re, shutil, subprocess, sys, time
+import argparse, json, math, os, random, re, shutil, statistics, subprocess, sys, time
 from pathlib import Path
 from seeds import edited, numbers
 
 ROOT = Path(__file__).resolve().parent.parent
-LOW = '0.016' # MATRIX_LR of the planted sessions' start; it ought to be 0.04
+LOW = '0.0019' # UNEMBEDDING_LR of the planted sessions' start; it ought to be 0.004
 TAG = 'bench'
+TRIES = 4 # of a command that could not run
 SPIN = 'while True: pass'
 
 # Cell, old name, new name: a local name, found nowhere else in its cell
@@ -37,7 +39,8 @@ RENAMED = [('rope', 'rates', 'speeds'), ('rope', 'angles', 'turns'), ('init', 'b
     ('step', 'total', 'summed'), ('step', 'momentum', 'inertia'), ('build', 'said', 'words'),
     ('build', 'T', 'length'), ('passes', 'first', 'initial'), ('build', 'c', 'conf')]
 # Cell, old text, new text
-REWRITTEN = [('schedules', 'def lr_multiplier(progress):', 'def lr_multiplier(progress, more=None):'),
+REWRITTEN = [
+    ('schedules', 'def lr_multiplier(progress):', 'def lr_multiplier(progress, more=None):'),
     ('schedules', 'def muon_momentum(step):', 'def muon_momentum(step, more=None):')]
 
 def is_cell(c, id): return c['cell_type'] == 'code' and c.get('id') == id
@@ -66,11 +69,11 @@ def equal_edits():
     return [(said, edit(cell, how)) for said,cell,how in named+more]
 
 def planted_edits():
-    "Edits with one true gain: MATRIX_LR from LOW to 0.04, in another digit each"
+    "Edits with one true gain: UNEMBEDDING_LR from LOW to 0.004, in another digit each"
     def edit(rate): return lambda canvas: change(canvas, 'hparams',
-        lambda text: re.sub(r'(?m)^MATRIX_LR = \S+', f'MATRIX_LR = {rate}', text))
-    rates = [f'{.04*(1 + (i-10)*1e-4):.6f}' for i in range(1, 21)]
-    return [(f'MATRIX_LR {o}', edit(o)) for o in rates]
+        lambda text: re.sub(r'(?m)^UNEMBEDDING_LR = \S+', f'UNEMBEDDING_LR = {rate}', text))
+    rates = [f'{.004*(1 + (i-10)*1e-4):.7f}' for i in range(1, 21)]
+    return [(f'UNEMBEDDING_LR {o}', edit(o)) for o in rates]
 
 # Hyperparameters that a random edit changes, and the most it changes them by, as a factor
 RANDOM = dict(EMBEDDING_LR=1.5, UNEMBEDDING_LR=1.5, MATRIX_LR=1.4, SCALAR_LR=1.5, WEIGHT_DECAY=1.5,
@@ -105,22 +108,31 @@ class Kind:
 
 def low_start(canvas):
     "The canvas that the planted sessions begin with"
-    change(canvas, 'hparams', lambda text: re.sub(r'(?m)^MATRIX_LR = \S+', f'MATRIX_LR = {LOW}',
-        text))
+    change(canvas, 'hparams',
+        lambda text: re.sub(r'(?m)^UNEMBEDDING_LR = \S+', f'UNEMBEDDING_LR = {LOW}', text))
 
-KINDS = dict(aa=Kind(equal_edits, flags=['--no_examine']),
-    strict=Kind(equal_edits, 'strict', 0, flags=['--no_examine']),
-    planted=Kind(planted_edits, start=low_start, flags=['--no_examine']),
-    audit=Kind(random_edits))
+KINDS = dict(aa=Kind(equal_edits, flags=['--no-examine']),
+    strict=Kind(equal_edits, 'strict', 0, flags=['--no-examine']),
+    planted=Kind(planted_edits, start=low_start, flags=['--no-examine']),
+    audit=Kind(random_edits, 'strict', 0))
 
-def command(name): # as the installed command, of whatever checkout comes first on the path
-    module = dict(prepare='prepare', audit='report').get(name, 'ratchet')
-    code = f'import sys; sys.argv[0] = "ar-{name}"; from autoresearch.{module} import ar_{name}'
-    return [sys.executable, '-c', f'{code}; sys.exit(ar_{name}())']
+COMMANDS = dict(prepare='prepare', setup='ratchet', run='ratchet', calibrate='ratchet',
+    status='ratchet', audit='audit')
+
+def make_commands(folder):
+    "The installed commands as scripts, of whatever checkout comes first on the path"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name,module in COMMANDS.items():
+        f = folder/f'ar-{name}'
+        f.write_text(f'#!{sys.executable}\nimport sys\n'
+            f'from autoresearch.{module} import ar_{name}\n'
+            f"if __name__ == '__main__': sys.exit(ar_{name}())\n")
+        f.chmod(0o755)
 
 class Session:
     "A session in a folder: clone, cache, environment, log"
-    def __init__(self, folder, kind, part, budget, cores):
+    def __init__(self, folder, kind, part, budget, cores, walls):
+        self.walls = walls
         self.folder,self.kind,self.cores = Path(folder).resolve(), KINDS[kind], cores
         self.repo,self.log,self.budget = self.folder/'repo', self.folder/'session.log', budget
         k,n = map(int, part.split('/'))
@@ -128,27 +140,28 @@ class Session:
         threads = {o: str(len(cores)) for o in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS')}
         self.env = {**os.environ, **(threads if cores else {}), 'PYTHONPATH': str(self.repo),
             'AUTORESEARCH_PROFILE': 'tiny', 'CUDA_VISIBLE_DEVICES': '', 'PYTHONUNBUFFERED': '1',
-            'AUTORESEARCH_CACHE': str(self.folder/'cache')}
+            'AUTORESEARCH_CACHE': str(self.folder/'cache'),
+            'PATH': f"{self.folder/'bin'}{os.pathsep}{os.environ['PATH']}"}
 
     def run(self, cmd, check=True):
         "A command in the clone; its output goes to the log and is given back"
         t0 = time.time()
         r = subprocess.run(cmd, cwd=self.repo, env=self.env, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True)
-        said = ' '.join(cmd[3:]) if cmd[1] == '-c' else ' '.join(cmd)
-        name = re.search(r'"(ar-\w+)"', cmd[2])[1] + ' ' if cmd[1] == '-c' else ''
         with open(self.log, 'a') as f:
-            f.write(f'$ {name}{said}   [{r.returncode}, {time.time()-t0:.1f} s]\n{r.stdout}\n')
-        if check and r.returncode: raise SystemExit(f'{name}{said}: {r.stdout[-2000:]}')
+            said = ' '.join([Path(cmd[0]).name, *map(str, cmd[1:])])
+            f.write(f'$ {said}   [{r.returncode}, {time.time()-t0:.1f} s]\n{r.stdout}\n')
+        if check and r.returncode: raise SystemExit(f'{said}: {r.stdout[-2000:]}')
         return r
 
-    def ask(self, name, *args, check=True): return self.run([*command(name), *args], check)
+    def ask(self, name, *args, check=True):
+        return self.run([str(self.folder/f'bin/ar-{name}'), *args], check)
 
     def make(self, source, cache):
         "Clone and settings, cache and ar-setup, where they are not there yet"
         if (self.folder/'made').exists(): return
         shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
+        make_commands(self.folder/'bin')
         subprocess.run(['git', 'clone', '--quiet', '--no-hardlinks', str(source), str(self.repo)],
             check=True)
         ini = self.repo/'settings.ini'
@@ -159,15 +172,16 @@ class Session:
         head = re.sub(r'(?m)^rule = .*', f'rule = {self.kind.rule}', head, count=1)
         ini.write_text(f'{head}[tiny]\n{tiny}', encoding='utf8')
         if self.kind.start: self.kind.start(self.repo/'nbs/02_train.ipynb')
+        for k,v in (('name', 'bench'), ('email', 'bench@localhost')):
+            self.run(['git', 'config', f'user.{k}', v])
+        if self.kind.start: self.export()
         if self.run(['git', 'status', '--porcelain']).stdout:
-            for k,v in (('name', 'bench'), ('email', 'bench@localhost')):
-                self.run(['git', 'config', f'user.{k}', v])
-            export = 'from autoresearch.cells import export_canvas as e; e()'
-            if self.kind.start: self.export()
             self.run(['git', 'commit', '-qam', 'where this session begins'])
-        if cache: shutil.copytree(cache, self.folder/'cache')
+        if cache:
+            for f in Path(cache).parent.glob(f'{Path(cache).name}*'):
+                shutil.copytree(f, self.folder/f.name)
         else: self.ask('prepare')
-        self.ask('setup', TAG)
+        self.ask('setup', TAG, '--walls', self.walls)
         (self.folder/'made').touch()
 
     def export(self):
@@ -181,25 +195,39 @@ class Session:
         lines = f.read_text().splitlines()[1:] if f.exists() else []
         return [o.split('\t') for o in lines]
 
+    def has(self, said): # a row's description may say more, that the run was disturbed for example
+        return any(said in o[4] for o in self.rows())
+
     def go(self, until):
         "Baseline, calibration, and all experiments that have no row yet"
         each = 0.
         def late(): return until and time.time() + 1.1*each > until
         if not self.rows(): self.ask('run', '-m', 'baseline', *self.kind.flags)
         best = self.rows()[0][0]
-        if self.kind.calibrate: self.ask('calibrate', '-n', str(self.kind.calibrate))
+        for _ in range(TRIES): # a run that was disturbed counts for nothing and ends the command
+            if not self.kind.calibrate: break
+            r = self.ask('calibrate', '-n', str(self.kind.calibrate), check=False)
+            if not r.returncode: break
         for said,edit in self.edits:
-            if any(o[4] == said for o in self.rows()): continue
+            if self.has(said): continue
             if late(): return False
             t0 = time.time()
             if self.kind.start and self.rows()[-1][3] == 'keep' and len(self.rows()) > 1:
                 self.ask('run', '--rewind', best)
-            edit(self.repo/'nbs/02_train.ipynb')
-            r = self.ask('run', '-m', said, *self.kind.flags, check=False)
+            for _ in range(TRIES):
+                canvas = self.repo/'nbs/02_train.ipynb'
+                if not self.run(['git', 'status', '--porcelain', canvas]).stdout: edit(canvas)
+                r = self.ask('run', '-m', said, *self.kind.flags, check=False)
+                if self.has(said): break
+            else: raise SystemExit(f'{said}: no row: {r.stdout[-2000:]}')
             each = max(each, time.time()-t0)
-            if not any(o[4] == said for o in self.rows()):
-                raise SystemExit(f'{said}: no row: {r.stdout[-2000:]}')
         return True
+
+    def end(self, done):
+        "What the commands say of it in the end"
+        said = self.ask('status', '--json', check=False)
+        if not said.returncode: (self.folder/'status.json').write_text(said.stdout)
+        if done and self.kind is KINDS['audit']: self.ask('audit', check=False)
 
 def spin(cores, until):
     "Keep processors busy to the end"
@@ -214,10 +242,11 @@ def run(args):
     cores = numbers(args.cores)
     if cores: os.sched_setaffinity(0, cores)
     until = time.time() + args.until if args.until else 0
-    s = Session(args.out, args.kind, args.part, args.budget, cores)
+    s = Session(args.out, args.kind, args.part, args.budget, cores, args.walls)
     try:
         s.make(args.source, args.cache)
         done = s.go(until)
+        s.end(done)
     except SystemExit as e:
         print(f'{args.out}: {e}', flush=True)
         done = False
@@ -226,8 +255,8 @@ def run(args):
     return 0 if done else 1
 
 # Name: kind, parts, cores for each part
-PLANS = dict(evening=[('planted', 20, 1), ('aa', 3, 1), ('strict', 1, 1), ('audit', 1, 3)],
-    trial=[('aa', 20, 1), ('planted', 20, 1)])
+PLANS = dict(evening=[('planted', 20, 1), ('aa', 5, 1), ('strict', 2, 1)],
+    small=[('planted', 1, 1), ('strict', 1, 1)])
 
 def all_of(args):
     "A plan of sessions side by side"
@@ -236,40 +265,102 @@ def all_of(args):
     cache = out/'cache'
     env = {**os.environ, 'AUTORESEARCH_PROFILE': 'tiny', 'AUTORESEARCH_CACHE': str(cache),
         'PYTHONPATH': str(args.source), 'CUDA_VISIBLE_DEVICES': ''}
-    if not cache.exists(): subprocess.run(command('prepare'), env=env, cwd=args.source, check=True)
+    make_commands(out/'bin')
+    if not (out/'cache-tiny/tokens').exists():
+        subprocess.run([out/'bin/ar-prepare'], env=env, cwd=args.source, check=True)
     procs = []
     for kind,n,each in PLANS[args.plan]:
         for k in range(1, n+1):
             own,cores = cores[:each], cores[each:]
             if len(own) < each: raise SystemExit(f'--cores {args.cores} are too few for the plan')
-            budget = args.audit_budget if kind == 'audit' else args.budget
             cmd = [sys.executable, __file__, 'run', kind, '--out', f'{out}/{kind}-{k:02d}',
                 '--part', f'{k}/{n}', '--cores', ','.join(map(str, own)), '--cache', str(cache),
                 '--source', str(args.source), '--until', str(args.until), '--spin',
-                '--budget', budget]
+                '--budget', args.budget, '--walls', args.walls]
             with open(out/f'{kind}-{k:02d}.log', 'a') as f:
                 procs.append(subprocess.Popen(cmd, stdout=f, stderr=subprocess.STDOUT))
     for p in procs: p.wait()
 
-NOTES_LEFT_OUT = 'marks phases held load knows fused walls host contract counts overran'.split()
+LEFT_OUT = 'marks phases held load knows fused walls host contract counts overran lease'.split()
+
+def noted(folder):
+    "What stays of an experiment's notes: without what its runs say twice, with its curve"
+    n = json.loads((folder/'experiment.json').read_text())
+    for o in [n, *n.get('runs', []), *n.get('best_runs', [])]:
+        for k in LEFT_OUT: o.pop(k, None)
+    try: progress = json.loads((folder/'progress.json').read_text())
+    except (OSError, ValueError): progress = {}
+    n['curve'] = [shortened(o) for o in progress.get('curve', [])]
+    return n
+
+def shortened(v):
+    "Numbers in six digits, also within lists"
+    if isinstance(v, list): return [shortened(o) for o in v]
+    return float(f'{v:.6g}') if isinstance(v, float) else v
 
 def record(args):
     "What stays of sessions: ledger, notes, log, status; no notebook, no weights"
     for folder in sorted(Path(args.sessions).glob('*/repo')):
-        name = folder.parent.name
-        new = Path(args.to)/name
+        new = Path(args.to)/folder.parent.name
         new.mkdir(parents=True, exist_ok=True)
-        for f in ('results.tsv', 'settings.ini'):
-            if (folder/f).exists(): shutil.copy(folder/f, new/f)
-        if (folder.parent/'session.log').exists():
-            shutil.copy(folder.parent/'session.log', new/'session.log')
-        lines = []
-        for f in sorted(folder.glob(f'runs/{TAG}/*/experiment.json')):
-            try: n = json.loads(f.read_text())
-            except ValueError: continue
-            lines.append({k: v for k,v in n.items() if k not in NOTES_LEFT_OUT})
-        text = ''.join(json.dumps(o) + '\n' for o in lines)
-        (new/'notes.jsonl').write_text(text)
+        for f in (folder/'results.tsv', folder.parent/'status.json', folder.parent/'session.log'):
+            if f.exists(): shutil.copy(f, new/f.name)
+        found = sorted(folder.glob(f'runs/{TAG}/*/experiment.json'))
+        lines = [json.dumps(noted(f.parent)) for f in found]
+        (new/'notes.jsonl').write_text('\n'.join(lines) + '\n')
+
+def table(head, rows):
+    for r in [head, ['---']*len(head), *rows]: print('| ' + ' | '.join(map(str, r)) + ' |')
+    print(flush=True)
+
+def is_experiment(n): return n.get('status') in ('keep', 'discard', 'crash')
+def value_of(n): return n.get('value') or 0.
+
+def session_row(folder):
+    "A line on a recorded session"
+    notes = [json.loads(l) for l in (folder/'notes.jsonl').read_text().splitlines() if l]
+    rows = [l.split('\t') for l in (folder/'results.tsv').read_text().splitlines()[1:]]
+    tried = [n for n in notes if is_experiment(n)][1:]
+    runs = sum(max(1, len(n.get('runs') or [])) + len(n.get('best_runs') or []) for n in notes)
+    noise = next((n['noise'] for n in tried if n.get('noise')), None)
+    first = f"{noise['sigma']:.4f} ({noise['df']})" if isinstance(noise, dict) else ''
+    status = [r[3] for r in rows[1:]]
+    return dict(name=folder.name, kind=folder.name.rsplit('-', 1)[0], tried=len(status),
+        kept=status.count('keep'), crashed=status.count('crash'), runs=runs, sigma=first,
+        notes=notes, experiments=tried)
+
+def show(args):
+    "Print the tables of RESULTS.md"
+    found = [session_row(f.parent) for f in sorted(Path(args.sessions).glob('*/notes.jsonl'))]
+    table(['session', 'experiments', 'kept', 'crashes', 'runs', 'first sigma (degrees of freedom)'],
+        [[o[k] for k in ('name', 'tried', 'kept', 'crashed', 'runs', 'sigma')] for o in found])
+    kinds = sorted({o['kind'] for o in found})
+    of = lambda k: [o for o in found if o['kind'] == k]
+    count = lambda k, name: sum(o[name] for o in of(k))
+    table(['kind', 'sessions', 'experiments', 'kept', 'runs'],
+        [[k, len(of(k)), count(k, 'tried'), count(k, 'kept'), count(k, 'runs')] for k in kinds])
+    planted(of('planted'))
+
+def planted(sessions):
+    "What the planted gain came to: first runs of the edits beside all runs of their start"
+    firsts,starts = [], []
+    for o in sessions:
+        at_start = [n for n in o['notes'] if n['status'] in ('keep', 'repeat')][:6]
+        best = [value_of(n) for n in at_start if n not in o['experiments'][:1]]
+        more = [r['value'] for n in o['experiments'][:1] for r in n.get('best_runs') or []]
+        starts.append([v for v in best + more if v])
+        firsts += [r[0]['value'] for n in o['experiments'] if (r := n.get('runs'))]
+    if not firsts: return
+    every = [v for g in starts for v in g]
+    m = statistics.mean
+    sigma = math.sqrt(m([statistics.variance(every), statistics.variance(firsts)]))
+    gain = m(every) - m(firsts)
+    error = math.sqrt(statistics.variance(every)/len(every)
+        + statistics.variance(firsts)/len(firsts))
+    print(f'planted: {len(every)} runs of the start {m(every):.4f}, sigma '
+        f'{statistics.stdev(every):.4f}; first runs of {len(firsts)} edits {m(firsts):.4f}, sigma '
+        f'{statistics.stdev(firsts):.4f}; true gain {gain:.4f} ± {error:.4f}, '
+        f'{gain/sigma:.2f} ± {error/sigma:.2f} sigma')
 
 def arguments():
     "The command line"
@@ -281,6 +372,7 @@ def arguments():
         o.add_argument('--source', default=str(ROOT), help='repository that is cloned')
         o.add_argument('--cores', default='', help='processors, like 5-31')
         o.add_argument('--budget', default='', help='time budget, s; the profile\'s if left out')
+        o.add_argument('--walls', default='auto', help='as ar-setup takes it')
         o.add_argument('--until', type=float, default=0, help='end after so many seconds')
     r = sub.add_parser('run', help='one session')
     r.add_argument('kind', choices=[*KINDS])
@@ -291,7 +383,8 @@ def arguments():
     o = sub.add_parser('all', help='a plan of sessions')
     common(o)
     o.add_argument('--plan', choices=[*PLANS], default='evening')
-    o.add_argument('--audit-budget', default='', help='the same for the audit session')
+    w = sub.add_parser('show', help='print the tables')
+    w.add_argument('sessions')
     c = sub.add_parser('record', help='copy what stays')
     c.add_argument('sessions')
     c.add_argument('to')
@@ -300,7 +393,6 @@ def arguments():
 def main():
     args = arguments()
     if args.what == 'run': sys.exit(run(args))
-    elif args.what == 'all': all_of(args)
-    elif args.what == 'record': record(args)
+    else: dict(all=all_of, record=record, show=show)[args.what](args)
 
 if __name__ == '__main__': main()
