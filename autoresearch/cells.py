@@ -9,8 +9,8 @@ It also keeps the file calm. Programs that write notebooks differ in the order o
 # %% auto #0
 __all__ = ['LINT', 'LONG_NAME', 'MOST_LITERAL', 'MOST_LONGER', 'MOST_FINDINGS', 'CellsError', 'canvas_path', 'CellInfo',
            'CellList', 'list_cells', 'show_cells', 'show_code', 'cells_diff', 'changed_lines', 'diff_html',
-           'parse_cells', 'code_of', 'code_hash', 'changed_constants', 'changed_cells', 'lint', 'edit_cell',
-           'replace_cell', 'insert_cell', 'delete_cell', 'ar_cells']
+           'parse_cells', 'code_of', 'code_hash', 'changed_constants', 'changed_cells', 'code_lines', 'lint',
+           'edit_cell', 'replace_cell', 'insert_cell', 'delete_cell', 'ar_cells']
 
 # %% ../nbs/13_cells.ipynb #imports
 import ast, builtins, glob, hashlib, html, json, os, re, sys, warnings
@@ -435,10 +435,45 @@ def changed_cells(
     cells = [o[0] for op,a,b,i,j in steps if op != 'equal' for o in [*new[i:j], *old[a:b]]]
     return list(dict.fromkeys(cells))
 
+# %% ../nbs/13_cells.ipynb #code-lines
+def _also(node):
+    "Lines that a statement takes beside its own and those of its parts"
+    n = len(getattr(node, 'decorator_list', ()))
+    n += len(getattr(node, 'handlers', ())) + len(getattr(node, 'cases', ()))
+    orelse = getattr(node, 'orelse', [])
+    chained = isinstance(node, ast.If) and len(orelse) == 1 and isinstance(orelse[0], ast.If)
+    n += bool(orelse) and not chained # `elif` is the line of its own `if`
+    n += bool(getattr(node, 'finalbody', ()))
+    pairs = [len(t.elts)-1 for t in _targets(node) if _alongside(t, node.value)]
+    walrus = sum(isinstance(o, ast.NamedExpr) for o in _own(node))
+    return n + max(pairs, default=0) + max(0, len(_targets(node))-1) + walrus
+
+def _own(node):
+    "The parts of a statement that belong to no other one within it"
+    parts = (ast.stmt, ast.ExceptHandler, ast.match_case)
+    todo = [node]
+    while todo:
+        new = [o for o in ast.iter_child_nodes(todo.pop()) if not isinstance(o, parts)]
+        yield from new
+        todo += new
+
+def code_lines(
+    notebook:str|Path|dict # As for `code_of`
+)->int: # Statements, and what else takes a line of its own
+    "Lines of code of a notebook, whatever its layout. Raises `CellsError`."
+    n = 0
+    for _,source in _sources(notebook):
+        tree = _tree(source)
+        nodes = [o for o in ast.walk(tree) if isinstance(o, ast.stmt)] if tree else []
+        n += len(nodes) + sum(map(_also, nodes))
+        if not tree: n += sum(bool(l.strip()) for l in source.splitlines())
+    return n
+
 # %% ../nbs/13_cells.ipynb #lint-kinds
 LINT = dict(contract="touches the contract's names", assigns='changes what it imports',
     files='reads or writes files', starts='starts processes or threads', network='uses the network',
-    evaluates='evaluates text', inside='reaches into the interpreter', literal='holds a literal',
+    evaluates='evaluates text', seed="takes another seed than the run's",
+    inside='reaches into the interpreter', literal='holds a literal',
     unread='is no Python, so nobody can look through it')
 
 # %% ../nbs/13_cells.ipynb #lint-by-name
@@ -667,8 +702,8 @@ _Binder.visit_AsyncFunctionDef = _Binder.visit_Lambda = _Binder.visit_FunctionDe
 # %% ../nbs/13_cells.ipynb #lint-finder
 class _Finder(ast.NodeVisitor):
     "Finds in a tree what a reader should see first: (kind, text, line) in `found`"
-    def __init__(self, named, public):
-        self.named,self.public = named, public
+    def __init__(self, named, public, cell=''):
+        self.named,self.public,self.cell = named, public, cell
         self.scopes,self.path,self.found = [], [], []
         self.calls = Counter()
     def of(self, node): return _origins(self.named, node, self.scopes)
@@ -720,7 +755,9 @@ def read(self:_Finder, node):
 @patch
 def visit_Name(self:_Finder, node):
     if isinstance(node.ctx, ast.Load): self.read(node)
-    else: self.rebound(node.id, node)
+    else:
+        self.rebound(node.id, node)
+        self.seed_names(node)
 @patch
 def visit_Attribute(self:_Finder, node):
     if isinstance(node.ctx, ast.Load): return self.read(node)
@@ -788,6 +825,7 @@ def visit_FunctionDef(self:_Finder, node):
     own = self.scopes.pop() # the function's name is bound outside of it
     self.rebound(node.name, node)
     self.scopes.append(own)
+    self.seed_names(node)
     self.generic_visit(node)
 _Finder.visit_AsyncFunctionDef = _Finder.visit_FunctionDef
 
@@ -844,6 +882,7 @@ def visit_Call(self:_Finder, node):
     if any(getattr(o, 'value', 1) for o in workers): self.add('starts', node)
     for f in origins:
         if f.startswith('autoresearch.'): self.of_contract(node, f.split('.')[-1])
+    self.seeds(node, origins, method)
     self.generic_visit(node)
 
 # %% ../nbs/13_cells.ipynb #lint-of-contract
@@ -857,6 +896,44 @@ def of_contract(self:_Finder, node, name):
     if other or clock: self.add('contract', node)
     self.calls[name] += name in ('evaluate_bpb', 'report', 'Budget')
     if self.calls[name] > 1: self.add('contract', node, f'{name} is called again')
+
+# %% ../nbs/13_cells.ipynb #lint-seed
+_SEEDS = set("""torch.manual_seed torch.random.manual_seed torch.cuda.manual_seed torch.seed
+    torch.cuda.manual_seed_all torch.mps.manual_seed torch.random.seed random.seed random.Random
+    numpy.random.seed numpy.random.default_rng numpy.random.RandomState""".split())
+
+def _is_constant(values):
+    "Do expressions hold nothing but numbers and the notebook's constants, SEED apart?"
+    names = {o.id for v in values for o in ast.walk(v) if isinstance(o, ast.Name)}
+    return all(_CAPITALS.fullmatch(o) and o != 'SEED' for o in names)
+
+@patch
+def in_sample(self:_Finder): return any(getattr(o, 'name', '') == 'sample' for o in self.path)
+
+@patch
+def seeds(self:_Finder, node, origins, method):
+    "A call that sets a seed, or hands one on"
+    if self.in_sample(): return
+    if origins & _SEEDS or method == 'manual_seed':
+        own = _is_constant([*node.args, *(k.value for k in node.keywords)])
+        if own: self.add('seed', node)
+        self.calls['seeded'] += not own
+    elif getattr(node.func, 'id', '') != 'sample':
+        given = [k.value for k in node.keywords if k.arg == 'seed']
+        if given and _is_constant(given): self.add('seed', node)
+
+# %% ../nbs/13_cells.ipynb #lint-seed-names
+@patch
+def seed_names(self:_Finder, node):
+    "SEED set anew, or a parameter `seed` that stands for a number"
+    if isinstance(node, ast.Name):
+        local = self.scopes and node.id not in self.scopes[-1].get('global', ())
+        if node.id != 'SEED' or local or self.cell in ('parameters', ''): return
+        above = self.above()
+        return self.add('seed', above if isinstance(above, ast.stmt) else node)
+    fixed = [d for o,d in _parameters(node.args).items() if o.arg == 'seed' and d]
+    if self.in_sample() or not fixed or not _is_constant(fixed): return
+    self.add('seed', node, f'def {node.name}(seed={_as_text(fixed[0])})')
 
 # %% ../nbs/13_cells.ipynb #lint-constant
 _FILES = re.compile(r'AUTORESEARCH_|results\.tsv|settings\.ini|refs/autoresearch|\.__\w+__'
@@ -984,7 +1061,7 @@ class _Look:
 @patch
 def find(self:_Look, cell, tree):
     "All of a cell"
-    finder = _Finder(self.named, self.public)
+    finder = _Finder(self.named, self.public, cell)
     finder.calls = self.calls
     finder.visit(tree)
     for kind,text,line in finder.found: self.add(kind, text, cell, line)
@@ -1017,6 +1094,8 @@ def lint(
         res.append(f'{LINT["literal"]}: {more+named} bytes in all that the base has not')
     rest = len(res)-MOST_FINDINGS
     res = res[:MOST_FINDINGS] + [f'and {rest} more']*(rest > 0)
+    if old.calls['seeded'] and not new.calls['seeded']:
+        res.append("nothing is seeded with the run's seed any more")
     longer = new.length-old.length
     if base and longer > MOST_LONGER:
         res.append(f"the canvas' code is {longer/1024:.0f} kB longer than the base's")

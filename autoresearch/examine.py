@@ -8,7 +8,8 @@ A model that is as good as it says need not fear anything of this. One that look
 
 # %% auto #0
 __all__ = ['SHARED', 'START', 'GAIN', 'AGAIN', 'weights_folder', 'taken_weights', 'drop_weights', 'make_weights_folder',
-           'take_weights', 'Witness', 'Unanswered', 'Examination', 'Refusal', 'examine']
+           'take_weights', 'kept_weights', 'keep_weights', 'Witness', 'Unanswered', 'ItsWords', 'Examination',
+           'Refusal', 'examine', 'score']
 
 # %% ../nbs/05_examine.ipynb #imports
 import ctypes, hashlib, importlib.util, json, math, mmap, os, resource, secrets, select, shutil
@@ -91,6 +92,30 @@ def take_weights(
         with replacing(taken, durable=False) as f: _copy(own, f, info.st_size)
         own.truncate(0) # memory holds them once
     return taken.stat().st_size
+
+# %% ../nbs/05_examine.ipynb #keep-weights
+def kept_weights(
+    run_dir:str|Path, # The run's folder
+    to:str|Path='' # Folder of the weights that are kept; `kept` beside the run's when empty
+)->Path: # A file that need not exist
+    "Where the weights of a run lie that was kept, until another is"
+    folder = Path(to or Path(run_dir).parent/'kept')
+    return folder/Path(run_dir).name/'weights.safetensors'
+
+def keep_weights(
+    run_dir:str|Path, # The run's folder
+    to:str|Path='' # Folder of the weights that are kept; `kept` beside the run's when empty
+)->Path|None: # Where they are now; None where there were none, and then nothing is removed
+    "Move a run's taken weights to disk; those of earlier keeps go. Raises `OSError`."
+    taken,kept = taken_weights(run_dir), kept_weights(run_dir, to)
+    if taken.exists():
+        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(taken, 'rb') as own, replacing(kept) as f: _copy(own, f, taken.stat().st_size)
+        taken.unlink()
+    if not kept.exists(): return None
+    for other in kept.parent.parent.iterdir():
+        if other != kept.parent: shutil.rmtree(other)
+    return kept
 
 # %% ../nbs/05_examine.ipynb #share
 def _share(size):
@@ -275,6 +300,8 @@ def _walls(told=''):
     return walls, walls.Kind(told, 'as for the run') if told else walls.find()
 
 # %% ../nbs/05_examine.ipynb #witness-class
+_TOLD = 'code', 'profile', 'seed', 'module' # not what is asked for which purpose
+
 class Witness:
     "A process that answers for the model. Raises `Unanswered`."
     def __init__(self, job, log, until):
@@ -283,7 +310,7 @@ class Witness:
         self.tell_fd,tells = os.pipe()
         weights = os.open(job['file'], _READ)
         fds = dict(asks=theirs.fileno(), tells=tells, weights=weights)
-        command = _command('_witness', {**job, **fds})
+        command = _command('_witness', {**{k: job[k] for k in _TOLD}, **fds})
         walls,kind = _walls(job['kind'])
         read = [job['code'], str(package_folder().resolve().parent), *job['read']]
         self.walls = walls.enclose(command, {**os.environ, **job['env']}, job['folder'], read=read,
@@ -316,6 +343,9 @@ def _lend(self, B, T, V):
 class Unanswered(RuntimeError):
     "The examined process ended, failed or took too long: says which, and why"
 
+class ItsWords(Unanswered):
+    "What the examined process said itself"
+
 # %% ../nbs/05_examine.ipynb #read-only
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -336,7 +366,7 @@ def _heard(self):
     try: told = json.loads(said)
     except ValueError: raise Unanswered('its process does not answer as agreed') from None
     if told == dict(ready=True): return
-    raise Unanswered(str(told.get('error', told) if isinstance(told, dict) else told)[:2000])
+    raise ItsWords(str(told.get('error', told) if isinstance(told, dict) else told)[:2000])
 
 # %% ../nbs/05_examine.ipynb #ask
 def _put(self, rows):
@@ -485,20 +515,29 @@ def _question(first, second, rows, counted, B):
     return per_row, dict(cuts=len(worst), worst=worst.max().item(), gain=gain.mean(0).max().item(),
         later=later, other=other)
 
+# %% ../nbs/05_examine.ipynb #leave-log
+def _leave_log(logs, to):
+    "Put what the processes printed into one file `to`; nowhere when empty"
+    if not to: return
+    with replacing(to, durable=False) as f:
+        for path in sorted(Path(logs).iterdir()): f.write(path.read_bytes())
+
 # %% ../nbs/05_examine.ipynb #examined
 def _examined(job, stack):
-    "Examine: value, and figures. Raises `Refusal`, `Unanswered`."
+    "Examine by the rows of `which` shard: value, figures. Raises `Refusal`, `Unanswered`."
     begun = time.monotonic()
     profile = get_profile(job['profile'], job['settings'])
-    log = stack.enter_context(open(Path(job['run_dir'])/'examined.log', 'wb'))
+    logs = stack.enter_context(tempfile.TemporaryDirectory())
+    stack.callback(_leave_log, logs, job['log'])
     both = []
-    for _ in range(2): # they start together, and see nothing of what the other is asked
+    for k in range(2): # they start together, and see nothing of what the other is asked
+        log = stack.enter_context(open(f'{logs}/{k}.log', 'wb')) # nor how much it prints
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         both.append(Witness({**job, 'folder': folder}, log, begun+job['limit']))
         stack.callback(both[-1].close)
     import torch # as they do meanwhile
     tok = prepare.get_tokenizer(profile)
-    rows,info = prepare.val_rows(profile, tok)
+    rows,info = prepare.val_rows(profile, tok, which=job['which'])
     lengths = tok.token_bytes[rows[:, 1:]]
     T,V = profile.max_seq_len, tok.vocab_size
     most = min(2**31, torch.cuda.mem_get_info()[0]//32) if torch.cuda.is_available() else 2**27
@@ -508,7 +547,7 @@ def _examined(job, stack):
     ready = time.monotonic()-begun
     args = torch.from_numpy(rows.view(np.int16)), torch.from_numpy(lengths > 0), B
     nats,facts = _question(*both, *args)
-    with replacing(Path(job['run_dir'])/'examined_nats.npy') as f:
+    with replacing(job['rows']) as f:
         np.save(f, np.stack([nats, lengths.sum(1)], 1).astype(np.float32))
     return dict(ok=True, value=float(nats.sum())/math.log(2)/int(lengths.sum()), reason='',
         facts=dict(facts, digest=info['sha256'], nats=float(nats.sum()), rows=len(rows),
@@ -523,15 +562,34 @@ def _examiner(said):
     with ExitStack() as stack:
         try: found = _examined(job, stack)
         except (Refusal, Unanswered) as e:
-            found = dict(ok=False, value=None, reason=str(e), facts={})
+            its_words = isinstance(e, ItsWords)
+            found = dict(ok=False, value=None, reason=str(e), facts={}, its_words=its_words)
     print(json.dumps(found), flush=True)
 
 # %% ../nbs/05_examine.ipynb #training-text
 def _training_text(profile, code):
-    "Where the training text lies: a model that answers has learned what it needs of that"
+    "Where text lies: a model that answers has learned what it needs of that"
     cache = prepare.cache_dir(profile)
     embedded = [f/'corpus' for f in (package_folder(), Path(code).resolve()/'autoresearch')]
-    return [str(p) for p in (cache/'data', cache/'tokens', *embedded)]
+    held = prepare.held_out_paths(profile, code)
+    return [str(p) for p in (cache/'data', cache/'tokens', *embedded, *held)]
+
+# %% ../nbs/05_examine.ipynb #ask-examiner
+def _ask_examiner(code, profile, seed, module, file, kind='', read=(), hide=(), cache='', **job):
+    "Start the examiner; what it found. Raises `RuntimeError` where it fails itself."
+    job = dict(code=str(Path(code).resolve()), profile=profile.name,
+        settings=str(profile.root/'settings.ini'), seed=seed, module=module, file=str(file),
+        read=list(map(str, read)), hide=[*map(str, hide), *_training_text(profile, code)],
+        cache=str(cache), kind=kind, limit=profile.wall_limit,
+        env=dict(AUTORESEARCH_PROFILE=profile.name, AUTORESEARCH_VALIDATION='out of sight',
+            AUTORESEARCH_CACHE_DIR=str(prepare.cache_dir(profile))),
+        **{k: str(v) for k,v in job.items()})
+    done = subprocess.run(_command('_examiner', job), stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, env={**PASSIVE, **os.environ})
+    said = done.stdout.splitlines()[-1:]
+    if done.returncode or not said:
+        raise RuntimeError(f'the examiner ended with {done.returncode}: {done.stderr[-2000:]}')
+    return json.loads(said[0])
 
 # %% ../nbs/05_examine.ipynb #examine
 def examine(
@@ -552,19 +610,38 @@ def examine(
     file = taken_weights(run_dir)
     if not file.exists(): return Examination(False, math.nan,
         f'the run left no weights to examine when its evaluation began{why_none}')
-    job = dict(code=str(Path(code).resolve()), run_dir=str(run_dir), profile=profile.name,
-        settings=str(profile.root/'settings.ini'), seed=seed, module=module, file=str(file),
-        read=list(map(str, read)), hide=[*map(str, hide), *_training_text(profile, code)],
-        cache=str(cache), kind=kind,
-        limit=profile.wall_limit, env=dict(AUTORESEARCH_PROFILE=profile.name,
-            AUTORESEARCH_VALIDATION='out of sight',
-            AUTORESEARCH_CACHE_DIR=str(prepare.cache_dir(profile))))
-    done = subprocess.run(_command('_examiner', job), stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, env={**PASSIVE, **os.environ})
-    said = done.stdout.splitlines()[-1:]
-    if done.returncode or not said:
-        raise RuntimeError(f'the examiner ended with {done.returncode}: {done.stderr[-2000:]}')
-    found = json.loads(said[0])
+    log,rows = (Path(run_dir)/name for name in ('examined.log', 'examined_nats.npy'))
+    for path in (log, rows): _walls(kind)[0]._clear(path)
+    found = _ask_examiner(code, profile, seed, module, file, kind, read, hide, cache, which='val',
+        log=log, rows=rows)
     value = math.nan if found['value'] is None else found['value']
     return Examination(found['ok'], value, found['reason'], time.monotonic()-begun,
         dict(found['facts'], claimed=claimed))
+
+# %% ../nbs/05_examine.ipynb #score
+def score(
+    code:str|Path, # Folder with the commit's files, read only by who examines
+    run_dir:str|Path, # The run's folder; its weights are the taken ones, else the kept ones
+    profile:Profile, # The session's
+    seed:int, # The run's
+    which:str, # audit or final
+    to:str|Path, # File for nats and bytes of each row, float32 (rows, 2); its folder is made
+    module:str='autoresearch/train.py', # What the canvas is exported to, in `code`
+    kind:str='', # Walls: bwrap, landlock or none; what the machine has when empty
+    weights:str|Path='', # Another file of weights
+    **views # `read`, `hide`, `cache`, as for the run
+)->dict: # `value` in bits per byte; `rows`, the file; `which`; `digest` of the rows; `seconds`
+    "A run's model on a shard that decides nothing. Raises `RuntimeError`: why there is no value."
+    begun = time.monotonic()
+    if why := prepare.unscored(profile, which): raise RuntimeError(why)
+    places = [Path(weights)] if weights else [taken_weights(run_dir), kept_weights(run_dir)]
+    file = next((f for f in places if f.exists()), None)
+    name = Path(run_dir).name
+    if file is None: raise RuntimeError(f'no {which}: the weights of {name} are gone; of a session '
+        'those of the latest keep are kept')
+    found = _ask_examiner(code, profile, seed, module, file, kind, which=which, log='', rows=to,
+        **views)
+    said = 'its process ended by an error of its own' if found.get('its_words') else found['reason']
+    if not found['ok']: raise RuntimeError(f'no {which}: the model of {name} has no value: {said}')
+    return dict(value=found['value'], rows=str(to), which=which, digest=found['facts']['digest'],
+        seconds=time.monotonic()-begun)

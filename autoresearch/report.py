@@ -9,9 +9,10 @@ The report is written in the second half of this notebook, in the cells that are
 # %% auto #0
 __all__ = ['FORMATS', 'OWN_WORDS', 'Said', 'literal', 'code_span', 'Part', 'joined', 'prose', 'table', 'doubt', 'texts', 'many',
            'cut', 'fenced', 'folded', 'quoted', 'picture', 'session_profile_of', 'find_session', 'ledger_of', 'budgets',
-           'utc', 'last_search', 'rewinds', 'speed', 'paced', 'against', 'Experiment', 'remarks', 'looked', 'unguarded',
-           'touched', 'canvases', 'before_after', 'Findings', 'collect', 'as_frame', 'grouped', 'missed', 'diff',
-           'report_cells', 'execute_report', 'exporters', 'pages', 'read_summary', 'write_report', 'ar_report']
+           'utc', 'last_search', 'rewinds', 'speed', 'paced', 'against', 'further', 'Experiment', 'remarks', 'looked',
+           'unguarded', 'touched', 'canvases', 'before_after', 'Findings', 'collect', 'repeats', 'as_frame', 'grouped',
+           'missed', 'diff', 'report_cells', 'execute_report', 'exporters', 'pages', 'read_summary', 'write_report',
+           'score_once', 'ar_report']
 
 # %% ../nbs/30_report.ipynb #imports
 import base64, html, io, json, math, os, re, subprocess, sys, tempfile, textwrap, time
@@ -28,9 +29,10 @@ from fastcore.script import call_parse
 from . import contract
 from autoresearch.contract import (Profile, SettingsError, install_line, read_settings, replacing,
     settings_path)
+from .audit import final_score, is_finished, stored_final
 from .cells import _changes, cells_diff, changed_lines, diff_html, list_cells
-from .ledger import (COLORS, DARK, Frontier, Ledger, Row, frontier, one_line,
-    save_figure, session_notes, vouch)
+from .ledger import (COLORS, DARK, Frontier, Ledger, Row, Seen, _row_numbers, frontier,
+    noise_seen, one_line, runs_told, save_figure, session_notes, sure, vouch)
 from .new import carried
 from .ratchet import exit_with, read_state, reporting_errors
 from .repo import Refused, Session, current_tag, profile_then, searching
@@ -120,7 +122,7 @@ def table(
 def doubt(text): return Said(text) if text else ''
 
 FORMATS = dict(n='{:.0f}', commit='{}', value='{:.6f}', status='{}', gain='{:.6f}', memory='{:.1f}',
-    added='+{:.0f}', removed='−{:.0f}', seconds='{:.1f}', doubt=doubt, description=Said)
+    added='+{:.0f}', removed='−{:.0f}', seconds='{:.1f}', sure='{}', doubt=doubt, description=Said)
 
 def texts(
     frame, # pandas DataFrame
@@ -344,6 +346,15 @@ def against(
     "How far a figure is from the best's"
     return f'{100*(v/best-1):+.1f} %'.replace('-', '−') if v and best else ''
 
+# %% ../nbs/30_report.ipynb #further
+def further(
+    notes:dict # Of an experiment
+)->float: # Seconds
+    "How long the runs took that the judge asked for beside the first: of the edit and of the best"
+    lists = [o if isinstance(o := notes.get(k), list) else [] for k in ('runs', 'best_runs')]
+    runs = [o for o in [*lists[0][1:], *lists[1]] if isinstance(o, dict)]
+    return math.fsum(o['seconds'] for o in runs if is_number(o.get('seconds')))
+
 # %% ../nbs/30_report.ipynb #experiment
 @dataclass
 class Experiment:
@@ -456,17 +467,18 @@ class Findings:
     unread:list # (what, why) of what could not be read
     pace:dict
     at:object # From a commit to its canvas
+    seen:Seen # What the notes know of noise
 
 # %% ../nbs/30_report.ipynb #rows-and-notes
 def _with_notes(s, rows):
-    "Rows with descriptions as last corrected, the notes of each, whether it was run, and all notes"
+    "Rows with descriptions as last corrected, the notes of each, whether it ran, all notes, noise"
     claims,notes = session_notes(s.dir), s.experiments()
     ran = [True]*len(rows) if claims is None else vouch(rows, claims)
     found = iter(notes_of([r for r,ok in zip(rows, ran) if ok], notes))
     own = [next(found) if ok else {} for ok in ran]
     rows = [replace(r, description=n.get('description') or r.description)
         for r,n in zip(rows, own)]
-    return rows, own, ran, notes
+    return rows, own, ran, notes, noise_seen(claims or [], rows)
 
 # %% ../nbs/30_report.ipynb #unread-files
 def _unread(s, notes, at):
@@ -481,10 +493,13 @@ def _unread(s, notes, at):
     return res + [(f'canvas of {rev[:7]}', why) for rev,why in at.bad.items()]
 
 # %% ../nbs/30_report.ipynb #gain-over-best
-def _gain(f, i, row, ran):
-    "How much better row `i` is than the best before it; nan for a crash and what was not run"
-    if row.status == 'crash' or not ran: return math.nan
-    best = f.running[i-1] if i else math.nan
+def _gain(f, i, row, notes, ran):
+    "How much better row `i` is than the best before it; nan where it has no value of its own"
+    if row.status == 'crash' or not ran or notes.get('class') == 'early': return math.nan
+    if f.won is not None: # against what it was compared with, by all runs of both
+        own = next((s.gain for s in f.steps if s.n == i+1), None)
+        if own is not None: return own
+    best = f.running[i-1 if f.won is None else i] if i else math.nan
     if math.isnan(best): return 0.
     sign = 1 if f.direction == 'lower' else -1
     return round((best-row.value)*sign, 6) + 0.
@@ -495,28 +510,41 @@ def _experiment(s, at, f, i, row, notes, ran):
     old,new = before_after(s, at, row.commit, notes.get('parent', ''))
     cells,what = None, ()
     if old is not None and new is not None: cells,what = changed_lines(old, new), touched(old, new)
-    return Experiment(i+1, row, notes, _gain(f, i, row, ran), cells, what, ran)
+    return Experiment(i+1, row, notes, _gain(f, i, row, notes, ran), cells, what, ran)
 
 def collect(s:Session)->Findings:
     "Read ledger, runs and git; writes nothing. Raises `LedgerError`."
     rows,damaged = ledger_of(s).read(warn=False)
-    rows,own,ran,notes = _with_notes(s, rows)
-    f = frontier(rows, s.p.direction, ran)
+    rows,own,ran,notes,seen = _with_notes(s, rows)
+    f = frontier(rows, s.p.direction, ran, seen.means, seen.bars)
+    kept = {step.n: step.row for step in f.steps} # with the mean of all runs
+    rows = [kept.get(n, row) for n,row in enumerate(rows, 1)]
     at = canvases(s)
     experiments = [_experiment(s, at, f, i, *o) for i,o in enumerate(zip(rows, own, ran))]
-    return Findings(s, experiments, damaged, f, notes, _unread(s, notes, at), pace(notes), at)
+    unread = _unread(s, notes, at)
+    return Findings(s, experiments, damaged, f, notes, unread, pace(notes), at, seen)
+
+def repeats(
+    found:Findings
+)->list: # (number of the experiment that came next, notes)
+    "Runs of the best that were asked for by themselves: they make no row"
+    rows = [e.row for e in found.experiments]
+    numbers = _row_numbers(rows, found.notes)
+    return [(n, o) for (n,_),o in zip(numbers, found.notes) if o.get('status') == 'repeat']
 
 # %% ../nbs/30_report.ipynb #frame
 _NUMBERS = 'n value gain memory added removed seconds steps rate'.split()
-_FIELDS = [*_NUMBERS, *'commit status ran touched doubt description reason'.split()]
+_FIELDS = [*_NUMBERS, *'commit status ran touched sure doubt description reason'.split()]
 
 def _facts(e):
     "An experiment as a row of the frame; None where something is not known"
     added,removed = e.lines or (None, None)
     steps,rate = speed(e.notes)
+    first = 'baseline' if 'runs' in e.notes and not e.notes.get('best_commit') else None
     return dict(n=e.n, value=e.row.value, gain=e.gain, memory=e.row.memory_gb, added=added,
         removed=removed, seconds=e.notes.get('seconds'), steps=steps or None, rate=rate or None,
         commit=e.row.commit, status=e.row.status, ran=e.ran, touched=e.group,
+        sure=sure(e.notes) or first,
         doubt='; '.join(text for _,text in remarks(e)), description=e.row.description,
         reason=e.notes.get('reason') or 'its notes are gone')
 
@@ -539,10 +567,11 @@ def grouped(
 
 # %% ../nbs/30_report.ipynb #missed
 def missed(
-    gain:float # Of an experiment that was not kept
+    gain:float, # Of an experiment that was not kept
+    crashed:bool=True # Where there is no gain: did it crash? else it was cut early
 )->str:
     "By how much it missed the best before it"
-    if math.isnan(gain): return 'crash'
+    if math.isnan(gain): return 'crash' if crashed else 'cut early'
     return 'better, yet discarded' if gain > 0 else f'{-gain:.6f}'
 
 # %% ../nbs/30_report.ipynb #diff
@@ -622,6 +651,7 @@ _TEMPLATES = {'report.md': _body('markdown', '{{ c.source }}'),
 # %% ../nbs/30_report.ipynb #exporters
 def exporters():
     "nbconvert's exporters for page and text. Raises `Refused` where it is not installed."
+    _skip_grammar()
     try: from nbconvert import HTMLExporter, MarkdownExporter
     except ImportError as e:
         raise Refused(f'a report needs nbconvert ({e}): {install_line("report")}') from None
@@ -681,6 +711,21 @@ def write_report(
         with replacing(out/name) as f: f.write(data)
     return [out/name for name in files]
 
+# %% ../nbs/30_report.ipynb #score-once
+def score_once(
+    s:Session, # Any
+    finish:bool=False # Was the session declared to have ended?
+)->list: # Lines for who asked
+    "Score a finished session on its final shard, unless it was. Raises `Refused` while it runs."
+    if not is_finished(s, finish) or stored_final(s): return []
+    wanted = s.p.source != 'none' and getattr(s.p, 'final_shard', -1) >= 0
+    kept = any((s.dir/d).exists() for d in ('kept', 'audit'))
+    if not finish and not (wanted and kept): return []
+    if not wanted: return ['final: the profile has no shard for it']
+    try: found = final_score(s)
+    except Refused as e: return [f'final: no value: {e}']
+    return [f'final: {s.p.metric} {found["value"]:.6f}, scored once, in {found["seconds"]:.0f} s']
+
 # %% ../nbs/30_report.ipynb #ar-report
 _TAG = Annotated[str, 'Name of the session; that of the branch checked out when left out',
     dict(nargs='?', opt=False)]
@@ -690,12 +735,15 @@ def ar_report(
     tag:_TAG='',
     summary:str='', # Text file with the agent's own summary; it is shown to the letter and marked
     out:str='', # Folder to write to; runs/TAG/report when empty
-    profile:str='' # The session's own, which is taken anyway; another one is refused
+    profile:str='', # The session's own, which is taken anyway; another one is refused
+    finish:bool=False # The session has ended: score its last keep on the final shard, once
 ):
     "Write the report of a session: report.html, report.md and its pictures"
     with reporting_errors():
-        *_,text,page = write_report(find_session(tag, profile), out, summary)
+        s = find_session(tag, profile)
+        said = score_once(s, finish)
+        *_,text,page = write_report(s, out, summary)
         size = len(text.read_text(encoding='utf8'))
-        exit_with(0, [f'{page}  {page.stat().st_size/2**20:.2f} MB',
+        exit_with(0, [*said, f'{page}  {page.stat().st_size/2**20:.2f} MB',
             f'{text}  {size} characters, of which GitHub takes 65536; '
             'drag the pictures beside it in'])

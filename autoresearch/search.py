@@ -35,7 +35,7 @@ import autoresearch
 from .contract import (Profile, file_lock, get_profile, install_line, is_named,
     replacing, write_json)
 from .cells import edit_cell
-from .ledger import STATUSES, LedgerError, frontier, one_line, vouch
+from .ledger import STATUSES, LedgerError, frontier, noise_seen, one_line, vouch
 from .ratchet import (FORESEEN, attend, exit_with, follow, made_by, plural,
     proven_rows, read_state, recover, remaining, reporting_errors, restore, rows_of,
     start, strip_outputs, typical_seconds)
@@ -624,7 +624,9 @@ def fitting(line):
 # %% ../nbs/20_search.ipynb #trial-line
 def standing(s):
     "The frontier of the rows that were run"
-    return frontier(proven_rows(s), s.p.direction)
+    rows = proven_rows(s)
+    seen = noise_seen(s.experiments(), rows)
+    return frontier(rows, s.p.direction, means=seen.means, bars=seen.bars)
 
 def trial_line(s, n, left, minutes, refused):
     "One line on a finished trial"

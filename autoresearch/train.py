@@ -355,11 +355,13 @@ class MuonAdamW(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, lr_mult=1., momentum=0.95, decay=0.):
         self.t += 1
+        self.used = momentum, decay
         t,momentum,decay = (torch.tensor(float(o)) for o in (self.t, momentum, decay))
         adam,muon = [], []
         for g in self.param_groups:
             ps = g['params']
-            lr = torch.tensor(g['peak_lr']*lr_mult)
+            g['lr'] = g['peak_lr']*lr_mult
+            lr = torch.tensor(g['lr'])
             if g['kind'] == 'adamw':
                 for p in ps:
                     state = self.state_of(p, m=p.shape, v=p.shape)
@@ -371,6 +373,9 @@ class MuonAdamW(torch.optim.Optimizer):
                 state = self.state_of(ps[0], buf=(n, rows, cols), second=second)
                 muon.append((ps, [p.grad for p in ps], *state, lr))
         self.all_steps(adam, muon, t, momentum, decay)
+
+    def schedule(self): # what the last step used
+        return [*(g['lr'] for g in self.param_groups), *self.used]
 
     def state_of(self, p, **shapes): # kept with p: tensors by name, zeros at first
         if not self.state[p]:
@@ -509,7 +514,8 @@ def train(budget:Budget, seed=SEED, run_dir=RUN_DIR):
         run.history.append((budget.seconds, value, rate))
         show(last=budget.done, step=step, percent=100*budget.progress, loss=loss_now,
             tokens_per_second=rate, epoch=batch[2], mfu=100*rate*run.flops/peak if peak else 0.,
-            seconds=budget.seconds, seconds_left=budget.seconds_left)
+            seconds=budget.seconds, seconds_left=budget.seconds_left,
+            schedule=[*run.optimizer.schedule(), TOTAL_BATCH_SIZE])
     gc.enable()
     gc.unfreeze()
     return run

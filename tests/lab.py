@@ -24,8 +24,8 @@ def sh(root, *args, ok=True, **env):
 
 def git(root, *args): return sh(root, 'git', *args).stdout.strip()
 
-def _be_script(root, args, out, env):
-    "In a forked child: be the command `args[0]`, a script in Python"
+def _be_script(root, args, out, env, first):
+    "In a forked child: be the command `args[0]`, a script in Python, after a call of `first`"
     code = 1
     try:
         os.chdir(root)
@@ -35,6 +35,7 @@ def _be_script(root, args, out, env):
         os.environ.update(env)
         sys.argv[:] = args
         sys.path[:] = [str(BIN), str(ROOT), *filter(None, sys.path)]
+        first()
         runpy.run_path(args[0], run_name='__main__')
         code = 0
     except SystemExit as e:
@@ -45,14 +46,14 @@ def _be_script(root, args, out, env):
         for f in (sys.stdout, sys.stderr): f.flush()
         os._exit(code)
 
-def forked_script(root, *args, env=None):
+def forked_script(root, *args, env=None, first=lambda: None):
     """A command of ours like by `subprocess.run`, in a fork of this process: the same script, whose
-    modules are imported already"""
+    modules are imported already; `first` is called there before"""
     module = re.search(r'^from (autoresearch\.\w+) import', Path(args[0]).read_text(), re.M)[1]
     importlib.import_module(module)
     ends = [os.pipe(), os.pipe()]
     pid = os.fork()
-    if not pid: _be_script(root, [*args], [w for _,w in ends], env or environ())
+    if not pid: _be_script(root, [*args], [w for _,w in ends], env or environ(), first)
     for _,w in ends: os.close(w)
     said,end = {r: b'' for r,_ in ends}, time.monotonic()+PATIENCE
     todo = {*said}
@@ -112,11 +113,13 @@ def setup(root, *args, **env): return ar(root, 'ar-setup', TAG, *args, **env)
 def run(root, message='an idea', *args, ok=True, **env):
     return ar(root, 'ar-run', '-m', message, *args, ok=ok, **env)
 
-def until(test, seconds=PATIENCE, every=.02):
+def until(test, seconds=PATIENCE, every=.02, most=.15):
+    "What `test` gives once it is true; asked more and more seldom, for asking costs what is waited for"
     end = time.monotonic()+seconds
     while time.monotonic() < end:
         if res := test(): return res
         time.sleep(every)
+        every = min(1.3*every, most)
     raise AssertionError(f'not within {seconds} s')
 
 def sound(root):

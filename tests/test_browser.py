@@ -16,7 +16,7 @@ FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-
     '--window-size=1320,1000']
 SHOTS = lab.ROOT/'runs'/'screenshots'
 # as long as it takes on a busy machine, no longer than it takes
-until = lab.until
+until = partial(lab.until, most=.02)
 
 EVIL = '<img src=x onerror="window.pwned=1"> $x^2$ <b>bold</b>'
 
@@ -63,17 +63,14 @@ def ran(root, row):
 
 @pytest.fixture(scope='module')
 def root(tmp_path_factory):
-    "A dozen real experiments, and then a few hundred that are made up, notes and rows"
+    "Some real experiments, and then two hundred that are made up, notes and rows"
     root = lab.example(tmp_path_factory.mktemp('browser')/'repo')
     lab.edit(root, 'Progress(RUN_DIR)', 'Progress(RUN_DIR, every=.01)')
     lab.commit(root, 'a finer curve')
     lab.setup(root)
     lab.run(root, 'baseline')
-    for what,c in [('a cubic', dict(DEGREE=3)), (EVIL, dict(RATE=.7)), ('RATE 1.0', dict(RATE=1.)),
-            ('half the steps', dict(STEPS=150)), ('degree 4', dict(DEGREE=4)),
-            ('degree 5', dict(DEGREE=5)), ('as many steps as fit', dict(STEPS=600)),
-            ('a slow rate', dict(RATE=.1)), ('RATE 1.2', dict(RATE=1.2)),
-            ('a line', dict(DEGREE=1))]:
+    for what,c in [('a cubic', dict(DEGREE=3)), (EVIL, dict(RATE=.7)),
+            ('half the steps', dict(STEPS=150)), ('as many steps as fit', dict(STEPS=600))]:
         change(root, **c)
         lab.run(root, what)
     lab.edit(root, 'budget.step()', 'budget.stepp()')
@@ -81,7 +78,7 @@ def root(tmp_path_factory):
     lab.ar(root, 'ar-drop')
     rng,led = random.Random(0), Ledger(root/'results.tsv', 'rmse')
     best = led.frontier().best.value
-    for i in range(300):
+    for i in range(200):
         status = rng.choices(['discard', 'crash', 'keep'], [80, 8, 6])[0]
         value = (best*(1+abs(rng.gauss(.5, .6))) if status == 'discard'
             else best*rng.uniform(.93, .999))

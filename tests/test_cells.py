@@ -6,7 +6,7 @@ import pytest
 from fastcore.nbio import mk_cell, mk_stream, nb2str, new_nb, write_nb
 from nbdev.clean import nbdev_clean
 from autoresearch.cells import (CellsError, ar_cells, canvas_path, cells_diff, changed_cells,
-    changed_constants, changed_lines, code_hash, code_of, delete_cell, diff_html, edit_cell,
+    changed_constants, changed_lines, code_hash, code_lines, code_of, delete_cell, diff_html, edit_cell,
     insert_cell, list_cells, parse_cells, replace_cell, show_cells, show_code, _locked)
 
 ROOT = Path(__file__).parent.parent
@@ -673,3 +673,46 @@ def test_changed_cells():
                 ('c', 'def f(): return A')), ['new'])]:
         assert changed_cells(old, new) == cells
     assert changed_cells(code('x = 1', 'y = 1'), code('x = 1', 'y = 2')) == ['cell 2']
+
+LONG = """@functools.cache
+def f(x):
+    "Half of it"
+    # a comment
+    half = (x
+        / 2)
+    if half > 3: return half
+    elif half > 2:
+        return 2
+    else: return 1
+
+a = 1
+b = 2
+"""
+SHORT = """@functools.cache
+def f(x):
+    half = x/2; del x
+    if half > 3: return half
+    elif half > 2: return 2
+    else: return 1
+a,b = 1,2"""
+
+def one_cell(source): return dict(cells=[dict(cell_type='code', source=source)])
+
+def test_lines_do_not_depend_on_the_layout():
+    assert code_lines(one_cell(LONG)) == 11 and code_lines(one_cell(SHORT)) == 12
+    assert code_lines(one_cell(SHORT.replace('; del x', ''))) == 11
+    assert code_lines(one_cell(code_of(one_cell(LONG)))) == 11, 'nor on being written again'
+    prose = dict(cell_type='markdown', source='a = 1')
+    assert code_lines(dict(cells=[prose, *one_cell(LONG)['cells']])) == 11
+
+@pytest.mark.parametrize('few,many', [('a = 1; b = 2; c = 3', 'a = 1\nb = 2\nc = 3'),
+    ('a,b,c = 1,2,3', 'a = 1\nb = 2\nc = 3'), ('a = b = 1', 'a = 1\nb = 1'),
+    ('if (n := f()): g(n)', 'n = f()\nif n:\n    g(n)'), ('x = 1 # why', '# why\n\nx = 1\n'),
+    ('try: a\nexcept E: b', 'try:\n    a\nexcept E:\n    b'),
+    ('with a: b; c', 'with a:\n    b\n    c')])
+def test_layout_gains_nothing(few, many):
+    assert code_lines(one_cell(few)) == code_lines(one_cell(many))
+
+@pytest.mark.parametrize('source,n', [('', 0), ('# nothing', 0), ('"text"', 0), ('%%bash\nls\n\npwd', 3),
+    ('!ls\nx = 1', 2), ('not python at all', 1), ('x = ' + '-'*5000 + '1', 1)])
+def test_lines_of_what_is_odd(source, n): assert code_lines(one_cell(source)) == n

@@ -68,8 +68,9 @@ def test_only_sections_are_profiles(name):
     assert 'accepted: climbmix, climbmix60, tiny' in complaint(ROOT/'settings.ini', name)
 
 def test_keys_that_came_later_mean_what_was_meant(ini):
-    p = c.get_profile('tiny', ini(re.sub('^(clock|revision) = .*\n', '', INI, flags=re.M)))
-    assert (p.clock, p.revision) == ('wall', 'main')
+    p = c.get_profile('tiny', ini(re.sub(f'^({"|".join(c.LATER)}) = .*\n', '', INI, flags=re.M)))
+    assert (p.clock, p.revision, p.rule) == ('wall', 'main', 'strict')
+    assert p.audit_shard == p.final_shard == -1, 'a session that began without an audit'
 
 @pytest.mark.parametrize('key', [k for k in (*c.TARGET_KEYS, *c.TEXT_KEYS) if k not in c.LATER])
 def test_a_missing_key_is_named(ini, key):
@@ -87,12 +88,27 @@ def test_a_missing_key_is_named(ini, key):
     ('train_shards', '0', '-1 for all'), ('direction', 'down', 'lower or higher'),
     ('source', 'disk', 'hub or embedded or none'),
     ('evaluator', 'evaluate_bpb', 'package.module.function'), ('metric', '', 'not empty'),
-    ('max_seq_len', '2_0 48', 'a whole number above 0')])
+    ('max_seq_len', '2_0 48', 'a whole number above 0'), ('rule', 'loose', 'strict or confirm'),
+    ('alpha', '1', 'above 0 and below 1'), ('alpha', 'nan', 'above 0 and below 1'),
+    ('pairs', '1', 'from 2 to 64'), ('pairs', '65', 'from 2 to 64'),
+    ('audit_shard', '-2', 'or -1 for none'), ('final_shard', 'none', 'or -1 for none')])
 def test_a_wrong_value_names_file_section_key_and_accepted(ini, key, bad, accepted):
     body = re.sub(rf'^{key} = .*\n', '', INI.split('[tiny]')[1], flags=re.M)
     path = ini(f'{INI.split("[tiny]")[0]}[tiny]\n{key} = {bad}\n{body}')
     text = complaint(path)
     assert all(o in text for o in (str(path), '[tiny]', f'{key} = {bad!r}', accepted))
+
+@pytest.mark.parametrize('changes, key, other', [
+    (dict(val_shard=6541), 'audit_shard', 'val_shard'),
+    (dict(val_shard=6540), 'final_shard', 'val_shard'),
+    (dict(audit_shard=6540), 'final_shard', 'audit_shard')])
+def test_held_out_shards_are_not_the_same(ini, changes, key, other):
+    text = complaint(ini(INI + ''.join(f'{k} = {v}\n' for k,v in changes.items())))
+    assert f'another shard than {other}, or -1 for none' in text and f'{key} = ' in text
+
+def test_no_held_out_shards_are_not_the_same(ini):
+    p = c.get_profile('tiny', ini(INI + 'audit_shard = -1\nfinal_shard = -1\n'))
+    assert p.audit_shard == p.final_shard == -1
 
 def test_an_unknown_key_is_refused(ini):
     path = ini(INI + 'time_buget = 5\n')
@@ -850,8 +866,22 @@ def test_progress_prints_at_most_one_line_a_second(tmp_path, capsys):
     assert 1 <= len(lines) <= math.floor(took)+1 and lines[0] == 'step 0 | seconds 0.5 | loss 2.5'
     show(last=True, step=300, seconds=.6, loss=1.)
     now = json.loads((tmp_path/'progress.json').read_text())
-    assert (now['step'] == 300 and now['columns'] == ['step', 'seconds', 'loss']
-        and now['curve'][-1] == [300, .6, 1.] and len(now['curve']) == len(lines)+1)
+    assert (now['step'] == 300 and now['columns'] == c.COLUMNS and 'schedule' not in now
+        and now['curve'][-1] == [300, .6, 1., None, None] and len(now['curve']) == c.FIRST + len(lines))
+
+def test_a_curve_has_a_point_for_every_half_percent_and_stays_short(capsys):
+    show = c.Progress(every=1e9)
+    for i in range(3001): show(step=i, loss=2., percent=i/30, schedule=[.1/3, i])
+    fractions = [o[3] for o in show.curve]
+    assert fractions[:2] == [0., 0.] and show.curve[2][3] == 1/3000, 'as the step began'
+    assert 190 <= len(fractions) <= 202 + c.FIRST and fractions == sorted(fractions)
+    assert max(b-a for a,b in zip(fractions, fractions[1:])) < .006
+    assert [o[0] for o in show.curve[:c.FIRST]] == list(range(c.FIRST))
+    assert show.curve[0][4] == [.0333333, 0.] and len(capsys.readouterr().out.splitlines()) == 1
+    show = c.Progress(every=0)
+    for i in range(20 * c.POINTS): show(step=i, loss=2.)
+    steps = [o[0] for o in show.curve]
+    assert c.POINTS//2 <= len(steps) <= c.POINTS + 1 and steps[0] == 0 and steps == sorted(steps)
 
 def test_a_link_in_the_place_of_a_file_is_replaced(tmp_path):
     "A run writes into its folder what it likes: nothing is written to where its links lead"
@@ -966,11 +996,11 @@ def test_ar_help_lists_every_command(capsys):
     listed = {l.split()[0]: l.split(None, 1)[1] for l in lines if l.startswith('ar-')}
     assert ({'ar-help', 'ar-prepare', 'ar-run', 'ar-frontier'} <= set(scripts) <= set(listed)
         and all(len(o) > 20 for o in listed.values()))
-    order = ('help prepare setup status cells run wait stop drop log search frontier report '
-        'dashboard docs').split()
-    assert [l for l in listed if l[3:] in order] == [f'ar-{o}' for o in order], 'as the loop goes'
-    assert list(listed)[len(order):] == sorted(list(listed)[len(order):]), (
-        'what it does not know comes last')
+    assert set(scripts) <= {f'ar-{o}' for o in c.LOOP}
+    known = [l for l in listed if l[3:] in c.LOOP]
+    assert known == [f'ar-{o}' for o in c.LOOP if f'ar-{o}' in listed], 'as the loop goes'
+    rest = [l for l in listed if l[3:] not in c.LOOP]
+    assert rest == sorted(rest) and list(listed) == known+rest, 'what it does not know comes last'
 
 def test_ar_help_into_a_pipe_that_closes():
     code = 'from autoresearch.contract import ar_help; import sys; sys.stdin.readline(); ar_help()'

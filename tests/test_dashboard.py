@@ -265,6 +265,50 @@ def test_what_held_a_run_is_among_its_facts(copy, noted, told):
     shown = dict(re.findall(r'<span>(walls|examined)</span><div>(.*?)</div>', d.one.value))
     assert 'a cubic' in d.one.value and shown == told
 
+def change(root, number, **more):
+    "Other notes for an experiment"
+    f = next((root/'runs'/lab.TAG).glob(f'{number:03d}-*'))/'experiment.json'
+    f.write_text(json.dumps({**json.loads(f.read_text()), **more}))
+
+def test_noise_is_seen(copy):
+    "Means, sigma and its band, certainty, repeats that make no row, a break of the line"
+    first,best,bad,_ = Dashboard(profile(copy)).feed.rows
+    change(copy, 1, runs=[dict(commit=first.commit, value=first.value)])
+    noise = dict(sigma=.01, low=.005, high=.03, df=4)
+    change(copy, 2, runs=[dict(commit=best.commit, value=best.value + o) for o in (0, .02)],
+        best_commit=first.commit, certainty=.9987, gain=dict(gain=.5, error=.07, df=4),
+        rows=dict(gain=.51, error=.003, rows=200, documents=40), noise=noise)
+    change(copy, 3, best_commit=best.commit, saved=.5, noise=noise, **{'class': 'early'})
+    again = copy/'runs'/lab.TAG/f'005-{best.commit}'
+    write_json(again/'experiment.json', {**json.loads(next((copy/'runs'/lab.TAG).glob(
+        '002-*/experiment.json')).read_text()), 'status': 'repeat', 'value': best.value + .04,
+        'dir': again.name, 'runs': [dict(commit=best.commit, value=best.value + .04)]})
+    d = dashboard(copy)
+    mean = round(best.value + .02, 6)
+    assert len(d.feed.rows) == 4 and d.feed.f.best.value == pytest.approx(mean)
+    assert f'{mean:.6f}' in d.tiles.value and '0.010000</b>' in d.tiles.value
+    shown = re.findall(r'<span>(.*?)</span><div>(.*?)</div>', d.one.value)
+    assert [k for k,_ in shown[:2]] == ['rmse', 'sure that it is better'], 'first what is sure'
+    shown = dict(shown)
+    assert (shown['sure that it is better'] == '99.87 %'
+        and shown['gain, by the noise of training'] == '0.500000 ± 0.070000'
+        and shown['gain, by the choice of text'].startswith('0.510000 ± 0.003000 (200 rows')
+        and shown['run again by itself'] == f'{best.value + .04:.6f}')
+    assert trace(d, 'keep').y[1] == d.feed.f.best.value and '± sigma 0.010000' in d.legend.value
+    band = trace(d, 'band')
+    assert min(band.x) == 2 and max(band.x) == 4 and not d.fig.layout.shapes
+    assert max(band.y) - min(band.y) == pytest.approx(.02)
+    d.select(3)
+    assert 'at 50% of its budget, 50% saved' in d.one.value
+    change(copy, 3, **{'break': 'GPU: <b>A</b>'})
+    d = dashboard(copy)
+    line = trace(d, 'best')
+    assert None in line.y and [s.x0 for s in d.fig.layout.shapes] == [2.5]
+    words = [a.text for a in d.fig.layout.annotations]
+    assert 'GPU: &lt;b&gt;A&lt;/b&gt;' in words
+    for kind in AXES: d.axis.value = kind
+    assert not d.error.value and d.fig.layout.shapes[0].x0 is not None
+
 def test_a_fault_at_the_start_is_said_and_recovered_from(copy):
     text = (copy/'results.tsv').read_text()
     (copy/'results.tsv').write_text(text.replace('rmse', 'val_bpb'))

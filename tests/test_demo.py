@@ -35,8 +35,8 @@ def test_a_demo_and_another_over_it(checkout, capfd):
     assert ('what is not committed is not in it: notes.txt' in out
         and not (of(checkout).clone/'notes.txt').exists())
     first = (checkout/'results.tsv').read_bytes()
-    assert demo.run(of(checkout, trials=1)) == 0
-    assert ('2 real experiments' in shown(checkout, capfd)
+    assert demo.run(of(checkout, trials=99, minutes=0.)) == 0
+    assert ('One real experiment' in shown(checkout, capfd)
         and (checkout/'results.tsv').read_bytes() != first)
     assert (git(checkout, 'symbolic-ref', '--short', 'HEAD') == 'main'
         and git(checkout, 'branch').split() == ['*', 'main'])
@@ -50,6 +50,7 @@ def test_a_ledger_of_somebody_else_stays(checkout, capfd):
     assert ('results.tsv, run.log at the top' in out
         and (checkout/'runs/demo/progress.png').is_file() and '2 real experiments' in out)
 
+@pytest.mark.slow
 def test_crashes_are_told(checkout, capfd):
     "Every trial crashes: exit 0, and their reason is told"
     edit(checkout, 'budget = Budget(profile)',
@@ -78,7 +79,8 @@ def test_a_search_that_is_refused(checkout, capfd):
     assert ('Left out of 3 trials: 1 to 3, '
         'for ar-search ended with exit code 1 and says why above.') in out
 
-@pytest.mark.parametrize('minutes,most', [(0., 0), (.45, 8)], ids=['past', 'short'])
+@pytest.mark.parametrize('minutes,most', [(0., 0), pytest.param(.45, 8, marks=pytest.mark.slow)],
+    ids=['past', 'short'])
 def test_a_deadline(checkout, capfd, minutes, most):
     "What does not fit is left out and named; the baseline is run in any case"
     d = of(checkout, trials=99, minutes=minutes)

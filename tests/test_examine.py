@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np, psutil, pytest, torch
 from torch import nn
 from torch.nn import functional as F
-from autoresearch import contract, examine as E, prepare as P, train as t, walls
+from autoresearch import contract, examine as E, prepare as P, run, train as t, walls
 from autoresearch.contract import get_profile
 
 CPU = torch.device('cpu')
@@ -482,6 +482,8 @@ def examined(tmp_path, tiny, source=None, more='pass', tensors=None, **kw):
     code.mkdir()
     run_dir.mkdir(parents=True)
     (code/'train.py').write_text(HEAD + (source or BODY.format(V=V, more=more)))
+    (tmp_path/'mine').write_text('of whoever runs the runs')
+    for name in ('examined.log', 'examined_nats.npy'): (run_dir/name).symlink_to(tmp_path/'mine')
     table = torch.randn(V, V, generator=torch.Generator().manual_seed(0))
     P.save_weights(E.make_weights_folder(run_dir)/'weights.safetensors',
         tensors or {'table.weight': table})
@@ -489,7 +491,11 @@ def examined(tmp_path, tiny, source=None, more='pass', tensors=None, **kw):
     try: return E.examine(code, run_dir, tiny, 1, 4., module='train.py', **kw), table, run_dir
     finally: E.drop_weights(run_dir)
 
-@pytest.mark.parametrize('kind', ['bwrap', 'landlock', 'none'])
+# where bwrap works, that is what is used; test_gpu_memory_is_lent has Landlock too
+KINDS = pytest.mark.parametrize('kind', ['bwrap', 'none', pytest.param('landlock',
+    marks=[pytest.mark.slow]*(walls.find().name != 'landlock'))])
+
+@KINDS
 def test_an_examination(tiny, tmp_path, kind):
     if kind == 'bwrap' and walls.find().name != 'bwrap': pytest.skip('bwrap does not work here')
     if kind == 'landlock' and not walls.landlock_abi(): pytest.skip('the kernel has no Landlock')
@@ -506,6 +512,9 @@ def test_an_examination(tiny, tmp_path, kind):
     facts = P.validation_facts(tiny)
     assert {k: found.facts[k] for k in facts} == facts and found.facts['claimed'] == 4.
     assert np.load(run_dir/'examined_nats.npy').sum(0)[0] == pytest.approx(found.facts['nats'])
+    assert np.array_equal(P.read_rows(run_dir, found.value), np.load(run_dir/'examined_nats.npy'))
+    assert (tmp_path/'mine').read_text() == 'of whoever runs the runs', 'a link was followed'
+    assert (run_dir/'examined.log').is_file() and not (run_dir/'examined.log').is_symlink()
 
 FAULTS = [
     ('def other(): pass', None, 'has no function bare_model'),
@@ -541,7 +550,7 @@ if not os.fork():
     os._exit(0)
 """
 
-@pytest.mark.parametrize('kind', ['bwrap', 'landlock', 'none'])
+@KINDS
 def test_what_an_examined_process_starts_ends_with_it(tiny, tmp_path, kind):
     if kind == 'bwrap' and walls.find().name != 'bwrap': pytest.skip('bwrap does not work here')
     if kind == 'landlock' and not walls.landlock_abi(): pytest.skip('the kernel has no Landlock')
@@ -626,3 +635,91 @@ def test_gpu_memory_is_lent(tmp_path, kind):
     try: subprocess.run(e.command, env=e.env, pass_fds=[fd], check=True)
     finally: e.close()
     assert (ours == 7).all()
+
+# ---- scored on what decides nothing
+
+def trained(tmp_path, tiny, more='pass'):
+    "A run's folder as the runner leaves it, its code, and the table that is its model"
+    V = tiny.vocab_size
+    code,run_dir = tmp_path/'code', tmp_path/'session/001-abc'
+    code.mkdir()
+    run_dir.mkdir(parents=True)
+    (code/'train.py').write_text(HEAD + BODY.format(V=V, more=more))
+    table = torch.randn(V, V, generator=torch.Generator().manual_seed(0))
+    file = E.make_weights_folder(run_dir)/'weights.safetensors'
+    P.save_weights(file, {'table.weight': table})
+    E.take_weights(run_dir)
+    return code, run_dir, table
+
+def test_a_score_on_the_final_shard_by_weights_that_were_kept(tiny, tmp_path):
+    blind = ("import json, stat, sys; told = {*json.loads(sys.argv[3])}; "
+        "assert told == {'code', 'profile', 'seed', 'module', 'asks', 'tells', 'weights'}; "
+        "assert stat.S_ISREG(os.fstat(1).st_mode); " # it is not told what for, nor can it see
+        "said = self.__dict__.setdefault('said', os.fstat(1).st_size); "
+        "assert os.fstat(1).st_size == said, 'the other process prints here'; "
+        "self.__dict__['said'] = said + os.write(1, b'x')")
+    code,run_dir,table = trained(tmp_path, tiny, blind)
+    kept = E.keep_weights(run_dir)
+    E.drop_weights(run_dir) # as before the next run
+    assert kept == E.kept_weights(run_dir) and kept.stat().st_mode & 0o77 in (0, 0o44)
+    to = tmp_path/'session/audit/001.npy'
+    found = E.score(code, run_dir, tiny, 1, 'final', to, module='train.py')
+    tok = P.get_tokenizer(tiny)
+    rows,info = P.val_rows(tiny, tok, which='final')
+    x,y = P.widen(torch.from_numpy(rows.view(np.int16)))
+    nats = F.cross_entropy(table[x].flatten(0, 1), y.flatten(), reduction='none').double()
+    size = torch.from_numpy(tok.token_bytes[rows[:, 1:]])
+    want = (nats.view(y.shape)*(size > 0)).sum().item()/math.log(2)/size.sum().item()
+    assert found['value'] == pytest.approx(want, rel=1e-6) and found['digest'] == info['sha256']
+    scored = np.load(to)
+    assert found['rows'] == str(to) and P.rows_value(scored) == pytest.approx(want, rel=1e-6)
+    assert scored[:, 1].tolist() == size.sum(1).tolist()
+    assert not list(run_dir.iterdir()), 'nothing of it lies where an agent looks'
+
+def test_who_has_seen_the_audit_is_not_passed_on(tiny, tmp_path):
+    more = "print(x.tolist()); raise ValueError('the rows are ' + str(x.tolist()))"
+    code,run_dir,_ = trained(tmp_path, tiny, more)
+    with pytest.raises(RuntimeError, match='no audit: .* by an error of its own') as e:
+        E.score(code, run_dir, tiny, 1, 'audit', tmp_path/'rows.npy', module='train.py')
+    assert 'rows' not in str(e.value) and '[' not in str(e.value)
+    assert not (tmp_path/'rows.npy').exists() and not list(run_dir.iterdir())
+    E.drop_weights(run_dir)
+    with pytest.raises(RuntimeError, match='no audit: the weights of 001-abc are gone'):
+        E.score(code, run_dir, tiny, 1, 'audit', tmp_path/'rows.npy')
+
+def test_no_score_without_its_shard(tiny, tmp_path, monkeypatch):
+    values = {**{k: v for k,v in vars(tiny).items() if k != 'name'}, 'audit_shard': 77}
+    p = contract.Profile('tiny', values)
+    with pytest.raises(RuntimeError) as e: E.score(tmp_path, tmp_path, p, 1, 'audit', tmp_path/'a')
+    assert str(e.value) == 'no audit: shard_00077.parquet is not there: ar-prepare --profile tiny'
+
+def test_weights_are_kept_until_the_next(tmp_path):
+    def ran(name):
+        file = E.make_weights_folder(tmp_path/name)/'weights.safetensors'
+        file.write_text(name)
+        E.take_weights(tmp_path/name)
+        return tmp_path/name
+    first = ran('001-a')
+    assert E.keep_weights(first).read_text() == '001-a' and not E.taken_weights(first).exists()
+    assert E.keep_weights(first).read_text() == '001-a', 'again after a kill'
+    second = ran('002-b')
+    assert E.kept_weights(first).exists(), 'until another is kept'
+    assert E.keep_weights(tmp_path/'003-c') is None and E.kept_weights(first).exists()
+    assert E.keep_weights(second).read_text() == '002-b' and not E.kept_weights(first).exists()
+    third = ran('003-c')
+    elsewhere = E.keep_weights(third, tmp_path/'other')
+    assert elsewhere == E.kept_weights(third, tmp_path/'other') and elsewhere.is_file()
+    assert E.kept_weights(second).exists()
+    E.drop_weights(third)
+
+def test_no_run_sees_the_audit(tiny, tmp_path):
+    "By the walls' default, whatever they are told to hide"
+    seen = run.views(tiny, tmp_path, tmp_path/'canvas.ipynb')
+    held = [f.resolve() for f in P.held_folder(tiny).rglob('*') if f.is_file()]
+    view = walls.rights(seen['read'], [str(tmp_path/'run')], seen['hide'])
+    assert len(held) > 10 and not [f for f in held if walls._is_below(str(f), view)
+        and view.get(walls._above(str(f), view)) != 'hide']
+    corpus = Path(P.__file__).parent/'corpus'
+    view = walls.rights(seen['read'], [], P.held_out_paths(tiny, ROOT))
+    assert all(view[str(corpus/f'{o}.parquet')] == 'hide' for o in ('val', 'audit', 'final'))
+    assert view.get(str(corpus/'train.parquet'), 'read') == 'read'

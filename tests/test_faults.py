@@ -372,8 +372,10 @@ def test_judging_is_total(lab, tmp_path, what):
 
 # What starts the supervisor is ours
 
-@pytest.mark.parametrize('name',
-    ['queue.py', 'json.py', 'psutil.py', 'autoresearch.py', 'sitecustomize.py', 'fcntl.py'])
+SLOW_TOO = pytest.mark.slow # of a kind with one that is not
+
+@pytest.mark.parametrize('name', ['queue.py', 'autoresearch.py', 'sitecustomize.py',
+    *(pytest.param(o, marks=SLOW_TOO) for o in ('json.py', 'psutil.py', 'fcntl.py'))])
 def test_scratch_modules(lab, tmp_path, name):
     "They are refused by name; none is imported by the supervisor, or by any command"
     root = copied(lab, tmp_path)
@@ -466,7 +468,9 @@ def test_the_base_copy_is_what_git_has(lab, tmp_path, what):
         (root/f).unlink()
         git(root, 'checkout', '--', f) # as git writes it under these attributes
     setup(root)
-    assert run(root, 'baseline').stdout.startswith('status:   keep')
+    # what a kernel imports is the base copy, which is looked at byte by byte: one real kernel is enough
+    if what == 'eol': assert run(root, 'baseline').stdout.startswith('status:   keep')
+    else: assert answered(root, lab, 'baseline')[1].startswith('status:   keep')
     base, = (root/f'runs/{TAG}').glob('base-*')
     show = subprocess.run(['git', 'cat-file', 'blob', 'HEAD:evaluator.py'], cwd=root,
         capture_output=True).stdout

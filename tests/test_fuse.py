@@ -280,7 +280,11 @@ def drawn(seed, n):
 
 LAYERS = 6
 
-@pytest.mark.parametrize('i', range(len(drawn(0, LAYERS))))
+def some(n, every):
+    "Numbers of cases, of which `make test` takes one in `every`"
+    return [i if i % every == 0 else pytest.param(i, marks=pytest.mark.slow) for i in range(n)]
+
+@pytest.mark.parametrize('i', some(len(drawn(0, LAYERS)), 3))
 def test_edits(i):
     """At least 300, alone and in pairs, neighbours edited otherwise: the same numbers, and the
     kernels exactly where they should be"""
@@ -292,6 +296,11 @@ def test_edits(i):
     assert plain(sites, HEADS_, OUT, MLP) == want, (str(sites), [[e[2] for e in o] for o in sets])
     assert plain(sites, 'loss', 'embeddings') == {'loss': set(), 'embeddings': set()}, str(sites)
     assert [sites[kind][0] for kind in (HEADS_, OUT, MLP)] == [len(sets)]*3, str(sites)
+
+def test_every_seam_is_in_what_is_always_run():
+    "The third that `make test` runs edits every text of the canvas that is edited, at every cost"
+    of = lambda edits: {(kind, old, costs) for kind,old,_,costs in edits}
+    assert of(e for o in drawn(0, LAYERS)[::3] for s in o for e in s) == of(EDITS)
 
 # Edits of the whole
 
@@ -367,7 +376,7 @@ WHOLE += [(RESULT, new, {'loss': {0}} if costs else {}) for new,costs in {
     'return each.view(y.shape).mean(1).mean(), each.detach().view(y.shape)': 1,
     'return torch.mean(each), each.detach().view(y.shape)': 0}.items()]
 
-@pytest.mark.parametrize('i', range(len(WHOLE)))
+@pytest.mark.parametrize('i', some(len(WHOLE), 3))
 def test_edits_of_the_whole(i):
     """Mixes, skips, shared layers and tables, head and loss; beside an edit in each layer, which
     costs what it did alone"""

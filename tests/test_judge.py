@@ -3,8 +3,9 @@ import math, random, subprocess, sys
 from pathlib import Path
 import pytest
 from autoresearch.judge import (MARKS, Noise, Rule, Run, at_equal_steps, chi_square_point,
-    chi_square_tail, compare_rows, cut_at, decide, drifted, early_stop, gain_of_runs, loss_at,
-    next_run, noise_at_marks, noise_of, release, same_schedule, share, t_point, t_tail)
+    chi_square_tail, compare_rows, curve_of, cut_at, decide, drifted, early_stop, equal_of,
+    gain_of_runs, loss_at, next_run, noise_at_marks, noise_of, release, same_run, same_schedule,
+    share, t_point, t_tail)
 
 SIGMA = Noise(.0003, 20, .0002, .0005)
 def runs(*values, first=0): return [Run(v, i) for i,v in enumerate(values, first)]
@@ -97,6 +98,10 @@ def test_pairs_are_kept_apart():
     noise = noise_of([[1., 3., 2.]], [[.1, .2], [.5, .4]])
     assert noise.pair_df == 2 and math.isclose(noise.pair_sigma, math.sqrt(.01/2))
 
+def drawn(value, n):
+    "Runs that differ, as those of a canvas that uses its seed do"
+    return runs(*(value + i*1e-7 for i in range(n)))
+
 # the rule
 
 @pytest.mark.parametrize('rule', [Rule(), Rule(alpha=.2, pairs=3, night=10), Rule(pairs=2)])
@@ -127,9 +132,9 @@ def test_one_run_never_keeps_and_one_sigma_worse_ends():
 def test_runs_beyond_the_last_look_keep_nothing():
     "Whoever repeats a discard until it passes gets no more looks"
     rule = Rule(pairs=3)
-    best = runs(*[.998]*9)
-    assert decide(best, runs(*[.99]*3), SIGMA, rule).status == 'keep'
-    assert decide(best, runs(*[.99]*4), SIGMA, rule).status == 'discard'
+    best = drawn(.998, 9)
+    assert decide(best, drawn(.99, 3), SIGMA, rule).status == 'keep'
+    assert decide(best, drawn(.99, 4), SIGMA, rule).status == 'discard'
 
 def test_the_bar_is_the_mean_of_the_best():
     lucky = runs(.9970)
@@ -141,20 +146,54 @@ def test_the_bar_is_the_mean_of_the_best():
 
 def test_a_look_waits_for_the_best():
     "A candidate under a seed that the best has not run is not looked at: each look comes once"
-    two = runs(.99, .99)
+    two = drawn(.99, 2)
     assert decide(FIVE[:1], two, SIGMA).status == 'again'
     assert next_run(FIVE[:1], two, [0, 1, 2]) == ('best', 1)
     assert decide(FIVE[:2], two, SIGMA).status == 'keep'
 
 def test_between_looks_nothing_is_kept():
-    best = runs(*[.998]*9)
-    found = [decide(best, runs(*[.99]*n), SIGMA).status for n in range(1, 10)]
+    best = drawn(.998, 9)
+    found = [decide(best, drawn(.99, n), SIGMA).status for n in range(1, 10)]
     assert found == 'again keep keep keep again keep again keep again'.split()
 
 def test_faults_and_beginnings():
     assert decide([], runs(.9), SIGMA).status == 'keep'
     assert decide([], runs(.9), SIGMA, fault='oom').status == 'crash'
     assert decide(FIVE, runs(.9), None, fault='nan')[:2] == ('crash', 'nan')
+
+def test_one_lucky_seed_again_and_again_is_never_kept():
+    "A canvas that sets its seed repeats one draw: of three sigma it would be sure in two runs"
+    best = drawn(.998, 24)
+    lucky = .998 - 3*SIGMA.sigma
+    found = [decide(best, runs(*[lucky]*n), SIGMA) for n in (1, 2, 3)]
+    assert [o.status for o in found] == ['again', 'again', 'discard']
+    assert 'does not use the seed' in found[2].reason
+    few = [lucky, lucky + 1e-6]*12 # and one of two seeds, by turns
+    assert all(decide(best, runs(*few[:n]), SIGMA).status != 'keep' for n in range(1, 25))
+    assert gain_of_runs(best, runs(*few), SIGMA).error > .7*SIGMA.sigma
+    assert decide(best, runs(*[lucky]*4), SIGMA, lines=5).status == 'discard'
+    assert decide(best, drawn(lucky, 24), SIGMA).status == 'keep'
+
+def test_runs_of_one_value_know_no_noise():
+    "Neither do they make it smaller, nor does a best of them make the rule forget who asked"
+    real = [.9979, .9984, .9976]
+    assert noise_of([[.5]*5]) is None and noise_of([real, [.5]*20]) == noise_of([real])
+    assert noise_of([real, [.998, math.nan]]) == noise_of([real])
+    found = decide(runs(*[.998]*5), runs(.9979))
+    assert found.status == 'keep' and 'not known' in found.reason and found.certainty is None
+    assert 'not known' not in decide(FIVE, runs(.99), None, Rule('strict')).reason
+    assert decide(FIVE, runs(.99), Noise(0., 0, 0., 0.)).status == 'keep'
+
+@pytest.mark.parametrize('rule,number', [(Rule(alpha=0), 1), (Rule(alpha=1), 1), (Rule(alpha=-.1), 1),
+    (Rule(night=0), 1), (Rule(), 0), (Rule(alpha=math.nan), 1), (Rule('strict', alpha=0), 1)])
+def test_settings_that_make_no_sense(rule, number):
+    with pytest.raises(ValueError, match='accepted|from 1'): decide(FIVE, FIVE, SIGMA, rule, number)
+
+@pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf, None, 'a', True])
+def test_a_value_that_is_none(value):
+    for noise in (None, SIGMA):
+        assert decide(FIVE, runs(.99, value), noise).status == 'crash'
+        with pytest.raises(ValueError, match='run of the best'): decide(runs(value), FIVE, noise)
 
 def test_pairs_decide_where_the_seed_moves_both():
     noise = Noise(.0003, 20, .0002, .0005, .00002, 12)
@@ -167,7 +206,7 @@ def test_simpler():
     def shorter(*values, **kw): return decide(FIVE, runs(*values), SIGMA, lines=5, **kw).status
     assert shorter(.9980) == 'again' and shorter(.9980, .9981, .9979, .9980) == 'keep'
     assert shorter(.9990) == 'discard' and shorter(.9980, .9985, .9984, .9985) == 'discard'
-    assert shorter(.9900, .9900) == 'keep' # it is a gain as well
+    assert shorter(.9900, .9901) == 'keep' # it is a gain as well
     assert decide(runs(.998), runs(.998), lines=5).status == 'keep'
     assert decide(runs(.998), runs(.998), lines=-5).status == 'discard'
 
@@ -266,6 +305,68 @@ def test_schedules_that_part_later_part():
     assert not early_stop(curve(.5, upto=.8), [later], BAND).stop
     assert early_stop(curve(.5, upto=.55), [later], BAND).stop
 
+def traced(rates, n=100): return [(i/n, 3 - i/n, rates(i/n)) for i in range(1, 1+n)]
+
+@pytest.mark.parametrize('mine,theirs,same', [
+    (lambda x: [1-x, .95, 2048.], lambda x: [1-x, .95, 2048.], True),
+    (lambda x: [1-x, .95, 2048.], lambda x: [1-x, .95, 4096.], False),
+    (lambda x: [1-x, .95], lambda x: [1-x, .95, 2048.], False),
+    (lambda x: [1.03*(1-x), 600.], lambda x: [1-x, 600.], False), # of its own top, not of all
+    (lambda x: [1.01*(1-x), 600.], lambda x: [1-x, 600.], True),
+    (lambda x: [float(x < .52)], lambda x: [float(x < .52)], True), # a step
+    (lambda x: [float(x < .52)], lambda x: [float(x < .7)], False),
+    (lambda x: [1., 0.], lambda x: [1., 0.], True), (lambda x: [1., .1], lambda x: [1., 0.], False),
+    (lambda x: None, lambda x: [1.], False), (lambda x: [], lambda x: [], False),
+    (lambda x: [1.] if x < .5 else [1., 1.], lambda x: [1.], False)])
+def test_schedules(mine, theirs, same):
+    assert same_schedule(traced(mine, 93), traced(theirs)) is same
+    assert same_schedule(traced(mine), traced(theirs)) is same
+
+def test_schedules_of_curves_that_do_not_meet():
+    own = traced(lambda x: [1.])
+    assert not same_schedule(own[:10], own[20:]) and not same_schedule([], own)
+    assert same_schedule(own[:30], own[20:])
+
+def test_curve_of_odd_files():
+    "A canvas writes what it likes: points without numbers go, nothing is raised"
+    columns = 'step seconds loss fraction schedule'.split()
+    good = [5, 1., 2.5, .3, [.1, .9]]
+    odd = [None, [], [1, 2, 3], 'abc', [1, 2, 'x', .2, [1]], [1, 2, math.nan, .2, [1]],
+        [1, 2, 3., None, [1]], [1, 2, 10**400, .2, [1]], {}, [1, 2, 3., True, []]]
+    assert curve_of(dict(columns=columns, curve=[*odd, good])) == [(.3, 2.5, (.1, .9))]
+    for rates in (None, [], 'ab', [None], [math.nan], [[1]], {}, [1.]*5000):
+        assert curve_of(dict(columns=columns, curve=[[*good[:4], rates]])) == [(.3, 2.5, None)]
+    for p in ({}, dict(curve=[good]), dict(columns=columns), dict(columns=5, curve=5),
+        dict(columns=columns[:3], curve=[good[:3]]), dict(columns=[[]], curve=[good])):
+        assert curve_of(p) == []
+    back = [[5, 1., 2., .4, [1.]], [4, 1., 3., .2, [1.]]]
+    assert [o[0] for o in curve_of(dict(columns=columns, curve=back))] == [.2, .4]
+
+def test_equal_of_files():
+    def file(rate, columns='step seconds loss'.split()):
+        return dict(columns=columns, curve=[[i, i/rate, 5 - i/100] for i in range(1, 100)])
+    assert equal_of(file(1), file(2)).speed == 2 and equal_of(file(1), file(2)).at_steps == 0
+    assert equal_of(file(1), {}).at_steps is None and equal_of({}, {}).speed == 0
+    assert equal_of(file(1), dict(curve=[[1, None, 3]], columns=['step', 'seconds', 'loss'])).steps == 0
+
+# the seed
+
+def begun(seed, losses, value):
+    curve = [[i, float(i), loss] for i,loss in enumerate(losses, 2)]
+    return dict(seed=seed, value=value, progress=dict(columns=['step', 'seconds', 'loss'], curve=curve))
+
+def test_a_canvas_that_does_not_use_its_seed():
+    one,other = [9.01, 8.5, 8.2, 7.], [9.01, 8.6, 8.3, 7.1]
+    assert not same_run(begun(1, one, 1.), begun(2, other, 1.1))
+    said = same_run(begun(17, one, 1.), begun(4242, one, 1.1))
+    assert said == 'the canvas does not use the seed: runs under 17 and 4242 begin alike'
+    assert same_run(begun(17, one, 1.), begun(4242, other, 1.)).endswith('are the same')
+    assert not same_run(begun(17, one, 1.), begun(17, one, 1.)) # one seed, one run
+    assert not same_run(begun(1, one[:2], 1.), begun(2, one[:2], 1.1)) # a model that knows nothing yet
+    assert not same_run(begun(1, one, None), begun(2, other, None))
+    assert same_run(dict(seed=1, value=2.5), dict(seed=2, value=2.5))
+    assert not same_run(dict(seed=1, progress={}), dict(seed=2, progress=None))
+
 def test_loss_between_points():
     assert loss_at([(0, 4.), (10, 2.)], 5) == 3. and loss_at([(0, 4.)], 5) is None
     assert loss_at([], 1) is None and loss_at([(10, 2.)], 10) == 2. and loss_at([(10, 2.)], 4) == 2.
@@ -281,6 +382,7 @@ def test_speed_and_idea():
 def test_drift():
     assert not drifted([100., 101., 99.], 103) and drifted([100., 101., 99.], 150)
     assert not drifted([100., 101.], 500) and not drifted([], 500)
+    assert drifted([100.]*3, 98) and not drifted([100.]*3, 100.5)
 
 # the audit
 

@@ -3,8 +3,8 @@ import fcntl, json, math, os, random, signal, subprocess, sys, time, timeit, war
 from pathlib import Path
 import pytest
 from matplotlib.text import Text
-from autoresearch.ledger import (any_ledger, Ledger, LedgerError, Row, STATUSES, Step, frontier,
-    parse_row, place_labels, plot_frontier, session_notes, vouch)
+from autoresearch.ledger import (any_ledger, Ledger, LedgerError, Row, STATUSES, Seen, Sigma, Step,
+    efforts, frontier, noise_seen, parse_row, place_labels, plot_frontier, session_notes, vouch)
 
 HEADER = 'commit\tval_bpb\tmemory_gb\tstatus\tdescription\n'
 def row(i, status='keep', desc=None):
@@ -777,6 +777,112 @@ def test_unproven_is_drawn_as_an_open_red_mark():
     assert ([t.get_text() for t in nobody.texts] == ['no row with a value was run by anybody']
         and nobody.figure._repr_png_())
     assert 'not run' not in plot_frontier(rows).get_title()
+
+def noted(i, status, value, best=0, others=(), **more):
+    "Notes of an experiment, and of the runs of the best that it asked for"
+    own = [dict(commit=f'{i:07x}', value=value, seed=1)]
+    beside = [dict(commit=f'{best:07x}', value=v) for v in others]
+    return dict(commit=f'{i:07x}' + 'a'*33, status=status, value=value, runs=own, best_runs=beside,
+        best_commit=f'{best:07x}' + 'a'*33 if best else None, **more)
+def rows_of(notes):
+    return [Row(n['commit'], n['value'], 1., n['status'], f'try {i}') for i,n in enumerate(notes)
+        if n['status'] in STATUSES]
+def seen_by(notes, direction='lower'):
+    rows = rows_of(notes)
+    seen = noise_seen(notes, rows)
+    return rows, seen, frontier(rows, direction, None, seen.means, seen.bars)
+
+@pytest.mark.parametrize('direction', ['lower', 'higher'])
+def test_with_means_of_single_runs_the_staircase_is_the_same(direction):
+    rows = walk(60, lambda i: .3)
+    if direction == 'higher': rows = [Row(r.commit, -r.value, 1., r.status, '') for r in rows]
+    f,g = (frontier(rows, direction, None, means) for means in (None, {}))
+    assert (f.running, f.steps, f.best, f.counts, f.gain) == (
+        g.running, g.steps, g.best, g.counts, g.gain) and f.won is None
+    assert efforts(g) == pytest.approx(efforts(f))
+
+def test_a_later_keep_may_stand_above_a_lucky_row():
+    rows,seen,f = seen_by([noted(1, 'keep', 1.), noted(2, 'keep', .8, 1),
+        noted(3, 'discard', .9, 2), dict(commit=f'{2:07x}', status='repeat', value=.96),
+        noted(4, 'keep', .86, 2, [.97]), noted(5, 'crash', 0., 4)])
+    assert seen.means == pytest.approx({rows[0].commit: 1., rows[1].commit: .91,
+        rows[3].commit: .86})
+    assert f.running == [1., .91, .91, .86, .86] and f.best == rows[3]
+    assert [s.gain for s in f.steps] == [0., .09, .05] and f.gain == .14 and f.best_n == 4
+    plain = frontier(rows)
+    assert plain.running == [1., .8, .8, .8, .8] and plain.best == rows[1]
+
+def test_a_keep_that_proves_worse_stays_the_bar():
+    "What the branch holds is what the next must beat, and what the morning finds"
+    _,_,f = seen_by([noted(1, 'keep', 1.), noted(2, 'keep', .9, 1),
+        noted(3, 'discard', .95, 2, [1.3])])
+    assert f.running == [1., 1.1, 1.1] and f.gain == -.1 and f.best.value == 1.1 and not f.hits()
+
+def test_after_a_rewind_gains_are_counted_along_the_branch():
+    notes = [noted(1, 'keep', 1.), noted(2, 'keep', .9, 1), noted(3, 'keep', .8, 2),
+        noted(4, 'discard', .95, 2), noted(5, 'keep', .85, 2)]
+    rows,seen,f = seen_by(notes)
+    assert f.running == [1., .9, .8, .9, .85] and f.gain == .15 and f.best == rows[4]
+    assert [(s.n, s.gain) for s in f.steps] == [(1, 0.), (2, .1), (3, .1), (5, .05)]
+    assert efforts(f) == pytest.approx({2: .2, 3: .15, 5: 1/3})
+    assert seen_by(notes[:4])[2].best == rows[1], 'the branch is at the keep it went back to'
+    g = frontier(rows)
+    assert g.running == [1., .9, .8, .8, .8] and g.best == rows[2] and g.gain == .2
+
+def test_a_break_parts_the_runs_that_are_compared():
+    noise = dict(sigma=.01, low=.006, high=.02, df=4)
+    again = dict(commit=f'{1:07x}', status='repeat', value=1.02, noise=noise)
+    notes = [noted(1, 'keep', 1.), again,
+        noted(2, 'keep', .9, 1, noise=noise), noted(3, 'crash', 0., 2, noise=None),
+        noted(4, 'discard', .72, 2, [.7], **{'break': 'another\tGPU'}), noted(5, 'keep', .6, 2)]
+    rows,seen,f = seen_by(notes)
+    assert seen.breaks == ((4, 'another GPU'),)
+    assert seen.band == [None, *[Sigma(.01, .006, .02)]*2, None, None]
+    assert f.running == [1.01, .9, .9, .7, .6] and f.gain == pytest.approx(.21)
+    ax = plot_frontier(rows, **seen._asdict())
+    line,*rest = [o for o in ax.lines if o.get_linestyle() == '-']
+    assert line.get_xdata()[-1] < 3.5 < rest[0].get_xdata()[0] and len(rest) == 1
+    assert [t.get_text() for t in ax.get_legend().get_texts()][2] == (
+        '± sigma of a run, 0.01 (0.006 to 0.02)')
+    assert 'another GPU' in [t.get_text() for t in ax.texts] and ax.figure._repr_png_()
+    low,high = ax.get_ylim()
+    assert low < .6 and high > 1.01
+
+ODD = [None, [], 5, 'x', dict(), dict(runs=5, best_runs='x'), dict(status='repeat'),
+    dict(commit=7, status='keep', runs=[None, {}, dict(commit='a', value='x')]),
+    dict(commit='0000001', status='repeat', value=math.nan), dict(noise=[1]),
+    dict(noise=dict(sigma=math.inf, low=1, high=1)), dict(noise=dict(sigma=10**400, low=1, high=2)),
+    dict(status=[], commit='0000001'), dict(commit='0000001', status='repeat', value=True)]
+
+def test_odd_notes_say_nothing_of_noise():
+    rows = [row(1), row(2)]
+    assert noise_seen([said(1), said(2)], rows) == Seen(None, None, None, ())
+    seen = noise_seen([*ODD, *[dict(noted(1, 'keep', .5), **{'break': 5})], *ODD], rows)
+    assert seen == Seen({row(1).commit: .5}, {}, [None, None], ((1, '5'),))
+    assert plot_frontier(rows, **seen._asdict()).figure._repr_png_()
+    assert noise_seen(ODD, []) == Seen({}, {}, [], ())
+
+def test_the_command_says_sigma_and_breaks(tmp_path):
+    settings(tmp_path)
+    noise = dict(sigma=.01, low=.006, high=.02)
+    notes = [noted(1, 'keep', 1.), noted(2, 'keep', .9, 1, noise=noise),
+        dict(commit=f'{2:07x}', status='repeat', value=.94, **{'class': 'ok'}),
+        noted(3, 'discard', .95, 2, [.92])]
+    led = Ledger(tmp_path/'results.tsv').create()
+    for r in rows_of(notes): led.append(r)
+    for i,n in enumerate(notes, 1):
+        d = tmp_path/f'runs/nov1/{i:03d}-{n["commit"][:7]}'
+        d.mkdir(parents=True)
+        (d/'experiment.json').write_text(json.dumps(n))
+    (tmp_path/'runs/current.json').write_text('{"tag": "nov1"}')
+    out = command(tmp_path).stdout
+    assert 'best         0.920000' in out and 'total gain   0.080000' in out
+    assert 'sigma        0.010000 of a run, 95 % interval 0.006000 to 0.020000' in out
+    assert 'break' not in out
+    notes[3]['break'] = 'host: driver 570 -> 580'
+    (d/'experiment.json').write_text(json.dumps(notes[3]))
+    out = command(tmp_path).stdout
+    assert 'break        before #3: host: driver 570 -> 580' in out and 'sigma' not in out
 
 def settings(folder):
     "A checkout's settings, in a folder of their own"

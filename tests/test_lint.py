@@ -31,6 +31,13 @@ def edited(*edits, new='', cell='init', base=BASE):
 ROWS = random.Random(1).randbytes(2500)
 
 ATTACKS = dict(
+    seed=['torch.manual_seed(7)', 'import random as r\nr.seed(7)', 'from random import seed\nseed(1)',
+        'import numpy as np\nnp.random.seed(3 + 4)', 'import numpy as np\nrng = np.random.default_rng(0)',
+        'g = torch.Generator().manual_seed(5)', 'g = torch.Generator()\ng.manual_seed(seed=5)',
+        'LUCKY = 4242\ntorch.cuda.manual_seed_all(LUCKY)', 'torch.seed()', 'SEED = 7',
+        'def luck():\n    global SEED\n    SEED = 7', 'SEED += 1', 'for SEED in (1, 2): pass',
+        'def start(seed=7): torch.manual_seed(seed)', 'start = lambda: train(0, seed=7)',
+        'from torch import manual_seed as plant\nplant(1)'],
     contract=['from autoresearch.contract import RUN\nRUN.tokens += 1',
         'import autoresearch.contract as c\nc.RUN.batches = 9',
         'from autoresearch import contract\ncontract.end_evaluation("val_bpb", .1, "x")',
@@ -296,6 +303,26 @@ HONEST = dict(
 @pytest.mark.parametrize('name', HONEST)
 def test_is_not_named(name):
     assert lint(HONEST[name](), MODULE if name == 'a_module' else BASE) == []
+
+SEEDED = 'def build(seed=SEED):\n    {}\n    torch.manual_seed({})'
+
+@pytest.mark.parametrize('source', ['', 'import random\ngen = random.Random(SEED + 1)',
+    'def draw(seed): return torch.Generator().manual_seed(seed)', 'train(0, seed=SEED)',
+    'def sample(run, seed=1): torch.manual_seed(3)', 'sample(0, seed=3)', 'sample(0, SEED)',
+    'def f():\n    SEED = 3', 'seed = 5', 'print(SEED == 7)'])
+def test_the_seed_of_the_run_may_be_used(source):
+    assert lint(edited(new=source, cell='norm', base=SMALL), SMALL) == []
+
+def test_a_canvas_that_is_not_seeded_any_more():
+    "Without a seed torch begins with one of its own, the same in every process"
+    base = edited(new=SEEDED.format('', 'seed'), cell='norm', base=SMALL)
+    gone = edited(new='def build(seed=SEED): pass', cell='norm', base=SMALL)
+    said = ["nothing is seeded with the run's seed any more"]
+    assert lint(gone, base) == said and lint(base, base) == [] == lint(base, gone)
+    fixed = lint(edited(new=SEEDED.format('', '4242'), cell='norm', base=SMALL), base)
+    assert len(fixed) == 2 and 'torch.manual_seed(4242)' in fixed[0] and fixed[1:] == said
+    assert lint(BASE) == [] or not any('seed' in o for o in lint(BASE))
+    assert not any('seed' in o for o in lint(edited(('parameters', 'SEED = 42', 'SEED = 43')), BASE))
 
 def test_what_the_base_has_is_not_named_again():
     odd = 'import subprocess\nsubprocess.run(["ls"])'

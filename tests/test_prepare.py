@@ -87,6 +87,17 @@ def test_corpus_is_small_and_validation_unseen():
     names = ('Wentworth', 'Musgrove', 'Kellynch', 'Uppercross', 'Benwick')
     assert all(n in '\n'.join(val) for n in names) and not any(n in whole for n in names)
 
+def test_held_out_text_is_nowhere_else():
+    def grams(texts):
+        words = [re.findall(r"[a-z0-9']+", t.lower()) for t in texts]
+        return {hash(tuple(w[i:i+13])) for w in words for i in range(len(w)-12)}
+    parts = {s: pq.read_table(ROOT/f'autoresearch/corpus/{s}.parquet')['text'].to_pylist()
+        for s in ('train', 'val', 'audit', 'final')}
+    assert {s: sum(map(len, t)) for s,t in parts.items() if s != 'train'} == dict(
+        val=464_243, audit=468_172, final=469_861)
+    own = {s: grams(t) for s,t in parts.items()}
+    assert not any(own[a] & own[b] for a,b in itertools.combinations(own, 2) if b != 'val')
+
 def test_cut_any_text():
     rng = random.Random(0)
     for _ in range(400):
@@ -289,6 +300,59 @@ def test_num_shards_is_remembered(hub):
     assert P.is_prepared(hub) == ''
     for n in (0, -2, 6):
         with pytest.raises(P.DataError, match=f'--num-shards {n}'): P.prepare(hub, num_shards=n)
+
+HELD = dict(audit_shard=4, final_shard=3)
+
+def test_held_out_shards_are_left_out(hub, cache):
+    p = lab(cache, **HELD, train_shards=-1)
+    made = P.prepare(p)
+    assert P.train_shards(p) == [0, 1, 2] and made['audit_rows'] == made['final_rows'] == 130
+    assert sound(p, range(6)) and all(not P.unscored(p, o) for o in ('audit', 'final'))
+    rows = [P.val_rows(p, P.get_tokenizer(p), which=o)[0] for o in P.held_out(p)]
+    assert not any(np.array_equal(a, b) for a,b in itertools.combinations(rows, 2))
+    with pytest.raises(P.DataError, match='accepted|takes 1 to 3'): P.prepare(p, num_shards=4)
+    unseen = [f for f in cache.rglob('*') if re.search('0000[34]|audit|final', f.name)]
+    held = P.held_out_paths(p)
+    assert len(unseen) > 8 and all(any(o in (f, *f.parents) for o in held) for f in unseen
+        if 'source' not in f.parts)
+    P.shard_path(hub, 4).parent.mkdir(exist_ok=True)
+    P.shard_path(hub, 4).write_bytes(b'') # fetched to train on, by settings of before
+    assert P.shard_path(hub, 4) in P.held_out_paths(p) and P.shard_path(hub, 4) not in held
+
+def test_a_cache_of_before_has_no_audit_and_stays_what_it_is(hub, cache, capsys):
+    P.prepare(hub)
+    (P.cache_dir(hub)/'revision.json').unlink() # filled without asking
+    p = lab(cache, **HELD)
+    before = P.data_facts(p), P.validation_facts(p), stamp(p)
+    said = 'no audit: shard_00004.parquet is not there: ar-prepare --profile lab'
+    assert P.is_prepared(p) == '' and P.unscored(p) == said
+    Hub.refuse = 503, {}
+    made = P.prepare(p)
+    out = capsys.readouterr().out
+    assert re.search('no audit: shard_00004.*the hub does not serve', out), out
+    assert 'no final: shard_00003' in out and made['audit_rows'] == said
+    assert before == (P.data_facts(p), P.validation_facts(p), stamp(p))
+    Hub.refuse = None
+    assert P.prepare(p)['audit_rows'] == 130 and P.unscored(p) == ''
+    assert before == (P.data_facts(p), P.validation_facts(p), stamp(p)), 'a session goes on'
+    P.shard_path(p, 4).write_bytes(P.shard_path(p, 3).read_bytes())
+    assert 'was made of another shard_00004.parquet' in P.unscored(p)
+    P.prepare(p)
+    assert P.unscored(p) == ''
+
+def test_a_run_without_walls_that_trains_on_the_audit(hub, cache):
+    p = lab(cache, **HELD)
+    P.prepare(p)
+    before = P.data_facts(p)
+    assert 'shard_00004.parquet' not in before['train_shards']
+    P.batches(p, [4])
+    assert 'shard_00004.parquet' in P.data_facts(p)['train_shards'], 'what the runner compares'
+    P._noted_shards.clear()
+
+def test_no_shard_to_score(hub, cache):
+    assert P.held_out(hub) == dict(val=5), 'the numbers of [DEFAULT] lie beyond its last'
+    assert 'audit_shard = 6541 is none of the shards 0 to 5; name one' in P.unscored(hub)
+    assert 'audit_shard = -1 is' in P.unscored(lab(cache, audit_shard=-1))
 
 # ---- which revision it is
 
@@ -1238,3 +1302,57 @@ def test_functions_are_remembered_at_import():
         'import torch, autoresearch.prepare as P; '
         'assert "torch.nn.functional.cross_entropy" in P._remembered and "_nats" in P._remembered')
     subprocess.run([sys.executable, '-c', code], check=True)
+
+# ---- which rows belong together, and what a run left of them
+
+def test_documents_of_rows(ready):
+    p,tok = ready
+    rows,info = P.val_rows(p, tok)
+    documents = P.row_documents(p)
+    tokens,offsets,_ = P.open_store(p, p.val_shard)
+    assert len(documents) == len(rows) and info['epochs'] > 1
+    for row,held in zip(rows[:40], documents):
+        starts = np.flatnonzero(row == tok.bos_id)
+        pieces = [bytes(o.data) for o in np.split(row, starts[1:])]
+        whole = [bytes(tokens[offsets[d]:offsets[d+1]].data) for d in held]
+        assert all(any(w.startswith(o) for w in whole) for o in pieces), 'each piece is of one'
+        assert len(held) <= len(pieces)
+
+def test_documents_of_rows_packed_before(ready, monkeypatch):
+    p,_ = ready
+    file = Path(f'{P._val_stem(p)}.documents.json')
+    want = P.row_documents(p)
+    file.unlink() # as an ar-prepare of an earlier version leaves it
+    assert P.row_documents(p) == want and file.exists()
+    file.write_text('{"rows": "of others", "documents": []}')
+    assert P.row_documents(p) == want
+    file.unlink()
+    monkeypatch.setattr(P, '_packed', lambda *_: (np.zeros((2, 3), dtype=np.uint16), [], 1))
+    with pytest.raises(P.DataError, match='packed from another shard'): P.row_documents(p)
+    monkeypatch.undo()
+    monkeypatch.setenv('AUTORESEARCH_CACHE', str(p.root/'autoresearch'))
+    assert P.row_documents(p) == want
+
+def test_rows_that_a_run_made_up(tmp_path):
+    rows = np.array([[300, 100], [200, 80]], dtype=np.float32)
+    value = 500/180/math.log(2)
+    with pytest.raises(P.DataError, match='No such file'): P.read_rows(tmp_path)
+    np.save(tmp_path/'row_nats.npy', rows)
+    assert np.array_equal(P.read_rows(tmp_path, value), rows)
+    planted = tmp_path/'examined_nats.npy'
+    for other in (rows.astype(float), rows[:, :1], np.zeros((0, 2), 'f4'), rows*math.nan, rows*0):
+        np.save(planted, other)
+        assert np.array_equal(P.read_rows(tmp_path), rows), other
+    planted.write_bytes(b'\x93NUMPY\1\0')
+    assert np.array_equal(P.read_rows(tmp_path), rows)
+    np.save(planted, rows/2)
+    assert np.array_equal(P.read_rows(tmp_path), rows/2), 'without a value there is none to tell'
+    np.save(planted, rows*np.array([.5, 1], 'f4'))
+    assert np.array_equal(P.read_rows(tmp_path, value), rows), 'better rows than the run had'
+    planted.unlink()
+    os.mkfifo(planted) # nobody waits for it
+    assert np.array_equal(P.read_rows(tmp_path, value), rows)
+    planted.unlink()
+    planted.symlink_to(tmp_path/'row_nats.npy')
+    (tmp_path/'row_nats.npy').rename(tmp_path/'other')
+    with pytest.raises(P.DataError, match='row_nats.npy'): P.read_rows(tmp_path)

@@ -13,6 +13,7 @@ import psutil, pytest
 from autoresearch import ledger, ratchet
 from autoresearch.contract import get_profile, write_json
 from autoresearch.run import Result, processes_of, read_json
+from conftest import made_once
 from lab import (BIN, PATIENCE, ROOT, TAG, ar, commit, edit, environ, example, git, rows, run,
     setup, sh, sound, until)
 
@@ -135,9 +136,11 @@ def supervised(runs=None, at=None, record=None, seed=0):
     return call
 
 @pytest.fixture(scope='session')
-def lab(tmp_path_factory):
+def lab(base, tmp_path_factory):
     "Trees to start from, one for each kind of experiment, and a real run of each kind"
-    lab = tmp_path_factory.mktemp('lab')
+    return made_once(base, 'lab', begin_lab, tmp_path_factory.mktemp('lab'))
+
+def begin_lab(lab):
     example(lab/'tree-baseline')
     setup(lab/'tree-baseline')
     started = {}
@@ -163,7 +166,6 @@ def lab(tmp_path_factory):
         assert ended(forked(copy, supervised(out, record=lab/f'points-{kind}'), lab/'log')) == 0, (
             (lab/'log').read_text())
         assert rows(copy)[-1][1:] == rows(done)[-1][1:], 'a replay is worth a run'
-    return lab
 
 def is_finished(points, at, kind):
     """Had the experiment an outcome when it was killed at this point? A trusted record is one, even
@@ -213,7 +215,8 @@ def go_on(root, lab, log):
     "The next experiment works"
     n = len(rows(root))
     text = (root/'canvas.ipynb').read_text()
-    if not git(root, 'status', '--porcelain'):
+    crashed = n and rows(root)[-1][3] == 'crash' # whose code is refused as run before
+    if crashed or not git(root, 'status', '--porcelain'):
         (root/'canvas.ipynb').write_text(text.replace('STEPS = 300 ', 'STEPS = 299 '))
     assert ended(forked(root, supervised(lab/'run-keep'), log)) == 0, (log.read_text(), said(root))
     assert len(rows(root)) == n+1
@@ -245,8 +248,8 @@ def kill_once(job):
         # recovered by the next experiment, not by ar-status
         if at % 4 == 3 and not (finished and kind in ('baseline', 'keep')):
             code = ended(forked(root, supervised(lab/f'run-{kind}'), log))
-            # else the canvas is the branch's: refused, but recovered all the same
-            again = kind == 'crash' or not finished
+            # else the canvas is the branch's, or its code has run: refused, but recovered
+            again = not finished
             assert code == (0 if again else 1), (code, log.read_text(), said(root))
             was = 0 if kind == 'baseline' else 1
             assert (len(rows(root)) == was + finished + again
@@ -280,14 +283,18 @@ def test_locks_that_a_killed_git_left_are_removed(lab, tmp_path):
     recover(root, tmp_path/'log')
     judge(root, 'discard', is_finished(points, at, 'discard'), points[at])
 
-def test_kills_at_every_point(lab):
+# a half of the kills to `make test`, the other one to `make test-all`
+HALVES = pytest.mark.parametrize('half', [0, pytest.param(1, marks=pytest.mark.slow)])
+
+@HALVES
+def test_kills_at_every_point(lab, half):
     "At calls that change anything or ask git, before, within, after; each fifth recovery dies too"
     jobs = []
     for i,kind in enumerate(EDITS):
         points = len((lab/f'points-{kind}').read_text().split('\n'))
         stride = 1 if ALL else 4 if kind == 'discard' else 12 # much of the others is the same
         jobs += [(lab, kind, at, at % 5 == 0) for at in range(i % stride, points, stride)]
-    count('replayed', in_parallel(kill_once, jobs))
+    count('replayed', in_parallel(kill_once, jobs[half::2]))
 
 def count(what, done):
     "Enter the kills in the table and fail for what went wrong"
@@ -428,7 +435,8 @@ def kill_elsewhere(job):
         return (f'{what}: {label.split(": ")[1]}',
             f'{root}: {what} at {at}, {label}: {type(e).__name__}: {e}')
 
-def test_kills_elsewhere(lab, tmp_path):
+@HALVES
+def test_kills_elsewhere(lab, tmp_path, half):
     "Four points of each, spread over all; and Ctrl-C at two, where a person waits"
     jobs,n = [], 12 if ALL else 4
     for what,(begin,call) in ELSEWHERE.items():
@@ -445,7 +453,7 @@ def test_kills_elsewhere(lab, tmp_path):
             for k in range(n)]
         if what not in ('disturbed', 'repeat'):
             jobs += [(lab, what, len(points)*k//2 + 5, True) for k in range(2)]
-    count('replayed', in_parallel(kill_elsewhere, jobs))
+    count('replayed', in_parallel(kill_elsewhere, jobs[half::2]))
 
 def outcome_on_disk(root, kind):
     "What a dead supervisor left: (was there an outcome, the nonce)"
@@ -496,10 +504,11 @@ def kill_at_a_time(job):
         return (f'{what}: a random time',
             f'{root}: seed {seed}, {kind}, {what}: {type(e).__name__}: {e}')
 
-def test_kills_at_random_times(lab):
+@HALVES
+def test_kills_at_random_times(lab, half):
     "40 seeds, the whole group or the supervisor alone; git's own work is hit at any instant"
     count('replayed', in_parallel(kill_at_a_time,
-        [(lab, list(EDITS)[seed % 4], seed, False) for seed in range(40)]))
+        [(lab, list(EDITS)[seed % 4], seed, False) for seed in range(20*half, 20*half+20)]))
 
 @pytest.mark.slow
 def test_kills_with_a_kernel(lab):
@@ -780,8 +789,10 @@ FORGE = {
         "r['contract'] = 'f'*16\\njson.dump(r, open(RUN_DIR+'/record.json', 'w'))"}
 TAIL = 'evaluate(coefs)\\n",\n    "report(profile, RUN_DIR, SEED, peak_vram_mb=0., depth=DEGREE)'
 
-def test_outcomes(lab, tmp_path):
-    "Each class in experiment.json and the row; four experiments at a time"
+@pytest.mark.parametrize('some', ['SIGKILL', pytest.param('', marks=pytest.mark.slow)])
+def test_outcomes(lab, tmp_path, some):
+    """Each class in experiment.json and the row; four experiments at a time. The runner's tests
+    have every class of a run, so one of each kind is always run here"""
     stale = next((lab/'done-baseline/runs'/TAG).glob('0*/record.json')).read_bytes().hex()
     cases = [('error', 'import os\\nos.kill(os.getpid(), 9)', 'SIGKILL'),
         ('nan', "print('FAIL')\\nraise FloatingPointError('loss nan')", 'FloatingPointError'),
@@ -808,6 +819,7 @@ def test_outcomes(lab, tmp_path):
         assert (notes['class'] == want and notes['status'] == rows(root)[-1][3] == 'crash'
             and rows(root)[-1][1:3] == ['0.000000', '0.0'])
         assert sound(root) == 'M canvas.ipynb' and git(root, 'rev-parse', 'HEAD') == parent
+    if some: cases = [cases[0], cases[3], cases[6]] # from outside, by the clock, a forged record
     together(*[lambda n=n, c=c: one(n, *c) for n,c in enumerate(cases)])
 
 def test_fewer_kernels_are_said(tmp_path):

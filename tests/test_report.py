@@ -4,17 +4,22 @@ import base64, html, json, re, shutil, sys, time
 from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
-import nbconvert, pytest # nbconvert once here, not in the fork of each report
+# once here, not in the fork of each report
+import matplotlib.pyplot, nbconvert, nbformat, pytest
+from types import SimpleNamespace
+from execnb.shell import CaptureShell
 from fastcore.nbio import mk_cell, new_nb
+from autoresearch import report as reports
 from autoresearch.cells import cells_diff, changed_lines, diff_html
 from autoresearch.contract import install_line
 from autoresearch.ledger import Row, one_line, parse_row
 from autoresearch.repo import Refused
 from autoresearch.report import (Experiment, Said, against, budgets, code_span, collect, cut, fenced,
-    find_session, last_search, looked, many, paced, read_summary, report_cells, speed, table,
-    touched, unguarded, utc, write_report)
+    find_session, last_search, looked, many, paced, read_summary, report_cells, score_once, speed,
+    table, touched, unguarded, utc, write_report)
 from autoresearch.run import pace, project, read_json, read_notes
-from lab import TAG, ROOT, ar, commit, edit, example, git, run, setup, sh, until
+from lab import (BIN, TAG, ROOT, ar, commit, edit, example, forked_script, git, run, setup, sh,
+    until)
 from lab import rows_as_tried as rows # a run beside other work is measured again, and says so
 
 HOSTILE = ('degree | nine \\| <script>alert(1)</script> <img src=x onerror=y> '
@@ -22,11 +27,30 @@ HOSTILE = ('degree | nine \\| <script>alert(1)</script> <img src=x onerror=y> '
 SUMMARY = ('I raised the rates by 77777.\n\n# A heading\n</pre><script>alert(2)</script>\n'
     '```\n````\n"""\'\\ {{ nb }} {% raw %} | a | b |\n')
 
-def report(root, *args, ok=True): return ar(root, 'ar-report', *args, ok=ok)
+def at_once(s, summary=''):
+    """`execute_report` without a kernel: the same cells in an IPython of this process, which spares
+    a report its imports. `test_at_once_is_as_in_a_kernel` holds the two together"""
+    nb,shell = report_cells(), CaptureShell()
+    for c in nb.cells:
+        if c.cell_type != 'code': continue
+        given = dict(TAG=s.tag, PROFILE=s.p.name, ROOT=str(s.p.root), SUMMARY=summary)
+        if 'parameters' in c.metadata.get('tags', []):
+            c.source += ''.join(f'\n{k} = {v!r}' for k,v in given.items())
+        c.outputs = shell.run(c.source)
+        if shell.exc: raise Refused(f'the report failed: {shell.exc}')
+    nb.metadata['papermill'] = dict(parameters=given)
+    return nbformat.reads(json.dumps(nb), as_version=4)
 
-def texts(root, *args, tag=TAG):
+def report(root, *args, ok=True, how=at_once):
+    "ar-report in a fork, its cells run by `how`"
+    def first(): reports.execute_report = how
+    r = forked_script(root, str(BIN/'ar-report'), *args, first=first)
+    assert not ok or r.returncode == 0, (args, r.stdout, r.stderr)
+    return r
+
+def texts(root, *args, tag=TAG, how=at_once):
     "Markdown and HTML of a report just made"
-    report(root, *args)
+    report(root, *args, how=how)
     return [(root/'runs'/tag/'report'/n).read_text() for n in ('report.md', 'report.html')]
 
 @pytest.fixture(scope='module')
@@ -57,7 +81,9 @@ def first(tmp_path_factory):
     return root
 
 @pytest.fixture(scope='module')
-def made(first): return texts(first, '--summary', 'summary.md')
+def made(first):
+    "By papermill and a kernel"
+    return texts(first, '--summary', 'summary.md', how=reports.execute_report)
 
 @pytest.fixture
 def copy(first, tmp_path): return Path(shutil.copytree(first, tmp_path/'repo', symlinks=True))
@@ -110,13 +136,21 @@ def ran(root, *rows):
 
 def change_notes(root, commit, **more):
     "Other notes for the run of a commit"
-    f = next((root/'runs'/TAG).glob(f'*-{commit}'))/'experiment.json'
+    f = next((root/'runs'/TAG).glob(f'[0-9]*-{commit}'))/'experiment.json'
     f.write_text(json.dumps({**read_json(f), **more}))
 
 def notes(root):
     return [read_json(d/'experiment.json') for d in sorted((root/'runs'/TAG).glob('[0-9]*-*'))]
 
 # the page
+
+def test_at_once_is_as_in_a_kernel(copy, made):
+    "To the byte, but for the minute that it was made in"
+    when = r'\d+-\d+-\d+ \d+:\d+ UTC'
+    was = (copy/'runs'/TAG/'report'/'staircase.png').read_bytes()
+    for real,text in zip(made, texts(copy, '--summary', 'summary.md')):
+        assert re.sub(when, '', real).replace(str(copy), '') == re.sub(when, '', text)
+    assert (copy/'runs'/TAG/'report'/'staircase.png').read_bytes() == was
 
 def test_page_needs_nothing_else(made):
     page = Page(made[1])
@@ -758,7 +792,7 @@ def test_lint_and_examination_are_told(tmp_path):
     for lint,examined,told in [(odd, 'yes', 'evaluates'),
             ('odd', 'no', '| no |'), ('odd', 'refused', '| refused |'), ({}, ['yes'], '')]:
         f.write_text(json.dumps({**notes, 'lint': lint, 'examined': examined}))
-        ar(root, 'ar-report')
+        report(root)
         page,text = (root/'runs'/TAG/'report'/n for n in ('report.html', 'report.md'))
         assert told in text.read_text() and '"<b>"' not in page.read_text()
         assert ('to look at' in text.read_text()) == bool(told)
@@ -806,3 +840,92 @@ def test_a_night_without_walls_says_so(tmp_path):
     f.write_text(json.dumps({**notes, 'held': dict(why='<b>|{}|</b>'), 'examination': [5]}))
     text,page = texts(root)
     assert '<b>|' not in page and 'examined: no for 1 of 1 keep\n' in text
+
+def runs_of(commit, *values): return [dict(commit=commit, value=v, seconds=5.) for v in values]
+
+def test_what_is_sure_stands_first(tmp_path):
+    "Runs, certainty, gains with their errors, repeats, a run that was cut, another machine"
+    root = example(tmp_path/'repo')
+    setup(root)
+    run(root, 'baseline')
+    for old,new in (('DEGREE = 1 ', 'DEGREE = 3 '), ('STEPS = 300', 'STEPS = 20')):
+        edit(root, old, new)
+        run(root, new)
+    before = texts(root)
+    for word in ('How sure', '| sure |', 'sigma', 'Repeats', 'saved', 'machine changed'):
+        assert word not in before[0]
+    first,best,bad = [Row(c, float(v), float(m), *o) for c,v,m,*o in rows(root)]
+    assert (first.status, best.status, bad.status) == ('keep', 'keep', 'discard')
+    change_notes(root, first.commit, runs=runs_of(first.commit, first.value))
+    change_notes(root, best.commit, certainty=.9987, best_commit=first.commit,
+        runs=runs_of(best.commit, best.value, best.value + .02), best=first.value,
+        best_runs=runs_of(first.commit, first.value + .01),
+        gain=dict(gain=.5, error=.07, df=4), noise=dict(sigma=.01, low=.005, high=.03, df=4),
+        rows=dict(gain=.51, error=.003, rows=200, documents=40),
+        equal=dict(steps=300, at_steps=.2, seconds=3, at_seconds=-.1, speed=.9))
+    change_notes(root, bad.commit, best_commit=best.commit, saved=.5, **{'class': 'early'})
+    old = notes(root)[1]
+    again = root/'runs'/TAG/f'004-{best.commit}'
+    again.mkdir()
+    (again/'experiment.json').write_text(json.dumps({**{k: old[k] for k in ('commit', 'parent',
+        'class', 'reason', 'seconds', 'started', 'time', 'block')}, 'dir': again.name,
+        'status': 'repeat', 'value': best.value + .04, 'seed': 77, 'disturbed': 'by <b>'}))
+    text,page = texts(root)
+    mean = f'{best.value + .02:.6f}'
+    kept = md_table(text, 'n', 'commit', 'rmse', 'gain', 'sure')
+    assert [r[2:5] for r in kept[1:3]] == [[f'{first.value + .005:.6f}', '0.000000', 'baseline'],
+        [mean, f'{first.value + .005 - best.value - .02:.6f}', '99.87 %']]
+    assert md_title(text).split('→')[1].split()[0] == mean
+    assert facts(text)['noise of training, sigma'] == (
+        '0.010000 of a run, 95 % interval 0.005000 to 0.030000')
+    told = dict(zip(*md_table(text, 'n', 'commit', 'became')))
+    assert (told['runs'] == f'2, their mean {best.value + .01:.6f}; 1 more of the best'
+        and told['gain, by the noise of training'] == '0.500000 ± 0.070000'
+        and told['gain, by the choice of text'] == (
+            '0.510000 ± 0.003000 (200 rows of 40 documents)')
+        and told['at equal steps'] == 'loss lower by 0.2000 nats after 300 steps'
+        and told['at equal time'] == (
+            'loss higher by 0.1000 nats after 3 s, −10.0 % steps a second'))
+    assert md_table(text, 'before', 'commit')[1] == [
+        '4', best.commit, f'{best.value + .04:.6f}', '77', '`by <b>`']
+    assert 'at 50% of its budget, 50% saved' in text and 'cut early' in text
+    assert '3 experiments and 1 repeat of the best in' in text and 'by <b>' not in page
+    assert md_table(text, 'what', 'seconds')[-2][1] == '10.0' and 'machine changed' not in text
+    change_notes(root, bad.commit, **{'break': 'GPU: <i> -> B'})
+    text,page = texts(root)
+    assert facts(text)['the machine changed'] == '`before experiment 3: GPU: <i> -> B`'
+    assert 'noise of training, sigma' not in facts(text) and '<i>' not in page
+    said = dict(commit=best.commit*5, value=.31, error=.004, rows=400, seconds=9., time=1.7e9)
+    (root/'runs'/TAG/'final.json').write_text(json.dumps(said))
+    told = report(root, '--finish').stdout
+    text = (root/'runs'/TAG/'report/report.md').read_text()
+    assert 'final' not in told.replace(str(root), ''), 'what is stored is not scored again'
+    assert f'the last keep, `{best.commit}`, has rmse 0.310000 ± 0.004000 (standard' in text
+    assert '400 rows' in text and 'once, 2023-11-14 22:13 UTC' in text
+
+def test_the_grammar_that_nobody_asks_is_not_built():
+    "It costs more than a second of every report"
+    code = ('import sys, autoresearch.report as r; r.exporters(); '
+        'print([m for m in sys.modules if m.startswith("rfc3987") and sys.modules[m]])')
+    assert sh(ROOT, sys.executable, '-c', code).stdout.strip() == '[]'
+
+def test_a_finished_session_is_scored_and_says_so(tmp_path, monkeypatch):
+    "Once, and the report is made whatever comes of it"
+    from autoresearch import report as module
+    p = SimpleNamespace(source='embedded', final_shard=2, metric='val_bpb')
+    s = SimpleNamespace(dir=tmp_path, p=p)
+    monkeypatch.setattr(module, 'is_finished', lambda s, finish: finish or s.p.final_shard == 3)
+    assert score_once(s) == [], 'it goes on'
+    p.final_shard = 3
+    assert score_once(s) == [], 'an older session, of which nothing was kept to score'
+    def refuse(s): raise Refused('the weights are gone')
+    (tmp_path/'audit').mkdir()
+    monkeypatch.setattr(module, 'final_score', refuse)
+    assert score_once(s) == ['final: no value: the weights are gone']
+    monkeypatch.setattr(module, 'final_score', lambda s: dict(value=.9, seconds=31.))
+    assert score_once(s) == ['final: val_bpb 0.900000, scored once, in 31 s']
+    monkeypatch.setattr(module, 'stored_final', lambda s: dict(value=.9))
+    assert score_once(s) == []
+    monkeypatch.setattr(module, 'stored_final', lambda s: {})
+    p.final_shard = -1
+    assert score_once(s, finish=True) == ['final: the profile has no shard for it']

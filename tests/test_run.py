@@ -1,9 +1,10 @@
 """One experiment end to end: real papermill, real kernels, the real canvas on a budget of 2 s."""
-import errno, json, math, os, random, re, signal, subprocess, sys, time
+import ctypes, errno, json, math, os, random, re, signal, subprocess, sys, time
 from pathlib import Path
 import nbformat, psutil, pytest
 from autoresearch import run as r
 from autoresearch.contract import get_profile, write_json
+from autoresearch.judge import Early
 from autoresearch.prepare import prepare
 from autoresearch.run import (OUTCOMES, Result, classify, compile_packages, fewer_kernels, fused_of,
     read_log, read_notes, run_experiment, write_notes)
@@ -103,6 +104,7 @@ def test_steps_of_a_tenth_of_the_budget_stand(tmp_path):
         and clock['overran'] < 1.5*clock['longest_seconds'] + 1)
 
 def test_papermill_alone_honours_parameters(clone, tmp_path):
+    settings(clone, time_budget=.3, free_steps=2, **FEW)
     cmd = [BIN/'papermill', '-p', 'SEED', '7', '-p', 'RUN_DIR', str(tmp_path/'r'),
         'nbs/02_train.ipynb', str(tmp_path/'out.ipynb'), '--no-progress-bar']
     subprocess.run(cmd, cwd=clone, env={**os.environ, 'PYTHONPATH': str(clone)}, check=True,
@@ -181,6 +183,143 @@ def test_wall_limit_kills_everything(tmp_path):
         if '97531' in (p.info['cmdline'] or [])
         or str(tmp_path) in ' '.join(p.info['cmdline'] or [])]
     assert not left
+
+TRACED = """from autoresearch.contract import *
+import time, os, json
+b = Budget(get_profile(PROFILE))
+show = Progress(RUN_DIR, every=0)
+for i in range(1, 300):
+    show(step=i, seconds=i/10, loss={loss}, percent={percent}, schedule={schedule})
+    time.sleep(.1)
+"""
+
+def above(limit, asked):
+    "Ends a run whose loss is above a limit, and notes what it was asked about"
+    def early(curve):
+        asked.append(curve)
+        return Early(curve[-1][1] > limit, f'its loss is above {limit}', .25, .75)
+    return early
+
+def test_a_run_that_is_ended_early_is_a_loser_with_a_value(tmp_path, monkeypatch):
+    monkeypatch.setattr(r, 'read_validation', lambda *args: {}) # it asks for no rows
+    asked = []
+    cell = TRACED.format(loss='9 - i/1000', percent='26 + i/100', schedule='[.1, 2048]')
+    cell += 'import subprocess; subprocess.Popen(["setsid", "sleep", "97533"])\n'
+    rows = dict(rows=1, tokens=1000, bytes=3000)
+    res = run_cells(tmp_path, cell, time_budget=20, held=dict(early=above(5, asked), pinned=rows))
+    assert res.status == 'early' and not res.ok and not res.record and not res.block
+    assert res.reason == 'its loss is above 5' and .7 < res.saved < .75 and res.seconds < 60
+    loss = json.loads((tmp_path/'run/progress.json').read_text())['loss']
+    assert 8 < loss < 9 and math.isclose(res.value, loss/math.log(2)/3)
+    assert res.memory_gb == 0 and 'early' in res._repr_markdown_()
+    assert all(rates == (.1, 2048.) for *_,rates in asked[-1])
+    write_notes(res, commit='a'*40, parent='b'*40, status='discard', dir='001-aaaaaaa', started=1.,
+        seed=1, host=dict(gpu='NVIDIA H100'))
+    notes = read_notes(tmp_path/'run/experiment.json')
+    assert notes['class'] == 'early' and notes['saved'] == res.saved
+    assert notes['host'] == dict(gpu='NVIDIA H100')
+    time.sleep(.2)
+    left = [o.info['cmdline'] or [] for o in psutil.process_iter(['cmdline'])]
+    assert not [o for o in left if '97533' in o or str(tmp_path) in ' '.join(o)]
+
+@pytest.mark.parametrize('changed', [dict(schedule='None'), dict(percent='0'), dict(schedule='[]'),
+    dict(loss='float("nan")'), dict(loss='4.')], ids=str)
+def test_nothing_else_is_ended_early(tmp_path, changed):
+    "No trace, free steps only, losses that are none, and a run that is no loser"
+    cell = TRACED.format(**{**dict(loss='9.', percent='90', schedule='[.1]'), **changed})
+    cell = cell.replace('300', '30')
+    res = run_cells(tmp_path, cell, held=dict(early=above(5, asked := [])))
+    assert res.status == 'no-metric' and res.saved == 0 == res.value
+    assert bool(asked) == (changed == dict(loss='4.'))
+
+def test_what_is_evaluated_is_not_ended_early(tmp_path):
+    "Nothing is left to save; and a canvas that writes its own curve gains no record by it"
+    during = """while not b.done:
+    b.progress
+    b.step()
+begin_evaluation()
+show = Progress(RUN_DIR, every=0)
+import time
+for i in range(25):
+    show(step=i, seconds=1, loss=9., percent=100., schedule=[.1])
+    time.sleep(.1)"""
+    res = run_cells(tmp_path, reporting(during=during).replace('begin_evaluation(); ', ''),
+        held=dict(early=above(5, asked := [])), time_budget=.3)
+    assert res.ok and not asked
+
+def test_a_curve_of_any_kind_ends_nothing(tmp_path):
+    "What early stop is asked with is sound, or it is not asked"
+    for text in ('', '[]', '{"curve": ' + '['*10**5, '{"columns": 5, "curve": {"a": 1}}',
+        '{"columns": ["fraction", "loss", "schedule"], "curve": [[1, 2, "x"], [0, 1, {}]]}'):
+        (tmp_path/'progress.json').write_text(text)
+        assert r._cut(tmp_path, above(-1, []), []) is None
+        assert r._ended_early(tmp_path, Early(True, '', .25, .75), None)['saved'] <= .75
+    good = dict(columns=['fraction', 'loss', 'schedule'], curve=[[.3, 2., [1]]])
+    (tmp_path/'progress.json').write_text(json.dumps(good))
+    assert r._cut(tmp_path, above(1, []), []).stop
+    for mark in ('training_ended', 'begin_evaluation'):
+        assert r._cut(tmp_path, above(1, []), ['start', mark]) is None
+    assert r._cut(tmp_path, lambda curve: None, []) is None and r._cut(tmp_path, None, []) is None
+
+# which machine
+
+class Driver:
+    "NVML as its header has it, of two GPUs; functions that are not here are missing in the library"
+    texts = dict(DeviceGetName=b'NVIDIA H100 80GB HBM3', SystemGetDriverVersion=b'570.86.15')
+    numbers = dict(DeviceGetPowerManagementLimit=700_000, SystemGetCudaDriverVersion_v2=12080)
+    clocks = {('DeviceGetMaxClockInfo', 1): 1980, ('DeviceGetMaxClockInfo', 2): 2619}
+    def __getattr__(self, name):
+        name = name.removeprefix('nvml')
+        def text(*args):
+            *gpu,buffer,size = args
+            assert size.value == 96
+            said = self.texts.get(name) or b'GPU-%d' % gpu[0]
+            buffer.value = said
+            return 0
+        def number(*args):
+            *rest,out = args
+            out._obj.value = self.numbers.get(name) or self.clocks[name, rest[1]]
+            return 0
+        if name in self.texts or name == 'DeviceGetUUID': return text
+        if name in self.numbers or name == 'DeviceGetMaxClockInfo': return number
+        if name == 'DeviceGetApplicationsClock': return lambda *args: 3 # not supported
+        raise AttributeError(name)
+
+def test_a_fingerprint_of_gpus(monkeypatch):
+    driver = Driver()
+    monkeypatch.setattr(r, '_visible_gpus', lambda: (driver, [1, 2]))
+    two = r.fingerprint()
+    assert (two['gpu'], two['gpus'], two['driver'], two['cuda'], two['power_w'], two['sm_mhz'],
+        two['memory_mhz'], two['set_mhz']) == (
+        'NVIDIA H100 80GB HBM3', 2, '570.86.15', '12.8', 700, 1980, 2619, None)
+    monkeypatch.setattr(r, '_visible_gpus', lambda: (driver, [1]))
+    one = r.fingerprint()
+    assert one['machine'] in two['machine'] and one['machine'] != two['machine']
+    assert 'GPUs 2 -> 1' in r.differs(two, one) and one['id'] != two['id']
+    driver.numbers = {**driver.numbers, 'DeviceGetPowerManagementLimit': 350_000}
+    driver.texts = {**driver.texts, 'DeviceGetName': b'NVIDIA H200'}
+    assert r.differs(one, r.fingerprint()) == (
+        'gpu NVIDIA H100 80GB HBM3 -> NVIDIA H200; power limit 700 W -> 350 W')
+    monkeypatch.setattr(r, '_visible_gpus', lambda: (object(), [1]))
+    assert r.fingerprint()['gpu'] is None and not r.differs({**one, 'machine': None}, r.fingerprint())
+
+def test_a_fingerprint_where_nothing_is_told(monkeypatch):
+    "No GPU, no /proc, no torch: it is said in None, and quickly"
+    monkeypatch.setattr(r, '_visible_gpus', lambda: (None, []))
+    here,t0 = r.fingerprint(), time.perf_counter()
+    assert r.fingerprint() == here and time.perf_counter()-t0 < .05
+    assert json.loads(json.dumps(here)) == here and here['gpus'] == 0 and here['cpus'] >= 1
+    def nothing(*args, **kw): raise r.PackageNotFoundError
+    monkeypatch.setattr(r, 'version', nothing)
+    monkeypatch.setattr(r, '_first', lambda *args: None)
+    less = r.fingerprint()
+    assert less['torch'] is None and less['cpu'] and less['id'] != here['id']
+    assert not r.differs({k: v for k,v in less.items() if k != 'cpu'}, here)
+
+@pytest.mark.parametrize('a', [None, {}, [], 'gpu', dict(gpu=[1], cpus='x'*10**4), dict(gpu=10**4000)])
+def test_fingerprints_of_any_kind(a):
+    b = dict(gpu='NVIDIA H100', cpus=4, power_w=math.nan)
+    for said in (r.differs(a, b), r.differs(b, a)): assert isinstance(said, str) and len(said) < 300
 
 def test_a_folder_is_never_used_twice(tmp_path):
     run_cells(tmp_path, 'pass')

@@ -7,10 +7,11 @@ from autoresearch.repo import lock_holder
 from autoresearch.run import read_json
 from lab import BIN, PATIENCE, TAG, ar, commit, edit, environ, git, run, sound, until
 from lab import rows_as_tried as rows # a run beside other work is measured again, and says so
-from test_search import begin, begun, lab, looked, measured, profile, session # with its fixtures
+from test_search import ( # with its fixtures
+    begin, begun, lab, looked, measured, profile, searched, session)
 
-def searched(root): return read_json(root/'runs'/TAG/'search.json')
-def waiting(root): return (searched(root).get('waiting') or {}).get('reason', '')
+def noted(root): return read_json(root/'runs'/TAG/'search.json')
+def waiting(root): return (noted(root).get('waiting') or {}).get('reason', '')
 
 def in_python(root, before, **args):
     "ar-search with its process prepared by a line of Python"
@@ -126,12 +127,12 @@ def test_hours_count_on_while_it_waits(measured, clock):
         and 'ended: the time is over, and it still waited: only the canvas' in out
         and 10 < time.monotonic()-t0 < 120), out
     st = looked(measured)
-    assert ((st['state'], st['code'], searched(measured)['open'], waiting(measured))
+    assert ((st['state'], st['code'], noted(measured)['open'], waiting(measured))
             == ('ended', 1, False, '')
         and 'evaluator.py' in st['line'])
 
-def test_seconds_of_experiments_under_a_clock_set_back(measured):
-    ar(measured, 'ar-search', '--trials', '1')
+def test_seconds_of_experiments_under_a_clock_set_back(searched):
+    measured = searched
     for d in session(measured).run_dirs()[:2]:
         n = json.loads((d/'experiment.json').read_text())
         (d/'experiment.json').write_text(json.dumps({**n, 'started': n['time']+3600}))
@@ -157,8 +158,8 @@ def test_killed_and_looked_at(lab):
     assert ((st['state'], st['code'], st['why'], st['done'])
             == ('ended', 0, '3 trials, as asked', 3)
         and 'goes on' not in st['line'])
-    for bad in ('', '[1]', '{}', '{"asked": 3}', json.dumps({**searched(lab), 'spent': 'long'}),
-            json.dumps({**searched(lab), 'asked': {'trials': None}})):
+    for bad in ('', '[1]', '{}', '{"asked": 3}', json.dumps({**noted(lab), 'spent': 'long'}),
+            json.dumps({**noted(lab), 'asked': {'trials': None}})):
         (lab/'runs'/TAG/'search.json').write_text(bad)
         assert looked(lab)['state'] == 'never', bad
     old = dict(name='search-abc', open=False,
@@ -184,7 +185,9 @@ def test_a_fault_of_its_own_is_shown_and_named(measured):
         and 'ended: 3 trials, as asked' in out), out
 
 @pytest.mark.parametrize('number,code,why', [
-    (signal.SIGTERM, 130, 'stopped by SIGTERM'), (signal.SIGINT, 130, 'stopped by SIGINT'),
+    (signal.SIGTERM, 130, 'stopped by SIGTERM'),
+    # test_ctrl_c_ends_it is about this one
+    pytest.param(signal.SIGINT, 130, 'stopped by SIGINT', marks=pytest.mark.slow),
     (signal.SIGHUP, 129, 'its terminal was closed; the experiment that ran is finished')])
 def test_every_signal_leaves_a_word(measured, number, code, why):
     "Who stops a search in mid-run stops it; who closes a terminal leaves the run to the supervisor"
@@ -213,7 +216,8 @@ def test_ends_at_once_while_it_waits(measured):
         and 'ended: stopped by SIGTERM' in out)
     assert looked(measured)['why'] == 'stopped by SIGTERM' and out.count('waiting: ') == 1
 
-@pytest.mark.parametrize('kind', ['file', 'canvas', 'branch', 'state'])
+@pytest.mark.parametrize('kind', ['file', 'branch',
+    *(pytest.param(o, marks=pytest.mark.slow) for o in ('canvas', 'state'))])
 def test_what_is_in_the_way_at_first_is_refused(measured, kind):
     "Whoever types the command is there to lift it, in the foreground and in the background"
     make,lift,says = faults(measured)[kind]

@@ -189,6 +189,7 @@ def test_every_group_takes_its_own_step():
                 torch.tensor(.9), torch.tensor(.1), .95)
             want.update(zip(ps, all_of))
         opt.step(.7, .9, .1)
+        assert opt.schedule() == [*(g['peak_lr']*.7 for g in groups), .9, .1]
         for p in m.parameters(): assert torch.allclose(p, want[p], rtol=1e-4, atol=1e-6)
         saved,done = opt.state_dict(), opt.t
         opt = t.MuonAdamW(groups, CPU)
