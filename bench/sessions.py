@@ -20,8 +20,9 @@ run in it is asked for as an agent asks, by `ar-run` in a process of its own. Ki
 
 `--budget` sets another time budget of `tiny`, seconds; `--cores` holds the session to processors,
 one thread on each. `all` runs a plan of sessions side by side, each on cores of its own, and keeps
-the cores of those that have ended busy, so that the others' machine does not change under them."""
-import argparse, json, math, os, random, re, shutil, statistics, subprocess, sys, time
+the cores of those that have ended at the same work, so that the others' machine does not change
+under them: it did where a loop of Python took their place (RESULTS.md)."""
+import argparse, json, math, os, random, re, shutil, signal, statistics, subprocess, sys, time
 from pathlib import Path
 from seeds import edited, numbers
 
@@ -29,7 +30,6 @@ ROOT = Path(__file__).resolve().parent.parent
 LOW = '0.0019' # UNEMBEDDING_LR of the planted sessions' start; it ought to be 0.004
 TAG = 'bench'
 TRIES = 4 # of a command that could not run
-SPIN = 'while True: pass'
 
 # Cell, old name, new name: a local name, found nowhere else in its cell
 RENAMED = [('rope', 'rates', 'speeds'), ('rope', 'angles', 'turns'), ('init', 'bound', 'edge'),
@@ -229,13 +229,22 @@ class Session:
         if not said.returncode: (self.folder/'status.json').write_text(said.stdout)
         if done and self.kind is KINDS['audit']: self.ask('audit', check=False)
 
-def spin(cores, until):
-    "Keep processors busy to the end"
-    procs = [subprocess.Popen(['taskset', '-c', str(o), sys.executable, '-c', SPIN])
-        for o in cores]
-    try: time.sleep(max(0, until-time.time()))
-    finally:
-        for p in procs: p.kill()
+AGAIN = """import os, sys, tempfile
+from autoresearch.contract import get_profile
+from autoresearch.run import run_experiment
+p = get_profile(path='settings.ini')
+with tempfile.TemporaryDirectory() as d:
+    run_experiment(p.root/p.canvas, f'{d}/run', p, bar=False, walls='none')
+"""
+
+def go_on(s, until):
+    "Run the canvas to the end, unrecorded: the others' machine must not change under them"
+    while (left := until-time.time()) > 0:
+        cmd = [sys.executable, '-c', AGAIN]
+        proc = subprocess.Popen(cmd, cwd=s.repo, env=s.env, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, start_new_session=True)
+        try: proc.wait(left)
+        except subprocess.TimeoutExpired: os.killpg(proc.pid, signal.SIGTERM)
 
 def run(args):
     "One session"
@@ -251,7 +260,7 @@ def run(args):
         print(f'{args.out}: {e}', flush=True)
         done = False
     else: print(f'{args.out}: {"done" if done else "not all done"}, {len(s.rows())} rows', flush=True)
-    if until and args.spin: spin(cores, until)
+    if until and args.busy: go_on(s, until)
     return 0 if done else 1
 
 # Name: kind, parts, cores for each part
@@ -275,22 +284,26 @@ def all_of(args):
             if len(own) < each: raise SystemExit(f'--cores {args.cores} are too few for the plan')
             cmd = [sys.executable, __file__, 'run', kind, '--out', f'{out}/{kind}-{k:02d}',
                 '--part', f'{k}/{n}', '--cores', ','.join(map(str, own)), '--cache', str(cache),
-                '--source', str(args.source), '--until', str(args.until), '--spin',
+                '--source', str(args.source), '--until', str(args.until), '--busy',
                 '--budget', args.budget, '--walls', args.walls]
             with open(out/f'{kind}-{k:02d}.log', 'a') as f:
                 procs.append(subprocess.Popen(cmd, stdout=f, stderr=subprocess.STDOUT))
     for p in procs: p.wait()
 
-LEFT_OUT = 'marks phases held load knows fused walls host contract counts overran lease'.split()
+LEFT_OUT = ('marks phases held load knows fused walls host contract counts overran lease nonce block '
+    'lint said exit batches').split()
 
-def noted(folder):
-    "What stays of an experiment's notes: without what its runs say twice, with its curve"
+def noted(folder, curves):
+    "What stays of an experiment's notes: without what its runs say twice"
     n = json.loads((folder/'experiment.json').read_text())
-    for o in [n, *n.get('runs', []), *n.get('best_runs', [])]:
+    runs = [*(n.get('runs') or []), *(n.get('best_runs') or [])]
+    for o in [n, *runs]:
         for k in LEFT_OUT: o.pop(k, None)
-    try: progress = json.loads((folder/'progress.json').read_text())
+    for o in runs:
+        for k in ('machine', 'code', 'claimed', 'examined'): o.pop(k, None)
+    try: progress = json.loads((folder/'progress.json').read_text()) if curves else {}
     except (OSError, ValueError): progress = {}
-    n['curve'] = [shortened(o) for o in progress.get('curve', [])]
+    if progress: n |= {k: shortened(progress.get(k)) for k in ('columns', 'curve')}
     return n
 
 def shortened(v):
@@ -306,7 +319,7 @@ def record(args):
         for f in (folder/'results.tsv', folder.parent/'status.json', folder.parent/'session.log'):
             if f.exists(): shutil.copy(f, new/f.name)
         found = sorted(folder.glob(f'runs/{TAG}/*/experiment.json'))
-        lines = [json.dumps(noted(f.parent)) for f in found]
+        lines = [json.dumps(noted(f.parent, args.curves)) for f in found]
         (new/'notes.jsonl').write_text('\n'.join(lines) + '\n')
 
 def table(head, rows):
@@ -379,7 +392,7 @@ def arguments():
     common(r)
     r.add_argument('--part', default='1/1', help='every how-manyth edit: k/n')
     r.add_argument('--cache', default='', help='prepared cache that is copied')
-    r.add_argument('--spin', action='store_true', help='keep the cores busy to the end')
+    r.add_argument('--busy', action='store_true', help='keep the cores busy to the end')
     o = sub.add_parser('all', help='a plan of sessions')
     common(o)
     o.add_argument('--plan', choices=[*PLANS], default='evening')
@@ -388,6 +401,7 @@ def arguments():
     c = sub.add_parser('record', help='copy what stays')
     c.add_argument('sessions')
     c.add_argument('to')
+    c.add_argument('--curves', action='store_true', help='with loss curves, for early stop')
     return a.parse_args()
 
 def main():
