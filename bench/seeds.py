@@ -14,6 +14,7 @@ import argparse, json, math, os, re, shutil, statistics, subprocess, sys, tarfil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
+from types import SimpleNamespace
 
 ROOT = Path(__file__).resolve().parent.parent
 CARD = 'name driver_version power.limit clocks.max.sm clocks.sm power.draw temperature.gpu'.split()
@@ -187,16 +188,12 @@ def pack_tar(path, folder):
 
 # ---- what is kept, and the tables
 
-def schedule_of(variant):
+def schedule_of(variant, profile):
     "What the optimizer used in a step, as a function of progress and steps done before it"
-    notebook = json.loads((ROOT/'nbs/02_train.ipynb').read_text(encoding='utf8'))
-    text = edited(json.dumps(notebook, ensure_ascii=False), {})
-    for old,new in VARIANTS[variant].items():
-        text = edited(text, {old: new} if old[0] != '"' else {json.dumps(old)[1:-1]: new})
+    text = edited((ROOT/'nbs/02_train.ipynb').read_text(encoding='utf8'), VARIANTS[variant])
     cells = {c['id']: ''.join(c['source']) for c in json.loads(text)['cells'] if 'id' in c}
-    names = {}
-    exec(cells['hparams'], names)
-    exec(cells['schedules'], names)
+    names = dict(PROFILE=profile, get_profile=lambda name: SimpleNamespace(name=name))
+    for id in ('hparams', 'hparams-tiny', 'schedules'): exec(cells[id], names)
     peaks = [names[k] for k in ('MATRIX_LR', 'EMBEDDING_LR', 'UNEMBEDDING_LR', 'SCALAR_LR')]
     return lambda progress, steps: [*(o*names['lr_multiplier'](progress) for o in peaks),
         names['muon_momentum'](steps), names['weight_decay'](progress), names['TOTAL_BATCH_SIZE']]
@@ -204,7 +201,7 @@ def schedule_of(variant):
 def with_schedule(o):
     "A run's curve in the columns of today's progress.json; rates from the canvas' own functions"
     if 'schedule' in o['columns']: return o
-    used = schedule_of(o['variant'])
+    used = schedule_of(o['variant'], o['profile'])
     def point(step, seconds, loss):
         share = seconds/o['budget']
         rates = [float(f'{v:.6g}') for v in used(share, step-1)]
@@ -271,7 +268,7 @@ def line_through(x, y):
 
 def show(args):
     "Print the tables of RESULTS.md"
-    from autoresearch.judge import compare_rows, noise_of
+    from autoresearch.judge import noise_of
     runs,nats,lengths,documents = read(Path(args.folder))
     starts = {}
     others = {}
@@ -337,8 +334,8 @@ def compare_texts(starts, nats, lengths, documents):
 
 def compare_steps(starts):
     "How much of a value is the number of steps"
-    from autoresearch.judge import at_equal_steps
     import itertools
+    from autoresearch.judge import at_equal_steps
     rows = []
     for m,g in starts.items():
         curves = [[p[:3] for p in o['curve']] for o in g]
@@ -357,15 +354,16 @@ def compare_steps(starts):
 
 def replay(runs, starts):
     "Early stop over recorded curves: every run as a candidate, the other runs of the start as best"
-    from autoresearch.judge import cut_at, early_stop, noise_at_marks
-    rows,spent,saved,keeps,cut_keeps,n = [], 0., 0., 0, 0, 0
+    from autoresearch.judge import early_stop, noise_at_marks, same_schedule
+    rows,spent,saved,keeps,cut_keeps,n,others = [], 0., 0., 0, 0, 0, 0
     curve = lambda o: [(p[3], p[2], p[4]) for p in o['curve']]
     for o in runs:
         best = [b for b in starts.get(o['machine'], []) if b['name'] != o['name']]
         if len(best) < 3 or o['status'] != 'ok' or o['budget'] != best[0]['budget']: continue
         curves = [curve(b) for b in best]
         found = early_stop(curve(o), curves, noise_at_marks([curves]))
-        gain = statistics.mean(b['value'] for b in best) - o['value']
+        values = [b['value'] for b in best]
+        gain,noise = statistics.mean(values) - o['value'], statistics.stdev(values)
         share = 1-found.at if found.stop else 0.
         trained = o['clock']['wall_seconds'] - o['clock']['free_seconds']
         n,spent = n+1, spent + o['seconds']
@@ -373,11 +371,14 @@ def replay(runs, starts):
         saved += share*trained + (ending if share else 0.)
         keeps += gain > 0
         cut_keeps += gain > 0 and found.stop
-        if o['variant'] != 'start' or found.stop:
+        differs = not all(same_schedule(curve(o), c) for c in curves)
+        others += differs
+        if found.stop or o['variant'] != 'start' and not differs or gain > 3*noise:
             rows.append([o['machine'], o['name'], f'{gain:+.6f}',
                 f'{found.at:.0%}' if found.stop else '-', found.reason])
     table(['machine', 'run', 'gain over the start', 'cut at', 'why'], rows)
-    if n: print(f'{n} runs, {keeps} better than the mean of the others, {cut_keeps} of those cut; '
+    if n: print(f'{n} runs, {others} with another schedule, {keeps} better than the mean of the '
+        f'others, {cut_keeps} of those cut; '
         f'{spent:.0f} s of which {saved:.0f} saved: {3600*n/spent:.1f} experiments an hour, '
         f'{3600*n/(spent-saved):.1f} with early stop')
 

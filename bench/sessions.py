@@ -259,7 +259,7 @@ def run(args):
     except SystemExit as e:
         print(f'{args.out}: {e}', flush=True)
         done = False
-    else: print(f'{args.out}: {"done" if done else "not all done"}, {len(s.rows())} rows', flush=True)
+    else: print(f'{args.out}: {"done" if done else "not done"}, {len(s.rows())} rows', flush=True)
     if until and args.busy: go_on(s, until)
     return 0 if done else 1
 
@@ -290,8 +290,8 @@ def all_of(args):
                 procs.append(subprocess.Popen(cmd, stdout=f, stderr=subprocess.STDOUT))
     for p in procs: p.wait()
 
-LEFT_OUT = ('marks phases held load knows fused walls host contract counts overran lease nonce block '
-    'lint said exit batches').split()
+LEFT_OUT = ('marks phases held load knows fused walls host contract counts overran lease nonce '
+    'block lint said exit batches').split()
 
 def noted(folder, curves):
     "What stays of an experiment's notes: without what its runs say twice"
@@ -353,27 +353,58 @@ def show(args):
     table(['kind', 'sessions', 'experiments', 'kept', 'runs'],
         [[k, len(of(k)), count(k, 'tried'), count(k, 'kept'), count(k, 'runs')] for k in kinds])
     planted(of('planted'))
+    minutes(found)
+
+def minutes(sessions):
+    "How fast the machine was, minute by minute"
+    runs = {}
+    for o in sessions:
+        for n in o['notes']:
+            for r in [*(n.get('runs') or []), *(n.get('best_runs') or [])]:
+                if r.get('rate'): runs[o['name'], r['dir']] = r
+    if not runs: return
+    begun = min(r['time'] for r in runs.values())
+    by = {}
+    for r in runs.values(): by.setdefault(int((r['time']-begun)//60), []).append(r)
+    table(['minute', 'runs', 'steps, median', 'tokens/s, median', 'least', 'most'],
+        [[m, len(g), *(f'{f([o[k] for o in g]):,.0f}' for f,k in ((statistics.median, 'steps'),
+            (statistics.median, 'rate'), (min, 'rate'), (max, 'rate')))]
+            for m,g in sorted(by.items())])
 
 def planted(sessions):
-    "What the planted gain came to: first runs of the edits beside all runs of their start"
-    firsts,starts = [], []
+    "What the planted gain came to: each edit's first run beside the runs of its start before it"
+    from autoresearch.judge import noise_of
+    groups,gains,more = [], [], []
     for o in sessions:
-        at_start = [n for n in o['notes'] if n['status'] in ('keep', 'repeat')][:6]
-        best = [value_of(n) for n in at_start if n not in o['experiments'][:1]]
-        more = [r['value'] for n in o['experiments'][:1] for r in n.get('best_runs') or []]
-        starts.append([v for v in best + more if v])
-        firsts += [r[0]['value'] for n in o['experiments'] if (r := n.get('runs'))]
-    if not firsts: return
-    every = [v for g in starts for v in g]
-    m = statistics.mean
-    sigma = math.sqrt(m([statistics.variance(every), statistics.variance(firsts)]))
-    gain = m(every) - m(firsts)
-    error = math.sqrt(statistics.variance(every)/len(every)
-        + statistics.variance(firsts)/len(firsts))
-    print(f'planted: {len(every)} runs of the start {m(every):.4f}, sigma '
-        f'{statistics.stdev(every):.4f}; first runs of {len(firsts)} edits {m(firsts):.4f}, sigma '
-        f'{statistics.stdev(firsts):.4f}; true gain {gain:.4f} ± {error:.4f}, '
-        f'{gain/sigma:.2f} ± {error/sigma:.2f} sigma')
+        tried = o['experiments'][:1]
+        start = [n for n in o['notes'] if is_start(n, tried)]
+        groups.append(start)
+        for r in [n['runs'][0] for n in tried if n.get('runs')]:
+            gains.append(statistics.mean(map(value_of, start)) - r['value'])
+            more.append(r['steps'] - statistics.mean(n['steps'] for n in start))
+    if len(gains) < 2: return
+    noise = noise_of([[value_of(n) for n in g] for g in groups])
+    slope,share = within(groups)
+    m,error = statistics.mean(gains), statistics.stdev(gains)/math.sqrt(len(gains))
+    print(f'planted: sigma {noise.sigma:.4f} ({noise.low:.4f} .. {noise.high:.4f}, {noise.df} '
+        f'degrees of freedom) within the starts of {len(groups)} sessions; steps explain '
+        f'{share:.0%} of it, {slope:+.4f} a step. Gain of {len(gains)} first runs {m:.4f} ± '
+        f'{error:.4f}, {m/noise.sigma:.2f} ± {error/noise.sigma:.2f} sigma; they had '
+        f'{statistics.mean(more):+.1f} steps, without which {m + slope*statistics.mean(more):.4f}, '
+        f'{(m + slope*statistics.mean(more))/noise.sigma:.2f} sigma\n')
+
+def is_start(n, tried):
+    "Is it the baseline or a repeat of it, before the first edit was judged?"
+    if n.get('status') not in ('keep', 'repeat') or not n.get('steps'): return False
+    return n not in tried and (not tried or n['started'] < tried[0]['started'])
+
+def within(groups):
+    "Slope of value on steps within groups, and the share of variance that it explains"
+    pairs = [(n['steps'] - statistics.mean(o['steps'] for o in g),
+        value_of(n) - statistics.mean(map(value_of, g))) for g in groups for n in g]
+    slope = sum(x*y for x,y in pairs)/sum(x*x for x,_ in pairs)
+    left = sum((y-slope*x)**2 for x,y in pairs)
+    return slope, 1 - left/sum(y*y for _,y in pairs)
 
 def arguments():
     "The command line"
