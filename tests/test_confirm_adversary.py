@@ -1,5 +1,4 @@
-"""Ways to get luck kept: each test fails for as long as the way is open. By runs whose values are
-given, as in `test_confirm`."""
+"""Ways to get luck kept, each closed. By runs whose values are given, as in `test_confirm`."""
 import json, random, re
 from statistics import fmean
 import pytest
@@ -58,6 +57,7 @@ def test_what_was_stopped_spends_its_share(drawn, tmp_path):
     numbers = [n['number'] for n in notes(root)[-2:]]
     assert numbers[1] > numbers[0], 'the first was looked at, then stopped'
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_again_and_again_is_told(drawn, tmp_path):
     "A canvas that draws its own luck, stopped whenever its loss shows it to be bad"
     root = tree(drawn, tmp_path, 'calibrated')
