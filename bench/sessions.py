@@ -316,8 +316,15 @@ def record(args):
     for folder in sorted(Path(args.sessions).glob('*/repo')):
         new = Path(args.to)/folder.parent.name
         new.mkdir(parents=True, exist_ok=True)
-        for f in (folder/'results.tsv', folder.parent/'status.json', folder.parent/'session.log'):
-            if f.exists(): shutil.copy(f, new/f.name)
+        if (folder/'results.tsv').exists(): shutil.copy(folder/'results.tsv', new)
+        audits = sorted(folder.glob(f'runs/{TAG}/audit/*-rows.npy'))
+        if audits: (new/'audit').mkdir(exist_ok=True)
+        for f in audits:
+            for o in (f, f.with_name(f.name.replace('-rows.npy', '.json'))):
+                if o.exists(): shutil.copy(o, new/'audit')
+        log = (folder.parent/'session.log').read_text().replace(str(folder), '.')
+        log = re.sub(r'(?ms)^(\$ ar-status --json[^\n]*\n).*?(?=^\$ |\Z)', r'\1', log)
+        (new/'session.log').write_text(log)
         found = sorted(folder.glob(f'runs/{TAG}/*/experiment.json'))
         lines = [json.dumps(noted(f.parent, args.curves)) for f in found]
         (new/'notes.jsonl').write_text('\n'.join(lines) + '\n')
