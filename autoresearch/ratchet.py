@@ -1242,7 +1242,8 @@ def told_runs(s:Session, j):
     runs = dict(runs=facts_made(s, j, 'candidate'), best_runs=facts_made(s, j, 'best'))
     if j.get('break') and runs['best_runs']: # what ran before the machine drifted is of no use
         runs = dict(runs=[], best_runs=runs['best_runs'][-1:])
-    return dict(runs, best_commit=j['parent'], joined=j.get('joined', []))
+    had = j.get('before', {}).get('best_runs') or runs['best_runs']
+    return dict(runs, best_commit=j['parent'] if had else None, joined=j.get('joined', []))
 
 def write_experiment(s:Session, j):
     "Write the notes, remove the journal; returns the notes"

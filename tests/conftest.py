@@ -9,8 +9,8 @@ os.environ.setdefault('PYDEVD_DISABLE_FILE_VALIDATION', '1')
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 # by their CPU seconds, from 150 to 20: handed out first, or one process waits for the other
-LONGEST = ['test_ratchet', 'test_run', 'test_confirm', 'test_search', 'test_attacks', 'test_faults', 'test_report',
-    'test_browser', 'test_dashboard', 'test_examine', 'test_demo', 'test_prepare', 'test_fuse',
+LONGEST = ['test_ratchet', 'test_run', 'test_confirm', 'test_search', 'test_attacks',
+    'test_faults', 'test_report', 'test_browser', 'test_dashboard', 'test_examine', 'test_demo', 'test_prepare', 'test_fuse',
     'test_honest', 'test_train', 'test_docs', 'test_search_waits', 'test_activations', 'test_turns',
     'test_confirm_adversary', 'test_wheel']
 
