@@ -13,14 +13,14 @@ __all__ = ['FORESEEN', 'SEEDS', 'LARGEST_SEED', 'CALIBRATED', 'STILL', 'SHORT', 
            'checked_walls', 'how_of', 'not_audited', 'not_examined', 'setup', 'prune_cache', 'ar_setup', 'is_notebook',
            'read_canvas', 'strip_outputs', 'exports_astray', 'export_module', 'export_canvas', 'is_unchanged',
            'difference', 'describe_edit', 'proven_rows', 'plural', 'check_runs_known', 'epochs', 'is_run', 'own_runs',
-           'runs_in', 'once_a_seed', 'runs_by_code', 'runs_of', 'counted', 'as_judged', 'machine_of', 'noise_known',
-           'equal_runs', 'rule_line', 'rule_of', 'run_before', 'check_new', 'next_seed', 'lines_fewer', 'code_at',
-           'of_repeat', 'of_edit', 'new_journal', 'check_bare_model', 'commit_edit', 'enter_commit', 'begin',
+           'runs_in', 'by_seed', 'once_a_seed', 'runs_by_code', 'runs_of', 'counted', 'as_judged', 'machine_of',
+           'noise_known', 'equal_runs', 'rule_line', 'rule_of', 'run_before', 'check_new', 'next_seed', 'lines_fewer',
+           'code_at', 'of_repeat', 'of_edit', 'new_journal', 'check_bare_model', 'commit_edit', 'enter_commit', 'begin',
            'best_known', 'verdict_inputs', 'refs_put_back', 'file_put_back', 'foreign_runs', 'put_back',
            'baseline_phases', 'hear', 'held_to', 'new_weights', 'run_in', 'measure', 'best_notes', 'why_disturbed',
            'put_aside', 'early_of', 'outcome_of', 'measure_undisturbed', 'execute', 'runs_made', 'run_result',
-           'result_of', 'row_description', 'value_of', 'fault_of', 'run_facts', 'facts_made', 'told_fault', 'by_seed',
-           'seedless', 'asked', 'weigh', 'set_back', 'enter_fault', 'figures', 'judge', 'commit_copy', 'why_no_weights',
+           'result_of', 'row_description', 'value_of', 'fault_of', 'run_facts', 'facts_made', 'told_fault', 'seedless',
+           'asked', 'weigh', 'set_back', 'enter_fault', 'figures', 'judge', 'commit_copy', 'why_no_weights',
            'examination', 'unexamined', 'examine_run', 'awaits_examination', 'Undecided', 'drift', 'seed_unused',
            'check_best_run', 'more_run', 'enter_verdict', 'count_rows', 'append_once', 'enter_row', 'settle_branch',
            'row_difference', 'beside_best', 'audit_path', 'score_keep', 'audit', 'drop_weights_of', 'told_runs',
@@ -425,10 +425,13 @@ def runs_in(notes:list)->list:
     told = [[*own_runs(n), *(n.get('best_runs') or [])] for n in notes]
     return [r for runs in told for r in runs if is_run(r)]
 
+def by_seed(runs:list)->list:
+    "The last run under each seed"
+    return list({r['seed']: r for r in runs}.values())
+
 def once_a_seed(runs:list)->list:
     "The last run under each seed; disturbed ones only where there are no others"
-    calm = [r for r in runs if not r.get('disturbed')] or runs
-    return list({r['seed']: r for r in calm}.values())
+    return by_seed([r for r in runs if not r.get('disturbed')] or runs)
 
 def runs_by_code(notes:list)->dict: # Hash of a code -> its runs, once a seed
     "All runs that count, by the code that ran"
@@ -805,7 +808,8 @@ def early_of(s:Session, j):
     noises = noise_at_marks([curves(runs) for runs in repeated])
     best = curves(j['before']['best_runs'])
     if not any(noises.values()) or not any(best):
-        j['put_back'] = ['--early-stop: the band of the best is not known yet: ar-calibrate']
+        j['put_back'] = [*j.get('put_back', []),
+            '--early-stop: the band of the best is not known yet: ar-calibrate']
         return None
     return partial(early_stop, best_curves=best, noises=noises)
 
@@ -913,10 +917,6 @@ def told_fault(s:Session, j, run):
     status,_,reason = why.partition(': ')
     return f'{status}: under seed {run["seed"]}, {reason}'
 
-def by_seed(runs):
-    "The last run under each seed"
-    return list({r['seed']: r for r in runs}.values())
-
 # %% ../nbs/15_ratchet.ipynb #asked
 ONE_DRAW = .001 # how often chance brings runs of an honest canvas that close together
 
@@ -928,11 +928,11 @@ def seedless(j, ours, every):
     return (f'its {len(ours)} runs under other seeds lie far closer together than those of the '
         'best: it does not use the seed, so they are one draw of luck')
 
-def asked(s:Session, j, ours, every, beside, noise, rule, fault):
+def asked(s:Session, j, ours, every, beside, noise, rule, fault, one_draw):
     "The judge's word: all runs of the best may send an edit away, those beside it may keep it"
     rest = j['number'], s.p.direction, fault, j.get('simpler', 0)
     first = decide(every, ours, noise, rule, *rest)
-    if not fault and every and (why := seedless(j, ours, every)): return Verdict('discard', why)
+    if one_draw: return Verdict('discard', one_draw)
     alone = len(ours) == 1 and not beside
     if rule.name == 'strict' or not every or alone or first.status in ('discard', 'crash'):
         return first
@@ -953,10 +953,11 @@ def weigh(s:Session, j)->dict: # `verdict`, runs of both, `noise`, `rule`
     beside = as_judged(by_seed([*j.get('joined_best', []), *best]))
     faults = [told_fault(s, j, r) for r in runs_made(j) if r['whose'] != 'best']
     fault = next(filter(None, faults), '')
-    found = asked(s, j, ours, every, beside, noise, rule, fault)
+    one_draw = '' if fault or not every else seedless(j, ours, every)
+    found = asked(s, j, ours, every, beside, noise, rule, fault, one_draw)
     turns = every if rule.name == 'strict' else beside
     return dict(verdict=found, candidate=ours, best=beside or every, every=every, turns=turns,
-        noise=noise, rule=rule)
+        noise=noise, rule=rule, seedless=one_draw)
 
 # %% ../nbs/15_ratchet.ipynb #judge
 def set_back(s:Session, j):
@@ -988,7 +989,7 @@ def judge(s:Session, j):
         status,reason,_ = w['verdict']
         value = fmean(o.value for o in w['candidate']) if status != 'crash' else 0.
         if own.status == 'early': status,reason,value = 'discard', own.reason, own.last
-        said = figures(w) | (dict(seedless=reason) if 'one draw of luck' in reason else {})
+        said = figures(w) | dict(seedless=w['seedless'])
         row = Row(j['commit'], value, own.memory_gb, status.replace('again', 'discard'),
             row_description(j))
     except (LedgerError, ValueError, TypeError, OverflowError) as e:
@@ -1216,12 +1217,15 @@ def audit(s:Session, j):
     path = audit_path(s, number)
     if path.exists() or s.p.source == 'none': return
     path.parent.mkdir(exist_ok=True)
+    lost = ''
+    if not not_examined(s, j.get('examine', True)):
+        from autoresearch.examine import keep_weights
+        try: keep_weights(s.dir/j['run_dir']) # first: whoever is killed here scores these
+        except OSError as e: lost = f'the weights could not be kept: {one_line(e)[:200]}'
     try: found = score_keep(s, j, path.with_name(f'{number:03d}-rows.npy'))
     except (RuntimeError, OSError, ValueError) as e: found = dict(fault=one_line(e)[:400])
+    if lost: found['lost'] = lost
     write_json(path, dict(found, commit=j['commit'], number=number, time=time.time()))
-    if not_examined(s, j.get('examine', True)): return
-    from autoresearch.examine import keep_weights
-    with suppress(OSError): keep_weights(s.dir/j['run_dir'])
 
 # %% ../nbs/15_ratchet.ipynb #write-experiment
 NOTE_KEYS = ('tag commit parent seed by status reason best description started said nonce changed '
@@ -1506,6 +1510,7 @@ def of_older(s:Session, j):
     if 'kind' in j or 'commit' not in j: return j
     own = dict(kind='', number=1, machine=None, code=code_at(s, j['commit']),
         best_code=code_at(s, j['parent']))
+    if 'row' in j: own['value'] = parse_row(j['row']).value
     if j.get('examining') is True: own['examining'] = j['run_dir']
     return {**j, **own}
 
@@ -1569,7 +1574,7 @@ def value_lines(s:Session, n):
     before = 'none' if best is None else f'{best:.6f}'
     if ok and best is not None: before += f'   difference: {n["value"]-best:+.6f}'
     if (made := len(n.get('runs') or [])) > 1: value += f', the mean of {made} runs'
-    if n['class'] == 'early': 
+    if n['class'] == 'early':
         value += f", its last training loss; {n['saved']:.0%} of the budget saved"
     return [f'{s.p.metric}: {value}', f'best before: {before}']
 

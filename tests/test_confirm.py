@@ -373,3 +373,16 @@ def test_what_was_cut_off_is_gone_on_with(drawn, tmp_path):
     assert not {r['seed'] for r in n['runs']} & {r['seed'] for r in n['joined']}
     whole = notes(drawn/'dry-drawn')[-1]
     assert n['value'] == pytest.approx(whole['value']) and n['status'] == whole['status']
+
+@pytest.mark.parametrize('step', ['ran', 'decided', 'moved'])
+def test_a_journal_of_an_older_version_is_finished(lab, tmp_path, step): # noqa: F811
+    root = tree(lab, tmp_path, 'keep')
+    points = (lab/'points-keep').read_text().split('\n')
+    at = points.index(f'{step}: after step {step}')
+    from test_ratchet import supervised as replayed
+    assert ended(forked(root, replayed(lab/'run-keep', at), tmp_path/'log')) == -9
+    path = root/f'runs/{TAG}/journal.json'
+    new = 'kind code best_code number machine joined joined_best value rule certainty noise gain'
+    write_json(path, {k: v for k,v in read_json(path).items() if k not in new.split()})
+    assert 'recovered: keep' in ar(root, 'ar-status').stdout
+    assert rows(root)[-1][3] == 'keep' and f"{notes(root)[-1]['value']:.6f}" == rows(root)[-1][1]
