@@ -13,7 +13,7 @@ __all__ = ['LOOKS', 'HOPE', 'SIMPLER', 'SAME', 'MARKS', 'BEYOND', 'best_so_far',
            'compare_rows', 't_tail', 't_point', 'chi_square_tail', 'chi_square_point', 'Noise', 'noise_of', 'Rule',
            'looks', 'share', 'Run', 'Gain', 'gain_of_runs', 'needed', 'Verdict', 'decide', 'next_run', 'Early',
            'curve_of', 'loss_at', 'noise_at_marks', 'same_schedule', 'early_stop', 'cut_at', 'drifted', 'Equal',
-           'at_equal_steps', 'equal_of', 'same_run', 'release']
+           'at_equal_steps', 'equal_of', 'same_run', 'spread_tail', 'release']
 
 # %% ../nbs/11_judge.ipynb #imports
 import math
@@ -595,6 +595,18 @@ def same_run(
     if not begun and not (_finite(a.get('value')) and a['value'] == b.get('value')): return ''
     what = 'begin alike' if begun else 'are the same'
     return f"the canvas does not use the seed: runs under {a['seed']} and {b['seed']} {what}"
+
+# %% ../nbs/11_judge.ipynb #spread
+def spread_tail(
+    values:list, # Of runs of one canvas under different seeds
+    others:list # The same of another
+)->float: # A probability; 1 where fewer than two values, or equal ones, tell nothing
+    "How often chance alone brings runs this close together beside others, by the F distribution"
+    if len(values) < 2 or len(set(others)) < 2: return 1.
+    def variance(o): return math.fsum((v-fmean(o))**2 for v in o)/(len(o)-1)
+    a,b = len(values)-1, len(others)-1
+    x = a*variance(values)/variance(others)
+    return _beta(a/2, b/2, x/(x+b)) if x else 0.
 
 # %% ../nbs/11_judge.ipynb #release
 def release(

@@ -769,10 +769,15 @@ def _used(pids):
     return own + shared
 
 # %% ../nbs/04_walls.ipynb #size
+def _facts(path):
+    "What the system says of a file; None for one that is gone by now"
+    try: return os.lstat(path)
+    except FileNotFoundError: return None
+
 def _size(folders):
     "Bytes that lie in folders on the disk"
     walked = (f'{root}/{n}' for f in folders for root,_,names in os.walk(f) for n in names)
-    return sum(os.lstat(p).st_blocks*512 for p in walked if os.path.lexists(p))
+    return sum(o.st_blocks*512 for o in map(_facts, walked) if o)
 
 # %% ../nbs/04_walls.ipynb #over
 def over(self:Enclosure,
@@ -820,8 +825,8 @@ def _held(names):
 def _clean_shared(before):
     "Remove files that a run left in /dev/shm; gives their names"
     new = [e for e in os.scandir('/dev/shm') if e.name not in before]
-    mine = [e.name for e in new if e.is_file(follow_symlinks=False)
-        and e.stat(follow_symlinks=False).st_uid == os.geteuid()]
+    facts = {e.name: _facts(e.path) for e in new if e.is_file(follow_symlinks=False)}
+    mine = [name for name,o in facts.items() if o and o.st_uid == os.geteuid()]
     left = sorted(set(mine) - (_held(mine) if mine else set()))
     for name in left:
         with suppress(OSError): os.unlink(f'/dev/shm/{name}')

@@ -101,7 +101,7 @@ def clone(demo):
 def begin(demo):
     "A session in a clone. Raises `DemoError` where one of its commands fails"
     clone(demo)
-    for name,*args in (['ar-prepare'], ['ar-setup', 'demo']):
+    for name,*args in (['ar-prepare'], ['ar-setup', 'demo', '--seed', '42']):
         code = call(demo, BIN/name, *args)
         if demo.interrupted: raise KeyboardInterrupt
         if code: raise DemoError(f'{name} ended with exit code {code}; its reason stands above')

@@ -36,7 +36,7 @@ def session_runs(folder):
         commit = notes['commit'][:7]
         runs.append(run_of(f, commit, notes.get('status', '')))
         for m in sorted(f.glob('more/*')):
-            of_best = m.name.endswith('-best')
+            of_best = any(r['dir'].endswith(f'more/{m.name}') for r in notes.get('best_runs') or [])
             runs.append(run_of(m, best if of_best else commit, 'repeat'))
         if notes.get('status') == 'keep': best = commit
     return runs

@@ -183,12 +183,16 @@ class Night:
             self.missed += gain > 0
             return self.pay(1-found.saved)
         candidate = [self.run(true, 0)]
+        self.beside = [] # runs of the best that were made beside this edit
         self.pay(1)
         while (status := verdict(self, candidate)) == 'again':
-            who,seed = next_run(self.best, candidate, SEEDS)
-            if who == 'best': self.best.append(self.run(self.true, seed))
+            known = self.beside if verdict is confirm else self.best
+            who,seed = next_run(known, candidate, SEEDS)
+            if who == 'best': self.beside.append(self.run(self.true, seed))
             else: candidate.append(self.run(true, seed))
+            if who == 'best' and verdict is not confirm: self.best.append(self.beside[-1])
             self.pay(1)
+        if verdict is confirm: self.best += self.beside
         self.settle(gain, candidate, status == 'keep')
 
     def settle(self, gain, candidate, kept):
@@ -212,7 +216,14 @@ def twice(night, candidate):
     return decide(night.best[:2], candidate).status
 
 def confirm(night, candidate):
-    "What the package ships"
+    "What the package ships: from the second run on against runs of the best beside it"
+    noise = night.noise(candidate)
+    first = decide(night.best+night.beside, candidate, noise, night.rule, night.number).status
+    if first == 'discard' or not night.beside: return first
+    return decide(night.beside, candidate, noise, night.rule, night.number).status
+
+def calibrated(night, candidate):
+    "The same against all runs of the best, those of its calibration among them"
     noise = night.noise(candidate)
     return decide(night.best, candidate, noise, night.rule, night.number).status
 
@@ -228,7 +239,8 @@ def filed(night, candidate):
     if t_tail(t, noise.df) <= share(night.rule, night.number, n): return 'keep'
     return 'again' if n < looks(night.rule)[-1] else 'discard'
 
-RULES = dict(strict=strict, twice=twice, filed=filed, confirm=confirm, early=confirm)
+RULES = dict(strict=strict, twice=twice, filed=filed, calibrated=calibrated, confirm=confirm,
+    early=confirm)
 
 def play(name, gains, sigma, chance, rule):
     "One night"

@@ -9,10 +9,10 @@ os.environ.setdefault('PYDEVD_DISABLE_FILE_VALIDATION', '1')
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 # by their CPU seconds, from 150 to 20: handed out first, or one process waits for the other
-LONGEST = ['test_ratchet', 'test_run', 'test_search', 'test_attacks', 'test_faults', 'test_report',
-    'test_browser', 'test_dashboard', 'test_examine', 'test_demo', 'test_prepare', 'test_fuse',
+LONGEST = ['test_ratchet', 'test_run', 'test_confirm', 'test_search', 'test_attacks',
+    'test_faults', 'test_report', 'test_browser', 'test_dashboard', 'test_examine', 'test_demo', 'test_prepare', 'test_fuse',
     'test_honest', 'test_train', 'test_docs', 'test_search_waits', 'test_activations', 'test_turns',
-    'test_wheel']
+    'test_confirm_adversary', 'test_wheel']
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda o: LONGEST.index(o.path.stem) if o.path.stem in LONGEST else len(LONGEST))

@@ -2,6 +2,7 @@
 import json, subprocess, sys
 from pathlib import Path
 import pytest
+from autoresearch.run import read_json
 from autoresearch.contract import write_json
 
 ROOT = Path(__file__).parent.parent
@@ -43,8 +44,11 @@ def session(tmp_path):
     experiment(tmp_path/'005-bbbbbbb', 'discard', 'b', .5)
     experiment(tmp_path/'006-ccccccc', 'crash', 'c', .5, 'error')
     experiment(tmp_path/'007-ddddddd', 'keep', 'd', -.2)
-    write_json(tmp_path/'007-ddddddd/more/02-candidate/progress.json', file(-.201))
-    write_json(tmp_path/'007-ddddddd/more/03-best/progress.json', file(.0005))
+    write_json(tmp_path/'007-ddddddd/more/02/progress.json', file(-.201))
+    write_json(tmp_path/'007-ddddddd/more/03/progress.json', file(.0005))
+    notes = read_json(tmp_path/'007-ddddddd/experiment.json')
+    write_json(tmp_path/'007-ddddddd/experiment.json',
+        notes | dict(best_runs=[dict(dir='007-ddddddd/more/03')]))
     experiment(tmp_path/'008-eeeeeee', 'discard', 'e', 0.)
     return tmp_path
 

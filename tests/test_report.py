@@ -296,7 +296,8 @@ def test_another_ledger_another_report(copy, made):
     f.write_text(f.read_text().replace(old[1], '0.123456'))
     assert [e.ran for e in collect(find_session(TAG, 'polynomial', str(copy))).experiments
         ].count(False) == 1, 'no run came to that'
-    change_notes(copy, old[0], value=.123456)
+    was = next(n for n in notes(copy) if n['commit'].startswith(old[0]))
+    change_notes(copy, old[0], value=.123456, runs=[{**r, 'value': .123456} for r in was['runs']])
     md,page = texts(copy)
     assert old[1] in made[0] and old[1] not in md + page
     keeps = {r[1]: r for r in md_table(md, 'n', 'commit', 'rmse', 'gain')[1:]}

@@ -110,7 +110,7 @@ def test_papermill_alone_honours_parameters(clone, tmp_path):
     subprocess.run(cmd, cwd=clone, env={**os.environ, 'PYTHONPATH': str(clone)}, check=True,
         capture_output=True)
     record = json.loads((tmp_path/'r/record.json').read_text())
-    assert record['seed'] == 7 and record['profile'] == 'tiny' and record['block']['val_bpb'] < 3
+    assert record['seed'] == 7 and record['profile'] == 'tiny' and record['block']['val_bpb'] < 4 # of .3 s
 
 def run_cells(folder, *sources, held={}, **changed):
     "The result of a notebook of these cells"

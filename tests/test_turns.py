@@ -144,9 +144,10 @@ def test_walls_that_nobody_knows(lab, tmp_path):
 
 def examined(lab, found, weights=True, kind='keep', call=None):
     "A supervisor, or `call`, whose run would be examined with the answer `found`; None: it dies"
-    def examination(s, j, claimed):
+    def examination(s, run):
         if found is None: die()
-        return dict(dict(ok=True, value=claimed, reason='', seconds=1., facts={}), **found)
+        value = ratchet.run_result(s, run).value
+        return dict(dict(ok=True, value=value, reason='', seconds=1., facts={}), **found)
     def forked_call():
         ratchet.run_experiment = replay(lab/f'run-{kind}')
         ratchet.not_examined = lambda s, examine=True: '' if examine else 'by --no-examine'

@@ -8,6 +8,11 @@ import pytest
 from autoresearch import walls
 from autoresearch.walls import Kind, Layer, Limits, Log, enclose, link_layer, rights, take_over
 
+@pytest.fixture(autouse=True)
+def no_folders_of_the_compilers(monkeypatch):
+    "PyTorch names some as it is imported, which tests of other files did in this process"
+    for name in walls.LAYERS: monkeypatch.delenv(name, raising=False)
+
 WALLED = 'bwrap', 'landlock'
 FAULTS = {n: walls.fault_of(n) for n in WALLED} if sys.platform == 'linux' else dict.fromkeys(
     WALLED, f'no such thing on {sys.platform}')
