@@ -914,8 +914,9 @@ def report(
     return record
 
 # %% ../nbs/00_contract.ipynb #help-order
-LOOP = ('help new prepare setup status cells run wait stop drop log describe calibrate search '
-    'frontier report audit dashboard docs').split()
+LOOP = ('help new prepare setup status cells run wait stop drop log show describe note ideas '
+    'calibrate expedition combine ablate search frontier report finish audit dashboard '
+    'docs').split()
 
 def _place(e):
     "Where a command stands in the list"

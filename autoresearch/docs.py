@@ -14,7 +14,7 @@ __all__ = ['HOMES', 'SOURCES', 'VARIABLES', 'GET_QUARTO', 'DocsError', 'repo_roo
            'variables_named', 'variables', 'included', 'ar_docs']
 
 # %% ../nbs/32_docs.ipynb #imports
-import importlib, itertools, json, os, re, shutil, subprocess, sys, tempfile
+import importlib, inspect, itertools, json, os, re, shutil, subprocess, sys, tempfile
 from pathlib import Path
 from fastcore.script import anno_parser, call_parse
 from nbdev.config import tomllib
@@ -303,7 +303,7 @@ def command(name, where):
     f = getattr(mod, fn)
     f = getattr(f, '__wrapped__', f)
     res = [f'### {name}', '', f'{escaped(f.__doc__)}.', '']
-    verbs = getattr(mod, '_VERBS', {}) if name == 'ar-cells' else {}
+    verbs = getattr(mod, '_VERBS', {}) if 'argv' in inspect.signature(f).parameters else {}
     for verb,g in verbs.items():
         res += [f'`{name} {verb}`: {escaped(g.__doc__)}.', '', options(g)]
     return res if verbs else [*res, options(f)]

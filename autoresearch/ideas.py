@@ -969,7 +969,7 @@ def show_lines(
     speed = [f"{o['steps']} steps"*bool(o['steps']), _pace_of(o),
         f"{o['seconds']:.1f} s in all"*is_number(o['seconds'])]
     lines = [f"{_name_of(n)} {o['status']}: {o['description']}", f"reason:   {o['reason']}",
-        value, *gain_lines(n), f"speed:    {', '.join(filter(None, speed))}", place,
+        value, *gain_lines(s, n), f"speed:    {', '.join(filter(None, speed))}", place,
         f"changed:  {o['changed']}"*bool(o['changed']), *o['cells'].values()]
     return [l for l in lines if l]
 
