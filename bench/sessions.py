@@ -215,6 +215,7 @@ class Session:
             if self.kind.start and self.rows()[-1][3] == 'keep' and len(self.rows()) > 1:
                 self.ask('run', '--rewind', best)
             for _ in range(TRIES):
+                self.ask('status', check=False) # what was cut off is taken back
                 canvas = self.repo/'nbs/02_train.ipynb'
                 if not self.run(['git', 'status', '--porcelain', canvas]).stdout: edit(canvas)
                 r = self.ask('run', '-m', said, *self.kind.flags, check=False)
