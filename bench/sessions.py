@@ -116,17 +116,14 @@ KINDS = dict(aa=Kind(equal_edits, flags=['--no-examine']),
     planted=Kind(planted_edits, start=low_start, flags=['--no-examine']),
     audit=Kind(random_edits, 'strict', 0))
 
-COMMANDS = dict(prepare='prepare', setup='ratchet', run='ratchet', calibrate='ratchet',
-    status='ratchet', audit='audit')
-
 def make_commands(folder):
-    "The installed commands as scripts, of whatever checkout comes first on the path"
+    "The commands of pyproject.toml as scripts, of whatever checkout comes first on the path"
     folder.mkdir(parents=True, exist_ok=True)
-    for name,module in COMMANDS.items():
-        f = folder/f'ar-{name}'
-        f.write_text(f'#!{sys.executable}\nimport sys\n'
-            f'from autoresearch.{module} import ar_{name}\n'
-            f"if __name__ == '__main__': sys.exit(ar_{name}())\n")
+    text = (ROOT/'pyproject.toml').read_text(encoding='utf8')
+    for name,module,call in re.findall(r'(?m)^(ar-\w+) = "([\w.]+):(\w+)"', text):
+        f = folder/name
+        f.write_text(f'#!{sys.executable}\nimport sys\nfrom {module} import {call}\n'
+            f"if __name__ == '__main__': sys.exit({call}())\n")
         f.chmod(0o755)
 
 class Session:
