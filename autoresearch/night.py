@@ -173,11 +173,11 @@ def extend(
     if experiment_runs(s.p):
         raise Refused('--more: an experiment is running; ar-wait, then the same again')
     notes = s.experiments()
-    if all(given[k] is None for k in LIMITS) and not ended(s, notes):
+    was = ended(s, notes)
+    if all(given[k] is None for k in LIMITS) and not was:
         raise Refused(f'--more: say of what: {MORE}')
     limits = extended(s, notes, given)
-    if limits['hours'] == 0: raise Refused(f'--more: {why_over(s, limits, notes)}: {MORE}')
-    if why := why_over(s, limits, notes):
+    if why := was if limits['hours'] == 0 else why_over(s, limits, notes):
         raise Refused(f'--more: the session would still be over: {why}; {MORE}')
     s.state = dict(s.state, limits=limits)
     write_json(s.dir/'state.json', s.state)
@@ -286,11 +286,14 @@ def notify_command(
     "The user's command. Raises `Refused`, `OSError`, `ValueError`, `configparser.Error`."
     path = config_path()
     if not path.exists(): return []
-    if path.resolve().is_relative_to(p.root.resolve()):
-        raise Refused(f'{path} lies in the checkout, where a session could change it: move it out')
     config = configparser.ConfigParser(interpolation=None)
     config.read_string(path.read_text(encoding='utf8'), str(path))
-    return [os.path.expanduser(w) for w in shlex.split(config.defaults().get('notify', ''))]
+    words = [os.path.expanduser(w) for w in shlex.split(config.defaults().get('notify', ''))]
+    for o in [path, *words]:
+        inside = os.path.isabs(o) and Path(o).resolve().is_relative_to(p.root.resolve())
+        if inside and words:
+            raise Refused(f'{o} lies in the checkout, where a session could change it: move it out')
+    return words
 
 # %% ../nbs/18_night.ipynb #call
 def _call(log, seconds, config, line, *command):
