@@ -29,13 +29,16 @@ def root(tmp_path_factory):
     lab.run(root, 'tiny steps')
     return root
 
+def last(s): return len(s.run_dirs()) # number of the last experiment
+
 def profile(root): return get_profile('polynomial', root/'settings.ini')
 
 @pytest.fixture
-def s(root):
+def s(root, monkeypatch):
     "The session as it is on the disk; afterwards as it was"
     s = Session(profile(root), lab.TAG)
     before = s.state
+    monkeypatch.delenv('AUTORESEARCH_PROFILE', raising=False)
     yield s
     write_json(s.dir/'state.json', before)
     s.git('update-ref', f'{s.own}/state', s.git('hash-object', '-w', str(s.dir/'state.json')))
@@ -52,7 +55,7 @@ def test_an_older_session_has_no_end_until_it_is_given_one(s):
     said = extend(s, hours=8, max_crashes=20)
     assert said == 'limits:   8.0 h left of 8, 0 of 20 crashes in a row'
     again = Session(s.p, s.tag)
-    assert limits_of(again)['after'] == 3 and limits_line(again) == said
+    assert limits_of(again)['after'] == last(s) and limits_line(again) == said
     assert json.loads(read_blob(s.p.root, f'{s.own}/state')) == again.state
 
 def test_days_later(s):
@@ -151,7 +154,7 @@ def test_ar_note(root, s):
     jsonschema.Draft202012Validator.check_schema(SHAPES['ar-note'])
     jsonschema.validate(answer, SHAPES['ar-note'])
     assert [o['text'] for o in answer['notes']] == ['two words', 'a "third"']
-    assert answer['added'] == answer['notes'][1] and answer['added']['experiment'] == 3
+    assert answer['added'] == answer['notes'][1] and answer['added']['experiment'] == last(s)
     assert answer['damaged'] == [2] and f'{NOTES}, line 2' in r.stderr
     assert json.loads(lab.ar(root, 'ar-note', '--json').stdout)['added'] is None
 
@@ -262,10 +265,9 @@ def test_an_agent_that_cannot_work_is_let_go(s, config):
     assert [go_on(s)[0] for _ in range(IDLE+2)] == [2]*IDLE + [0, 0]
     heard = lab.until(lambda: (folder/'heard').exists() and (folder/'heard').read_text())
     assert [json.loads(l)['event'] for l in heard.splitlines()] == ['stop']
-    (s.dir/'sent-back.json').write_text('{"made": 2, "times": 99}') # an experiment since
-    assert go_on(s)[0] == 2
-    (s.dir/'sent-back.json').write_text('{"made": 3, "times": "x"}')
-    assert go_on(s)[0] == 2
+    for made,times in ((last(s)-1, 99), (last(s), 'x')): # an experiment since; a hand edit
+        write_json(s.dir/'sent-back.json', dict(made=made, times=times))
+        assert go_on(s)[0] == 2
 
 def test_go_on_while_an_experiment_runs(s, monkeypatch):
     monkeypatch.setattr(night, 'experiment_runs', lambda p: True)
@@ -288,8 +290,7 @@ def full(root, s, monkeypatch):
     st['last'] = st['last'][:1]*7
     st['expedition'] = dict(number=2, steps=5, line=[{}, {}], why='y'*300)
     st['running'] = dict(description='z'*300)
-    flat = ['plateau:  '+'p '*200, 'next:     '+'n '*200, 'combine:  002 003']
-    monkeypatch.setattr(night, '_prospects', lambda *a: (flat, '7'))
+    st['plateau'] = [k.ljust(10) + 'p '*200 for k in ('plateau:', 'next:', 'combine:', 'or:')]
     return brief(s, st)
 
 def test_brief_is_short_whatever_there_is(root, s, monkeypatch):
@@ -306,7 +307,7 @@ def test_what_to_do_next(root, s, monkeypatch):
     then = lambda s, st=st, **more: brief(s, {**st, **more})[-1]
     assert 'ar-ideas' in then(s)
     assert 'ar-wait' in then(s, running=dict(description='x'))
-    assert 'ar-expedition finish' in then(s, expedition=dict(number=1))
+    assert 'ar-expedition finish' in then(s, expedition=dict(number=1, why=''))
     assert 'ar-report' in then(with_limits(s, hours=1, since=0))
     lab.edit(root, 'DEGREE = 1', 'DEGREE = 3')
     assert 'ar-drop' in then(s)
@@ -382,18 +383,42 @@ def test_the_brief_at_a_start_and_before_compaction(root, s, name):
     assert lines[0].startswith(f'session:  autoresearch/{lab.TAG}') and lines[-1].startswith('then:')
     assert any('what the last one knew' in l for l in lines)
 
+def test_the_brief_of_an_expedition(root, s, monkeypatch):
+    lab.ar(root, 'ar-expedition', 'start', '--steps', '2', '--why', 'over the hill')
+    monkeypatch.chdir(root)
+    lines = brief(s, status_of(s))
+    lab.ar(root, 'ar-expedition', 'drop')
+    (line,) = [l for l in lines if l.startswith('line:')]
+    assert 'expedition 1, no step yet; 2 steps' in line and 'over the hill' in line
+    assert lines[-1] == 'then:     ar-run -m "the next step", or ar-expedition finish'
+
 def test_the_stop_hook(root, s):
     r = hook(root, 'Stop', cwd='/', stop_hook_active=False)
     assert r.returncode == 0 # no hours, nobody is held
     extend(s, hours=1, max_crashes=5)
     r = hook(root, 'Stop', stop_hook_active=True)
     assert r.returncode == 2 and 'is not over' in r.stderr and not r.stdout
-    write_json(s.dir/'sent-back.json', dict(made=3, times=IDLE))
+    write_json(s.dir/'sent-back.json', dict(made=last(s), times=IDLE))
     assert hook(root, 'Stop', stop_hook_active=True).returncode == 0
+
+def test_a_stop_hook_beside_an_older_version(tmp_path):
+    "Its usage error has the exit code that holds an agent"
+    old = tmp_path/'ar-status'
+    old.write_text('#!/bin/sh\necho "usage: ar-status [-h]" >&2; exit 2\n')
+    old.chmod(0o755)
+    (entry,) = HOOKS['Stop']
+    env = dict(os.environ, PATH=f'{tmp_path}:{os.environ["PATH"]}')
+    r = subprocess.run(['sh', '-c', entry['hooks'][0]['command']], env=env, capture_output=True)
+    assert r.returncode == 0
+    old.unlink()
+    env['PATH'] = str(tmp_path)
+    sh = shutil.which('sh')
+    r = subprocess.run([sh, '-c', entry['hooks'][0]['command']], env=env, capture_output=True)
+    assert r.returncode == 127 and b'not found' in r.stderr # an error that a person sees
 
 def test_hooks_where_no_session_is(tmp_path):
     root = lab.example(tmp_path/'repo')
-    for name in HOOKS: assert hook(root, name).returncode != 2
+    for name in HOOKS: assert hook(root, name).returncode == 0
 
 # the examples of notify
 
