@@ -7,9 +7,9 @@ __all__ = ['Ablation', 'CHANCE', 'SHAPES', 'say', 'name_of', 'keeps_of', 'check_
            'proposed', 'notes_in_git', 'commit_as_try', 'any_try', 'tries_of', 'ran_before', 'combine_tries',
            'combine_lines', 'ar_combine', 'free_branch', 'check_series', 'series_message', 'Bench', 'lay_keeps',
            'lay_report', 'finish_series', 'finish_lines', 'ar_finish', 'without', 'is_idea', 'ablations', 'effect_of',
-           'rate_effect', 'crashed', 'looked_at', 'ablation_line', 'removable', 'offer_lines', 'free_canvas',
-           'check_ready', 'seeds_left', 'put_in_canvas', 'next_ablation', 'run_one', 'run_ablations', 'apply_ablations',
-           'apply_lines', 'check_runs', 'ar_ablate']
+           'rate_effect', 'crashed', 'looked_at', 'ablations_told', 'ablation_line', 'removable', 'offer_lines',
+           'free_canvas', 'check_ready', 'seeds_left', 'put_in_canvas', 'next_ablation', 'run_one', 'run_ablations',
+           'apply_ablations', 'apply_lines', 'check_runs', 'ar_ablate']
 
 # %% ../nbs/23_hill.ipynb #imports
 import json, os, re, sys, tempfile
@@ -46,10 +46,12 @@ def name_of(n:dict)->str: # Like 007; seven digits of the commit where no experi
     return f'{number:03d}' if number else n['commit'][:7]
 
 def keeps_of(
-    s:Session
-)->list: # Notes of the keeps that the best stands on, in order
+    s:Session,
+    best:str='' # The commit to look back from; the best when empty
+)->list: # Notes of the keeps that it stands on, in order
     "The keeps of the final branch; the base commit is none of them"
-    commits = s.git('rev-list', '--first-parent', '--reverse', f'{s.base}..{tip(s)}').split()
+    until = best or tip(s)
+    commits = s.git('rev-list', '--first-parent', '--reverse', f'{s.base}..{until}').split()
     kept = {n['commit']: n for n in s.experiments() if n.get('status') == 'keep'}
     return [kept[c] for c in commits if c in kept]
 
@@ -124,7 +126,8 @@ def any_try(s:Session, key:str)->tuple: # The session it is of, its notes
     try: return find_try(s, key)
     except Refused as e: why = e
     tag,_,name = key.rpartition('/')
-    other = Session(s.p, tag or s.tag) if is_valid_tag(tag or s.tag) else s
+    if not is_valid_tag(tag or s.tag): raise why
+    other = Session(s.p, tag or s.tag)
     found = [n for n in notes_in_git(other) if name.isdigit() and name_of(n) == f'{int(name):03d}']
     if found: return other, found[-1]
     n = commit_as_try(s, key) if re.fullmatch('[0-9a-f]{7,64}', key) else {}
@@ -351,10 +354,11 @@ Ablation = namedtuple('Ablation', 'keep canvas code why') # `why` it can't be ta
 
 def without(
     s:Session,
-    keep:dict # Notes of a keep
-)->Ablation: # With the best's canvas without it, parsed, None where that can't be
+    keep:dict, # Notes of a keep
+    at:str='' # The commit to take it out of; the best when empty
+)->Ablation: # With the canvas without it, parsed, None where that can't be
     "Take a keep out of the best, by cells"
-    best = json.loads(s.file(tip(s), s.p.canvas))
+    best = json.loads(s.file(at or tip(s), s.p.canvas))
     before,after = edit_of(s, keep)
     try: made = combine(best, (after, before), names=[f'{name_of(keep)} taken out'])
     except CombineError as e:
@@ -412,11 +416,16 @@ def crashed(s:Session, o:Ablation)->str: # '' where it did not
     return one_line(plain(found[-1].get('reason', '')))[:200] if found else ''
 
 # %% ../nbs/23_hill.ipynb #looked
-def looked_at(s:Session, o:Ablation)->dict: # As `SHAPES` says of ar-ablate's keeps
+def looked_at(
+    s:Session,
+    o:Ablation,
+    at:str='' # The commit that it was taken out of; the best when empty
+)->dict: # As `SHAPES` says of ar-ablate's keeps
     "All that is known of a keep taken out"
-    best,runs = best_of(s), runs_of(counted(s), o.code) if o.code else []
-    fewer = 0
-    if o.canvas: fewer = code_lines(json.loads(s.file(tip(s), s.p.canvas))) - code_lines(o.canvas)
+    whole = json.loads(s.file(at or tip(s), s.p.canvas))
+    best = runs_of(counted(s), code_hash(whole))
+    runs = runs_of(counted(s), o.code) if o.code else []
+    fewer = code_lines(whole) - code_lines(o.canvas) if o.canvas else 0
     res = dict(number=experiment_number(o.keep['dir']), commit=o.keep['commit'],
         description=o.keep.get('description', ''), verdict='unknown', why=o.why, value=None,
         effect=None, error=None, least=None, runs=len(runs), best_runs=len(best), speed=None,
@@ -428,6 +437,19 @@ def looked_at(s:Session, o:Ablation)->dict: # As `SHAPES` says of ar-ablate's ke
     found = effect_of(with_it, without_it, noise_known(s.experiments()), s.p.direction)
     value = fmean(r.value for r in without_it)
     return dict(res, **found, value=value, speed=rate_effect(best, runs))
+
+# %% ../nbs/23_hill.ipynb #ablations-told
+def ablations_told(
+    s:Session
+)->tuple: # The commit that keeps were last taken out of, '' for none; `looked_at` of each keep
+    "What the session's last ablations showed. Raises `Refused`."
+    sides = [n['side'].get('best') for n in s.experiments() if isinstance(n.get('side'), dict)
+        and n['side'].get('keep')]
+    if not sides or not isinstance(sides[-1], str): return '', []
+    if object_kind(s.p.root, sides[-1]) != 'commit':
+        raise Refused(f'git has no commit {sides[-1][:7]} any more, of which keeps were taken out')
+    keeps = [n for n in keeps_of(s, sides[-1]) if is_idea(n)]
+    return sides[-1], [looked_at(s, without(s, n, sides[-1]), sides[-1]) for n in keeps]
 
 # %% ../nbs/23_hill.ipynb #ablation-lines
 _WORTH = dict(needed='needed', harmful='harmful: better without it',
