@@ -42,8 +42,9 @@ from .contract import (Profile, SettingsError, _short, final_block, get_profile,
     install_line, read_settings, session_profile)
 from .cells import CellsError, diff_html
 from autoresearch.ledger import (COLORS, DARK, STATUSES, Ledger, LedgerError, Row, Seen, _limits,
-    efforts, field, frontier, line_points, noise_seen, parse_row, place_labels, runs_told, shape, sigma_told,
-    truncate, vouch)
+    efforts, field, frontier, line_points, noise_seen, parse_row,
+    place_labels, runs_told, shape, sigma_told, truncate,
+    vouch)
 from .new import carried
 from .ratchet import log_lines, read_state, reporting_errors
 from .repo import Refused, Session, experiment_runs, profile_then
@@ -621,7 +622,8 @@ def experiment(n, row, notes, ran, kind):
     value,memory = (None, None) if crash else (row.value, row.memory_gb)
     return (n, row.status, value, steps_of(notes), rate_of(notes) or None, memory,
         notes.get('seconds'), outcome(row, notes, ran), row.commit, row.description, ran,
-        (kind or row.status) if ran else 'unproven', notes.get('class', ''), notes.get('reason', ''))
+        (kind or row.status) if ran else 'unproven', notes.get('class', ''),
+        notes.get('reason', ''))
 
 # %% ../nbs/31_dashboard.ipynb #experiments-frame
 FIELDS = ('n status value steps rate memory seconds outcome commit description ran trace class '
@@ -1511,7 +1513,9 @@ def draw_lines(self:Dashboard, lo, hi):
         x = [at.get(n) for n in numbers]
         y = [min(max(v, lo), hi) if is_number(v) else None for v in values]
         left = line.ended and not line.kept
-        xs,ys,size = [*xs, *x, None], [*ys, *y, None], [*size, *[0]*(len(x)-1), 9*left, 0]
+        xs += [*x, None]
+        ys += [*y, None]
+        size += [*[0]*(len(x)-1), 9*left, 0]
     self.fig.data[TRACES.index('line')].update(x=xs, y=ys, marker_size=size)
 
 # %% ../nbs/31_dashboard.ipynb #draw-band

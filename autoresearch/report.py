@@ -32,8 +32,8 @@ from autoresearch.contract import (Profile, SettingsError, install_line, read_se
 from .audit import final_score, is_finished, stored_final
 from .cells import _changes, cells_diff, changed_lines, diff_html, list_cells
 from .hill import ablations_told
-from .ledger import (COLORS, DARK, Frontier, Ledger, Row, Seen, _row_numbers, field, frontier,
-    noise_seen, one_line, runs_told, save_figure, session_notes, shape, sure, vouch)
+from .ledger import (COLORS, DARK, Frontier, Ledger, Row, Seen, _row_numbers, field,
+    frontier, noise_seen, one_line, runs_told, save_figure, session_notes, shape, sure, vouch)
 from .judge import best_so_far
 from .new import carried
 from .ratchet import exit_with, read_state, reporting_errors
