@@ -39,9 +39,9 @@ def own_settings(
 # %% ../nbs/16_new.ipynb #orders
 AGENTS = """# AGENTS.md
 
-One notebook, one metric: you edit the notebook's cells, `ar-run -m "what this tries"` runs it, and a
-branch keeps only what improved the metric. Your orders stand in [program.md](program.md): read it
-first, whole, and follow it.
+One notebook, one metric: you edit the notebook's cells, `ar-run -m "what this tries"` runs it, and
+a branch keeps only what improved the metric. Your orders stand in [program.md](program.md): read
+it first, whole, and follow it.
 
 If the branch is called `autoresearch/...`, a session is under way and you go on with it:
 `ar-status --brief` says where it stands and what to do next, `ar-ideas about WORD` what was tried
