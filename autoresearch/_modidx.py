@@ -1256,6 +1256,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'autoresearch.night.extended': ('night.html#extended', 'autoresearch/night.py'),
                                     'autoresearch.night.go_on': ('night.html#go_on', 'autoresearch/night.py'),
                                     'autoresearch.night.hours_used': ('night.html#hours_used', 'autoresearch/night.py'),
+                                    'autoresearch.night.in_hours': ('night.html#in_hours', 'autoresearch/night.py'),
                                     'autoresearch.night.is_limit': ('night.html#is_limit', 'autoresearch/night.py'),
                                     'autoresearch.night.is_note': ('night.html#is_note', 'autoresearch/night.py'),
                                     'autoresearch.night.limits_line': ('night.html#limits_line', 'autoresearch/night.py'),

@@ -10,10 +10,10 @@ So a session has *limits*, *notes* and a *brief*; a stop hook asks whether there
 
 # %% auto #0
 __all__ = ['LIMITS', 'MORE', 'NOTES', 'MOST', 'SECONDS', 'EVENTS', 'IDLE', 'MOST_LINES', 'WIDTH', 'SHAPES', 'is_limit',
-           'checked_limits', 'limits_of', 'since_then', 'hours_used', 'crashes_in_row', 'best_value', 'why_over',
-           'ended', 'limits_line', 'extended', 'extend', 'append_line', 'notes_ref', 'is_note', 'read_remarks',
-           'add_note', 'notes_kept', 'note_line', 'config_path', 'notify_command', 'event_line', 'notify', 'sent_back',
-           'go_on', 'brief', 'ar_note']
+           'checked_limits', 'limits_of', 'since_then', 'in_hours', 'hours_used', 'crashes_in_row', 'best_value',
+           'why_over', 'ended', 'limits_line', 'extended', 'extend', 'append_line', 'notes_ref', 'is_note',
+           'read_remarks', 'add_note', 'notes_kept', 'note_line', 'config_path', 'notify_command', 'event_line',
+           'notify', 'sent_back', 'go_on', 'brief', 'ar_note']
 
 # %% ../nbs/18_night.ipynb #imports
 import configparser, inspect, json, math, os, shlex, subprocess, sys, time
@@ -79,6 +79,8 @@ def since_then(limits, notes):
     return [n for n in notes if number(n) > limits['after'] or not number(n)]
 
 # %% ../nbs/18_night.ipynb #hours-used
+def in_hours(v): return f'{v:.2g}' if v < 1 else f'{v:.1f}'.removesuffix('.0')
+
 def hours_used(
     limits:dict, # As `limits_of` gives them
     notes:list, # Of the session's experiments, in order
@@ -111,7 +113,7 @@ def why_over(s:Session, limits, notes, now=None):
     "Which of the limits is reached, in words; '' for none"
     hours,most,until = (limits[k] for k in LIMITS)
     if hours is not None and hours_used(limits, notes, now) >= hours:
-        return f'its {hours:.3g} h are used up'
+        return f'its {in_hours(hours)} h are used up'
     if most is not None and (n := crashes_in_row(limits, notes)) >= most:
         return f'{n} crash{"es" if n > 1 else ""} in a row'
     best = best_value(s, notes) if until is not None else None
@@ -144,7 +146,8 @@ def limits_line(
     hours,most,until = (limits[k] for k in LIMITS)
     parts = []
     if hours is not None:
-        parts.append(f'{hours-hours_used(limits, notes, now):.1f} h left of {hours:.3g}')
+        left = hours - hours_used(limits, notes, now)
+        parts.append(f'{left:.1f} h left of {in_hours(hours)}')
     if most is not None: parts.append(f'{crashes_in_row(limits, notes)} of {most} crashes in a row')
     if until is not None: parts.append(f'until {until:.6f}')
     return f'limits:   {", ".join(parts)}' if parts else ''
@@ -276,7 +279,7 @@ def note_line(o):
 def config_path()->Path:
     "The user's own config file, which need not be there"
     home = os.environ.get('XDG_CONFIG_HOME', '')
-    folder = Path(home) if os.path.isabs(home) else Path('~/.config').expanduser()
+    folder = Path(home) if os.path.isabs(home) else Path(os.path.expanduser('~/.config'))
     return folder/'autoresearch/config.ini'
 
 # %% ../nbs/18_night.ipynb #notify-command
@@ -285,7 +288,7 @@ def notify_command(
 )->list: # Words of the command; none where no command is named
     "The user's command. Raises `Refused`, `OSError`, `ValueError`, `configparser.Error`."
     path = config_path()
-    if not path.exists(): return []
+    if not (path.is_absolute() and path.exists()): return [] # a user without a home
     config = configparser.ConfigParser(interpolation=None)
     config.read_string(path.read_text(encoding='utf8'), str(path))
     words = [os.path.expanduser(w) for w in shlex.split(config.defaults().get('notify', ''))]
@@ -347,7 +350,7 @@ def notify(
         words = [str(log.resolve()), str(SECONDS), str(config), event_line(event), *command]
         quiet = dict.fromkeys(('stdin', 'stdout', 'stderr'), subprocess.DEVNULL)
         subprocess.Popen([sys.executable, '-I', '-S', '-c', code, *words], cwd=config.parent,
-            start_new_session=True, **quiet).wait(10)
+            start_new_session=True, **quiet).wait(60) # a fork: a moment, on a busy machine longer
     except Exception as e: _log_failure(log, e)
 
 # %% ../nbs/18_night.ipynb #log-failure
