@@ -18,7 +18,7 @@ Keeps are not examined (`--no-examine`), which takes as long as a trial and deci
 
 A session that was stopped goes on when the same command is given again; one that is complete is
 left as it is. Sessions that find no core are left for another call, and named."""
-import argparse, os, re, shutil, statistics, subprocess, sys, time
+import argparse, json, os, shutil, statistics, subprocess, sys, time
 from pathlib import Path
 import sessions
 from demo import TRIALS as DEMO
@@ -106,7 +106,7 @@ def command(args, what, arm, seed, cores):
 def pair(args):
     "Both arms of a seed: one baseline, copied; then side by side, a core each"
     cores = numbers(args.cores)
-    os.sched_setaffinity(0, cores)
+    os.sched_setaffinity(0, cores[:1]) # on two it would be another machine than the sessions'
     base = begun(args, args.seed, cores[:1])
     for arm,core in zip(ARMS, cores): copied(base, args, arm, args.seed, [core])
     procs = [subprocess.Popen(command(args, 'one', arm, args.seed, [core]))
@@ -145,7 +145,6 @@ def all_of(args):
 
 def told(folder):
     "A session's experiments as lines of the table: those with a row, then repeats of the best"
-    import json
     arm,seed = folder.name.rsplit('-', 1)
     rows = [l.split('\t') for l in (folder/'repo/results.tsv').read_text().splitlines()[1:]]
     notes = [json.loads(f.read_text()) for f in
@@ -153,7 +152,8 @@ def told(folder):
     took = {n['commit'][:7]: n.get('seconds', 0.) for n in notes if n.get('status') != 'repeat'}
     lines = [(arm, int(seed), i, r[1], r[3], f'{took.get(r[0], 0.):.1f}', r[4])
         for i,r in enumerate(rows)]
-    more = [n for n in notes if n.get('status') == 'repeat']
+    last = max(i for i,n in enumerate(notes) if n.get('status') != 'repeat')
+    more = notes[last+1:]
     return lines + [(arm, int(seed), len(rows)+i, f"{n['value']:.6f}", 'repeat',
         f"{n.get('seconds', 0.):.1f}", 'the best again') for i,n in enumerate(more)]
 
@@ -207,8 +207,9 @@ def show_compare(found):
         ('gain,', 'keeps,', 'best again,') for arm in ARMS)], rows)
     if not gains: return
     ours,theirs = (statistics.fmean(o) for o in zip(*gains))
+    ratio = f', {ours/theirs:.2f} times' if theirs else ''
     print(f'{sum(a > b for a,b in gains)} of {len(gains)} seeds ahead of random; mean gain '
-        f'{ours:.4f} and {theirs:.4f}, {ours/theirs:.2f} times')
+        f'{ours:.4f} and {theirs:.4f}{ratio}')
     if repeats:
         print(f'under fresh seeds {sum(a < b for a,b in repeats)} of {len(repeats)} ahead; mean '
             + ' and '.join(f'{statistics.fmean(o):.4f}' for o in zip(*repeats)))
