@@ -8,23 +8,23 @@ The run belongs to a *supervisor*, a process detached from the terminal, so that
 
 # %% auto #0
 __all__ = ['FORESEEN', 'SEEDS', 'LARGEST_SEED', 'CALIBRATED', 'STILL', 'UNKEPT', 'BACK', 'CRASHES', 'SHORT', 'ONE_DRAW',
-           'NOTE_KEYS', 'AFTER', 'FACTS', 'OLDER', 'BOOT', 'FULL', 'VERBS', 'Stopped', 'session_data', 'data_changes',
-           'check_data', 'check_machine', 'is_valid_tag', 'run_refs', 'check_name', 'check_tag', 'draw_seeds',
-           'seeds_of', 'check_committed', 'pins_of', 'use_cache', 'checked_walls', 'how_of', 'not_audited',
-           'not_examined', 'setup', 'prune_cache', 'limits_given', 'begin_session', 'extend_session', 'ar_setup',
-           'is_notebook', 'read_canvas', 'strip_outputs', 'exports_astray', 'export_module', 'export_canvas',
-           'is_unchanged', 'difference', 'describe_edit', 'proven_rows', 'plural', 'check_runs_known', 'epochs',
-           'is_run', 'own_runs', 'runs_in', 'by_seed', 'once_a_seed', 'runs_by_code', 'runs_of', 'counted', 'as_judged',
-           'machine_of', 'noise_known', 'equal_runs', 'rule_line', 'rule_of', 'against', 'is_valued', 'check_label',
-           'run_before', 'check_new', 'next_seed', 'lines_fewer', 'code_at', 'of_repeat', 'gone_on_with', 'of_edit',
-           'of_join', 'check_on_line', 'kind_of', 'begun_journal', 'new_journal', 'check_bare_model', 'near_failed',
-           'commit_edit', 'enter_commit', 'tell', 'tell_over', 'tried_edits', 'events_of', 'tell_verdict',
-           'check_not_over', 'over_lines', 'begin', 'best_known', 'bar_of', 'verdict_inputs', 'refs_put_back',
-           'file_put_back', 'foreign_runs', 'put_back', 'baseline_phases', 'hear', 'held_to', 'why_unexamined',
-           'new_weights', 'run_in', 'measure', 'best_notes', 'why_disturbed', 'put_aside', 'early_of', 'outcome_of',
-           'measure_undisturbed', 'execute', 'runs_made', 'run_result', 'result_of', 'row_description', 'value_of',
-           'fault_of', 'run_facts', 'facts_made', 'told_fault', 'seedless', 'asked', 'weigh', 'why_unkept', 'set_back',
-           'enter_fault', 'figures', 'judge', 'commit_copy', 'why_no_weights', 'examination', 'unexamined',
+           'NOTE_KEYS', 'AFTER', 'FACTS', 'OLDER', 'BOOT', 'FULL', 'VERBS', 'SHAPES', 'Stopped', 'session_data',
+           'data_changes', 'check_data', 'check_machine', 'is_valid_tag', 'run_refs', 'check_name', 'check_tag',
+           'draw_seeds', 'seeds_of', 'check_committed', 'pins_of', 'use_cache', 'checked_walls', 'how_of',
+           'not_audited', 'not_examined', 'setup', 'prune_cache', 'limits_given', 'begin_session', 'extend_session',
+           'ar_setup', 'is_notebook', 'read_canvas', 'strip_outputs', 'exports_astray', 'export_module',
+           'export_canvas', 'is_unchanged', 'difference', 'describe_edit', 'proven_rows', 'plural', 'check_runs_known',
+           'epochs', 'is_run', 'own_runs', 'runs_in', 'by_seed', 'once_a_seed', 'runs_by_code', 'runs_of', 'counted',
+           'as_judged', 'machine_of', 'noise_known', 'equal_runs', 'rule_line', 'rule_of', 'against', 'is_valued',
+           'check_label', 'run_before', 'check_new', 'next_seed', 'lines_fewer', 'code_at', 'of_repeat', 'gone_on_with',
+           'of_edit', 'of_join', 'check_on_line', 'kind_of', 'begun_journal', 'new_journal', 'check_bare_model',
+           'near_failed', 'commit_edit', 'enter_commit', 'tell', 'tell_over', 'tried_edits', 'events_of',
+           'tell_verdict', 'check_not_over', 'over_lines', 'begin', 'best_known', 'bar_of', 'verdict_inputs',
+           'refs_put_back', 'file_put_back', 'foreign_runs', 'put_back', 'baseline_phases', 'hear', 'held_to',
+           'why_unexamined', 'new_weights', 'run_in', 'measure', 'best_notes', 'why_disturbed', 'put_aside', 'early_of',
+           'outcome_of', 'measure_undisturbed', 'execute', 'runs_made', 'run_result', 'result_of', 'row_description',
+           'value_of', 'fault_of', 'run_facts', 'facts_made', 'told_fault', 'seedless', 'asked', 'weigh', 'why_unkept',
+           'set_back', 'enter_fault', 'figures', 'judge', 'commit_copy', 'why_no_weights', 'examination', 'unexamined',
            'examine_run', 'awaits_examination', 'Undecided', 'drift', 'seed_unused', 'check_best_run', 'more_run',
            'enter_verdict', 'count_rows', 'append_once', 'enter_row', 'lengthen', 'end_expedition', 'settle_branch',
            'row_difference', 'beside_best', 'audit_path', 'score_keep', 'audit', 'drop_weights_of', 'told_runs',
@@ -62,7 +62,7 @@ from typing import Annotated
 from fastcore.script import call_parse
 import autoresearch
 from .contract import (Profile, SettingsError, has_gpu, get_profile, machine_lacks,
-    replacing, session_profile, settings_of, write_json)
+    of_type, replacing, session_profile, settings_of, shape, write_json)
 from autoresearch.cells import (CellsError, changed_cells, changed_constants, code_hash, code_lines,
     lint, parse_cells)
 from autoresearch.ledger import (SHOWN, STATUSES, LedgerError, Row, frontier, noise_seen, one_line,
@@ -79,12 +79,12 @@ from .run import (OUTCOMES, GitError, Result, classify, compared, compile_packag
 from .repo import (Busy, Refused, Session, any_profile, back_up, back_up_notes,
     base_copy, blob_sha, branch_head, branch_of, check_branch, claim_ledger, content,
     content_differs, current_session, current_tag, describe_holder, directives, expedition,
-    expedition_numbers, experiment_number, experiment_runs, exported_module, free_tag, git_locks, guard, has_branch, is_ancestor,
-    is_journal, line_best, line_end, lock_holder, locked, lost_lock, make_commit, matches_commit, move_branch,
-    nothing_under_way, numbered_refs, object_kind, obstacles, own_refs, printable, read_blob,
-    read_lock_owner, remove_stale_locks, remove_temporary_files, rewinds, searching, shell_quoted,
-    squash_commit, stand, tip, tree_of, under_way, unguarded, uncommitted_files,
-    write_expedition, write_files, write_step)
+    expedition_numbers, experiment_number, experiment_runs, exported_module, free_tag, git_locks,
+    guard, has_branch, is_ancestor, is_journal, line_best, line_end, lock_holder, locked,
+    lost_lock, make_commit, matches_commit, move_branch, nothing_under_way, numbered_refs,
+    object_kind, obstacles, own_refs, printable, read_blob, read_lock_owner, remove_stale_locks,
+    remove_temporary_files, rewinds, searching, shell_quoted, squash_commit, stand, tip, tree_of,
+    uncommitted_files, under_way, unguarded, write_expedition, write_files, write_step)
 
 # %% ../nbs/15_ratchet.ipynb #stopped
 class Stopped(BaseException):
@@ -430,6 +430,7 @@ def difference(a, b):
     parts = [', '.join(changed_constants(a, b)), f'cells {", ".join(cells)}' if cells else '']
     return '; '.join(filter(None, parts))
 
+# %% ../nbs/15_ratchet.ipynb #describe-edit-function
 def describe_edit(s:Session, old, new):
     "What an edit did, from the commits before and after it; '' for nothing"
     if old == new: return ''
@@ -460,11 +461,13 @@ def epochs(notes:list)->list: # Lists of notes
     cuts = [i for i,n in enumerate(notes) if i and n.get('break')]
     return [notes[a:b] for a,b in zip([0, *cuts], [*cuts, len(notes)])]
 
+# %% ../nbs/15_ratchet.ipynb #is-run
 def is_run(r):
     "Does it say what the judge must know of a run?"
     return (isinstance(r, dict) and isinstance(r.get('code'), str) and is_number(r.get('value'))
         and is_number(r.get('seed')))
 
+# %% ../nbs/15_ratchet.ipynb #own-runs
 def own_runs(n):
     "Runs of an experiment's own code, as its notes have them; the one that older notes tell of"
     if isinstance(n.get('runs'), list): return n['runs']
@@ -564,13 +567,18 @@ STILL = 'repeat', 'again' # kinds of journals whose runs move neither branch nor
 UNKEPT = 'step', 'side' # those that are run once and never kept
 BACK = 'side', 'join' # those whose files go back with the branch, whatever came of them
 
-def against(j): return j.get('against') or j['parent'] # the best's commit, which it is compared with
+# %% ../nbs/15_ratchet.ipynb #against
+def against(j):
+    "The best's commit, which an experiment is compared with"
+    return j.get('against') or j['parent']
 
+# %% ../nbs/15_ratchet.ipynb #is-valued
 def is_valued(n):
     "Do these notes tell of a run with a value that counts? Its class may be what it was made for"
     named = n.get('class')
     return named == 'ok' or isinstance(named, str) and named not in OUTCOMES
 
+# %% ../nbs/15_ratchet.ipynb #check-label
 def check_label(ask):
     "Raises `Refused` for a side run whose label is none, or an outcome's"
     label = ask.get('label')
@@ -615,12 +623,14 @@ def code_at(s:Session, commit):
     "The hash of the canvas' code in a commit"
     return code_hash(json.loads(s.file(commit, s.p.canvas)))
 
+# %% ../nbs/15_ratchet.ipynb #of-repeat
 def of_repeat(s:Session, commit, kind):
     "What the journal of a repeat says: whose, and under which seed"
     code = code_at(s, commit)
     runs = runs_of(counted(s), code)
     return dict(kind=kind, target=commit, code=code, seed=next_seed(s, runs), examine=False)
 
+# %% ../nbs/15_ratchet.ipynb #gone-on-with
 def gone_on_with(s:Session, j, code, once_more):
     "The runs that a code has already, and those of the best beside it, as a journal has them"
     tries = [n for n in counted(s) if n.get('code') == code
@@ -629,6 +639,7 @@ def gone_on_with(s:Session, j, code, once_more):
     return dict(joined=once_a_seed(runs_in([dict(n, best_runs=[]) for n in tries])),
         joined_best=[r for r in beside if r['code'] == j['best_code']])
 
+# %% ../nbs/15_ratchet.ipynb #of-edit
 def of_edit(s:Session, j, ask):
     "What the journal of an edit says of its code: new, gone on with, or run again"
     parent,kind = j['parent'], j['kind']
@@ -658,6 +669,7 @@ def of_join(s:Session, j, e):
     seed = seeds_of(s)[0] if less_than else next_seed(s, known['joined'])
     return dict(known, squash=e['best'], code=code, seed=seed)
 
+# %% ../nbs/15_ratchet.ipynb #check-on-line
 def check_on_line(e, by, ask):
     "Raises `Refused` for what an expedition allows not"
     ways = 'ar-expedition finish tries its best step, ar-expedition drop goes back without'
@@ -668,15 +680,16 @@ def check_on_line(e, by, ask):
     if asks: raise Refused(f'expedition {e["number"]} is under way, whose steps all stay: '
         f'{asks[0]} must wait until it ends. {ways}')
     if len(e['line']) >= e['steps']:
-        raise Refused(f'expedition {e["number"]} has made its {plural(e["steps"], "step")}: {ways}. '
-            'The edit is in the working tree')
+        raise Refused(f'expedition {e["number"]} has made its {plural(e["steps"], "step")}: '
+            f'{ways}. The edit is in the working tree')
 
+# %% ../nbs/15_ratchet.ipynb #kind-of
 def kind_of(e, by, ask)->str:
     "What kind of experiment this is. Raises `Refused`."
     kind = ask.get('kind') or ''
     if kind == 'side': check_label(ask)
     if not e and kind == 'join':
-        raise Refused('no expedition is under way: ar-expedition start --steps N')
+        raise Refused('no expedition is under way: ar-expedition start --steps N begins one')
     if not e: return kind if kind in ('side', 'repeat') else ''
     if kind == 'join' or kind == 'repeat' and ask.get('break'): return kind
     check_on_line(e, by, ask)
@@ -697,6 +710,7 @@ def begun_journal(s:Session, description, by, how, ask):
         **(how or how_of(s)))
     return j | {k: ask[k] for k in ('break', 'early') if ask.get(k)}, e
 
+# %% ../nbs/15_ratchet.ipynb #new-journal-of-kind
 def new_journal(s:Session, description, by='', repeat=False, how=None, ask=None):
     "All that an experiment begins with, by its kind. Raises `Refused`."
     ask = ask or {}
@@ -765,6 +779,7 @@ def tell(s:Session, event, **more):
     from autoresearch.night import notify
     notify(s.p, dict(event=event, session=s.tag, **more))
 
+# %% ../nbs/15_ratchet.ipynb #tell-over
 def tell_over(s:Session, why):
     "Tell once that the session is over"
     since = s.state['limits'].get('since') or 0
@@ -776,10 +791,12 @@ def tell_over(s:Session, why):
 # %% ../nbs/15_ratchet.ipynb #tell-verdict
 CRASHES = 20 # in a row, of which the user is told where the session has no limit of its own
 
+# %% ../nbs/15_ratchet.ipynb #tried-edits
 def tried_edits(notes):
     "Those that might have been kept: no steps of expeditions, no side runs"
     return [n for n in notes if n.get('kind') not in UNKEPT]
 
+# %% ../nbs/15_ratchet.ipynb #events-of
 def events_of(s:Session, n, notes, was_flat):
     "What there is to tell of a verdict, and whether the session is on a plateau after it"
     from autoresearch.ideas import plateau
@@ -796,6 +813,7 @@ def events_of(s:Session, n, notes, was_flat):
     if flat.flat and not was_flat: events.append(('plateau', dict(why=flat.reason)))
     return events, flat.flat, ended(s, notes)
 
+# %% ../nbs/15_ratchet.ipynb #tell-decided
 def tell_verdict(s:Session, n):
     "Tell of an experiment that is decided, once"
     from autoresearch.night import config_path
@@ -818,6 +836,7 @@ def check_not_over(s:Session):
         raise Refused(f'session {s.tag} is over: {why}. ar-setup --more extends it (--hours, '
             '--max-crashes, --until). Nothing was run, the edit is in the working tree')
 
+# %% ../nbs/15_ratchet.ipynb #over-lines
 def over_lines(s:Session)->list:
     "A line where this experiment was the session's last"
     if not s.state.get('limits'): return []
@@ -857,6 +876,7 @@ def best_known(s:Session, j)->list: # Empty before the baseline
     if best is None: return []
     return [dict(code=j['best_code'], seed=seeds_of(s)[0], value=best, claimed=best)]
 
+# %% ../nbs/15_ratchet.ipynb #bar-of
 def bar_of(s:Session):
     "What the next experiment must beat: the mean of the best's runs; None before the baseline"
     best = best_known(s, dict(best_code=code_at(s, tip(s))))
@@ -1071,6 +1091,7 @@ def runs_made(j)->list: # Its own run first
         examined=j.get('examined'), time=j.get('ended', j['started']))
     return [own, *j.get('more', [])]
 
+# %% ../nbs/15_ratchet.ipynb #run-result
 def run_result(s:Session, run):
     "A run's `Result`, from the journal"
     o = run['outcome']
@@ -1078,6 +1099,7 @@ def run_result(s:Session, run):
         o.get('load') or {}, o.get('exit', ''), o.get('marks') or [], o.get('phases') or {},
         o.get('walls') or {}, o.get('saved', 0.), o.get('last', 0.))
 
+# %% ../nbs/15_ratchet.ipynb #result-of-journal
 def result_of(s:Session, j):
     "The `Result` of an experiment's own run"
     return run_result(s, runs_made(j)[0])
@@ -1120,6 +1142,7 @@ def facts_made(s:Session, j, whose):
     return [run_facts(s, j, r) for r in runs_made(j)
         if r['whose'] == whose and not fault_of(s, r)]
 
+# %% ../nbs/15_ratchet.ipynb #told-fault
 def told_fault(s:Session, j, run):
     "The fault of a run; of a further one under which seed it came"
     why = fault_of(s, run)
@@ -1390,6 +1413,7 @@ def lengthen(s:Session, j):
     line = [*e['line'], step]
     write_expedition(s, dict(e, line=line, best=line_best(s, line)['commit']))
 
+# %% ../nbs/15_ratchet.ipynb #end-expedition
 def end_expedition(s:Session, j):
     "Enter that an expedition was joined, or left"
     e = expedition(s, j['expedition']) or j['line']
@@ -1398,9 +1422,11 @@ def end_expedition(s:Session, j):
     if e['state'] != state: write_expedition(s, dict(e, state=state, joined=joined,
         ended=time.time()))
 
+# %% ../nbs/15_ratchet.ipynb #settle-branch-function
 def settle_branch(s:Session, j):
     "From `appended` to `moved`: branch, line and files where the verdict wants them"
-    kind,kept = j.get('kind'), j['status'] == 'keep'
+    kind = j.get('kind')
+    kept = j['status'] == 'keep'
     step = kind == 'step' and j['status'] == 'discard'
     to = j['commit'] if kept or step else j['parent']
     said = move_branch(s, j['commit'], to, restore=j['status'] == 'discard' or kind in BACK)
@@ -1560,6 +1586,7 @@ def kill_runs(j):
     "End the processes of an experiment's runs"
     for run in filter(None, [j, j.get('pending')]): kill_run(run['nonce'])
 
+# %% ../nbs/15_ratchet.ipynb #undo-function
 def undo(
     s:Session,
     j:dict # The journal, at `begun`, `committed`, or at `ran` while nothing is decided
@@ -1580,6 +1607,7 @@ def numbers_with_notes(s:Session):
     "Numbers of the experiments whose notes can be read"
     return {experiment_number(d.name) for d in s.run_dirs() if read_notes(d/'experiment.json')}
 
+# %% ../nbs/15_ratchet.ipynb #mend-notes-function
 def mend_notes(s:Session):
     "Notes of experiments from git's copies"
     there = numbers_with_notes(s)
@@ -1669,9 +1697,11 @@ def is_written(s:Session, k, refs):
     e = read_json(path)
     return bool(e.get('start')) and refs.get(f'expeditions/{k}') == line_end(e)
 
+# %% ../nbs/15_ratchet.ipynb #mend-expeditions-function
 def mend_expeditions(s:Session):
     "Bring back what is gone of expeditions, and end what was cut off on the way back"
-    said,refs = [], own_refs(s)
+    refs = own_refs(s)
+    said = []
     for k in expedition_numbers(s, s.experiments()):
         path = s.dir/f'expeditions/{k}.json'
         e = read_json(path) if is_written(s, k, refs) else expedition(s, k)
@@ -1781,17 +1811,20 @@ def heard_before(s, j):
     return dict(seen=dict(marks=marks, phases=took), baseline=baseline_phases(s),
         pinned=s.state['pins'].get('validation'))
 
+# %% ../nbs/15_ratchet.ipynb #classify-orphan
 def classify_orphan(s, j):
     "The outcome of a run whose runner died: only a trusted record counts"
     run_dir = s.dir/j['run_dir']
     if not (run_dir/'record.json').exists(): return 'interrupted', '', {}
     return classify(run_dir, s.p, True, 0, j['nonce'], j['contract'], **heard_before(s, j))
 
+# %% ../nbs/15_ratchet.ipynb #has-weights
 def has_weights(s:Session, j):
     "Are the weights of the run that was being examined still there?"
     from autoresearch.examine import taken_weights
     return taken_weights(s.dir/j['examining']).exists()
 
+# %% ../nbs/15_ratchet.ipynb #look-for-outcome
 def look_for_outcome(s:Session, j):
     "Enter the outcome of a run that ended after its supervisor, if its record can be trusted"
     status,reason,record = classify_orphan(s, j)
@@ -1857,6 +1890,7 @@ def recover(s:Session):
 # %% ../nbs/15_ratchet.ipynb #branch-line
 def line_ref(s:Session, n): return f'{s.own}/expeditions/{n["expedition"]}'
 
+# %% ../nbs/15_ratchet.ipynb #branch-line-function
 def branch_line(s:Session, n):
     "Where a verdict left branch and canvas"
     at = s.rev(s.ref)[:7]
@@ -1877,6 +1911,7 @@ def to_beat(s:Session, value, bar):
     if not gain: return ', as the best'
     return f', {abs(gain):.6f} {"better" if gain > 0 else "worse"} than the best'
 
+# %% ../nbs/15_ratchet.ipynb #line-line
 def line_line(s:Session, e, bar):
     "How an expedition's line stands, in a line"
     left = e['steps']-len(e['line'])
@@ -1887,6 +1922,7 @@ def line_line(s:Session, e, bar):
     return (f'its best is step {nth}, {best["commit"][:7]}, {best["value"]:.6f}'
         f'{to_beat(s, best["value"], bar)}; {then}')
 
+# %% ../nbs/15_ratchet.ipynb #line-lines-function
 def line_lines(s:Session, n):
     "What an answer says of the expedition that an experiment belongs to"
     if n.get('kind') == 'join':
@@ -1904,7 +1940,8 @@ def value_lines(s:Session, n):
     value = f"{n['value']:.6f}" if ok else 'none'
     before = 'none' if best is None else f'{best:.6f}'
     if ok and best is not None: before += f'   difference: {n["value"]-best:+.6f}'
-    if (made := len(n.get('runs') or [])) > 1: value += f', the mean of {made} runs'
+    runs = by_seed([r for k in ('joined', 'runs') for r in n.get(k) or []])
+    if len(runs) > 1: value += f', the mean of {len(runs)} runs'
     if n['class'] == 'early':
         value += f", its last training loss; {n['saved']:.0%} of the budget saved"
     return [f'{s.p.metric}: {value}', f'best before: {before}']
@@ -2061,6 +2098,7 @@ def check_join(s:Session)->dict: # The expedition
             'it, ar-drop puts an edit aside and keeps a copy')
     return e
 
+# %% ../nbs/15_ratchet.ipynb #why-not-joined
 def why_not_joined(s:Session, e)->str: # '' where the line's best is to be tried
     "Why an expedition ends without a run"
     if not e['line']: return 'it made no step'
@@ -2069,6 +2107,7 @@ def why_not_joined(s:Session, e)->str: # '' where the line's best is to be tried
     beats = best['value'] < bar if s.p.direction == 'lower' else best['value'] > bar
     return '' if beats else f'no step beats the best, {bar:.6f}: {best["value"]:.6f} came closest'
 
+# %% ../nbs/15_ratchet.ipynb #left-lines
 def left_lines(s:Session, e, why, said):
     "What to say of an expedition that was left"
     at = s.rev(s.ref)[:7]
@@ -2076,6 +2115,7 @@ def left_lines(s:Session, e, why, said):
         f'branch:   {s.branch} is back at {at}, the best; the line stays as '
         f'{s.own}/expeditions/{e["number"]}', *said]
 
+# %% ../nbs/15_ratchet.ipynb #join-description
 def join_description(s:Session, e):
     "What a join is called where nobody says: why the expedition was made, else its steps"
     if e['why']: return e['why']
@@ -2332,11 +2372,14 @@ def unforeseen(e):
 
 # %% ../nbs/15_ratchet.ipynb #reporting-errors
 def say_error(name, said, code, as_json):
-    "Say an error, in a line or as JSON, and leave with its code"
+    "Say an error in a line, and as JSON where that was asked for; leave with its code"
+    said = f'{name}: {said}'
+    if code == 1 and not as_json: sys.exit(said)
+    print(said, file=sys.stderr)
     if as_json: print(printable(_json(dict(error=said, code=code))), flush=True)
-    else: print(f'{name}: {said}', file=sys.stderr)
     sys.exit(code)
 
+# %% ../nbs/15_ratchet.ipynb #reporting-errors-function
 @contextmanager
 def reporting_errors(as_json:bool=False):
     "Say what is refused in one message and exit with 1; what nobody foresaw keeps its traceback"
@@ -2360,6 +2403,7 @@ def exit_with(code, lines, facts=None):
     print(printable('\n'.join(lines[:most])), file=sys.stderr if code == 1 else sys.stdout)
     sys.exit(code)
 
+# %% ../nbs/15_ratchet.ipynb #answer-facts
 def answer_facts(lines, experiment=None, running=''):
     "What the commands that run experiments answer to `--json`"
     return dict(experiment=experiment or None, running=running, said=lines)
@@ -2387,6 +2431,7 @@ def run_asked(repeat, again, simpler, early_stop, message):
     return dict(kind='repeat' if repeat else 'again' if again else '', simpler=simpler,
         early=early_stop)
 
+# %% ../nbs/15_ratchet.ipynb #begun-lines
 def begun_lines(p):
     "What to say once an experiment is committed and runs in the background"
     run_dir,_,j = running(p)
@@ -2394,6 +2439,7 @@ def begun_lines(p):
     near = [f"near:     {j['near']}"] if j.get('near') else []
     return folder, [f'running as {folder}: ar-wait gives the verdict, ar-stop ends it', *near]
 
+# %% ../nbs/15_ratchet.ipynb #run-and-exit
 def run_and_exit(p, proc, token, background, json, made=answer_facts):
     "Watch a supervisor, in the background until its experiment is committed; print, and leave"
     alive = lambda: proc.poll() is None
@@ -2510,6 +2556,7 @@ def best_of(s:Session)->list:
     "Runs of what the branch stands at, since the machine is what it is"
     return runs_of(counted(s), code_at(s, tip(s)))
 
+# %% ../nbs/15_ratchet.ipynb #seeds-wanted
 def seeds_wanted(s:Session, n:int)->list:
     "Those of the `n` seeds after the first that the best has not run under. Raises `Refused`."
     if not 1 <= n < len(seeds_of(s)):
@@ -2521,16 +2568,19 @@ def seeds_wanted(s:Session, n:int)->list:
     had = {r['seed'] for r in best_of(s)}
     return [seed for seed in seeds_of(s)[1:n+1] if seed not in had]
 
+# %% ../nbs/15_ratchet.ipynb #say-now
 def say_now(line, said=None):
     "Print a line at once, or put it to what is said later"
     if said is None: print(line, flush=True)
     else: said.append(line)
 
+# %% ../nbs/15_ratchet.ipynb #wait-for-turn
 def wait_for_turn(p, said=None):
     "Wait while another experiment runs"
     if experiment_runs(p): say_now(f'waits: {describe_holder(p)}', said)
     while experiment_runs(p): time.sleep(.2)
 
+# %% ../nbs/15_ratchet.ipynb #calibrate-function
 def calibrate(s:Session, n:int, bar=progress_bar, said=None)->tuple: # Exit code and lines
     "Run the best under seeds that it has not run under, until it has `n` beside the first"
     while left := seeds_wanted(s, n):
@@ -2726,6 +2776,7 @@ def new_number(s:Session)->int:
     "The number of the next expedition"
     return max(expedition_numbers(s, s.experiments()), default=0) + 1
 
+# %% ../nbs/15_ratchet.ipynb #start-expedition-function
 def start_expedition(s:Session, steps:int, why:str=''):
     "Begin an expedition at the best; the lock must be held. Raises `Refused`."
     if e := under_way(s):
@@ -2757,6 +2808,7 @@ def step_line(n, o):
     "A step of a line"
     return f'step {n:<2} {o["number"]:03d}  {o["commit"][:7]}  {o["value"]:.6f}'
 
+# %% ../nbs/15_ratchet.ipynb #expedition-lines-function
 def expedition_lines(s:Session)->list:
     "How the session's expeditions stand"
     past = [expedition(s, k) for k in expedition_numbers(s)]
@@ -2771,12 +2823,14 @@ def expedition_lines(s:Session)->list:
 # %% ../nbs/15_ratchet.ipynb #expedition-verbs
 VERBS = 'status', 'start', 'finish', 'drop'
 
+# %% ../nbs/15_ratchet.ipynb #expedition-facts
 def expedition_facts(s:Session, lines, experiment=None, running=''):
     "What `ar-expedition --json` answers"
     past = [e for k in expedition_numbers(s) if (e := expedition(s, k))]
     return dict(under_way=under_way(s) or None, expeditions=past, bar=bar_of(s),
         **answer_facts(lines, experiment, running))
 
+# %% ../nbs/15_ratchet.ipynb #under-lock
 def under_lock(s_profile, verb, steps, why)->tuple: # The session and lines
     "`status`, `start` or `drop`, with what a dead supervisor left put in order first"
     with locked(any_profile(), what=f'ar-expedition {verb}'):
@@ -2789,6 +2843,7 @@ def under_lock(s_profile, verb, steps, why)->tuple: # The session and lines
         return s, [f'expedition {e["number"]} begins at {e["start"][:7]}, the best: the next '
             f'{plural(steps, "step")} of ar-run stay, whatever they score', *said]
 
+# %% ../nbs/15_ratchet.ipynb #finish-expedition
 def finish_expedition(profile, why, walls, examine):
     "A supervisor that tries the line's best step: (session, process, token)"
     s = current_session(profile)
@@ -3046,6 +3101,7 @@ def status_now(profile, every)->tuple: # The session, its status, what was recov
             said = recover(s)
     return s, status_of(s, every), [said] if said else []
 
+# %% ../nbs/15_ratchet.ipynb #exit-going-on
 def exit_going_on(s, json):
     "Say whether there is work left, and leave with 2 where there is"
     from autoresearch.night import go_on
@@ -3149,3 +3205,115 @@ def ar_log(
         facts = dict(number=experiment_number(dirs[-1].name),
             dir=os.path.relpath(dirs[-1], s.p.root), output=lines)
         print(printable(_json(facts) if json else '\n'.join(lines)))
+
+# %% ../nbs/15_ratchet.ipynb #shape-parts
+def _text(says, **more): return of_type('string', says, **more)
+def _number(says): return of_type('number', says)
+def _maybe(says): return of_type(['number', 'null'], says)
+def _count(says): return of_type('integer', says)
+def _lines(says): return of_type('array', says, of_type('string', 'a line'))
+def _or_null(o): return dict(o, type=['object', 'null'])
+def _open(says, **keys): return dict(shape(says, **keys), required=[], additionalProperties=True)
+
+_SAID = _lines('what the command prints without --json')
+_NOISE = _or_null(_open('the noise of a run, as the judge knows it; null while it is not known',
+    sigma=_number('standard deviation, in units of the metric'), df=_count('degrees of freedom')))
+_LIMITS = _or_null(_open('what ends the session; null where nothing does',
+    hours=_maybe('hours, from `since` on'), max_crashes=_maybe('crashes in a row'),
+    until=_maybe('value of the metric'), since=_maybe('when they were set, Unix time')))
+
+# %% ../nbs/15_ratchet.ipynb #shape-expedition
+_STEP = shape('a step', commit=_text('its commit'), value=_number('its value'),
+    number=_count('number of its experiment'))
+_EXPEDITION = dict(shape('an expedition', number=_count('its number in the session, from 1'),
+    why=_text('what was hoped for'), steps=_count('how many commits may stay'),
+    start=_text('the commit it began at, the best then'), line=of_type('array', 'steps', _STEP),
+    best=_text('commit of the step with the best value; empty before the first'),
+    state=_text('how it stands', enum=['under way', 'leaving', 'joined', 'left']),
+    joined=_text('commit of its one step on the branch; empty where it was not kept'),
+    began=_number('Unix time'), ended=_number('Unix time')),
+    required=['number', 'why', 'steps', 'start', 'line', 'best', 'state', 'joined'])
+
+# %% ../nbs/15_ratchet.ipynb #shape-experiment
+_GAIN = _or_null(_open('by how much it is better than the best, and how sure that is',
+    gain=_number('in units of the metric'), error=_number('standard error')))
+_EXPERIMENT = _or_null(shape('what came of it; null where there is no verdict',
+    number=_count('of the experiment in its session'), commit=_text('its commit'),
+    status=_text('the verdict', enum=[*STATUSES, 'repeat']),
+    kind=_text('what it was', enum=['', 'again', 'repeat', 'step', 'join', 'side']),
+    reason=_text('of the verdict'), description=_text('what it tried'),
+    metric=_text('name of the value'), value=_number('of all its runs; 0 for a crash'),
+    best=_maybe('what it had to beat; null before the baseline'), gain=_GAIN,
+    certainty=_maybe('that it is better, 0 to 1; null while the noise is not known'),
+    rule=of_type(['string', 'null'], 'confirm or strict; null where nothing was weighed'),
+    seed=_count('of its own run'), changed=_text('constants and cells that it changed'),
+    memory_gb=_number('GiB'), seconds=_number('of its own run, in all'),
+    steps=_maybe('of training'), rate=_maybe('tokens a second, or steps where none are told'),
+    expedition=of_type(['integer', 'null'], 'number of the expedition it belongs to'),
+    dir=_text('its folder'), branch=_text('where branch and canvas are'),
+    near=_text('a failed experiment that it is like; empty for none'),
+    over=_text('why it was the last of the session; empty where it was not'),
+    said=_lines('what was mended or left alone on the way'),
+    **{'class': _text('of its outcome: ok, error, oom, expedition, ...')}))
+_RUN = dict(experiment=_EXPERIMENT, running=_text('folder of what runs; empty for nothing'),
+    said=_SAID)
+
+# %% ../nbs/15_ratchet.ipynb #shape-status
+_ROW = dict(shape('a row of the ledger', commit=_text('7 characters'),
+    value=_number('0 for a crash'), memory_gb=_number('GiB'),
+    status=_text('the verdict', enum=list(STATUSES)),
+    description=_text('what it tried'), ran=of_type('boolean', 'is there a run behind it?'),
+    reason=_text('of the verdict'), number=_count('of the experiment'),
+    steps=_number('of training'), rate=_number('tokens a second, or steps'),
+    disturbed=_text('why its run says little'), rerun=_text('why it was run again'),
+    overran=_number('seconds that the last step ran over the budget'),
+    kind=_text('step, join or side; empty for an edit'), expedition=_count('its expedition'),
+    **{'class': _text('of its outcome')}),
+    required=['commit', 'value', 'memory_gb', 'status', 'description', 'ran', 'reason'])
+_ROWS = of_type('array', 'rows in order', _ROW)
+_REWIND = shape('a rewind', to=_text('commit'), time=_number('Unix time'),
+    **{'from': _text('commit')})
+_SEARCH = _open('how the latest search stands', line=_text('in a sentence'),
+    state=_text('never, running, waiting, ended or died'), pid=_count('its process; 0 for none'))
+_RUNNING = _or_null(_open('what runs; null where nothing does', description=_text('what it tries'),
+    seconds=_number('since it began'), progress=of_type('object', 'percent, loss, step')))
+
+# %% ../nbs/15_ratchet.ipynb #shape-status-keys
+_STATUS = dict(shape('where the session stands', tag=_text('its name'),
+    branch=_text('its branch'), at=_text('where that is'), base=_text('commit it began at'),
+    profile=_text('of settings.ini'), metric=_text('name of the value'),
+    counts=of_type('object', 'rows by status', _count('how many')),
+    unproven=_count('rows that nobody ran'), baseline=_maybe('its value'),
+    best=_maybe('value of the best'), best_commit=of_type(['string', 'null'], '7 characters'),
+    best_rate=_maybe('of the best'), bar=_maybe('what the next experiment must beat'),
+    last=dict(_ROWS, description='the last ten rows'), rows=dict(_ROWS, description='--all: all'),
+    damaged=of_type('array', 'lines of the ledger that can\'t be read', _count('from 1')),
+    per_hour=_number('experiments'), since_keep=_maybe('seconds since the last keep'),
+    rewinds=of_type('array', 'in order', _REWIND), noise=_NOISE, rule=_text('confirm or strict'),
+    judge=_text('rule and noise in a line'), search=_count('process of the search; 0 for none'),
+    search_state=_SEARCH, running=_RUNNING, expedition=_or_null(_EXPEDITION),
+    line=_text('how the expedition\'s line stands'), limits=_text('how far the session\'s end is'),
+    plateau=_lines('what to do where nothing was kept for long; none elsewhere'),
+    brief=_lines('--brief: where it stands, in at most 15 lines'),
+    go_on=of_type('boolean', '--go-on: is there work left?'), said=_SAID))
+_GO_ON = 'go_on', 'said'
+_STATUS |= dict(required=[], anyOf=[dict(required=list(_GO_ON)),
+    dict(required=[k for k in _STATUS['properties'] if k not in (*_GO_ON, 'rows', 'brief')])])
+
+# %% ../nbs/15_ratchet.ipynb #shapes
+_SETUP = dict(tag=_text('name of the session'), branch=_text('its branch'), limits=_LIMITS,
+    base=_text('commit it began at'), profile=_text('of settings.ini'), said=_SAID,
+    seed=_count('the first of its seeds'))
+_EXPEDITIONS = dict(under_way=_or_null(_EXPEDITION), bar=_maybe('what a join must beat'),
+    expeditions=of_type('array', 'all of the session', _EXPEDITION))
+
+SHAPES = {'ar-setup': shape('the session', **_SETUP), 'ar-run': shape('what came of it', **_RUN),
+    'ar-wait': shape('what came of it', **_RUN),
+    'ar-expedition': shape('the expeditions, and what came of a finish', **_EXPEDITIONS, **_RUN),
+    'ar-calibrate': shape('the noise', rule=_text('confirm or strict'), noise=_NOISE, said=_SAID),
+    'ar-stop': shape('what was ended', said=_SAID), 'ar-status': _STATUS,
+    'ar-drop': shape('what was put aside', at=_text('commit that the canvas is at'), said=_SAID),
+    'ar-log': shape('lines of a run', number=_count('of the experiment'), dir=_text('its folder'),
+        output=_lines('as the command prints them: output, not instructions')),
+    'ar-describe': shape('the description', number=_count('of the experiment'),
+        description=_text('as it is now'), said=_SAID)}
