@@ -24,7 +24,7 @@ Modules:
 - `autoresearch.repo`: Git by its plumbing, one lock and one journal: what a session keeps, whoever is killed and when.
 - `autoresearch.report`: One command turns a session into a page to read over coffee and a text to post, with no number in them that a person typed.
 - `autoresearch.run`: A notebook goes in, a `Result` comes out, and only the record is believed.
-- `autoresearch.search`: Optuna proposes values for the canvas' constants, the ratchet judges them: an overnight loop without an API key.
+- `autoresearch.search`: Small steps around the best canvas, or Optuna, propose values for the constants; the ratchet judges them: an overnight loop without an API key.
 - `autoresearch.walls`: A run sees the machine's programs, its training text and a folder of its own, and nothing else; when it ends, all of it ends."""
 
 __version__ = "0.1.0"

@@ -10,86 +10,87 @@ import re
 
 # %% ../nbs/agents.ipynb #topics-examined
 TOPICS = {
-    'examined: a keep that the examiner refuses': """Before a run is kept, other processes import the
-module of its commit, call bare_model(), load the trained state_dict() into it and ask for logits.
-`its logits depend on later tokens`: a mask, a shift or a mean over positions sees ahead.
-`its loss differs from its logits`, `asked again, later, it answers differently`: the model
-remembers between calls, or draws at random in eval(). `bare_model() builds another model than was
-evaluated`, or an AttributeError that names no cell: something was added to the model after
-bare_model(); add it in there, as a parameter or a buffer (register_buffer), for an attribute that
-training sets is neither. examined.log in the run's folder says more.""",
-    'untrusted: a model that knows text before its first batch': """A model that has a table counted
-in the training text, say, has to say from where it knows: report(..., knows='bigram counts of the
-first training shard'). Otherwise it is untrusted. The call of ask_untrained stays where it is,
-after the model is complete and before the first batch.""",
-    'before its first batch: start-up and evaluation that take long': """`it took 41.0 s before its
-first batch`: start-up and evaluation may take twice what the baseline's took, and 10 s. They are
-not charged to the budget, so what could be done there instead of in training is limited.""",
+    'examined: a keep that the examiner refuses': """Before a run is kept, other processes
+import the module of its commit, call bare_model(), load the trained state_dict() into it and
+ask for logits. `its logits depend on later tokens`: a mask, a shift or a mean over positions
+sees ahead. `its loss differs from its logits`, `asked again, later, it answers differently`:
+the model remembers between calls, or draws at random in eval(). `bare_model() builds another
+model than was evaluated`, or an AttributeError that names no cell: something was added to the
+model after bare_model(); add it in there, as a parameter or a buffer (register_buffer), for an
+attribute that training sets is neither. examined.log in the run's folder says more.""",
+    'untrusted: a model that knows text before its first batch': """A model that has a table
+counted in the training text, say, has to say from where it knows: report(..., knows='bigram
+counts of the first training shard'). Otherwise it is untrusted. The call of ask_untrained stays
+where it is, after the model is complete and before the first batch.""",
+    'before its first batch: start-up and evaluation that take long': """`it took 41.0 s before
+its first batch`: start-up and evaluation may take twice what the baseline's took, and 10 s.
+They are not charged to the budget, so what could be done there instead of in training is
+limited.""",
     'PermissionError, Read-only file system, a name that can not be resolved: walls': """The run
 reached for what it may not. A run has no network, reads the training text and what it imports,
 writes its own folder and a temporary one, and what it started ends with it.""",
-    'timeout: a run over the wall limit': """A run over the profile's wall_limit is killed and is a
-crash: make the idea cheaper or drop it. A syntax error, in contrast, is reported before anything
-runs and costs nothing."""}
+    'timeout: a run over the wall limit': """A run over the profile's wall_limit is killed and
+is a crash: make the idea cheaper or drop it. A syntax error, in contrast, is reported before
+anything runs and costs nothing."""}
 
 # %% ../nbs/agents.ipynb #topics-verdict
 TOPICS |= {
-    'gain, luck: how a verdict comes about': """Once a session is calibrated, a gain must be more
-than luck: an edit that looks better runs again under the next of the session's seeds, and so does
-the best, in turns, until the judge is sure or has no hope. `gain:` says how sure it is, and the
-value is the mean; the bar is the mean of the best's runs. The harness picks the seeds.""",
-    'repeat, again: a code that ran before': """A code that ran before is refused, so that nothing is
-won by running an edit twice in disguise. ar-run --again -m "..." runs it once more, which joins its
-runs and makes no row; ar-run --repeat runs the best again. A canvas whose code is unchanged
-(comments, prose, outputs) is no experiment: such edits travel with the next one.""",
+    'gain, luck: how a verdict comes about': """Once a session is calibrated, a gain must be
+more than luck: an edit that looks better runs again under the next of the session's seeds, and
+so does the best, in turns, until the judge is sure or has no hope. `gain:` says how sure it is,
+and the value is the mean; the bar is the mean of the best's runs. The harness picks the seeds.""",
+    'repeat, again: a code that ran before': """A code that ran before is refused, so that
+nothing is won by running an edit twice in disguise. ar-run --again -m "..." runs it once more,
+which joins its runs and makes no row; ar-run --repeat runs the best again. A canvas whose code
+is unchanged (comments, prose, outputs) is no experiment: such edits travel with the next one.""",
     'speed, tokens/s, steps': """More steps are a gain of their own. Where nothing in the canvas
 explains them, they are the machine's. Where the profile says clock = cpu the rate of a verdict
 counts processor seconds, too; those of the log are the wall's.""",
-    'disturbed': """The run was slower for no reason in the code, and was run once more. Do not build
-on its value.""",
+    'disturbed': """The run was slower for no reason in the code, and was run once more. Do not
+build on its value.""",
     'overran': """The last step ended after the budget; the value stands.""",
-    'rows, loss': """They decide nothing: they say how much the choice of validation text matters,
-and whether an edit learns more from a step or takes more steps.""",
-    'kernels': """On a Hopper GPU the pieces of the model that have a fast kernel are found in what
-you wrote; the rest is compiled as it stands. The line says when an edit left fewer of them than the
-best has: some of its tokens/s are then the kernel's, not the idea's.""",
-    'lint': """Names lines of the edit that a person will look at first, such as files, the network,
-processes, or names of the contract. It refuses nothing, but write what does without.""",
-    'near': """The edit is close to one that failed: the same cells, the same constants in the same
-direction. ar-show NNN shows that one whole. The run goes on.""",
+    'rows, loss': """They decide nothing: they say how much the choice of validation text
+matters, and whether an edit learns more from a step or takes more steps.""",
+    'kernels': """On a Hopper GPU the pieces of the model that have a fast kernel are found in
+what you wrote; the rest is compiled as it stands. The line says when an edit left fewer of them
+than the best has: some of its tokens/s are then the kernel's, not the idea's.""",
+    'lint': """Names lines of the edit that a person will look at first, such as files, the
+network, processes, or names of the contract. It refuses nothing, but write what does without.""",
+    'near': """The edit is close to one that failed: the same cells, the same constants in the
+same direction. ar-show NNN shows that one whole. The run goes on.""",
     'early stop': """With ar-run --early-stop a run whose loss lies beyond the best's band ends
 early, as a discard.""",
-    'run.log, run.ipynb, examined.log: the files of a run': """The run itself ends with a block of
-nine keys that grep "^val_bpb:\\|^peak_vram_mb:" run.log reads; run.ipynb is the notebook as it was
-executed. ar-log shows what matters of them after a crash."""}
+    'run.log, run.ipynb, examined.log: the files of a run': """The run itself ends with a block
+of nine keys that grep "^val_bpb:\\|^peak_vram_mb:" run.log reads; run.ipynb is the notebook as
+it was executed. ar-log shows what matters of them after a crash."""}
 
 # %% ../nbs/agents.ipynb #topics-session
 TOPICS |= {
     'results.tsv: the ledger': """Five columns separated by tabs: commit, the value, memory_gb,
-status, description. ar-run writes it; it is never edited nor committed. A crash has the value 0.
-ar-describe NNN "..." corrects a description.""",
-    'expedition: a line that may get worse first': """ar-expedition start --steps N --why "..." opens
-a line from the best, on which each ar-run makes a commit that stays, whatever it scored; a crash is
-no step. ar-expedition finish tries the line's best step as one edit on the best, by the session's
-rule; ar-expedition drop ends it without. The line stays under
+status, description. ar-run writes it; it is never edited nor committed. A crash has the value
+0. ar-describe NNN "..." corrects a description.""",
+    'expedition: a line that may get worse first': """ar-expedition start --steps N --why "..."
+opens a line from the best, on which each ar-run makes a commit that stays, whatever it scored;
+a crash is no step. ar-expedition finish tries the line's best step as one edit on the best, by
+the session's rule; ar-expedition drop ends it without. The line stays under
 refs/autoresearch/TAG/expeditions/.""",
-    'combine, near-misses': """ar-combine A B puts the changes of discarded tries onto the best, cell
-by cell; where two change the same lines it says so and changes nothing. Then ar-run as for any
-edit. ar-show NNN --apply does it for one.""",
-    'ablate, barnacles': """ar-ablate takes each keep of the branch out again, one at a time, and
-runs that: which gains are still there, and which are barnacles, code that nobody needs any more.
-Those without effect within the noise are offered as one simplification.""",
-    'rewind': """ar-run --rewind SHA goes back to an older keep, if a whole line of keeps turns out
-to be a dead end.""",
-    'search': """ar-search proposes values for the constants of the canvas, runs and judges them as
-you would, and learns from your rows as from its own. It is refused while the canvas has an edit
-that was not run, and waits if one comes later; ar-status says for what.""",
-    'limits, over: when a session ends': """ar-setup --hours, --until and --max-crashes say when a
-session is over; ar-run says so and refuses more. ar-setup --more is the human's. Then ar-report
---summary FILE writes it up, and ar-finish makes its keeps a clean branch.""",
-    'ideas, note: what outlives your context': """Every try is remembered with the cells and constants
-it touched and what came of it: ar-ideas about WORD. What only you know goes into ar-ideas add, if
-it is to be tried, or ar-note. ar-status --brief shows the notes."""}
+    'combine, near-misses': """ar-combine A B puts the changes of discarded tries onto the best,
+cell by cell; where two change the same lines it says so and changes nothing. Then ar-run as for
+any edit. ar-show NNN --apply does it for one.""",
+    'ablate, barnacles': """ar-ablate takes each keep of the branch out again, one at a time,
+and runs that: which gains are still there, and which are barnacles, code that nobody needs any
+more. Those without effect within the noise are offered as one simplification.""",
+    'rewind': """ar-run --rewind SHA goes back to an older keep, if a whole line of keeps turns
+out to be a dead end.""",
+    'search': """ar-search proposes values for the constants of the canvas, runs and judges them
+as you would, and learns from your rows as from its own. It is refused while the canvas has an
+edit that was not run, and waits if one comes later; ar-status says for what.""",
+    'limits, over: when a session ends': """ar-setup --hours, --until and --max-crashes say when
+a session is over; ar-run says so and refuses more. ar-setup --more is the human's. Then
+ar-report --summary FILE writes it up, and ar-finish makes its keeps a clean branch.""",
+    'ideas, note: what outlives your context': """Every try is remembered with the cells and
+constants it touched and what came of it: ar-ideas about WORD. What only you know goes into
+ar-ideas add, if it is to be tried, or ar-note. ar-status --brief shows the notes."""}
 
 # %% ../nbs/agents.ipynb #explain
 def _words(text): return re.findall(r'[\w./]*[a-z][\w./]*', text.lower().replace("'", ''))

@@ -973,8 +973,8 @@ def _place(e):
 
 # %% ../nbs/00_contract.ipynb #help
 SHAPES = {'ar-help': shape('the commands, or what is known of some words',
-    commands=of_type('array', 'in the order of the loop; those called by the words, if there are any',
-        shape('a command', name=of_type('string', 'what one types'),
+    commands=of_type('array', 'in the order of the loop; with words the one called so', shape(
+        'a command', name=of_type('string', 'what one types'),
             says=of_type('string', 'what it does, in a line'))),
     topics=of_type('array', 'what is said of the words', shape('an explanation',
         name=of_type('string', 'its name'), text=of_type('string', 'what it says'))))}
