@@ -7,9 +7,9 @@ __all__ = ['Ablation', 'CHANCE', 'SHAPES', 'say', 'name_of', 'keeps_of', 'check_
            'proposed', 'notes_in_git', 'commit_as_try', 'any_try', 'tries_of', 'ran_before', 'combine_tries',
            'combine_lines', 'ar_combine', 'free_branch', 'check_series', 'series_message', 'Bench', 'lay_keeps',
            'lay_report', 'finish_series', 'finish_lines', 'ar_finish', 'without', 'is_idea', 'ablations', 'effect_of',
-           'rate_effect', 'crashed', 'looked_at', 'ablation_line', 'removable', 'offer_lines', 'free_canvas',
-           'check_ready', 'seeds_left', 'put_in_canvas', 'next_ablation', 'run_one', 'run_ablations', 'apply_ablations',
-           'apply_lines', 'check_runs', 'ar_ablate']
+           'rate_effect', 'crashed', 'looked_at', 'ablations_told', 'ablation_line', 'removable', 'offer_lines',
+           'free_canvas', 'check_ready', 'seeds_left', 'put_in_canvas', 'next_ablation', 'run_one', 'run_ablations',
+           'apply_ablations', 'apply_lines', 'check_runs', 'ar_ablate']
 
 # %% ../nbs/23_hill.ipynb #imports
 import json, os, re, sys, tempfile
@@ -32,28 +32,32 @@ from .repo import (Refused, Session, any_profile, blob_sha, cell_texts, check_br
     searching, shell_quoted, tip, tree_of, under_way)
 from .run import GitError, is_number, plain
 
-# %% ../nbs/23_hill.ipynb #said
+# %% ../nbs/23_hill.ipynb #dumps
 def _dumps(o): return json.dumps(o, ensure_ascii=False)
 
+# %% ../nbs/23_hill.ipynb #said
 def say(as_json:bool, lines:list, data:dict):
     "Print an answer in the form that was asked for"
     print(printable(_dumps(data) if as_json else '\n'.join(lines)))
 
-# %% ../nbs/23_hill.ipynb #keeps-of
+# %% ../nbs/23_hill.ipynb #name-of
 def name_of(n:dict)->str: # Like 007; seven digits of the commit where no experiment ran it
     "What an experiment is called"
     number = experiment_number(n.get('dir', ''))
     return f'{number:03d}' if number else n['commit'][:7]
 
+# %% ../nbs/23_hill.ipynb #keeps-of
 def keeps_of(
-    s:Session
-)->list: # Notes of the keeps that the best stands on, in order
+    s:Session,
+    best:str='' # The commit to look back from; the best when empty
+)->list: # Notes of the keeps that it stands on, in order
     "The keeps of the final branch; the base commit is none of them"
-    commits = s.git('rev-list', '--first-parent', '--reverse', f'{s.base}..{tip(s)}').split()
+    until = best or tip(s)
+    commits = s.git('rev-list', '--first-parent', '--reverse', f'{s.base}..{until}').split()
     kept = {n['commit']: n for n in s.experiments() if n.get('status') == 'keep'}
     return [kept[c] for c in commits if c in kept]
 
-# %% ../nbs/23_hill.ipynb #check-no-edit
+# %% ../nbs/23_hill.ipynb #check-no-edit-def
 def check_no_edit(s:Session):
     "Raises `Refused` where the canvas holds an edit that is not committed"
     if not is_edited(s): return
@@ -61,6 +65,7 @@ def check_no_edit(s:Session):
         'ar-run -m "..." runs it, ar-drop puts it aside (ar-drop --undo brings it back). '
         'Nothing was changed')
 
+# %% ../nbs/23_hill.ipynb #check-no-edit
 @contextmanager
 def settled(
     what:str, # The command, for whoever is turned away meanwhile
@@ -74,13 +79,15 @@ def settled(
         nothing_under_way(s.p.root)
         yield s, said
 
-# %% ../nbs/23_hill.ipynb #proposed
+# %% ../nbs/23_hill.ipynb #listed
 def listed(names:list)->str:
     "A list in words"
     return ' and '.join(filter(None, [', '.join(names[:-1]), *names[-1:]]))
 
+# %% ../nbs/23_hill.ipynb #called
 def called(s, other, n): return f'{other.tag}/'*(other.tag != s.tag) + name_of(n)
 
+# %% ../nbs/23_hill.ipynb #proposed
 def proposed(
     s:Session, # That asks
     tries:list # (session, notes) of each
@@ -101,7 +108,7 @@ _COMBINE = shape('what ar-combine put together',
     ran=field('string', 'the experiment that ran this code before; empty for none'),
     message=field('string', 'a description for ar-run, proposed'))
 
-# %% ../nbs/23_hill.ipynb #notes-in-git
+# %% ../nbs/23_hill.ipynb #notes-in-git-def
 def notes_in_git(s:Session)->list:
     "What git's copies say of the experiments of a session, which need not have a folder here"
     blobs = [read_blob(s.p.root, sha) for _,sha in sorted(numbered_refs(s, '/notes').items())]
@@ -110,6 +117,7 @@ def notes_in_git(s:Session)->list:
         with suppress(ValueError, TypeError): notes.append(json.loads(data))
     return [n for n in notes if isinstance(n, dict) and isinstance(n.get('commit'), str)]
 
+# %% ../nbs/23_hill.ipynb #notes-in-git
 def commit_as_try(s:Session, key)->dict: # {} where git has no such commit, or it has no parent
     "A commit of any branch, as if it had been tried"
     with suppress(GitError):
@@ -118,23 +126,26 @@ def commit_as_try(s:Session, key)->dict: # {} where git has no such commit, or i
             description=s.git('log', '-1', '--format=%s', commit))
     return {}
 
-# %% ../nbs/23_hill.ipynb #combine
+# %% ../nbs/23_hill.ipynb #any-try
 def any_try(s:Session, key:str)->tuple: # The session it is of, its notes
     "A past try, wherever it was made. Raises `Refused`."
     try: return find_try(s, key)
     except Refused as e: why = e
     tag,_,name = key.rpartition('/')
-    other = Session(s.p, tag or s.tag) if is_valid_tag(tag or s.tag) else s
+    if not is_valid_tag(tag or s.tag): raise why
+    other = Session(s.p, tag or s.tag)
     found = [n for n in notes_in_git(other) if name.isdigit() and name_of(n) == f'{int(name):03d}']
     if found: return other, found[-1]
     n = commit_as_try(s, key) if re.fullmatch('[0-9a-f]{7,64}', key) else {}
     if not n: raise why
     return s, n
 
+# %% ../nbs/23_hill.ipynb #tries-of
 def tries_of(s:Session, keys:list)->list: # (session, notes), each commit once
     "The tries that the keys name. Raises `Refused`."
     return list({n['commit']: (o, n) for o,n in (any_try(s, k) for k in keys)}.values())
 
+# %% ../nbs/23_hill.ipynb #combine
 def ran_before(s:Session)->str: # '' where nobody ran it
     "The experiment that ran the code of the canvas before"
     n = run_before(s, code_hash(read_canvas(s.p.root/s.p.canvas)))
@@ -180,13 +191,14 @@ def ar_combine(
         with settled('ar-combine', profile) as (s,said): o = combine_tries(s, tries)
         say(json, [*said, *combine_lines(o)], o)
 
-# %% ../nbs/23_hill.ipynb #check-series
+# %% ../nbs/23_hill.ipynb #free-branch
 def free_branch(s:Session, name)->str:
     "A name like this one that no branch has"
     n = 2
     while object_kind(s.p.root, f'refs/heads/{name}-{n}'): n += 1
     return f'{name}-{n}'
 
+# %% ../nbs/23_hill.ipynb #check-series
 def check_series(s:Session, name):
     "Raises `Refused` for a name that no new branch can have"
     root = s.p.root
@@ -228,7 +240,8 @@ def series_message(
 class Bench:
     "An index and an author of its own, beside those of the checkout; for as long as a block lasts"
     def __init__(self, s, tmp):
-        self.s,self.tmp = s, Path(tmp)
+        self.s = s
+        self.tmp = Path(tmp)
         self.top = s.git('rev-parse', '--show-toplevel')
         self.env = {**identity(s.p.root), 'GIT_INDEX_FILE': str(self.tmp/'index')}
 
@@ -320,7 +333,7 @@ def finish_series(
 def finish_lines(s:Session, o:dict)->list:
     "The answer of `ar-finish`"
     lines = [f"{o['branch']}: {plural(len(o['commits']), 'idea')}, a commit each, on "
-        f"{o['base'][:7]}; the last commit adds {len(o['files'])} files in "
+        f"{o['base'][:7]}; the last commit adds {plural(len(o['files']), 'file')} in "
         f"{os.path.dirname(o['files'][0])}/"]
     lines += [f"  {c['commit'][:7]}  {c['value']:.6f}  {c['description'][:90]}"
         for c in o['commits']]
@@ -346,15 +359,16 @@ def ar_finish(
             o = finish_series(s, branch, not no_report)
             say(json, [*said, *finish_lines(s, o)], o)
 
-# %% ../nbs/23_hill.ipynb #ablation
-Ablation = namedtuple('Ablation', 'keep canvas code why') # `why` it can't be taken out, '' where it can
+# %% ../nbs/23_hill.ipynb #without
+Ablation = namedtuple('Ablation', 'keep canvas code why') # `why` it stays; '' if it can go
 
 def without(
     s:Session,
-    keep:dict # Notes of a keep
-)->Ablation: # With the best's canvas without it, parsed, None where that can't be
+    keep:dict, # Notes of a keep
+    at:str='' # The commit to take it out of; the best when empty
+)->Ablation: # With the canvas without it, parsed, None where that can't be
     "Take a keep out of the best, by cells"
-    best = json.loads(s.file(tip(s), s.p.canvas))
+    best = json.loads(s.file(at or tip(s), s.p.canvas))
     before,after = edit_of(s, keep)
     try: made = combine(best, (after, before), names=[f'{name_of(keep)} taken out'])
     except CombineError as e:
@@ -364,10 +378,12 @@ def without(
     if code == code_hash(best): return Ablation(keep, None, '', 'nothing of it is left in the best')
     return Ablation(keep, made, code, '')
 
+# %% ../nbs/23_hill.ipynb #is-idea
 def is_idea(n:dict)->bool:
     "Was it kept for a gain? The baseline was not, and what is only shorter neither"
     return is_number(n.get('best')) and not n.get('simpler')
 
+# %% ../nbs/23_hill.ipynb #ablation
 def ablations(
     s:Session,
     only:int=0 # Number of one keep; all when 0
@@ -399,24 +415,30 @@ def effect_of(
     verdict = 'needed' if found.gain > least else 'harmful' if found.gain < -least else 'barnacle'
     return dict(effect=found.gain, error=found.error, least=least, verdict=verdict)
 
-# %% ../nbs/23_hill.ipynb #rate-effect
+# %% ../nbs/23_hill.ipynb #rate-effect-def
 def rate_effect(best:list, runs:list): # None where a rate is unknown
     "How much faster the best trains for having the keep: 0.03 for 3 %; runs as notes have them"
     rates = [[r['rate'] for r in o if is_number(r.get('rate')) and r['rate'] > 0]
         for o in (best, runs)]
     return median(rates[0])/median(rates[1]) - 1 if all(rates) else None
 
+# %% ../nbs/23_hill.ipynb #rate-effect
 def crashed(s:Session, o:Ablation)->str: # '' where it did not
     "Why the canvas without a keep does not run"
     found = [n for n in counted(s) if n.get('code') == o.code and n.get('status') == 'crash']
     return one_line(plain(found[-1].get('reason', '')))[:200] if found else ''
 
 # %% ../nbs/23_hill.ipynb #looked
-def looked_at(s:Session, o:Ablation)->dict: # As `SHAPES` says of ar-ablate's keeps
+def looked_at(
+    s:Session,
+    o:Ablation,
+    at:str='' # The commit that it was taken out of; the best when empty
+)->dict: # As `SHAPES` says of ar-ablate's keeps
     "All that is known of a keep taken out"
-    best,runs = best_of(s), runs_of(counted(s), o.code) if o.code else []
-    fewer = 0
-    if o.canvas: fewer = code_lines(json.loads(s.file(tip(s), s.p.canvas))) - code_lines(o.canvas)
+    whole = json.loads(s.file(at or tip(s), s.p.canvas))
+    best = runs_of(counted(s), code_hash(whole))
+    runs = runs_of(counted(s), o.code) if o.code else []
+    fewer = code_lines(whole) - code_lines(o.canvas) if o.canvas else 0
     res = dict(number=experiment_number(o.keep['dir']), commit=o.keep['commit'],
         description=o.keep.get('description', ''), verdict='unknown', why=o.why, value=None,
         effect=None, error=None, least=None, runs=len(runs), best_runs=len(best), speed=None,
@@ -429,7 +451,20 @@ def looked_at(s:Session, o:Ablation)->dict: # As `SHAPES` says of ar-ablate's ke
     value = fmean(r.value for r in without_it)
     return dict(res, **found, value=value, speed=rate_effect(best, runs))
 
-# %% ../nbs/23_hill.ipynb #ablation-lines
+# %% ../nbs/23_hill.ipynb #ablations-told
+def ablations_told(
+    s:Session
+)->tuple: # The commit that keeps were last taken out of, '' for none; `looked_at` of each keep
+    "What the session's last ablations showed. Raises `Refused`."
+    sides = [n['side'].get('best') for n in s.experiments() if isinstance(n.get('side'), dict)
+        and n['side'].get('keep')]
+    if not sides or not isinstance(sides[-1], str): return '', []
+    if object_kind(s.p.root, sides[-1]) != 'commit':
+        raise Refused(f'git has no commit {sides[-1][:7]} any more, of which keeps were taken out')
+    keeps = [n for n in keeps_of(s, sides[-1]) if is_idea(n)]
+    return sides[-1], [looked_at(s, without(s, n, sides[-1]), sides[-1]) for n in keeps]
+
+# %% ../nbs/23_hill.ipynb #ablation-line
 _WORTH = dict(needed='needed', harmful='harmful: better without it',
     barnacle='no effect within the noise', unknown='not run yet', **{'kept in': 'not taken out'})
 
@@ -449,6 +484,7 @@ def ablation_line(o:dict)->str: # `o` as `looked_at` gives it
         parts.append(f"{o['speed']:+.0%} speed with it")
     return ', '.join(parts)
 
+# %% ../nbs/23_hill.ipynb #ablation-lines
 def removable(found:list)->list: # Of `looked_at`
     "Those without which the best would be no worse"
     return [o for o in found if o['verdict'] in ('barnacle', 'harmful')]
@@ -466,7 +502,7 @@ def offer_lines(s:Session, found:list)->list:
     lines.append(f'without effect: {names}')
     return [*lines, 'next:     ar-ablate --apply takes them out of the canvas, for one ar-run']
 
-# %% ../nbs/23_hill.ipynb #free-canvas
+# %% ../nbs/23_hill.ipynb #free-canvas-def
 def free_canvas(s:Session, todo:list):
     "Put the canvas back if it holds an ablation. Raises `Refused` for any other edit."
     if not is_edited(s): return
@@ -475,6 +511,7 @@ def free_canvas(s:Session, todo:list):
         return restore(s)
     check_no_edit(s)
 
+# %% ../nbs/23_hill.ipynb #free-canvas
 def check_ready(s:Session):
     "Raises `Refused` where a side run can't be made now"
     if e := under_way(s): raise Refused(f"expedition {e['number']} is under way, and ablations "
@@ -486,19 +523,21 @@ def check_ready(s:Session):
         raise Refused(f'{s.branch} has a commit of the canvas by hand that was not run: '
             'ar-run -m "..." runs it first')
 
-# %% ../nbs/23_hill.ipynb #next-ablation
+# %% ../nbs/23_hill.ipynb #seeds-left
 def seeds_left(s:Session, o:Ablation, runs:int)->list:
     "The seeds, of the session's first `runs`, under which an ablation has not run"
     if o.why or crashed(s, o): return []
     had = {r['seed'] for r in runs_of(counted(s), o.code)}
     return [seed for seed in seeds_of(s)[:runs] if seed not in had]
 
+# %% ../nbs/23_hill.ipynb #put-in-canvas
 def put_in_canvas(s:Session, o:Ablation)->str: # What `start` may expect to find
     "Write an ablation's canvas"
     path = s.p.root/s.p.canvas
     put_back(path, (json.loads(s.file('HEAD', s.p.canvas)), o.canvas), names=[name_of(o.keep)])
     return f'{s.tag} {blob_sha(path.read_bytes())}'
 
+# %% ../nbs/23_hill.ipynb #next-ablation
 def next_ablation(s:Session, only, runs)->tuple: # None and how many are left, where none is
     "The ablation whose turn it is, in the canvas; how many runs are left; what `start` may expect"
     todo = ablations(s, only)
@@ -508,7 +547,7 @@ def next_ablation(s:Session, only, runs)->tuple: # None and how many are left, w
     if not left: return None, 0, ''
     return left[0][0], sum(n for _,n in left), put_in_canvas(s, left[0][0])
 
-# %% ../nbs/23_hill.ipynb #run-ablations
+# %% ../nbs/23_hill.ipynb #run-one
 def run_one(s:Session, o:Ablation, expect, quietly)->tuple: # Exit code, lines
     "The side run of an ablation that is in the canvas"
     more = dict(best=tip(s), keep=o.keep['commit'], number=experiment_number(o.keep['dir']))
@@ -517,6 +556,7 @@ def run_one(s:Session, o:Ablation, expect, quietly)->tuple: # Exit code, lines
     code,lines,_ = attend(s.p, proc, token, **quiet(quietly))
     return code, lines
 
+# %% ../nbs/23_hill.ipynb #run-ablations
 def run_ablations(
     only:int=0, # Number of one keep; all when 0
     runs:int=1, # Of each, under the session's first seeds
@@ -539,7 +579,7 @@ def run_ablations(
         if code or len(s.experiments()) == before: return code or 1, lines, made
         made += 1
 
-# %% ../nbs/23_hill.ipynb #apply
+# %% ../nbs/23_hill.ipynb #apply-ablations
 def apply_ablations(s:Session, only=0)->dict: # As `SHAPES` says; the lock must be held
     "Take what has no effect out of the canvas, as one edit. Raises `Refused`, `CombineError`."
     check_ready(s)
@@ -558,6 +598,7 @@ def apply_ablations(s:Session, only=0)->dict: # As `SHAPES` says; the lock must 
     numbers = listed([name_of(o.keep) for o in todo if o.keep['commit'] in out])
     return dict(keeps=found, made=0, diff=diff, lines=fewer, message=f'without {numbers}')
 
+# %% ../nbs/23_hill.ipynb #apply
 def apply_lines(o:dict)->list:
     "The answer of `ar-ablate --apply`"
     simpler = ' --simpler' if o['lines'] > 0 else ''

@@ -482,7 +482,7 @@ def _values(notes):
 Line = namedtuple('Line', 'number steps kept ended') # `steps`, `kept`: numbers of rows
 
 def _aside_of(n):
-    "What a row is instead of a try, by its notes: expedition, ablation or another label; '' for a try"
+    "What a row is instead of a try, by its notes: expedition or a label; '' for a try"
     label = n.get('class')
     if n.get('status') != 'discard' or not isinstance(label, str): return ''
     if label == 'expedition' or isinstance(n.get('side'), dict): return one_line(label)[:24]
