@@ -54,23 +54,23 @@ def s(root, monkeypatch):
 
 def with_limits(s, **limits):
     state = dict(s.state, limits=dict(dict(hours=None, max_crashes=None, until=None,
-        since=time.time(), after=0), **limits))
+        since=time.time(), after=dict(hours=0, crashes=0)), **limits))
     return Session(s.p, s.tag, state)
 
 def test_an_older_session_has_no_end_until_it_is_given_one(s):
     assert (ended(s), limits_line(s), go_on(s)[0]) == ('', '', 0)
     said = extend(s, hours=8, max_crashes=20)
-    assert said == 'limits:   8.0 h left of 8, 0 of 20 crashes in a row'
+    assert said == 'limits:   8.0 h left of 8 h, 0 of 20 crashes in a row'
     again = Session(s.p, s.tag)
-    assert limits_of(again)['after'] == last(s) and limits_line(again) == said
+    assert limits_of(again)['after'] == dict(hours=last(s), crashes=last(s)) and limits_line(again) == said
     assert json.loads(read_blob(s.p.root, f'{s.own}/state')) == again.state
 
 def test_days_later(s):
     long_ago = with_limits(s, hours=8, since=time.time()-3*86400)
     assert ended(long_ago) == 'its 8 h are used up' and go_on(long_ago)[0] == 0
-    assert extend(long_ago, hours=2) == 'limits:   2.0 h left of 2'
+    assert extend(long_ago, hours=2) == 'limits:   2.0 h left of 2 h'
     assert not ended(Session(s.p, s.tag)) and go_on(Session(s.p, s.tag))[0] == 2
-    assert extend(Session(s.p, s.tag), hours=3) == 'limits:   5.0 h left of 5'
+    assert extend(Session(s.p, s.tag), hours=3) == 'limits:   5.0 h left of 5 h'
 
 def test_a_clock_that_was_set_back_gives_no_endless_night(s):
     notes = s.experiments()
@@ -79,6 +79,16 @@ def test_a_clock_that_was_set_back_gives_no_endless_night(s):
     assert hours_used(limits_of(soon), notes) == took/3600
     assert ended(soon, notes).endswith('h are used up')
     assert not ended(with_limits(s, hours=took/3600*1.1, since=time.time()+9e6), notes)
+
+def test_more_crashes_leave_the_hours_as_they_are(s):
+    notes = s.experiments()
+    stopped = with_limits(s, hours=8, max_crashes=1, since=time.time()-3600)
+    assert extend(stopped, max_crashes=2) == 'limits:   7.0 h left of 8 h, 0 of 2 crashes in a row'
+    assert extend(with_limits(s, hours=.5), max_crashes=2).startswith('limits:   30 min left of 0.5 h')
+    late = with_limits(s, max_crashes=1)
+    late.experiments = lambda: notes[:2]
+    assert ended(late) == '1 crash in a row'
+    assert extend(late) == 'limits:   0 of 1 crashes in a row' # a person has looked at it
 
 def test_crashes_and_a_value(s):
     notes = s.experiments()
@@ -90,14 +100,15 @@ def test_crashes_and_a_value(s):
     with pytest.raises(Refused, match='has reached'): extend(s, hours=1, until=best)
     assert 'limits' not in Session(s.p, s.tag).state
 
-@pytest.mark.parametrize('limits,named', [('soon', "limits 'soon'"), (dict(hours='8'), "hours '8'"),
-    (dict(hours=8), 'since None'), (dict(hours=8, since='x'), "since 'x'"), ([8], r'limits \[8\]'),
-    (dict(max_crashes=1.5), 'max_crashes 1.5'), (dict(after='x'), "after 'x'")])
+@pytest.mark.parametrize('limits,named', [('soon', "limits: 'soon'"), (dict(hours='8'), "hours '8'"),
+    (dict(hours=8), 'since None'), (dict(hours=8, since='x'), "since 'x'"), ([8], r'limits: \[8\]'),
+    (dict(max_crashes=1.5), 'max_crashes 1.5'), (dict(after='x'), "after 'x'"),
+    (dict(after=dict(hours=1)), 'after {'), (dict(after=dict(hours=1, crashes='x')), 'after {')])
 def test_limits_that_cannot_be_read_end_the_session(s, limits, named):
     bad = Session(s.p, s.tag, dict(s.state, limits=limits))
     assert re.search(named, ended(bad)) and night.MORE in ended(bad)
     assert go_on(bad)[0] == 0 and 'over' in limits_line(bad)
-    assert extend(bad, hours=1).startswith('limits:   1.0 h left')
+    assert extend(bad, hours=2).startswith('limits:   2.0 h left')
 
 def test_an_extension_killed_before_git_knew_is_none(root, s):
     extend(s, hours=1)
