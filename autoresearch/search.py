@@ -369,6 +369,7 @@ def told_of(s):
     return {(n.get('commit') or '')[:7]: (max(1, len(n.get('runs') or [])),
         n.get('class') == 'early') for n in notes}
 
+# %% ../nbs/20_search.ipynb #history-def
 def history(
     s:Session # The session, with its ledger
 )->list: # `Tried`, in order
@@ -509,6 +510,7 @@ def levels(c:Constant):
     n = c.high-c.low+1 if c.whole and not c.log else 0
     return n if n <= 12 else 0
 
+# %% ../nbs/20_search.ipynb #place-def
 def place(c:Constant, text):
     "Where in its range a value lies, from 0 to 1"
     v = meaning(text)
@@ -516,6 +518,7 @@ def place(c:Constant, text):
     if c.log: return math.log(v/c.low)/math.log(c.high/c.low)
     return (v-c.low)/(c.high-c.low)
 
+# %% ../nbs/20_search.ipynb #value-at
 def value_at(c:Constant, x):
     "The value at a place, the nearest that there is"
     x = min(1., max(0., x))
@@ -523,6 +526,7 @@ def value_at(c:Constant, x):
     v = c.low*(c.high/c.low)**x if c.log else c.low + x*(c.high-c.low)
     return round(v) if c.whole else v
 
+# %% ../nbs/20_search.ipynb #whole-shape
 def whole_shape(c:Constant):
     "Is it of whole numbers, a size?"
     return bool(levels(c)) and isinstance(c.value, int) and not isinstance(c.value, bool)
@@ -537,12 +541,14 @@ CAP = 10. # what is worse by more units counts as that
 CUT = 4. # units, that a run ended early counts as worse
 SHAPE = 2. # effect of whole numbers, in that of the others
 
+# %% ../nbs/20_search.ipynb #kernel
 def kernel(a, b, weights):
     "Covariance of rows of places: a sum over constants"
     import numpy as np
     d = a[:,None,:] - b[None,:,:]
     return (np.exp(-d**2/(2*LENGTH**2))*weights**2).sum(2)
 
+# %% ../nbs/20_search.ipynb #likely-unit
 def likely_unit(L, y, prior):
     "The unit under which differences `y` are the most likely, as a grid finds it"
     import numpy as np
@@ -605,6 +611,7 @@ def radius(values, unit):
 Hint = namedtuple('Hint', 'change start') # names and values as written; units of gain
 ELSEWHERE = .3 # units, that an idea starts with under another profile than climbmix
 
+# %% ../nbs/20_search.ipynb #hints
 def hints(s:Session, notebook:dict):
     "What the page of public ideas would have constants be, the best first; `Hint`s"
     from autoresearch.ideas import (became, constants_of, gather, idea_files, public_ideas,
@@ -619,6 +626,7 @@ def hints(s:Session, notebook:dict):
     told = s.p.name.startswith('climbmix')
     return [Hint(o.constants, (2 + 2*o.per_run/most) if told else ELSEWHERE) for o in found]
 
+# %% ../nbs/20_search.ipynb #known-hints
 def known_hints(s, canvas):
     "The same; none where the files of ideas can't be read: no search ends for that"
     with suppress(OSError, ValueError, Refused): return hints(s, read_json(canvas))
@@ -628,12 +636,14 @@ def known_hints(s, canvas):
 DRAWS = 1200
 ENOUGH = 300 # candidates
 
+# %% ../nbs/20_search.ipynb #stepped
 def stepped(c, reach, far, rng):
     "A value a step away from the present one"
     x,side = place(c, c.text), rng.choice([-1, 1])
     if n := levels(c): return value_at(c, x + side*rng.randint(1, 1+far)/(n-1))
     return value_at(c, x + side*reach*(1+far)*rng.uniform(.4, 1.6))
 
+# %% ../nbs/20_search.ipynb #candidates-def
 def candidates(constants, free, new, reach, rng):
     "Changes near the present values, none that was run; `new` tells which were not"
     found = {}
@@ -645,6 +655,7 @@ def candidates(constants, free, new, reach, rng):
         if len(found) == ENOUGH: break
     return list(found.values())
 
+# %% ../nbs/20_search.ipynb #fitting-hints
 def fitting_hints(constants, free, new, hints):
     "Of what the ideas want: what lies in the ranges, as changes, and their starts"
     for h in hints:
@@ -667,6 +678,7 @@ def near_evidence(constants, free, tried, direction):
         for t,v in zip(found, values)]
     return found, np.array(y), np.array([t.runs for t in found]), values
 
+# %% ../nbs/20_search.ipynb #propose-near-def
 def propose_near(notebook, profile, constants, tried, new, rng, sigma, hints):
     "The candidate with the largest expected improvement that passes the canvas' checks"
     import numpy as np
@@ -1205,6 +1217,7 @@ def asked_for(trials, hours, sampler, seed, no_examine):
     asked = dict(trials=trials, hours=hours, sampler=sampler, seed=seed)
     return asked | dict(examine=False) if no_examine else asked
 
+# %% ../nbs/20_search.ipynb #with-sampler
 def with_sampler(s, asked, anew):
     "The sampler where none was named: that of the unfinished search of the same, else local"
     if not asked['sampler']:
@@ -1215,6 +1228,7 @@ def with_sampler(s, asked, anew):
     if asked['sampler'] != 'local': _optuna()
     return asked
 
+# %% ../nbs/20_search.ipynb #begin-search
 def begin_search(asked, anew, background, profile):
     "Look at what is in the way, then search; exit code, lines, session"
     s = current_session(profile)
@@ -1256,6 +1270,7 @@ def search_answer(s, code, lines):
         why=st.get('why', ''), done=st.get('done', 0), best=best.value if best else None,
         baseline=first.value if best else None, commit=best.commit if best else None)
 
+# %% ../nbs/20_search.ipynb #refusal-of
 def refusal_of(e):
     "What a `SystemExit` says, as JSON"
     code = e.code if isinstance(e.code, int) else 1
@@ -1263,6 +1278,7 @@ def refusal_of(e):
 
 def _dumps(o): return json.dumps(o)
 
+# %% ../nbs/20_search.ipynb #print-json
 def print_json(run):
     "Run with its lines on stderr, print one JSON object, leave with the exit code"
     with redirect_stdout(sys.stderr):

@@ -229,10 +229,10 @@ def test_what_is_said_of_bad_input(measured, tmp_path):
     assert said() == (
         1, 'ar-search: --trials 0 --hours 0: say how long, like --trials 16 or --hours 8\n')
     assert said('--trials', '1', '--sampler', 'grid') == (
-        1, 'ar-search: --sampler grid: accepted: tpe, random\n')
+        1, 'ar-search: --sampler grid: accepted: local, tpe, random\n')
     (tmp_path/'hide').mkdir()
     (tmp_path/'hide/optuna.py').write_text('raise ImportError')
-    code,err = said('--trials', '1', PYTHONPATH=f'{tmp_path}/hide:{ROOT}')
+    code,err = said('--trials', '1', '--sampler', 'tpe', PYTHONPATH=f'{tmp_path}/hide:{ROOT}')
     assert (code, err) == (1, f'ar-search: the search needs Optuna: {install_line("search")}\n')
     for old,new,says in [
             ('[1 .. 7]', '[7 .. 1]', 'hparams, line 1: DEGREE [7 .. 1]: 7 is not below 1'),
@@ -550,3 +550,99 @@ def test_a_broken_notebook_is_called_one(lab):
     (lab/'canvas.ipynb').write_text((lab/'canvas.ipynb').read_text()[:200])
     r = ar(lab, 'ar-search', '--trials', '1', ok=False)
     assert r.returncode == 1 and 'is no readable notebook' in r.stderr and 'ar-drop' in r.stderr
+
+def near(nb, p, tried, seed=0, **more): return search.propose(nb, p, tried, 'local', seed, **more)[0]
+
+def test_local_takes_small_steps_of_one_or_two(lab):
+    nb = canvas_of('A = 0.04 # [0.01 .. 0.16 log]', 'B = 0.2 # [0.0 .. 0.6]', 'C = 5 # [1 .. 9]',
+        "D = 'x' # ['w', 'x', 'y', 'z']")
+    p = profile(lab)
+    constants = search.read_constants(nb, p)
+    own = search.skeleton(nb, p, constants)
+    start = search.Tried(dict(A='0.04', B='0.2', C='5', D="'x'"), 1., 0, code=own)
+    for seed in range(20):
+        change = near(nb, p, [start], seed)
+        assert 1 <= len(change) <= 2 and near(nb, p, [start], seed) == change
+        for n,t in change.items():
+            c = constants[n]
+            moved = abs(search.place(c, t) - search.place(c, c.text))
+            assert moved < (.26 if search.levels(c) == 0 else .34), (n, t)
+
+def test_local_learns_from_how_much_worse_a_try_was(lab):
+    "Far worse closes a direction, within the noise of the judge it does not"
+    nb = canvas_of('A = 5 # [1 .. 9]')
+    p = profile(lab)
+    own = search.skeleton(nb, p, search.read_constants(nb, p))
+    def tried(up, down):
+        return [search.Tried(dict(A=t), v, i, code=own)
+            for i,(t,v) in enumerate((('5', 1.), ('6', up), ('4', down)))]
+    assert int(near(nb, p, tried(2., 1.01), sigma=.01)['A']) < 4
+    assert int(near(nb, p, tried(1.01, 2.), sigma=.01)['A']) > 6
+    closed = [search.Tried(dict(A='5'), 1., 0, code=own),
+        search.Tried(dict(A='6'), None, 1, code=own, cut=True)]
+    assert int(near(nb, p, closed, sigma=.01)['A']) < 5
+    crashed = [closed[0], search.Tried(dict(A='4'), None, 1, code=own)]
+    assert int(near(nb, p, crashed, sigma=.01)['A']) > 5
+
+def test_local_goes_on_until_all_was_tried(lab):
+    nb = canvas_of('A = 2 # [1 .. 3]', "B = 'x' # ['x', 'y']")
+    p = profile(lab)
+    own = search.skeleton(nb, p, search.read_constants(nb, p))
+    tried = [search.Tried(dict(A='2', B="'x'"), 1., 0, code=own)]
+    while len(tried) < 6:
+        change = near(nb, p, tried)
+        tried.append(search.Tried({**tried[0].values, **change}, 1.+len(tried)/9, len(tried),
+            code=own))
+    assert len({tuple(t.values.items()) for t in tried}) == 6
+    with pytest.raises(search.Exhausted, match='proposals in a row'): near(nb, p, tried)
+
+def test_local_takes_higher_for_better_and_checks(lab):
+    nb = canvas_of('A = 5 # [1 .. 9]')
+    nb['cells'].append(dict(cell_type='code', id='hparams-check', source='assert A != 6'))
+    p = profile(lab)
+    p = type(p)(**{'name': p.name, 'values': {k: v for k,v in vars(p).items() if k != 'name'}
+        | dict(direction='higher')})
+    own = search.skeleton(nb, p, search.read_constants(nb, p))
+    tried = [search.Tried(dict(A='5'), 1., 0, code=own), search.Tried(dict(A='4'), 9., 1, code=own)]
+    assert int(near(nb, p, tried, sigma=.01)['A']) < 4
+    assert all(near(nb, p, tried[:1], seed).get('A') != '6' for seed in range(10))
+
+def test_ideas_that_fit_come_first(lab):
+    nb = canvas_of('A = 0.04 # [0.01 .. 0.16 log]', 'B = 2 # [1 .. 9]', 'C = 0.1 # [0.0 .. 1.0]')
+    p = profile(lab)
+    hints = [search.Hint(dict(A='0.4'), 4.), search.Hint(dict(D='1'), 4.),
+        search.Hint(dict(C='0.9'), 3.), search.Hint(dict(C='0.1'), 4.)]
+    assert near(nb, p, [], hints=hints) == dict(C='0.9') # the others don't fit or are there
+
+def test_what_was_cut_early_is_no_value(searched, monkeypatch):
+    s = session(searched)
+    notes = [dict(n, **{'class': 'early'}) if i else n for i,n in enumerate(s.experiments())]
+    monkeypatch.setattr(type(s), 'experiments', lambda self: notes)
+    tried = search.history(s)
+    assert [(t.value is None, t.cut) for t in tried] == [(False, False), (True, True)]
+
+def test_the_unfinished_search_of_an_older_version_goes_on(measured):
+    "Its sampler was tpe, which nobody had to name"
+    state = dict(name='search-abc123', open=True, spent=1., edit='',
+        asked=dict(trials=1, hours=0., sampler='tpe', seed=0))
+    (measured/'runs'/TAG/'search.json').write_text(json.dumps(state))
+    s = session(measured)
+    asked = search.asked_for(1, 0., '', 0, False)
+    assert search.with_sampler(s, asked, False) == state['asked']
+    assert search.with_sampler(s, asked, True)['sampler'] == 'local'
+    assert search.with_sampler(s, {**asked, 'trials': 2}, False)['sampler'] == 'local'
+    strange = {**state, 'asked': {**state['asked'], 'sampler': 'grid'}}
+    (measured/'runs'/TAG/'search.json').write_text(json.dumps(strange))
+    assert search.with_sampler(s, asked, False)['sampler'] == 'local'
+
+def test_json(measured):
+    "One object on stdout, progress on stderr; a refusal too"
+    schema = pytest.importorskip('jsonschema')
+    r = ar(measured, 'ar-search', '--trials', '1', '--json', '--no-examine')
+    said = json.loads(r.stdout)
+    schema.validate(said, search.SHAPES['ar-search'])
+    assert said['done'] == 1 and said['state'] == 'ended' and '1/1  ' in r.stderr
+    assert read_json(measured/'runs'/TAG/'search.json')['asked']['examine'] is False
+    r = ar(measured, 'ar-search', '--json', ok=False)
+    assert r.returncode == 1 and json.loads(r.stdout)['code'] == 1
+    assert 'say how long' in json.loads(r.stdout)['error']
