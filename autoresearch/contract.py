@@ -957,7 +957,6 @@ def telling_json(
         if not wanted or e.code in (None, 0): raise
         code,said = (e.code, '') if isinstance(e.code, int) else (1, str(e.code))
         if said: print(said.encode('utf8', 'backslashreplace').decode(), file=sys.stderr)
-        said = re.sub(r'^ar-\w+: ', '', said)
         print(as_json(dict(error=said, code=code)), flush=True)
         sys.exit(code)
 
