@@ -22,6 +22,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # Constants of cell hparams that the agent moves, by a factor or to another value
 FACTORS = dict(EMBEDDING_LR=1.3, UNEMBEDDING_LR=1.4, MATRIX_LR=1.3, SCALAR_LR=1.5, X0_INIT=1.4,
     WEIGHT_DECAY=1.4, WARMDOWN_RATIO=1.2, ROPE_BASE=2.)
+# Of cell hparams-tiny, which has the last word on them here
+CHOICES = dict(DEPTH=['1', '2', '3'], TOTAL_BATCH_SIZE=['2**11', '2**12'])
+CELLS = 'hparams', 'hparams-tiny'
 KILLS = 'expedition-1 combine expedition-2 ablate'.split()
 
 class Agent:
@@ -72,23 +75,30 @@ class Agent:
             self.remember(killed=[*self.done.get('killed', []), name])
 
     def values(self):
-        "Constants of cell hparams: {name: text}"
-        said = self.ask('cells', 'show', 'hparams').stdout
-        return dict(re.findall(r'(?m)^([A-Z]\w+) = (\S+)', said))
+        "Constants with the cell that has the last word on them: {name: (cell, text)}"
+        res = {}
+        for cell in CELLS:
+            said = self.ask('cells', 'show', cell).stdout
+            res |= {k: (cell, v) for k,v in re.findall(r'(?m)^ *([A-Z]\w+) = (\S+)', said)}
+        return res
 
     def set(self, name, new):
-        "Give a constant of cell hparams another value; False where it has that one already"
-        old = self.values().get(name)
-        if old is None or old == new: return False
-        r = self.ask('cells', 'edit', 'hparams', '--old', f'{name} = {old}', '--new',
-            f'{name} = {new}', check=False)
+        "Give a constant another value; False where it has that one already"
+        cell,old = self.values().get(name, ('', new))
+        if old == new: return False
+        r = self.ask('cells', 'edit', cell, '--old', f'{name} = {old} ', '--new', f'{name} = {new} ',
+            check=False)
         return r.returncode == 0
 
     def small_change(self):
-        "One constant moved by its factor, up or down; says what it did"
+        "One constant moved by its factor, up or down, or to another choice; says what it did"
         while True:
-            name = self.rng.choice([*FACTORS])
-            old = self.values()[name]
+            name = self.rng.choice([*FACTORS, *CHOICES])
+            _,old = self.values()[name]
+            if name in CHOICES:
+                new = self.rng.choice(CHOICES[name])
+                if self.set(name, new): return f'{name} {old} -> {new}'
+                continue
             v = float(old.replace('_', ''))*FACTORS[name]**self.rng.choice([-1, 1])
             new = f'{min(v, .95) if name == "WARMDOWN_RATIO" else v:.3g}'
             if float(new) and self.set(name, new): return f'{name} {old} -> {new}'
