@@ -110,7 +110,8 @@ class Agent:
             if not found: return ''
             o,known = found[0], self.values()
             wants = {k: str(v) for k,v in (o.get('constants') or {}).items()}
-            moved = wants and {*wants} <= {*known} and self.rows()
+            ours = {k for k,(cell,_) in known.items() if cell == CELLS[0]}
+            moved = wants and {*wants} <= ours and self.rows()
             if moved and any([self.set(k, v) for k,v in wants.items()]):
                 self.ask('ideas', 'take', o['idea'])
                 return o['text']
