@@ -18,6 +18,7 @@ Modules:
 - `autoresearch.kernels`: The pieces of the model written for Hopper GPUs, each beside the plain mathematics it must equal.
 - `autoresearch.ledger`: One row per experiment, kept or not, in a file that a crash, a full disk or a second process cannot spoil.
 - `autoresearch.new`: `ar-new` lays out what the ratchet needs, in a repository that is yours.
+- `autoresearch.night`: When a session is over, what outlives the agent that works in it, and who is told.
 - `autoresearch.prepare`: The other half of the contract: which text a model sees, in which pieces, and how its number is taken.
 - `autoresearch.ratchet`: Commit, run, judge, keep or go back: the protocol around an experiment, made to be killed at any instant.
 - `autoresearch.repo`: Git by its plumbing, one lock and one journal: what a session keeps, whoever is killed and when.
