@@ -215,6 +215,7 @@ def test_finish(ablated, tmp_path):
     short = told(root, 'ar-finish', 'short', '--no-report')
     assert short['files'] == [f'{folder}results.tsv'] and state() == before
 
+@pytest.mark.slow
 def test_barnacles_come_off_as_one_edit(ablated, tmp_path):
     root = shutil.copytree(ablated[0], tmp_path/'valley', symlinks=True)
     o = told(root, 'ar-ablate', '--apply')
