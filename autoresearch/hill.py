@@ -573,7 +573,8 @@ def run_ablations(
     made = 0
     while True:
         wait_for_turn(any_profile())
-        with settled('ar-ablate', profile) as (s,_):
+        with settled('ar-ablate', profile) as (s,said):
+            for line in said: print(printable(line), file=sys.stderr)
             o,left,expect = next_ablation(s, only, runs)
             before = len(s.experiments())
         if o is None: return 0, [], made
