@@ -12,7 +12,7 @@ __all__ = ['Ablation', 'CHANCE', 'SHAPES', 'say', 'name_of', 'keeps_of', 'check_
            'combine_lines', 'ar_combine', 'free_branch', 'check_series', 'series_message', 'Bench', 'lay_keeps',
            'lay_report', 'finish_series', 'finish_lines', 'ar_finish', 'without', 'is_idea', 'ablations', 'effect_of',
            'rate_effect', 'crashed', 'looked_at', 'ablations_told', 'ablation_line', 'removable', 'offer_lines',
-           'free_canvas', 'check_ready', 'seeds_left', 'put_in_canvas', 'next_ablation', 'run_one', 'run_ablations',
+           'free_canvas', 'check_ready', 'runs_left', 'put_in_canvas', 'next_ablation', 'run_one', 'run_ablations',
            'apply_ablations', 'apply_lines', 'check_runs', 'ar_ablate']
 
 # %% ../nbs/23_hill.ipynb #imports
@@ -29,7 +29,7 @@ from .judge import Noise, Run, gain_of_runs, gain_over, t_point
 from .ledger import field, one_line, shape, sure
 from .ratchet import (CALIBRATED, as_judged, attend, best_of, counted, equal_runs,
     exit_with, is_edited, is_valid_tag, noise_known, plural, quiet, read_canvas, recover,
-    reporting_errors, restore, run_before, runs_of, seeds_of, start, wait_for_turn)
+    reporting_errors, restore, run_before, runs_in, runs_of, seeds_of, start, wait_for_turn)
 from .repo import (Refused, Session, any_profile, blob_sha, cell_texts, check_branch,
     claim_ledger, current_session, experiment_number, git_knows, identity, locked,
     nothing_under_way, numbered_refs, object_kind, printable, read_blob, run_git, same_code,
@@ -290,7 +290,9 @@ def lay_report(
     "Report and ledger beside the canvas, in `sessions/TAG/`. Raises `Refused`, `LedgerError`."
     from autoresearch.report import ledger_of, write_report
     s = bench.s
-    files = write_report(s, bench.tmp/'report') if with_report else []
+    try: files = write_report(s, bench.tmp/'report') if with_report else []
+    except Refused as e:
+        raise Refused(f'{e}; or leave the report out: ar-finish --no-report') from e
     files = [*(f for f in files if f.suffix != '.html'), ledger_of(s).path]
     names = [f'{s.top}sessions/{s.tag}/{f.name}' for f in files]
     for f,name in zip(files, names):
@@ -527,12 +529,12 @@ def check_ready(s:Session):
         raise Refused(f'{s.branch} has a commit of the canvas by hand that was not run: '
             'ar-run -m "..." runs it first')
 
-# %% ../nbs/23_hill.ipynb #seeds-left
-def seeds_left(s:Session, o:Ablation, runs:int)->list:
-    "The seeds, of the session's first `runs`, under which an ablation has not run"
-    if o.why or crashed(s, o): return []
-    had = {r['seed'] for r in runs_of(counted(s), o.code)}
-    return [seed for seed in seeds_of(s)[:runs] if seed not in had]
+# %% ../nbs/23_hill.ipynb #runs-left
+def runs_left(s:Session, o:Ablation, runs:int)->int:
+    "How many runs an ablation lacks; a disturbed one was made, too"
+    if o.why or crashed(s, o): return 0
+    had = [r['seed'] for r in runs_in(counted(s)) if r['code'] == o.code]
+    return min(runs - len(had), len({*seeds_of(s)[:runs]} - {*had}))
 
 # %% ../nbs/23_hill.ipynb #put-in-canvas
 def put_in_canvas(s:Session, o:Ablation)->str: # What `start` may expect to find
@@ -547,7 +549,7 @@ def next_ablation(s:Session, only, runs)->tuple: # None and how many are left, w
     todo = ablations(s, only)
     check_ready(s)
     free_canvas(s, todo)
-    left = [(o, len(n)) for o in todo if (n := seeds_left(s, o, runs))]
+    left = [(o, n) for o in todo if (n := runs_left(s, o, runs)) > 0]
     if not left: return None, 0, ''
     return left[0][0], sum(n for _,n in left), put_in_canvas(s, left[0][0])
 
@@ -571,7 +573,8 @@ def run_ablations(
     made = 0
     while True:
         wait_for_turn(any_profile())
-        with settled('ar-ablate', profile) as (s,_):
+        with settled('ar-ablate', profile) as (s,said):
+            for line in said: print(printable(line), file=sys.stderr)
             o,left,expect = next_ablation(s, only, runs)
             before = len(s.experiments())
         if o is None: return 0, [], made

@@ -63,7 +63,7 @@ def test_a_greedy_session_stays(greedy):
     best = float(lab.rows(root)[0][1])
     assert [o for _,o in found] == ['discard', 'crash', 'discard']
     assert all(v is None or v > best for v,_ in found)
-    assert lab.git(root, 'rev-list', '--count', f'{lab.git(root, "rev-parse", "main")}..HEAD') == '0'
+    assert lab.git(root, 'rev-list', '--count', 'main..HEAD') == '0'
     assert lab.sound(root) == ''
 
 def test_combine(copy):
@@ -97,14 +97,16 @@ def test_a_clash_changes_nothing(copy):
     assert f'hparams: {other[:7]}: both change `RATE = ' in said and 'nothing was changed' in said
     assert (copy/'canvas.ipynb').read_bytes() == before
     for key in ('99', 'ab', 'no/1', '../x/1', '0000000000'): refused(copy, 'ar-combine', key)
-    assert 'nothing but its base' in refused(copy, 'ar-finish') and 'main' in lab.git(copy, 'branch')
+    assert 'nothing but its base' in refused(copy, 'ar-finish')
+    assert '-series' not in lab.git(copy, 'branch')
     assert 'no keep but its baseline' in refused(copy, 'ar-ablate')
 
 @pytest.fixture(scope='module')
 def crossed(greedy, tmp_path_factory):
     "A keep that helps at first, then the way across the valley, joined as one step; calibrated"
     root = shutil.copytree(greedy[0], tmp_path_factory.mktemp('crossed')/'valley', symlinks=True)
-    edit(root, r'budget = Budget(profile)\n', r'budget = Budget(profile)\n",' '\n    "coefs[1] = 2.\\n')
+    start = r'budget = Budget(profile)\n'
+    edit(root, start, start + '",\n    "' + r'coefs[1] = 2.\n')
     assert value(root, 'begin at a slope')[1] == 'keep'
     best = head(root)
     lab.ar(root, 'ar-expedition', 'start', '--steps', '3', '--why', 'a rate for single points')
@@ -143,8 +145,10 @@ def ablated(crossed):
 
 def test_ablate_survives_a_kill(ablated):
     root,r,rows = ablated
-    assert 'ablation 1 of ' in r.stderr and 'Traceback' not in r.stderr
-    assert re.search(r'^005 begin at a slope: no effect within the noise, .* without it', r.stdout, re.M)
+    assert 'ablation 1 of ' in r.stderr and 'was cut off before it had a result' in r.stderr
+    assert 'Traceback' not in r.stderr
+    assert re.search('^005 begin at a slope: no effect within the noise, .* without it', r.stdout,
+        re.M)
     assert re.search(r'^009 .*: needed', r.stdout, re.M) and 'without effect: 005\n' in r.stdout
     assert 'next:     ar-ablate --apply' in r.stdout and lab.sound(root) == ''
     assert head(root) == lab.git(root, 'rev-parse', f'refs/autoresearch/{lab.TAG}/tip')
@@ -193,7 +197,8 @@ def test_finish(ablated, tmp_path):
     assert state() == before and o['branch'] == f'{lab.TAG}-series'
     base = lab.git(root, 'rev-parse', 'main')
     log = lab.git(root, 'log', '--reverse', '--format=%s', f'{base}..{o["head"]}').splitlines()
-    assert log == ['begin at a slope', lab.rows(root)[8][4], f'Report and ledger of session {lab.TAG}']
+    assert log == ['begin at a slope', lab.rows(root)[8][4],
+        f'Report and ledger of session {lab.TAG}']
     assert [c['experiment'] for c in o['commits']] == [5, 9]
     changed = lab.git(root, 'diff', '--name-only', base, o['head']).splitlines()
     assert changed == ['canvas.ipynb', *sorted(o['files'])]
@@ -215,6 +220,7 @@ def test_finish(ablated, tmp_path):
     short = told(root, 'ar-finish', 'short', '--no-report')
     assert short['files'] == [f'{folder}results.tsv'] and state() == before
 
+@pytest.mark.slow
 def test_barnacles_come_off_as_one_edit(ablated, tmp_path):
     root = shutil.copytree(ablated[0], tmp_path/'valley', symlinks=True)
     o = told(root, 'ar-ablate', '--apply')
@@ -234,7 +240,8 @@ def test_below_ground(ablated):
     assert list(trace('expedition').x) == [6, 7, 8] and list(trace('ablation').x) == [10]
     assert list(trace('line').x) == [5, 6, 7, 8, 9, None] and 9 in trace('keep').x
     values = [float(r[1]) for r in lab.rows(root)]
-    assert trace('line').y[2] == pytest.approx(values[6]) and trace('line').y[4] == trace('keep').y[-1]
+    assert trace('line').y[2] == pytest.approx(values[6])
+    assert trace('line').y[4] == trace('keep').y[-1]
     assert d.feed.f.counts == dict(keep=3, discard=2, crash=1, expedition=3, ablation=1)
     assert '3 on expeditions, 1 to look' in d.tiles.value
     o = json.loads(lab.ar(root, 'ar-frontier', '--json').stdout)
