@@ -1325,6 +1325,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'autoresearch.night.in_hours': ('night.html#in_hours', 'autoresearch/night.py'),
                                     'autoresearch.night.is_limit': ('night.html#is_limit', 'autoresearch/night.py'),
                                     'autoresearch.night.is_note': ('night.html#is_note', 'autoresearch/night.py'),
+                                    'autoresearch.night.limits_fault': ('night.html#limits_fault', 'autoresearch/night.py'),
                                     'autoresearch.night.limits_line': ('night.html#limits_line', 'autoresearch/night.py'),
                                     'autoresearch.night.limits_of': ('night.html#limits_of', 'autoresearch/night.py'),
                                     'autoresearch.night.no_limits': ('night.html#no_limits', 'autoresearch/night.py'),

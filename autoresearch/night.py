@@ -10,10 +10,10 @@ So a session has *limits*, *notes* and a *brief*; a stop hook asks whether there
 
 # %% auto #0
 __all__ = ['LIMITS', 'MORE', 'NOTES', 'MOST', 'SECONDS', 'EVENTS', 'IDLE', 'MOST_LINES', 'WIDTH', 'SHOWN', 'SHAPES', 'is_limit',
-           'checked_limits', 'no_limits', 'limits_of', 'since_then', 'in_hours', 'hours_used', 'crashes_in_row',
-           'best_value', 'why_over', 'ended', 'limits_line', 'extended', 'extend', 'append_line', 'notes_ref',
-           'is_note', 'read_remarks', 'add_note', 'notes_kept', 'note_line', 'config_path', 'notify_command',
-           'event_line', 'notify', 'sent_back', 'go_on', 'brief', 'ar_note']
+           'checked_limits', 'no_limits', 'limits_fault', 'limits_of', 'since_then', 'in_hours', 'hours_used',
+           'crashes_in_row', 'best_value', 'why_over', 'ended', 'limits_line', 'extended', 'extend', 'append_line',
+           'notes_ref', 'is_note', 'read_remarks', 'add_note', 'notes_kept', 'note_line', 'config_path',
+           'notify_command', 'event_line', 'notify', 'sent_back', 'go_on', 'brief', 'ar_note']
 
 # %% ../nbs/18_night.ipynb #imports
 import configparser, inspect, json, math, os, shlex, subprocess, sys, time
@@ -67,17 +67,24 @@ def _unreadable(found):
     if not isinstance(after, dict) or not all(map(is_number, after.values())): bad.append('after')
     return bad or ['after']*(set(after) != {'hours', 'crashes'})
 
+# %% ../nbs/18_night.ipynb #limits-fault
+def limits_fault(s:Session)->str: # '' for nothing
+    "What is wrong with the limits in a session's state"
+    found = s.state.get('limits')
+    if found is None: return ''
+    bad = _unreadable(no_limits()|found) if isinstance(found, dict) else []
+    if isinstance(found, dict) and not bad: return ''
+    said = f'{bad[0]} {found.get(bad[0])!r}' if bad else repr(found)
+    return f"{s.own}/state, limits: {said} can't be read; {MORE} sets them anew"
+
 # %% ../nbs/18_night.ipynb #limits-of
 def limits_of(
     s:Session # The session
-)->dict: # As `checked_limits` gives them; all None without limits
-    "What ends a session. Raises `Refused` where its state says what nobody can read."
+)->dict: # As `checked_limits` gives them; all None without limits, or where none can be read
+    "What ends a session"
     found = s.state.get('limits')
-    if found is None: return no_limits()
-    if isinstance(found, dict) and not (bad := _unreadable(no_limits()|found)):
-        return {k: found.get(k, v) for k,v in no_limits().items()}
-    said = f'{bad[0]} {found.get(bad[0])!r}' if isinstance(found, dict) else repr(found)
-    raise Refused(f"{s.own}/state, limits: {said} can't be read; {MORE} sets them anew")
+    if found is None or limits_fault(s): return no_limits()
+    return {k: found.get(k, v) for k,v in no_limits().items()}
 
 # %% ../nbs/18_night.ipynb #since-then
 def since_then(limits, notes, what):
@@ -135,8 +142,8 @@ def ended(
     now:float|None=None # Unix time; the clock's when None
 )->str: # '' while it is not
     "Why a session is over"
-    try: limits = limits_of(s)
-    except Refused as e: return str(e)
+    if fault := limits_fault(s): return fault
+    limits = limits_of(s)
     if all(limits[k] is None for k in LIMITS): return ''
     return why_over(s, limits, s.experiments() if notes is None else notes, now)
 
@@ -163,8 +170,7 @@ def limits_line(
 # %% ../nbs/18_night.ipynb #extended
 def extended(s:Session, notes, given):
     "The limits after an extension"
-    try: old = limits_of(s)
-    except Refused: old = no_limits() # given anew, they are whole again
+    old = limits_of(s)
     new = old|{k: v for k,v in given.items() if k in LIMITS and v is not None}
     last = max((experiment_number(d.name) for d in s.run_dirs()), default=0)
     new['after'] = dict(old['after'], crashes=last)
@@ -440,6 +446,8 @@ def _then(s, st, over, key):
     "What to do next, in a line"
     from autoresearch.ratchet import is_edited
     if st['running']: return f"then:     ar-wait --timeout 240: {st['running']['description']}"
+    if over and st['expedition']: return ('then:     ar-setup --more, to try the line by '
+        'ar-expedition finish; or ar-expedition drop goes back to the best')
     if over: return 'then:     nothing more to run; ar-report --summary FILE writes it up'
     if st['baseline'] is None: return 'then:     ar-run -m "baseline", then ar-calibrate'
     if is_edited(s): return 'then:     the canvas has an edit not run: ar-run -m "...", or ar-drop'

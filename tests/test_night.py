@@ -107,7 +107,7 @@ def test_crashes_and_a_value(s):
 def test_limits_that_cannot_be_read_end_the_session(s, limits, named):
     bad = Session(s.p, s.tag, dict(s.state, limits=limits))
     assert re.search(named, ended(bad)) and night.MORE in ended(bad)
-    assert go_on(bad)[0] == 0 and 'over' in limits_line(bad)
+    assert limits_of(bad) == night.no_limits() and go_on(bad)[0] == 0 and 'over' in limits_line(bad)
     assert extend(bad, hours=2).startswith('limits:   2.0 h left')
 
 def test_an_extension_killed_before_git_knew_is_none(root, s):
@@ -326,7 +326,9 @@ def test_what_to_do_next(root, s, monkeypatch):
     assert 'ar-ideas' in then(s)
     assert 'ar-wait' in then(s, running=dict(description='x'))
     assert 'ar-expedition finish' in then(s, expedition=dict(number=1, why=''))
-    assert 'ar-report' in then(with_limits(s, hours=1, since=0))
+    over = with_limits(s, hours=1, since=0)
+    assert 'ar-report' in then(over)
+    assert 'ar-expedition drop' in then(over, expedition=dict(number=1, why=''))
     lab.edit(root, 'DEGREE = 1', 'DEGREE = 3')
     assert 'ar-drop' in then(s)
     lab.edit(root, 'DEGREE = 3', 'DEGREE = 1')
