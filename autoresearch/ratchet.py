@@ -10,46 +10,47 @@ The run belongs to a *supervisor*, a process detached from the terminal, so that
 __all__ = ['FORESEEN', 'SEEDS', 'LARGEST_SEED', 'CALIBRATED', 'STILL', 'UNKEPT', 'BACK', 'CRASHES', 'SHORT', 'ONE_DRAW',
            'NOTE_KEYS', 'AFTER', 'FACTS', 'OLDER', 'BOOT', 'FULL', 'VERBS', 'SHAPES', 'Stopped', 'session_data',
            'data_changes', 'check_data', 'check_machine', 'is_valid_tag', 'run_refs', 'check_name', 'check_tag',
-           'draw_seeds', 'seeds_of', 'check_committed', 'pins_of', 'use_cache', 'checked_walls', 'how_of',
-           'not_audited', 'not_examined', 'setup', 'prune_cache', 'limits_given', 'begin_session', 'extend_session',
-           'ar_setup', 'is_notebook', 'read_canvas', 'strip_outputs', 'exports_astray', 'export_module',
-           'export_canvas', 'is_unchanged', 'difference', 'describe_edit', 'proven_rows', 'plural', 'check_runs_known',
-           'epochs', 'is_run', 'own_runs', 'runs_in', 'by_seed', 'once_a_seed', 'runs_by_code', 'runs_of', 'counted',
-           'as_judged', 'machine_of', 'noise_known', 'equal_runs', 'rule_line', 'rule_of', 'against', 'is_valued',
-           'check_label', 'run_before', 'check_new', 'next_seed', 'lines_fewer', 'code_at', 'of_repeat', 'gone_on_with',
-           'of_edit', 'of_join', 'check_on_line', 'kind_of', 'begun_journal', 'new_journal', 'check_bare_model',
-           'near_failed', 'commit_edit', 'enter_commit', 'tell', 'tell_over', 'tried_edits', 'events_of',
-           'tell_verdict', 'check_not_over', 'over_lines', 'begin', 'best_known', 'bar_of', 'verdict_inputs',
-           'refs_put_back', 'file_put_back', 'foreign_runs', 'put_back', 'baseline_phases', 'hear', 'held_to',
-           'why_unexamined', 'new_weights', 'run_in', 'measure', 'best_notes', 'why_disturbed', 'put_aside', 'early_of',
-           'outcome_of', 'measure_undisturbed', 'execute', 'runs_made', 'run_result', 'result_of', 'row_description',
-           'value_of', 'fault_of', 'run_facts', 'facts_made', 'told_fault', 'seedless', 'asked', 'weigh', 'why_unkept',
-           'set_back', 'enter_fault', 'figures', 'judge', 'commit_copy', 'why_no_weights', 'examination', 'unexamined',
-           'examine_run', 'awaits_examination', 'Undecided', 'drift', 'seed_unused', 'check_best_run', 'more_run',
-           'enter_verdict', 'count_rows', 'append_once', 'enter_row', 'lengthen', 'end_expedition', 'settle_branch',
-           'row_difference', 'beside_best', 'audit_path', 'score_keep', 'audit', 'drop_weights_of', 'told_runs',
-           'write_experiment', 'repeat_reason', 'write_repeat', 'finish', 'write_interrupted', 'kill_runs', 'undo',
-           'numbers_with_notes', 'mend_notes', 'kill_run_of', 'parent_of_interrupted', 'take_back_unknown',
-           'mend_interrupted', 'save_left_commit', 'is_edited', 'leave', 'is_written', 'mend_expeditions',
-           'row_from_notes', 'makes_row', 'row_key', 'notes_without_row', 'merge_rows', 'mend_ledger', 'mend_copies',
-           'mend', 'is_consistent', 'heard_before', 'classify_orphan', 'has_weights', 'look_for_outcome', 'of_older',
-           'cut_off', 'resume', 'verdict_line', 'recover', 'line_ref', 'branch_line', 'to_beat', 'line_line',
-           'line_lines', 'value_lines', 'gain_lines', 'speed_lines', 'examined_line', 'remarks', 'verdict_lines',
-           'verdict_facts', 'check_expected', 'take_back', 'experiment', 'doubtful_baseline', 'rerun_best',
-           'check_join', 'why_not_joined', 'left_lines', 'join_description', 'check_has_best', 'conduct', 'supervise',
-           'write_answer', 'read_answer_file', 'read_answer', 'explain_failure', 'stop_on_signals', 'supervisor_log',
-           'start', 'running', 'watch', 'log_after', 'explain_silence', 'attend', 'disk_full_hint', 'unforeseen',
-           'say_error', 'reporting_errors', 'exit_with', 'answer_facts', 'no_bar', 'quiet', 'is_under_way', 'run_asked',
-           'begun_lines', 'run_and_exit', 'ar_run', 'follow', 'last_answer', 'ar_wait', 'stop_search', 'ar_stop',
-           'best_of', 'seeds_wanted', 'say_now', 'wait_for_turn', 'calibrate', 'ar_calibrate', 'restore',
-           'dropped_edits', 'save_edit', 'drop', 'undrop', 'ar_drop', 'row_index', 'write_metadata', 'describe',
-           'ar_describe', 'find_keep', 'move_to_keep', 'rewind_to', 'new_number', 'start_expedition', 'drop_expedition',
-           'step_line', 'expedition_lines', 'expedition_facts', 'under_lock', 'finish_expedition', 'ar_expedition',
-           'rows_of', 'made_by', 'typical_seconds', 'remaining', 'has', 'has_number', 'is_search_state', 'read_state',
-           'clock_time', 'state_line', 'search_state', 'row_facts', 'running_now', 'facts_of_rows', 'plateau_seen',
-           'limits_told', 'status_of', 'speed_of', 'row_line', 'running_line', 'figures_lines', 'status_lines',
-           'status_now', 'exit_going_on', 'ar_status', 'log_tail', 'cell_outputs', 'lesson_lines', 'cause_lines',
-           'log_lines', 'ar_log']
+           'check_no_line', 'draw_seeds', 'seeds_of', 'check_committed', 'pins_of', 'use_cache', 'checked_walls',
+           'how_of', 'not_audited', 'not_examined', 'setup', 'prune_cache', 'limits_given', 'begin_session',
+           'extend_session', 'ar_setup', 'is_notebook', 'read_canvas', 'strip_outputs', 'exports_astray',
+           'export_module', 'export_canvas', 'is_unchanged', 'difference', 'describe_edit', 'proven_rows', 'plural',
+           'check_runs_known', 'epochs', 'is_run', 'own_runs', 'runs_in', 'by_seed', 'once_a_seed', 'runs_by_code',
+           'runs_of', 'counted', 'as_judged', 'machine_of', 'noise_known', 'equal_runs', 'rule_line', 'rule_of',
+           'against', 'is_valued', 'check_label', 'run_before', 'check_new', 'next_seed', 'lines_fewer', 'code_at',
+           'of_repeat', 'gone_on_with', 'less_than', 'first_or_next', 'of_edit', 'of_join', 'check_on_line', 'kind_of',
+           'begun_journal', 'new_journal', 'check_bare_model', 'near_failed', 'commit_edit', 'enter_commit', 'tell',
+           'tell_over', 'tried_edits', 'events_of', 'tell_verdict', 'check_not_over', 'over_lines', 'begin',
+           'best_known', 'bar_of', 'verdict_inputs', 'refs_put_back', 'file_put_back', 'foreign_runs', 'put_back',
+           'baseline_phases', 'hear', 'held_to', 'why_unexamined', 'new_weights', 'run_in', 'measure', 'best_notes',
+           'why_disturbed', 'put_aside', 'early_of', 'outcome_of', 'measure_undisturbed', 'execute', 'runs_made',
+           'run_result', 'result_of', 'row_description', 'value_of', 'fault_of', 'run_facts', 'facts_made',
+           'told_fault', 'seedless', 'asked', 'weigh', 'why_unkept', 'set_back', 'enter_fault', 'figures', 'judge',
+           'commit_copy', 'why_no_weights', 'examination', 'unexamined', 'examine_run', 'awaits_examination',
+           'Undecided', 'drift', 'seed_unused', 'check_best_run', 'more_run', 'enter_verdict', 'count_rows',
+           'append_once', 'enter_row', 'lengthen', 'end_expedition', 'settle_branch', 'row_difference', 'beside_best',
+           'audit_path', 'score_keep', 'audit', 'drop_weights_of', 'told_runs', 'write_experiment', 'repeat_reason',
+           'write_repeat', 'finish', 'write_interrupted', 'kill_runs', 'undo', 'numbers_with_notes', 'mend_notes',
+           'kill_run_of', 'parent_of_interrupted', 'take_back_unknown', 'mend_interrupted', 'save_left_commit',
+           'is_edited', 'leave', 'is_written', 'mend_expeditions', 'row_from_notes', 'makes_row', 'row_key',
+           'notes_without_row', 'merge_rows', 'mend_ledger', 'mend_copies', 'mend', 'is_consistent', 'heard_before',
+           'classify_orphan', 'has_weights', 'look_for_outcome', 'of_older', 'cut_off', 'resume', 'verdict_line',
+           'recover', 'line_ref', 'branch_line', 'to_beat', 'line_line', 'line_lines', 'value_lines', 'gain_lines',
+           'speed_lines', 'examined_line', 'remarks', 'verdict_lines', 'verdict_facts', 'check_expected', 'take_back',
+           'experiment', 'doubtful_baseline', 'rerun_best', 'check_join', 'why_not_joined', 'left_lines',
+           'join_description', 'check_has_best', 'conduct', 'supervise', 'write_answer', 'read_answer_file',
+           'read_answer', 'explain_failure', 'stop_on_signals', 'supervisor_log', 'start', 'running', 'watch',
+           'log_after', 'explain_silence', 'attend', 'disk_full_hint', 'unforeseen', 'say_error', 'reporting_errors',
+           'exit_with', 'answer_facts', 'no_bar', 'quiet', 'is_under_way', 'run_asked', 'begun_lines', 'run_and_exit',
+           'ar_run', 'follow', 'last_answer', 'ar_wait', 'stop_search', 'ar_stop', 'best_of', 'seeds_wanted', 'say_now',
+           'wait_for_turn', 'calibrate', 'ar_calibrate', 'restore', 'dropped_edits', 'save_edit', 'drop', 'undrop',
+           'ar_drop', 'row_index', 'write_metadata', 'describe', 'ar_describe', 'find_keep', 'move_to_keep',
+           'rewind_to', 'new_number', 'start_expedition', 'drop_expedition', 'step_line', 'expedition_lines',
+           'expedition_facts', 'under_lock', 'finish_expedition', 'ar_expedition', 'rows_of', 'made_by',
+           'typical_seconds', 'remaining', 'has', 'has_number', 'is_search_state', 'read_state', 'clock_time',
+           'state_line', 'search_state', 'row_facts', 'running_now', 'facts_of_rows', 'plateau_seen', 'limits_told',
+           'status_of', 'speed_of', 'row_line', 'running_line', 'figures_lines', 'status_lines', 'status_now',
+           'exit_going_on', 'ar_status', 'log_tail', 'cell_outputs', 'lesson_lines', 'cause_lines', 'log_lines',
+           'ar_log']
 
 # %% ../nbs/15_ratchet.ipynb #imports
 import errno, json, math, os, random, re, signal, shutil, subprocess, sys, time, traceback
@@ -175,6 +176,17 @@ def check_tag(p, tag):
         raise Refused(f'{tag} had runs, in {p.runs}/{tag} or under refs/autoresearch/{tag}; '
             f'{on}{anew}')
 
+# %% ../nbs/15_ratchet.ipynb #check-no-line
+def check_no_line(p):
+    "Raises `Refused` where HEAD is on an expedition's line, which is nothing to begin from"
+    branch = branch_of(p.root)
+    if not branch.startswith('autoresearch/'): return
+    s = Session(p, branch.removeprefix('autoresearch/'))
+    if s.state and (e := under_way(s)):
+        raise Refused(f'expedition {e["number"]} of session {s.tag} is under way, and the branch '
+            'holds its line: ar-expedition finish or ar-expedition drop ends it; or begin '
+            f'at the best: git switch --detach {s.own}/tip')
+
 # %% ../nbs/15_ratchet.ipynb #seeds
 SEEDS = 64 # in a session's list: more than the longest comparison takes
 LARGEST_SEED = 2**31-1
@@ -257,6 +269,7 @@ def setup(
     branch_of(p.root)
     nothing_under_way(p.root)
     check_tag(p, tag)
+    check_no_line(p)
     check_committed(p)
     seeds = draw_seeds(seed)
     state = dict(tag=tag, base=git('rev-parse', 'HEAD', cwd=p.root), profile=p.name,
@@ -587,9 +600,10 @@ def check_label(ask):
         f'of {", ".join([*OUTCOMES, "expedition"])}')
 
 # %% ../nbs/15_ratchet.ipynb #run-before
-def run_before(s:Session, code:str)->dict: # Its notes; {} where there is none
-    "The last experiment that ran this code and has a row"
-    rows = [n for n in s.experiments() if n.get('status') in STATUSES]
+def run_before(s:Session, code:str, kind:str='')->dict: # Its notes; {} where there is none
+    "The last experiment that ran this code and has a row; for an edit one that judged it, too"
+    rows = [n for n in s.experiments() if n.get('status') in STATUSES
+        and (kind or n.get('kind') not in UNKEPT)]
     return next((n for n in reversed(rows) if n.get('code') == code), {})
 
 def check_new(s:Session, n:dict):
@@ -634,10 +648,22 @@ def of_repeat(s:Session, commit, kind):
 def gone_on_with(s:Session, j, code, once_more):
     "The runs that a code has already, and those of the best beside it, as a journal has them"
     tries = [n for n in counted(s) if n.get('code') == code
-        and (n.get('status') == 'interrupted' or once_more and is_valued(n))]
+        and (n.get('status') == 'interrupted'
+            or (once_more or n.get('kind') in UNKEPT) and is_valued(n))]
     beside = [r for n in tries for r in n.get('best_runs') or [] if is_run(r)]
     return dict(joined=once_a_seed(runs_in([dict(n, best_runs=[]) for n in tries])),
         joined_best=[r for r in beside if r['code'] == j['best_code']])
+
+def less_than(s:Session)->bool:
+    "Is a keep decided by less-than, as long as the noise is not known?"
+    return rule_of(s, noise_known(s.experiments())).name == 'strict'
+
+# %% ../nbs/15_ratchet.ipynb #first-or-next
+def first_or_next(s:Session, joined, kind='', again=False)->int:
+    "The seed of a code that may have runs already. Raises `Refused` where none is left."
+    first = seeds_of(s)[0]
+    if not joined or kind == 'side' and len(seeds_of(s)) == 1: return first
+    return first if not (kind or again) and less_than(s) else next_seed(s, joined)
 
 # %% ../nbs/15_ratchet.ipynb #of-edit
 def of_edit(s:Session, j, ask):
@@ -649,15 +675,14 @@ def of_edit(s:Session, j, ask):
             'prose and outputs are no experiment): edit a cell first; ar-run --repeat runs the '
             'best again')
     code = code_hash(read_canvas(s.p.root/s.p.canvas))
-    before = run_before(s, code) if has_baseline else {}
+    before = run_before(s, code, kind) if has_baseline else {}
     again = ask.get('kind') == 'again'
     if not again and kind != 'side': check_new(s, before)
     same_best = before.get('best_code') == j['best_code']
     judged = is_valued(before) and same_best
     if again and judged and not kind: return of_repeat(s, before['commit'], 'again')
     known = gone_on_with(s, j, code, kind == 'side' or again and (bool(kind) or not same_best))
-    left = known['joined'] if len(seeds_of(s)) > 1 or kind != 'side' else []
-    own = dict(known, code=code, seed=next_seed(s, left))
+    own = dict(known, code=code, seed=first_or_next(s, known['joined'], kind, again))
     return own | dict(simpler=lines_fewer(s, parent)) if ask.get('simpler') else own
 
 # %% ../nbs/15_ratchet.ipynb #of-join
@@ -665,9 +690,7 @@ def of_join(s:Session, j, e):
     "What the journal of a join says: the line's best step as one commit, with the runs it had"
     code = code_at(s, e['best'])
     known = gone_on_with(s, j, code, True)
-    less_than = rule_of(s, noise_known(s.experiments())).name == 'strict'
-    seed = seeds_of(s)[0] if less_than else next_seed(s, known['joined'])
-    return dict(known, squash=e['best'], code=code, seed=seed)
+    return dict(known, squash=e['best'], code=code, seed=first_or_next(s, known['joined']))
 
 # %% ../nbs/15_ratchet.ipynb #check-on-line
 def check_on_line(e, by, ask):
@@ -2145,7 +2168,7 @@ def conduct(
 )->tuple: # Exit code, the lines of the answer, and its facts, {} without a verdict
     "One experiment, of whatever kind, from lock to verdict"
     ask = dict(ask or {}, machine=fingerprint())
-    what = f'the experiment {one_line(description)[:100]!r}'
+    what = f'the experiment {one_line(description)[:100]!r}' if description else 'a join'
     with locked(any_profile(), what=what, token=token, by=by):
         s = current_session(profile)
         claim_ledger(s)
@@ -2163,8 +2186,8 @@ def conduct(
         if ask.get('kind') == 'repeat': check_has_best(s)
         if ask.get('kind') == 'join':
             e = check_join(s)
-            description = description or join_description(s, e)
             if why := why_not_joined(s, e): return 0, left_lines(s, e, why, leave(s, e)+said), {}
+            description = description or join_description(s, e)
         said += rerun_best(s, how, ask['machine'])
         n = experiment(s, description, by, how=how, ask=ask)
         if n is None:
@@ -2397,6 +2420,7 @@ def exit_with(code, lines, facts=None):
     code = 1 if code == 3 else code
     if facts is not None:
         error = dict(error='\n'.join(lines), code=code)
+        if failed: print(printable(error['error']), file=sys.stderr)
         print(printable(_json(error if failed else facts)), flush=True)
         sys.exit(code)
     most = 16 + sum(l.startswith('lint:') for l in lines)
@@ -3046,7 +3070,7 @@ def row_line(o, best, numbered=False):
     value = 'crash   ' if o['status'] == 'crash' else f"{o['value']:.6f}"
     marks = '' if o['ran'] else '  NOBODY RAN THIS: it decides nothing'
     if o.get('disturbed') or o.get('rerun'): marks += '  disturbed'
-    if o.get('kind') == 'step': marks += f"  step of expedition {o['expedition']}"
+    if o.get('class') == 'expedition': marks += f"  step of expedition {o['expedition']}"
     if o.get('kind') == 'side': marks += f"  {o['class']}, a side run"
     why = f"{o['reason'][:90]}: " if o['status'] == 'crash' and o['reason'] else ''
     said = f"{why}{o['description'][:80]}{speed_of(o, best)}{marks}"
@@ -3088,7 +3112,7 @@ def status_lines(st):
     return lines + st['plateau']
 
 # %% ../nbs/15_ratchet.ipynb #ar-status
-def status_now(profile, every)->tuple: # The session, its status, what was recovered
+def status_now(profile, every)->tuple: # The session and its status, with what was recovered
     "How the session stands, with what a dead supervisor left put in order first"
     p = any_profile()
     said = ''
@@ -3099,7 +3123,7 @@ def status_now(profile, every)->tuple: # The session, its status, what was recov
             s = current_session(profile)
             claim_ledger(s)
             said = recover(s)
-    return s, status_of(s, every), [said] if said else []
+    return s, status_of(s, every)|dict(said=said.splitlines())
 
 # %% ../nbs/15_ratchet.ipynb #exit-going-on
 def exit_going_on(s, json):
@@ -3122,12 +3146,12 @@ def ar_status(
 ):
     "Where the session stands: branch, best, last rows, what runs"
     with reporting_errors(json):
-        s,st,said = status_now(profile, all)
+        s,st = status_now(profile, all)
         if go_on: exit_going_on(s, json)
         if brief:
             from autoresearch.night import brief as brief_of
             st['brief'] = brief_of(s, st)
-        lines = st.get('brief') or [*said, *status_lines(st)]
+        lines = st.get('brief') or [*st['said'], *status_lines(st)]
         print(printable(_json(st) if json else '\n'.join(lines)))
 
 # %% ../nbs/15_ratchet.ipynb #log-tail
@@ -3295,10 +3319,11 @@ _STATUS = dict(shape('where the session stands', tag=_text('its name'),
     line=_text('how the expedition\'s line stands'), limits=_text('how far the session\'s end is'),
     plateau=_lines('what to do where nothing was kept for long; none elsewhere'),
     brief=_lines('--brief: where it stands, in at most 15 lines'),
-    go_on=of_type('boolean', '--go-on: is there work left?'), said=_SAID))
+    go_on=of_type('boolean', '--go-on: is there work left?'),
+    said=_lines('what was put in order first; with --go-on what it prints')))
 _GO_ON = 'go_on', 'said'
 _STATUS |= dict(required=[], anyOf=[dict(required=list(_GO_ON)),
-    dict(required=[k for k in _STATUS['properties'] if k not in (*_GO_ON, 'rows', 'brief')])])
+    dict(required=[k for k in _STATUS['properties'] if k not in ('go_on', 'rows', 'brief')])])
 
 # %% ../nbs/15_ratchet.ipynb #shapes
 _SETUP = dict(tag=_text('name of the session'), branch=_text('its branch'), limits=_LIMITS,

@@ -240,9 +240,31 @@ def test_side_runs(walks, tmp_path):
     assert len(rows(root)) == 4 and rows(root)[-1][3] == 'crash'
     ar(root, 'ar-drop')
     edit(root, *CUBIC)
-    assert 'this code ran before' in go(root, walks, code=1), 'an edit asks to run it again'
-    go(root, walks, dict(kind='again'))
-    assert [n['status'] for n in notes(root)][-1] == 'repeat'
+    assert go(root, walks).startswith('status:   keep'), 'as an edit it was not judged yet'
+    n = notes(root)[-1]
+    assert n['kind'] == '' and len(n['joined']) == 2 and n['seed'] == n['joined'][0]['seed']
+
+def test_the_line_of_another_session_is_no_beginning(walks, tmp_path):
+    root = copy(walks, tmp_path, 'on')
+    r = ar(root, 'ar-setup', 'nov2', ok=False)
+    assert r.returncode == 1 and 'expedition 1 of session nov1 is under way' in r.stderr
+    git(root, *r.stderr.split('git ')[-1].split())
+    ar(root, 'ar-setup', 'nov2')
+    assert rev(root, 'HEAD') == rev(root, 'main')
+
+def test_another_machine_in_the_middle(walks, tmp_path):
+    "The best is run again, and the line stays where it is"
+    root = copy(walks, tmp_path, 'on')
+    edit(root, *SLOW)
+    def call():
+        was = ratchet.fingerprint
+        ratchet.fingerprint = lambda: dict(was(), cpu='another one')
+        return supervised(walks/'run-baseline')()
+    assert ended(forked(root, call, tmp_path/'log')) == 0, (tmp_path/'log').read_text()
+    made = notes(root)[-2:]
+    assert [n['kind'] for n in made] == ['repeat', 'step'] and made[0]['commit'] == rev(root, 'main')
+    assert len(state(root)['line']) == 3 and rev(root, 'HEAD') == made[1]['commit']
+    assert sound(root) == ''
 
 # Killed
 
