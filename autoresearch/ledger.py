@@ -1196,8 +1196,10 @@ def _json(o): return json.dumps(o)
 
 def _refusal(e, as_json):
     "What ends a command that is refused: its message, an object on standard output for JSON"
-    if not as_json: return SystemExit(f'ar-frontier: {e}')
-    print(_json(dict(error=str(e), code=1)))
+    said = f'ar-frontier: {e}'
+    if not as_json: return SystemExit(said)
+    print(said, file=sys.stderr)
+    print(_json(dict(error=said, code=1)))
     return SystemExit(1)
 
 def _told(metric, f, seen, rows, messages, out):

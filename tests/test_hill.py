@@ -3,6 +3,9 @@ together, keeps taken out again, a clean series."""
 import json, os, re, shutil, signal, subprocess
 import jsonschema, pytest
 import lab
+from autoresearch import ledger
+from autoresearch.contract import get_profile
+from autoresearch.dashboard import TRACES, Dashboard
 from autoresearch.hill import SHAPES
 from autoresearch.new import new_project
 from autoresearch.repo import read_lock_owner
@@ -106,8 +109,11 @@ def crossed(greedy, tmp_path_factory):
     best = head(root)
     lab.ar(root, 'ar-expedition', 'start', '--steps', '3', '--why', 'a rate for single points')
     walked = []
-    for old,new in STEPS:
-        edit(root, old, new)
+    for i,(old,new) in enumerate(STEPS):
+        if i == 1: # onto the line's last step
+            assert told(root, 'ar-combine', '3')['onto'] == head(root) != best
+            assert 'expedition' in refused(root, 'ar-ablate')
+        else: edit(root, old, new)
         walked.append(value(root, new))
     lab.ar(root, 'ar-expedition', 'finish')
     lab.ar(root, 'ar-calibrate', '-n', '3')
@@ -122,7 +128,9 @@ def test_an_expedition_crosses(crossed):
     assert row[3] == 'keep' and float(row[1]) < bar/3
     assert lab.git(root, 'rev-parse', 'HEAD^') == best and lab.sound(root) == ''
 
-def test_ablate_survives_a_kill(crossed):
+@pytest.fixture(scope='module')
+def ablated(crossed):
+    "Killed in its first run, command and supervisor, then typed again: (root, answer, rows before)"
     root = crossed[0]
     rows = len(lab.rows(root))
     proc = subprocess.Popen([lab.BIN/'ar-ablate', '--json'], cwd=root, env=lab.environ(),
@@ -131,7 +139,10 @@ def test_ablate_survives_a_kill(crossed):
     os.kill(read_lock_owner(root/'runs/.lock')['pid'], signal.SIGKILL)
     proc.kill()
     proc.communicate()
-    r = lab.ar(root, 'ar-ablate')
+    return root, lab.ar(root, 'ar-ablate'), rows
+
+def test_ablate_survives_a_kill(ablated):
+    root,r,rows = ablated
     assert 'ablation 1 of ' in r.stderr and 'Traceback' not in r.stderr
     assert re.search(r'^005 begin at a slope: no effect within the noise, .* without it', r.stdout, re.M)
     assert re.search(r'^009 .*: needed', r.stdout, re.M) and 'without effect: 005\n' in r.stdout
@@ -143,8 +154,8 @@ def test_ablate_survives_a_kill(crossed):
     assert {n['side']['best'] for n in made} == {head(root)}
     assert len(lab.rows(root)) == rows + len([n for n in made if n['status'] != 'interrupted'])
 
-def test_ablate_runs_nothing_twice(crossed):
-    root = crossed[0]
+def test_ablate_runs_nothing_twice(ablated):
+    root = ablated[0]
     rows = lab.rows(root)
     o = told(root, 'ar-ablate')
     assert o['made'] == 0 and lab.rows(root) == rows
@@ -170,8 +181,8 @@ def test_finish_takes_no_name_that_is_taken(crossed, name, said):
     before = lab.git(root, 'for-each-ref')
     assert said in refused(root, 'ar-finish', name) and lab.git(root, 'for-each-ref') == before
 
-def test_finish(crossed, tmp_path):
-    root = shutil.copytree(crossed[0], tmp_path/'valley', symlinks=True)
+def test_finish(ablated, tmp_path):
+    root = shutil.copytree(ablated[0], tmp_path/'valley', symlinks=True)
     edit(root, 'RATE = 0.4', 'RATE = 0.5') # an edit waits
     (root/'new.txt').write_text('mine')
     lab.git(root, 'add', 'new.txt')
@@ -196,12 +207,17 @@ def test_finish(crossed, tmp_path):
     body = lab.git(root, 'log', '-1', '--format=%b', o['commits'][1]['commit'])
     assert 'expedition: 1' in body and f'experiment: {lab.TAG}/009, {head(root)}' in body
     assert re.search(r'^rmse: 0\.\d{6}, -0\.\d{6} against 0\.\d{6}$', body, re.M)
+    said = at(o['head'], f'{folder}report.md')
+    assert '## Expeditions' in said and 'a rate for single points' in said
+    assert 'kept as experiment 9' in said and '## What the keeps are worth today' in said
+    assert 'no effect within the noise' in said and '| ablation | 1 | with a value' in said
     assert f'ar-finish {lab.TAG}-series-2' in refused(root, 'ar-finish')
     short = told(root, 'ar-finish', 'short', '--no-report')
     assert short['files'] == [f'{folder}results.tsv'] and state() == before
 
-def test_barnacles_come_off_as_one_edit(crossed, tmp_path):
-    root = shutil.copytree(crossed[0], tmp_path/'valley', symlinks=True)
+@pytest.mark.slow
+def test_barnacles_come_off_as_one_edit(ablated, tmp_path):
+    root = shutil.copytree(ablated[0], tmp_path/'valley', symlinks=True)
     o = told(root, 'ar-ablate', '--apply')
     assert o['lines'] == 1 and o['message'] == 'without 005' and '-coefs[1] = 2.' in o['diff']
     r = lab.run(root, o['message'], '--simpler')
@@ -209,3 +225,19 @@ def test_barnacles_come_off_as_one_edit(crossed, tmp_path):
     found = told(root, 'ar-ablate')['keeps']
     assert [(k['number'], k['verdict']) for k in found if k['number'] == 5] == [(5, 'kept in')]
     assert 'nothing of it is left' in found[0]['why']
+
+def test_below_ground(ablated):
+    "The page draws the expedition's line beside the staircase; nobody's try is counted twice"
+    root = ablated[0]
+    d = Dashboard(get_profile('valley', root/'settings.ini'))
+    assert not d.error.value and not d.stopped
+    trace = lambda name: d.fig.data[TRACES.index(name)]
+    assert list(trace('expedition').x) == [6, 7, 8] and list(trace('ablation').x) == [10]
+    assert list(trace('line').x) == [5, 6, 7, 8, 9, None] and 9 in trace('keep').x
+    values = [float(r[1]) for r in lab.rows(root)]
+    assert trace('line').y[2] == pytest.approx(values[6]) and trace('line').y[4] == trace('keep').y[-1]
+    assert d.feed.f.counts == dict(keep=3, discard=2, crash=1, expedition=3, ablation=1)
+    assert '3 on expeditions, 1 to look' in d.tiles.value
+    o = json.loads(lab.ar(root, 'ar-frontier', '--json').stdout)
+    jsonschema.validate(o, ledger.SHAPES['ar-frontier'])
+    assert o['expeditions'] == [dict(number=1, kept=9, steps=[6, 7, 8])]
