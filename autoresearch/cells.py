@@ -1459,7 +1459,8 @@ source of a new cell; `insert: NEW-NAME after: NAME markdown` for prose
 
 delete: NAME'''
 
-_HEAD = re.compile(r'(cell|edit|replace|insert|delete): *(\S+)(?: +after: *(\S+))?( +markdown)?')
+_HEAD = re.compile(
+    r'(cell|edit|replace|insert|delete):\s*(\S+)(?:\s+after:\s*(\S+))?(\s+markdown)?')
 
 def _is_mark(line, sign, n):
     "Is a line `n` times the sign, with or without a word behind it?"
@@ -1786,9 +1787,10 @@ def ar_cells(
     verb,*rest = argv
     if verb in ('-h', '--help'): return print(_help())
     if verb.startswith('-'): verb,rest = 'list', argv
-    if verb not in _VERBS: sys.exit(f'ar-cells: no verb {verb!r}; accepted: {", ".join(_VERBS)}')
-    args = _parsed_words(verb, rest)
-    with telling_json(args['json']):
+    with telling_json('--json' in rest):
+        if verb not in _VERBS:
+            sys.exit(f'ar-cells: no verb {verb!r}; accepted: {", ".join(_VERBS)}')
+        args = _parsed_words(verb, rest)
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _print_warning

@@ -955,8 +955,10 @@ def telling_json(
     try: yield
     except SystemExit as e:
         if not wanted or e.code in (None, 0): raise
-        code,said = (e.code, '') if isinstance(e.code, int) else (1, str(e.code))
-        if said: print(said.encode('utf8', 'backslashreplace').decode(), file=sys.stderr)
+        code = e.code if isinstance(e.code, int) else 1
+        said = str(e.code).encode('utf8', 'backslashreplace').decode()
+        if e.code is code: said = f'exit code {code}: the standard error says why'
+        else: print(said, file=sys.stderr)
         print(as_json(dict(error=said, code=code)), flush=True)
         sys.exit(code)
 

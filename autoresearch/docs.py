@@ -335,7 +335,7 @@ def command(name, where):
     if not verbs: res.append(options(f))
     answer = getattr(mod, 'SHAPES', {}).get(name, {})
     if rows := shape_rows(answer):
-        res += [f'`--json` answers {escaped(answer["description"])}:', '', '| | | |',
+        res += [f'`--json` answers {escaped(answer.get("description", ""))}:', '', '| | | |',
             '| --- | --- | --- |', *rows, '']
     return res
 

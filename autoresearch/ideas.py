@@ -26,7 +26,7 @@ from typing import Annotated
 from fastcore.script import anno_parser, call_parse
 from .cells import (CellsError, _editing, cells_diff, changed_cells, changed_constants,
     list_cells, parse_cells)
-from .contract import SettingsError, file_lock, of_type, shape
+from .contract import SettingsError, file_lock, of_type, shape, telling_json
 from .judge import Noise, gain_over, t_point
 from .ledger import one_line
 from .ratchet import gain_lines, plural, reporting_errors
@@ -1211,8 +1211,10 @@ def ar_ideas(
     verb,*rest = argv
     if verb in ('-h', '--help'): return print(_help())
     if verb.startswith('-'): verb,rest = 'list', argv
-    if verb not in _VERBS: sys.exit(f'ar-ideas: no verb {verb!r}; accepted: {", ".join(_VERBS)}')
-    args = vars(anno_parser(_VERBS[verb], prog=f'ar-ideas {verb}').parse_intermixed_args(rest))
+    with telling_json('--json' in rest):
+        if verb not in _VERBS:
+            sys.exit(f'ar-ideas: no verb {verb!r}; accepted: {", ".join(_VERBS)}')
+        args = vars(anno_parser(_VERBS[verb], prog=f'ar-ideas {verb}').parse_intermixed_args(rest))
     args = {k: v for k,v in args.items() if k not in ('pdb', 'xtra')}
     with reporting_errors(args['json']):
         lines,data = _VERBS[verb](**args)

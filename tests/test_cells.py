@@ -454,6 +454,19 @@ def test_parts_of_any_canvas(tmp_path, capsys, monkeypatch):
 
 # several edits at once
 
+def test_whatever_a_file_of_edits_holds(small):
+    "It is refused, or it is made; nothing else is raised"
+    rng,before = random.Random(0), small.read_bytes()
+    lines = ['cell: xyz', 'replace: show-x', 'insert: q after: xyz', 'delete: show-x', '<<<<<<<',
+        '<<<<<<<<', '=======', '>>>>>>>', '>>>>>>> NEW', 'x = 1', 'y = 2', '', '  ', 'é', '\0', '[', '\u2028']
+    for _ in range(300):
+        text = '\n'.join(rng.choices(lines, k=rng.randrange(1, 12)))
+        try: edits = parse_edits(text)
+        except CellsError: continue
+        try: edit_cells(small, edits)
+        except CellsError: assert small.read_bytes() == before
+        small.write_bytes(before)
+
 def block(*texts, n=7, words=('', '')):
     a,b = words
     return '\n'.join([f'{"<"*n}{a}', ('\n' + '='*n + '\n').join(texts), f'{">"*n}{b}', ''])
@@ -538,6 +551,10 @@ def test_edits_from_a_file(small, tmp_path, capsys, monkeypatch):
     o = json.loads(capsys.readouterr().out)
     assert o['changes'] == [dict(cell='xyz', what='changed', after='', added=1, removed=1,
         diff='--- xyz\n+++ xyz\n@@ -1,3 +1,3 @@\n-x = 7\n+x = 9\n y = 2\n z = 3')]
+    for words,code,said in ((['eat'], 1, 'no verb'), (['show', '--json=1'], 2, 'exit code 2')):
+        with pytest.raises(SystemExit) as e: ar_cells([*words, '--json'])
+        assert e.value.code == code
+        assert (o := json.loads(capsys.readouterr().out))['code'] == code and said in o['error']
     with pytest.raises(SystemExit) as e: ar_cells(['show', 'q', '--json', '--notebook', str(small)])
     told = json.loads((said := capsys.readouterr()).out)
     assert e.value.code == told['code'] == 1 and told['error'] + '\n' == said.err

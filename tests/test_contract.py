@@ -1002,6 +1002,30 @@ def test_ar_help_lists_every_command(capsys):
     rest = [l for l in listed if l[3:] not in c.LOOP]
     assert rest == sorted(rest) and list(listed) == known+rest, 'what it does not know comes last'
 
+@pytest.mark.parametrize('words,said', [(['disturbed'], 'Do not build'), (['ar-run'], 'ar-run -h'),
+    (['run'], 'ar-run -h'), (['its logits depend on later tokens (row 3)'], 'a mean over positions')])
+def test_ar_help_explains(capsys, words, said):
+    c.ar_help(words)
+    text = capsys.readouterr().out
+    assert said in text
+    c.ar_help(words, json=True)
+    o = json.loads(capsys.readouterr().out)
+    assert all(v['name'] in text and v['text'] in text for v in o['topics'])
+
+def test_ar_help_knows_nothing(capsys):
+    with pytest.raises(SystemExit) as e: c.ar_help(['xyzzy'])
+    assert str(e.value.code).startswith("ar-help: nothing is known of 'xyzzy'")
+    with pytest.raises(SystemExit) as e: c.ar_help(['xyzzy'], json=True)
+    said = capsys.readouterr()
+    assert json.loads(said.out) == dict(error=said.err.strip(), code=1) and e.value.code == 1
+
+def test_a_shape_takes_no_other_key():
+    schema = c.shape('x', a=c.of_type('array', 'y', c.of_type(['string', 'null'], 'z')))
+    import jsonschema
+    jsonschema.validate(dict(a=['b', None]), schema)
+    for wrong in ({}, dict(a=[1]), dict(a=[], b=1)):
+        with pytest.raises(jsonschema.ValidationError): jsonschema.validate(wrong, schema)
+
 def test_ar_help_into_a_pipe_that_closes():
     code = 'from autoresearch.contract import ar_help; import sys; sys.stdin.readline(); ar_help()'
     p = subprocess.Popen([sys.executable, '-c', code], cwd=ROOT, stdin=-1, stdout=-1, stderr=-1)

@@ -169,7 +169,8 @@ def test_nothing_is_stale(page):
 
 def said_by_the_code():
     "Every text that stands in a module, adjoining pieces together"
-    trees = [ast.parse(f.read_text()) for f in (ROOT/'autoresearch').glob('*.py')]
+    modules = [f for f in (ROOT/'autoresearch').glob('*.py') if f.stem != 'agents'] # which quotes it
+    trees = [ast.parse(f.read_text()) for f in modules]
     return '\n'.join(n.value for tree in trees for n in ast.walk(tree)
         if isinstance(n, ast.Constant) and isinstance(n.value, str))
 
@@ -180,12 +181,12 @@ def lacking(texts):
     return [text for text in texts if any(o.strip() not in code for o in pieces(text))]
 
 def test_messages_that_are_quoted_are_those_of_the_code():
-    "What the orders and the recipes say of a refusal is what an agent will read"
-    orders = re.search(r'seldom meets these refusals.*?(?=\n## )', (ROOT/'program.md').read_text(),
-        re.S)[0].split('- `PermissionError`')[0]
+    "What an explanation and the recipes say of a refusal is what an agent will read"
+    from autoresearch.agents import TOPICS
     recipe = next(''.join(c['source']) for c in cells(ROOT/'nbs/recipes.ipynb')
         if c['id'] == 'examined')
-    quoted = [o for text in (orders, recipe) for o in re.findall(r'`([^`\n]+)`', text)
+    quoted = [o for text in (*(' '.join(v.split()) for v in TOPICS.values()), recipe)
+        for o in re.findall(r'`([^`\n]+)`', text)
         if o.count(' ') > 3 and '(self' not in o and '=' not in o]
     assert len(quoted) > 6 and not lacking(quoted), lacking(quoted)
     assert lacking(['its logits depend on earlier tokens'])
@@ -204,6 +205,7 @@ def test_every_command_is_in_the_reference():
     scripts = re.findall(r'^(ar-[a-z]+) = ', (ROOT/'pyproject.toml').read_text(), re.M)
     assert scripts and re.findall(r'^### (.+)', text, re.M) == scripts
     assert '`--num-shards INT`' in text and '`ar-cells edit`' in text
+    assert '| `changes[].diff` | string |' in text and text.count('`--json` answers') == len(scripts)
 
 def test_a_variable_that_nobody_explains(tmp_path):
     (tmp_path/'new.py').write_text("import os\nx = os.environ.get('AUTORESEARCH_MOOD', '')")
