@@ -772,7 +772,7 @@ def plateau_lines(
     lines = [f'plateau:  {p.reason}']
     if idea: lines.append(f'next:     {idea_line(idea)}')
     numbers = ' '.join(f'{_number_of(n):03d}' for n in misses)
-    if len(misses) > 1: lines.append(f'combine:  {numbers} came out above the bar')
+    if len(misses) > 1: lines.append(f'combine:  ar-combine {numbers} (these came out above the bar)')
     return lines
 
 # %% ../nbs/21_ideas.ipynb #combine-error
@@ -787,9 +787,13 @@ class CombineError(CellsError):
 
 # %% ../nbs/21_ideas.ipynb #steps-of
 def _steps_of(old, new):
-    "(first line, one past the last, new lines) where two lists of lines differ"
-    ops = SequenceMatcher(None, old, new, False).get_opcodes()
-    return [(i, j, new[a:b]) for op,i,j,a,b in ops if op != 'equal']
+    "(first line, one past the last, new lines) where they differ; lines changed in place singly"
+    res = []
+    for op,i,j,a,b in SequenceMatcher(None, old, new, False).get_opcodes():
+        if op == 'replace' and j-i == b-a:
+            res += [(i+k, i+k+1, [new[a+k]]) for k in range(j-i)]
+        elif op != 'equal': res.append((i, j, new[a:b]))
+    return res
 
 # %% ../nbs/21_ideas.ipynb #touch
 def _touch(a, b):
