@@ -17,12 +17,13 @@ Modules:
 - `autoresearch.kernels`: The pieces of the model written for Hopper GPUs, each beside the plain mathematics it must equal.
 - `autoresearch.ledger`: One row per experiment, kept or not, in a file that a crash, a full disk or a second process cannot spoil.
 - `autoresearch.new`: `ar-new` lays out what the ratchet needs, in a repository that is yours.
+- `autoresearch.night`: When a session is over, what outlives the agent that works in it, and who is told.
 - `autoresearch.prepare`: The other half of the contract: which text a model sees, in which pieces, and how its number is taken.
 - `autoresearch.ratchet`: Commit, run, judge, keep or go back: the protocol around an experiment, made to be killed at any instant.
 - `autoresearch.repo`: Git by its plumbing, one lock and one journal: what a session keeps, whoever is killed and when.
 - `autoresearch.report`: One command turns a session into a page to read over coffee and a text to post, with no number in them that a person typed.
 - `autoresearch.run`: A notebook goes in, a `Result` comes out, and only the record is believed.
-- `autoresearch.search`: Optuna proposes values for the canvas' constants, the ratchet judges them: an overnight loop without an API key.
+- `autoresearch.search`: Small steps around the best canvas, or Optuna, propose values for the constants; the ratchet judges them: an overnight loop without an API key.
 - `autoresearch.walls`: A run sees the machine's programs, its training text and a folder of its own, and nothing else; when it ends, all of it ends."""
 
 __version__ = "0.1.0"

@@ -26,6 +26,7 @@ from importlib.metadata import PackageNotFoundError, entry_points, requires
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Annotated
 import autoresearch
 from fastcore.script import call_parse
 
@@ -956,6 +957,7 @@ def telling_json(
         if not wanted or e.code in (None, 0): raise
         code,said = (e.code, '') if isinstance(e.code, int) else (1, str(e.code))
         if said: print(said.encode('utf8', 'backslashreplace').decode(), file=sys.stderr)
+        said = re.sub(r'^ar-\w+: ', '', said)
         print(as_json(dict(error=said, code=code)), flush=True)
         sys.exit(code)
 
@@ -970,9 +972,12 @@ def _place(e):
     return LOOP.index(name) if name in LOOP else len(LOOP), e.name
 
 # %% ../nbs/00_contract.ipynb #help
-SHAPES = {'ar-help': shape('the commands', commands=of_type('array', 'in the order of the loop',
-    shape('a command', name=of_type('string', 'what one types'),
-        says=of_type('string', 'what it does, in a line'))))}
+SHAPES = {'ar-help': shape('the commands, or what is known of some words',
+    commands=of_type('array', 'in the order of the loop; with words the one called so', shape(
+        'a command', name=of_type('string', 'what one types'),
+            says=of_type('string', 'what it does, in a line'))),
+    topics=of_type('array', 'what is said of the words', shape('an explanation',
+        name=of_type('string', 'its name'), text=of_type('string', 'what it says'))))}
 
 # %% ../nbs/00_contract.ipynb #known-commands
 def known_commands()->list: # (name, what it does), in the order of the loop
@@ -987,17 +992,38 @@ def known_commands()->list: # (name, what it does), in the order of the loop
     return res
 
 # %% ../nbs/00_contract.ipynb #ar-help
+def _asked(question):
+    "What `ar-help` answers to words: commands, and texts by name"
+    from autoresearch.agents import explain
+    name = question.removeprefix('ar-')
+    return [o for o in known_commands() if o[0] == f'ar-{name}'], explain(question)
+
+def _help_lines(found, topics, asked):
+    "The answer as lines"
+    lines = [f'{name:<14}{said}' for name,said in found]
+    if not asked: return [*lines, '\nEach takes -h; ar-help WORDS explains a word or a message. '
+        'The orders for an agent stand in program.md, the tour in nbs/.']
+    lines += [f'{name} -h tells more' for name,_ in found]
+    return lines + [f'{k}\n{v}' for k,v in topics.items()]
+
+# %% ../nbs/00_contract.ipynb #ar-help-command
 @call_parse
 def ar_help(
+    words:Annotated[str, 'What to explain: a word or a message of an answer, or a command',
+        dict(nargs='*', opt=False)]=(),
     json:bool=False # As JSON, for programs
 ):
-    "List the commands of autoresearch"
-    found = known_commands()
-    lines = [f'{name:<12}  {said}' for name,said in found]
-    lines.append('\nEach takes -h. The orders for an agent stand in program.md, the tour in nbs/.')
-    if json: lines = [as_json(dict(commands=[dict(name=n, says=o) for n,o in found]))]
-    try: print('\n'.join(lines), flush=True)
-    except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), 1) # enough was seen
+    "List the commands of autoresearch, or explain a word or a message of their answers"
+    asked = ' '.join(words)
+    with telling_json(json):
+        found,topics = _asked(asked) if words else (known_commands(), {})
+        if not found and not topics:
+            sys.exit(f'ar-help: nothing is known of {asked!r}; fewer words find more')
+        text = '\n'.join(_help_lines(found, topics, asked))
+        if json: text = as_json(dict(commands=[dict(name=n, says=o) for n,o in found],
+            topics=[dict(name=k, text=v) for k,v in topics.items()]))
+        try: print(text, flush=True)
+        except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), 1) # enough was seen
 
 # %% ../nbs/00_contract.ipynb #extras
 def install_line(
