@@ -16,41 +16,41 @@ __all__ = ['FORESEEN', 'SEEDS', 'LARGEST_SEED', 'CALIBRATED', 'STILL', 'UNKEPT',
            'export_module', 'export_canvas', 'is_unchanged', 'difference', 'describe_edit', 'proven_rows', 'plural',
            'check_runs_known', 'epochs', 'is_run', 'own_runs', 'runs_in', 'by_seed', 'once_a_seed', 'runs_by_code',
            'runs_of', 'counted', 'as_judged', 'machine_of', 'noise_known', 'equal_runs', 'rule_line', 'rule_of',
-           'against', 'is_valued', 'check_label', 'run_before', 'check_new', 'next_seed', 'lines_fewer', 'code_at',
-           'of_repeat', 'gone_on_with', 'less_than', 'first_or_next', 'of_edit', 'of_join', 'check_on_line', 'kind_of',
-           'begun_journal', 'new_journal', 'check_bare_model', 'near_failed', 'commit_edit', 'enter_commit', 'tell',
-           'tell_over', 'tried_edits', 'events_of', 'tell_verdict', 'check_not_over', 'over_lines', 'begin',
-           'best_known', 'bar_of', 'verdict_inputs', 'refs_put_back', 'file_put_back', 'foreign_runs', 'put_back',
-           'baseline_phases', 'hear', 'held_to', 'why_unexamined', 'new_weights', 'run_in', 'measure', 'best_notes',
-           'why_disturbed', 'put_aside', 'early_of', 'outcome_of', 'measure_undisturbed', 'execute', 'runs_made',
-           'run_result', 'result_of', 'row_description', 'value_of', 'fault_of', 'run_facts', 'facts_made',
-           'told_fault', 'seedless', 'asked', 'weigh', 'why_unkept', 'set_back', 'enter_fault', 'figures', 'judge',
-           'commit_copy', 'why_no_weights', 'examination', 'unexamined', 'examine_run', 'awaits_examination',
-           'Undecided', 'drift', 'seed_unused', 'check_best_run', 'more_run', 'enter_verdict', 'count_rows',
-           'append_once', 'enter_row', 'lengthen', 'end_expedition', 'settle_branch', 'row_difference', 'beside_best',
-           'audit_path', 'score_keep', 'audit', 'drop_weights_of', 'told_runs', 'write_experiment', 'repeat_reason',
-           'write_repeat', 'finish', 'write_interrupted', 'kill_runs', 'undo', 'numbers_with_notes', 'mend_notes',
-           'kill_run_of', 'parent_of_interrupted', 'take_back_unknown', 'mend_interrupted', 'save_left_commit',
-           'is_edited', 'leave', 'is_written', 'mend_expeditions', 'row_from_notes', 'makes_row', 'row_key',
-           'notes_without_row', 'merge_rows', 'mend_ledger', 'mend_copies', 'mend', 'is_consistent', 'heard_before',
-           'classify_orphan', 'has_weights', 'look_for_outcome', 'of_older', 'cut_off', 'resume', 'verdict_line',
-           'recover', 'line_ref', 'branch_line', 'to_beat', 'line_line', 'line_lines', 'value_lines', 'gain_lines',
-           'speed_lines', 'examined_line', 'remarks', 'verdict_lines', 'verdict_facts', 'check_expected', 'take_back',
-           'experiment', 'doubtful_baseline', 'rerun_best', 'check_join', 'why_not_joined', 'left_lines',
-           'join_description', 'check_has_best', 'conduct', 'supervise', 'write_answer', 'read_answer_file',
-           'read_answer', 'explain_failure', 'stop_on_signals', 'supervisor_log', 'start', 'running', 'watch',
-           'log_after', 'explain_silence', 'attend', 'disk_full_hint', 'unforeseen', 'say_error', 'reporting_errors',
-           'exit_with', 'answer_facts', 'no_bar', 'quiet', 'is_under_way', 'run_asked', 'begun_lines', 'run_and_exit',
-           'ar_run', 'follow', 'last_answer', 'ar_wait', 'stop_search', 'ar_stop', 'best_of', 'seeds_wanted', 'say_now',
-           'wait_for_turn', 'calibrate', 'ar_calibrate', 'restore', 'dropped_edits', 'save_edit', 'drop', 'undrop',
-           'ar_drop', 'row_index', 'write_metadata', 'describe', 'ar_describe', 'find_keep', 'move_to_keep',
-           'rewind_to', 'new_number', 'start_expedition', 'drop_expedition', 'step_line', 'expedition_lines',
-           'expedition_facts', 'under_lock', 'finish_expedition', 'ar_expedition', 'rows_of', 'made_by',
-           'typical_seconds', 'remaining', 'has', 'has_number', 'is_search_state', 'read_state', 'clock_time',
-           'state_line', 'search_state', 'row_facts', 'running_now', 'facts_of_rows', 'plateau_seen', 'limits_told',
-           'status_of', 'speed_of', 'row_line', 'running_line', 'figures_lines', 'status_lines', 'status_now',
-           'exit_going_on', 'ar_status', 'log_tail', 'cell_outputs', 'lesson_lines', 'cause_lines', 'log_lines',
-           'ar_log']
+           'against', 'as_before', 'check_no_expedition', 'is_valued', 'check_label', 'run_before', 'check_new',
+           'next_seed', 'lines_fewer', 'code_at', 'of_repeat', 'gone_on_with', 'less_than', 'first_or_next', 'of_edit',
+           'of_join', 'check_on_line', 'kind_of', 'begun_journal', 'new_journal', 'check_bare_model', 'near_failed',
+           'commit_edit', 'enter_commit', 'tell', 'tell_over', 'tried_edits', 'events_of', 'tell_verdict',
+           'check_not_over', 'over_lines', 'begin', 'best_known', 'bar_of', 'verdict_inputs', 'refs_put_back',
+           'file_put_back', 'foreign_runs', 'put_back', 'baseline_phases', 'hear', 'held_to', 'why_unexamined',
+           'new_weights', 'run_in', 'measure', 'best_notes', 'why_disturbed', 'put_aside', 'early_of', 'outcome_of',
+           'measure_undisturbed', 'execute', 'runs_made', 'run_result', 'result_of', 'row_description', 'value_of',
+           'fault_of', 'run_facts', 'facts_made', 'told_fault', 'seedless', 'asked', 'weigh', 'why_unkept', 'set_back',
+           'enter_fault', 'figures', 'judge', 'commit_copy', 'why_no_weights', 'examination', 'unexamined',
+           'examine_run', 'awaits_examination', 'Undecided', 'drift', 'seed_unused', 'check_best_run', 'more_run',
+           'enter_verdict', 'count_rows', 'append_once', 'enter_row', 'lengthen', 'end_expedition', 'settle_branch',
+           'row_difference', 'beside_best', 'audit_path', 'score_keep', 'audit', 'drop_weights_of', 'told_runs',
+           'write_experiment', 'repeat_reason', 'write_repeat', 'finish', 'write_interrupted', 'kill_runs', 'undo',
+           'numbers_with_notes', 'mend_notes', 'kill_run_of', 'parent_of_interrupted', 'take_back_unknown',
+           'mend_interrupted', 'save_left_commit', 'is_edited', 'leave', 'is_written', 'mend_expeditions',
+           'row_from_notes', 'makes_row', 'row_key', 'notes_without_row', 'merge_rows', 'mend_ledger', 'mend_copies',
+           'mend', 'is_consistent', 'heard_before', 'classify_orphan', 'has_weights', 'look_for_outcome', 'of_older',
+           'cut_off', 'resume', 'verdict_line', 'recover', 'line_ref', 'branch_line', 'to_beat', 'line_line',
+           'line_lines', 'value_lines', 'gain_lines', 'speed_lines', 'examined_line', 'remarks', 'verdict_lines',
+           'verdict_facts', 'check_expected', 'take_back', 'experiment', 'doubtful_baseline', 'rerun_best',
+           'check_join', 'why_not_joined', 'left_lines', 'join_description', 'check_has_best', 'conduct', 'supervise',
+           'write_answer', 'read_answer_file', 'read_answer', 'explain_failure', 'stop_on_signals', 'supervisor_log',
+           'start', 'running', 'watch', 'log_after', 'explain_silence', 'attend', 'disk_full_hint', 'unforeseen',
+           'say_error', 'reporting_errors', 'exit_with', 'answer_facts', 'no_bar', 'quiet', 'is_under_way', 'run_asked',
+           'begun_lines', 'run_and_exit', 'ar_run', 'follow', 'last_answer', 'ar_wait', 'stop_search', 'ar_stop',
+           'best_of', 'seeds_wanted', 'say_now', 'wait_for_turn', 'calibrate', 'ar_calibrate', 'restore',
+           'dropped_edits', 'save_edit', 'drop', 'undrop', 'ar_drop', 'row_index', 'write_metadata', 'describe',
+           'ar_describe', 'find_keep', 'move_to_keep', 'rewind_to', 'new_number', 'start_expedition', 'drop_expedition',
+           'step_line', 'expedition_lines', 'expedition_facts', 'under_lock', 'finish_expedition', 'ar_expedition',
+           'rows_of', 'made_by', 'typical_seconds', 'remaining', 'has', 'has_number', 'is_search_state', 'read_state',
+           'clock_time', 'state_line', 'search_state', 'row_facts', 'running_now', 'facts_of_rows', 'plateau_seen',
+           'limits_told', 'status_of', 'speed_of', 'row_line', 'running_line', 'figures_lines', 'status_lines',
+           'status_now', 'exit_going_on', 'ar_status', 'log_tail', 'cell_outputs', 'lesson_lines', 'cause_lines',
+           'log_lines', 'ar_log']
 
 # %% ../nbs/15_ratchet.ipynb #imports
 import errno, json, math, os, random, re, signal, shutil, subprocess, sys, time, traceback
@@ -337,7 +337,7 @@ def ar_setup(
     tag:Annotated[str, 'Name of the session, from the date for example: mar5',
         dict(nargs='?', opt=False)]='',
     profile:str='', # Section of settings.ini; empty: AUTORESEARCH_PROFILE, else as the GPU says
-    walls:str='', # Around its runs: auto, what the machine can; require, not without; none
+    walls:str='', # Around its runs: auto, what the machine can, when empty; require; none
     no_examine:bool=False, # Keep runs that nobody examined from outside?
     seed:int=0, # First of the session's seeds, from which the others come; drawn by chance when 0
     hours:float=None, # After which the session is over; without end when left out
@@ -584,6 +584,18 @@ BACK = 'side', 'join' # those whose files go back with the branch, whatever came
 def against(j):
     "The best's commit, which an experiment is compared with"
     return j.get('against') or j['parent']
+
+# %% ../nbs/15_ratchet.ipynb #as-before
+def as_before(j):
+    "Where the canvas is after an experiment was taken back"
+    if j.get('kind') == 'join': return f'expedition {j["expedition"]} is under way as before'
+    if j.get('kind') == 'side': return "the canvas is the branch's"
+    return 'the edit is in the working tree'
+
+def check_no_expedition(s:Session, what:str):
+    "Raises `Refused` while an expedition is under way"
+    if e := under_way(s): raise Refused(f'{what} must wait: expedition {e["number"]} is under way; '
+        'ar-expedition finish tries its best step, ar-expedition drop goes back without')
 
 # %% ../nbs/15_ratchet.ipynb #is-valued
 def is_valued(n):
@@ -1365,11 +1377,11 @@ def check_best_run(s:Session, j, run):
     if len([r for r in same if fault_of(s, r)]) > 1:
         raise Refused(f'the best, {against(j)[:7]}, failed twice under seed {run["seed"]} '
             f'({fault_of(s, run)}), so nothing can be judged by it: ar-run --rewind goes back to '
-            'another keep. No row, the edit is in the working tree')
+            f'another keep. No row, {as_before(j)}')
     if fault_of(s, run) or run['disturbed'] or not (why := drift(s, j, run)): return
     write_step(s, j, 'ran', **{'break': f'the machine drifted: {why}'})
     raise Refused(f'the machine is not what it was: {why}. Runs before this compare with nothing '
-        'after; no row, the edit is in the working tree: ar-run goes on with it')
+        f'after; no row, {as_before(j)}: the same again goes on with it')
 
 # %% ../nbs/15_ratchet.ipynb #more-run-made
 def more_run(s:Session, j, best, candidate):
@@ -1875,7 +1887,7 @@ def cut_off(s:Session, j, why=''):
     made = [r for r in runs_made(j) if not fault_of(s, r)] if 'outcome' in j else []
     kept = f'; its {plural(len(made), "run")} count when it is run again' if made else ''
     cut = f"recovered: the experiment {j['description']!r} was cut off before it had a result{why}"
-    return '\n'.join([f'{cut}; no row, the edit is in the working tree{kept}',
+    return '\n'.join([f'{cut}; no row, {as_before(j)}{kept}',
         *j.get('put_back', [])])
 
 def resume(s:Session):
@@ -2147,7 +2159,7 @@ def join_description(s:Session, e):
     made = steps[:steps.index(e['best'])+1]
     return one_line('; '.join(filter(None, (told.get(c) for c in made))))[:300]
 
-# %% ../nbs/15_ratchet.ipynb #supervise
+# %% ../nbs/15_ratchet.ipynb #check-has-best
 OLDER = ('this session was begun by an older version: time and data of its runs are their own '
     "word; ar-setup with another name begins one that is held to the runner's")
 
@@ -2156,6 +2168,7 @@ def check_has_best(s:Session):
     if any(r.status == 'keep' for r in proven_rows(s)): return
     raise Refused(f'session {s.tag} has no baseline to run again: ar-run -m "baseline"')
 
+# %% ../nbs/15_ratchet.ipynb #supervise
 def conduct(
     description:str, # What the edit tries
     token:str, # Word of the one who asks, by which the answer is found
@@ -2184,14 +2197,16 @@ def conduct(
                 return 130, [*said, 'interrupted while the baseline was measured again'], {}
             said.append(f'the baseline was disturbed: {verdict_line(again)}')
         if ask.get('kind') == 'repeat': check_has_best(s)
+        join = {}
         if ask.get('kind') == 'join':
             e = check_join(s)
             if why := why_not_joined(s, e): return 0, left_lines(s, e, why, leave(s, e)+said), {}
             description = description or join_description(s, e)
+            join = dict(expedition=e['number'])
         said += rerun_best(s, how, ask['machine'])
         n = experiment(s, description, by, how=how, ask=ask)
         if n is None:
-            back = 'no row, the branch is as before, the edit is in the working tree'
+            back = f'no row, the branch is as before, {as_before(dict(ask, **join))}'
             return 130, [*said, f'interrupted: {back}'], {}
         return 0, [*verdict_lines(s, n), *said], verdict_facts(s, n)
 
@@ -2769,8 +2784,7 @@ def find_keep(s:Session, sha):
 def move_to_keep(s:Session, sha):
     "Move branch, files and tip to another keep, and record it; (from, to, what was left alone)"
     left,old = tip(s), s.rev('HEAD')
-    if e := under_way(s): raise Refused(f'expedition {e["number"]} is under way: '
-        'ar-expedition finish or ar-expedition drop ends it, then rewind')
+    check_no_expedition(s, 'a rewind')
     if is_edited(s):
         raise Refused('the canvas has an edit that is not committed: ar-run or ar-drop it')
     new = find_keep(s, sha)
@@ -2862,6 +2876,7 @@ def under_lock(s_profile, verb, steps, why)->tuple: # The session and lines
         claim_ledger(s)
         said = list(filter(None, [recover(s)]))
         if verb == 'status': return s, [*said, *expedition_lines(s)]
+        if verb == 'drop' and said and not under_way(s): return s, said # was cut off, is done
         if verb == 'drop': return s, [*drop_expedition(s), *said]
         e = start_expedition(s, steps, why)
         return s, [f'expedition {e["number"]} begins at {e["start"][:7]}, the best: the next '

@@ -296,7 +296,7 @@ def killed(lab, what, **how): # noqa: F811
     if what == 'back': return supervised(lab/'run-baseline', dict(kind='join'), message='', **how)
     def call():
         try: COMMANDS[what][1]()
-        except SystemExit as e: return e.code
+        except SystemExit as e: return e.code if isinstance(e.code, int) else 1
     return dies(call, **how)
 
 def holds(root, what):
@@ -339,6 +339,7 @@ def kill_once(job):
             edit(root, *CUBIC)
         if not over:
             code = ended(forked(root, killed(lab, what), log))
+            # a start, or a join, that recovery has finished is refused the second time
             assert code in ((0,) if over is False else (0, 1)), (code, log.read_text())
         assert holds(root, what) or what == 'side', state(root)
         shutil.rmtree(root.parent)
