@@ -1485,7 +1485,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'autoresearch.ratchet._lines': ('ratchet.html#_lines', 'autoresearch/ratchet.py'),
                                       'autoresearch.ratchet._maybe': ('ratchet.html#_maybe', 'autoresearch/ratchet.py'),
                                       'autoresearch.ratchet._number': ('ratchet.html#_number', 'autoresearch/ratchet.py'),
-                                      'autoresearch.ratchet._open': ('ratchet.html#_open', 'autoresearch/ratchet.py'),
                                       'autoresearch.ratchet._or_null': ('ratchet.html#_or_null', 'autoresearch/ratchet.py'),
                                       'autoresearch.ratchet._paired': ('ratchet.html#_paired', 'autoresearch/ratchet.py'),
                                       'autoresearch.ratchet._supervisor': ('ratchet.html#_supervisor', 'autoresearch/ratchet.py'),

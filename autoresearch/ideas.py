@@ -29,7 +29,7 @@ from .cells import (CellsError, _editing, cells_diff, changed_cells, changed_con
 from .contract import SettingsError, file_lock, of_type, shape, telling_json
 from .judge import Noise, gain_over, t_point
 from .ledger import one_line
-from .ratchet import gain_lines, plural, reporting_errors
+from .ratchet import gain_lines, is_valued, plural, reporting_errors
 from .repo import (Refused, Session, any_profile, branch_of, current_session,
     experiment_number, printable)
 from .run import _unit, is_number, rate_of, read_json, read_notes
@@ -154,7 +154,7 @@ def _number_of(n): return experiment_number(n.get('dir', ''))
 def _difference(n):
     "Value less the bar, None where there is none"
     both = n.get('value'), n.get('best')
-    return both[0]-both[1] if n.get('class') == 'ok' and all(map(is_number, both)) else None
+    return both[0]-both[1] if is_valued(n) and all(map(is_number, both)) else None
 
 # %% ../nbs/21_ideas.ipynb #damage
 EVENTS = 'add', 'take', 'drop'
@@ -710,7 +710,7 @@ def since_keep(
     notes:list # Of a session, in order
 )->list: # Those of the tries after the last keep
     "What was tried in vain since"
-    tries = [n for n in notes if is_try(n)]
+    tries = [n for n in notes if is_try(n) and n.get('kind') not in ('step', 'side')]
     kept = [i for i,n in enumerate(tries) if n['status'] == 'keep']
     return tries[kept[-1]+1:] if kept else tries
 

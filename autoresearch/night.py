@@ -488,8 +488,8 @@ SHOWN = dict(text=of_type('string', 'what it says, in one line'),
     experiment=of_type('number', 'number of the last experiment then, 0 for none'))
 SHAPES = {'ar-note': shape('the notes of the session',
     session=of_type('string', 'its TAG'),
-    added=of_type(['object', 'null'], 'the note that was added; null where none was',
-        properties=SHOWN),
+    added=dict(shape('the note that was added; null where none was', **SHOWN),
+        type=['object', 'null']),
     notes=of_type('array', 'all of them, in order', shape('a note', **SHOWN)),
     damaged=of_type('array', "numbers of the file's lines that can't be read",
         of_type('integer', 'from 1')))}

@@ -817,7 +817,8 @@ def tell(s:Session, event, **more):
 # %% ../nbs/15_ratchet.ipynb #tell-over
 def tell_over(s:Session, why):
     "Tell once that the session is over"
-    since = s.state['limits'].get('since') or 0
+    from autoresearch.night import limits_of
+    since = limits_of(s)['since'] or 0
     known = read_json(s.dir/'told.json')
     if known.get('over') == since: return
     write_json(s.dir/'told.json', dict(known, over=since))
@@ -855,7 +856,7 @@ def tell_verdict(s:Session, n):
     known = read_json(s.dir/'told.json')
     number = experiment_number(n['dir'])
     if n.get('status') not in STATUSES or known.get('number', 0) >= number: return
-    if not config_path().exists(): return
+    if not os.path.exists(config_path()): return
     events,flat,over = events_of(s, n, s.experiments(), known.get('flat'))
     write_json(s.dir/'told.json', dict(known, number=number, flat=flat))
     for event,more in events: tell(s, event, **more)
@@ -2824,6 +2825,7 @@ def start_expedition(s:Session, steps:int, why:str=''):
         raise Refused(f'--steps {steps}: accepted are 1 to 100, the commits that may stay')
     if searching(s.p): raise Refused('a search is at work in this session: ar-stop ends it')
     check_has_best(s)
+    check_not_over(s)
     nothing_under_way(s.p.root)
     check_branch(s)
     e = dict(number=new_number(s), why=one_line(why), steps=steps, start=tip(s), line=[], best='',
@@ -3051,7 +3053,7 @@ def status_of(s:Session, every:bool=False):
     notes = s.experiments()
     ran = vouch(rows, notes)
     seen = noise_seen(notes, rows)
-    f = frontier(rows, s.p.direction, ran, seen.means, seen.bars)
+    f = frontier(rows, s.p.direction, ran, seen.means, seen.bars, seen.kinds)
     best,base = f.best, f.baseline
     speed = pace(notes)
     noise = noise_known(notes)
@@ -3252,14 +3254,19 @@ def _maybe(says): return of_type(['number', 'null'], says)
 def _count(says): return of_type('integer', says)
 def _lines(says): return of_type('array', says, of_type('string', 'a line'))
 def _or_null(o): return dict(o, type=['object', 'null'])
-def _open(says, **keys): return dict(shape(says, **keys), required=[], additionalProperties=True)
 
 _SAID = _lines('what the command prints without --json')
-_NOISE = _or_null(_open('the noise of a run, as the judge knows it; null while it is not known',
-    sigma=_number('standard deviation, in units of the metric'), df=_count('degrees of freedom')))
-_LIMITS = _or_null(_open('what ends the session; null where nothing does',
+_NOISE = _or_null(shape('the noise of a run, as the judge knows it; null while it is not known',
+    sigma=_number('standard deviation, in units of the metric'), df=_count('degrees of freedom'),
+    low=_number("where sigma's 95 % interval begins"), high=_number('where it ends'),
+    pair_sigma=_number('of a difference under one seed; 0 where that is not known'),
+    pair_df=_count('degrees of freedom behind that')))
+_AFTER_SHAPE = shape('what does not count any more', hours=_number('used up before'),
+    crashes=_count('in a row before'))
+_LIMITS = _or_null(shape('what ends the session; null where nothing does',
     hours=_maybe('hours, from `since` on'), max_crashes=_maybe('crashes in a row'),
-    until=_maybe('value of the metric'), since=_maybe('when they were set, Unix time')))
+    until=_maybe('value of the metric'), since=_maybe('when they were set, Unix time'),
+    after=_AFTER_SHAPE))
 
 # %% ../nbs/15_ratchet.ipynb #shape-expedition
 _STEP = shape('a step', commit=_text('its commit'), value=_number('its value'),
@@ -3274,8 +3281,9 @@ _EXPEDITION = dict(shape('an expedition', number=_count('its number in the sessi
     required=['number', 'why', 'steps', 'start', 'line', 'best', 'state', 'joined'])
 
 # %% ../nbs/15_ratchet.ipynb #shape-experiment
-_GAIN = _or_null(_open('by how much it is better than the best, and how sure that is',
-    gain=_number('in units of the metric'), error=_number('standard error')))
+_GAIN = _or_null(shape('by how much it is better than the best, and how sure that is',
+    gain=_number('in units of the metric'), error=_number('standard error'),
+    df=_count('degrees of freedom of the error')))
 _EXPERIMENT = _or_null(shape('what came of it; null where there is no verdict',
     number=_count('of the experiment in its session'), commit=_text('its commit'),
     status=_text('the verdict', enum=[*STATUSES, 'repeat']),
@@ -3312,10 +3320,19 @@ _ROW = dict(shape('a row of the ledger', commit=_text('7 characters'),
 _ROWS = of_type('array', 'rows in order', _ROW)
 _REWIND = shape('a rewind', to=_text('commit'), time=_number('Unix time'),
     **{'from': _text('commit')})
-_SEARCH = _open('how the latest search stands', line=_text('in a sentence'),
-    state=_text('never, running, waiting, ended or died'), pid=_count('its process; 0 for none'))
-_RUNNING = _or_null(_open('what runs; null where nothing does', description=_text('what it tries'),
-    seconds=_number('since it began'), progress=of_type('object', 'percent, loss, step')))
+_SEARCH = dict(shape('how the latest search stands', line=_text('in a sentence'),
+    state=_text('never, running, waiting, ended or died'), pid=_count('its process; 0 for none'),
+    done=_count('trials made'), made=_text('the same in words'),
+    trials=_maybe('most trials that were asked for; null or 0 for no bound'),
+    hours=_maybe('hours that were asked for; null or 0 for no bound'),
+    minutes=_maybe('that are left'), reason=_text('what it waits for'),
+    since=_number('when it began to wait, Unix time'), why=_text('how it ended'),
+    time=_number('when it ended, Unix time'), code=_count('exit code it ended with')),
+    required=['line', 'state', 'pid'])
+_RUNNING = _or_null(shape('what runs; null where nothing does', description=_text('what it tries'),
+    seconds=_number('since it began'), progress=of_type('object', 'figures that the canvas prints, '
+        'like percent, loss and step, by name', of_type(['number', 'string', 'array', 'null'],
+        'a figure'))))
 
 # %% ../nbs/15_ratchet.ipynb #shape-status-keys
 _STATUS = dict(shape('where the session stands', tag=_text('its name'),

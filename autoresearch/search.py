@@ -1244,7 +1244,8 @@ def _key(kind, description): return dict(type=kind, description=description)
 
 _NUMBER = ['number', 'null']
 _STATES = 'running, waiting, ended, died or never'
-SHAPES = {'ar-search': dict(type='object', additionalProperties=False,
+SHAPES = {'ar-search': dict(type='object', description='the search',
+    additionalProperties=False,
     required=['code', 'lines', 'session', 'state', 'why', 'done', 'best', 'baseline', 'commit'],
     properties=dict(
         code=_key('integer', 'Exit code: 0 where it came to its end'),
