@@ -1,64 +1,70 @@
 """Searches compared on a model of profile tiny, to choose among designs in minutes, not hours.
 
-    python bench/surrogate.py [--seeds 20] [--trials 16]
+    python bench/surrogate.py [--seeds 30] [--trials 16] [--set CURVE=8 SHAPE=2]
 
-`searches/response.jsonl` has forty runs of the canvas, one constant moved at a time, beside a depth
-of 1 (budget 10 s, one thread, a shared machine, so that steps differ from run to run). The model is
-a sum of one function for each constant, through these values less what their number of steps makes,
-shrunk by three tenths since each is a single run; beyond them it rises. A depth of 2 costs what was
-measured, one of 3 what earlier sessions had. Each run adds noise of the size that is left. It says
+The rows of the first ten recorded seeds (`searches/first.tsv`, depth 1) are fitted by a ridge
+regression on the place of each constant and its square. Each simulated seed draws a landscape from
+what that leaves uncertain, and each of its runs noise of the size that is left. Deeper costs what
+the means of the rows say. `--set` gives numbers of `autoresearch.search` other values. It says
 which design to try in real sessions, and nothing about the size of real gains."""
-import argparse, json, math, random, statistics
+import argparse, json, math, random, re, statistics
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 import numpy as np
 from autoresearch import search
 from autoresearch.contract import get_profile
 from autoresearch.search import Tried, meaning, place, propose
+from searches import read
 
 ROOT = Path(__file__).resolve().parent.parent
-SHRINK = .7
-RISE = .15 # of the value, for the square of a range beyond what was measured
-DEEPER = .11 # what depth 3 costs beyond depth 2, by the sessions of search.tsv
-BATCH = .005 # what a doubled batch costs
+RIDGE = .3
 P = get_profile('tiny', ROOT/'settings.ini')
 CANVAS = json.loads((ROOT/P.canvas).read_text())
 ALL = search.searchable(CANVAS, P)
 FREE = [n for n,c in ALL.items() if c.searched]
 
-def measured():
-    "Effects by constant as (place, value less the start's), what depth 2 costs, and the noise"
-    rows = [json.loads(l) for l in (ROOT/'bench/searches/response.jsonl').read_text().splitlines()]
-    flat = [r for r in rows if r['change'].get('DEPTH') == '1'
-        and 'TOTAL_BATCH_SIZE' not in r['change']]
-    x,y = (np.array([r[k] for r in flat]) for k in ('steps', 'value'))
-    slope,_ = np.polyfit(x, y, 1)
-    level = lambda r: r['value'] - slope*(r['steps']-statistics.fmean(x))
-    start = statistics.fmean(map(level, flat)) # all of them: the start's own runs are two
-    effects = {}
-    for r in flat:
-        for n,t in r['change'].items():
-            if n != 'DEPTH': effects.setdefault(n, []).append((place(ALL[n], t), level(r)-start))
-    bare = {d: statistics.fmean(r['value'] for r in rows if r['change'] == c)
-        for d,c in ((2, {}), (1, {'DEPTH': '1'}))}
-    noise = float(np.std(y - np.polyval(np.polyfit(x, y, 1), x)))
-    return effects, bare[2]-bare[1], noise
+START = {n: ALL[n].text for n in FREE}
 
-EFFECTS,DEEP,NOISE = measured()
+def moved(description):
+    "{constant: new value} of a row"
+    text = re.sub(r' [(]disturbed[^)]*[)]$', '', description)
+    pieces = re.split(r', (?=[A-Z][A-Z0-9_]* )', text)
+    found = (re.match(r'([A-Z][A-Z0-9_]*) (.*) -> (.*)$', o) for o in pieces)
+    return {m[1]: m[3] for m in found if m}
 
-def effect(n, text):
-    "What a constant's value adds"
-    v = meaning(text)
-    if n == 'DEPTH': return {1: 0., 2: DEEP, 3: DEEP+DEEPER}[int(v)]
-    if n == 'TOTAL_BATCH_SIZE': return BATCH*(v == 2**12)
-    c = ALL[n]
-    known = sorted({place(c, c.text): 0., **dict(EFFECTS.get(n, []))}.items())
-    x,y = np.array(known).T
-    at = place(c, text)
-    beyond = max(x[0]-at, at-x[-1], 0.)
-    return SHRINK*float(np.interp(at, x, y)) + RISE*beyond**2
+def settings():
+    "(values, metric) of every recorded run"
+    for rows in read(ROOT/'bench/searches/first.tsv').values():
+        best = dict(START)
+        for o in rows:
+            values = {**best, **moved(o['description'])}
+            yield values, o['value']
+            if o['status'] == 'keep': best = values
 
-def truth(values): return sum(effect(n, values[n]) for n in FREE)
+def features(values):
+    "Place of each constant from where it starts, and its square"
+    at = [place(ALL[n], values[n]) - place(ALL[n], START[n]) for n in FREE if n != 'DEPTH']
+    return np.array([1., *at, *(o*o for o in at)])
+
+def fitted():
+    "Coefficients, a root of their covariance, the noise, and the mean cost of each depth"
+    rows = list(settings())
+    of = {d: [v for o,v in rows if o['DEPTH'] == d] for d in '123'}
+    X = np.array([features(o) for o,_ in rows if o['DEPTH'] == '1'])
+    y = np.array(of['1'])
+    A = X.T@X + RIDGE*np.diag([0.] + [1.]*(X.shape[1]-1))
+    b = np.linalg.solve(A, X.T@y)
+    noise = float((y - X@b).std())
+    root = np.linalg.cholesky(noise**2*np.linalg.inv(A) + 1e-12*np.eye(len(b)))
+    return b, root, noise, {d: statistics.fmean(v)-statistics.fmean(of['1'])
+        for d,v in of.items()}
+
+MEAN,ROOT_OF,NOISE,DEEPER = fitted()
+
+def landscape(seed):
+    "A function of the constants' values"
+    b = MEAN + ROOT_OF@np.random.default_rng(seed).standard_normal(len(MEAN))
+    return lambda values: float(features(values)@b) + DEEPER[values['DEPTH']]
 
 def canvas_with(values):
     "The canvas with other values of its constants"
@@ -82,10 +88,11 @@ def steps_only(nb, tried, seed):
     drawn = search.candidates(constants, FREE, new, reach, rng)
     return next(c for c in drawn if search.passes_checks(nb, P, constants, c))
 
-def session(arm, seed, trials):
-    "Gain by what was measured, in truth, and the keeps' trials"
+def session(arm, seed, trials, other):
+    "Gain by what was measured, in truth, and the first keep's trial"
+    for name,value in other.items(): setattr(search, name, value)
     rng = random.Random(1000+seed)
-    best = {n: ALL[n].text for n in FREE}
+    best,truth = dict(START), landscape(seed)
     start = truth(best)
     low = first = start + rng.gauss(0, NOISE)
     tried,kept = [Tried(best, low, 0)], []
@@ -103,14 +110,17 @@ def session(arm, seed, trials):
 def main():
     a = argparse.ArgumentParser(description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    a.add_argument('--seeds', type=int, default=20)
+    a.add_argument('--seeds', type=int, default=30)
     a.add_argument('--trials', type=int, default=16)
+    a.add_argument('--set', nargs='*', default=[], help='NAME=NUMBER')
     o = a.parse_args()
-    print(f'noise {NOISE:.4f}, depth 2 costs {DEEP:.4f}')
+    other = {k: float(v) for k,v in (t.split('=') for t in o.set)}
+    print(f"noise {NOISE:.4f}, depth 2 costs {DEEPER['2']:.4f}")
     rival = None
     for arm in ('random', 'tpe', 'steps', 'local'):
         with ProcessPoolExecutor(2) as pool:
-            found = list(pool.map(session, [arm]*o.seeds, range(o.seeds), [o.trials]*o.seeds))
+            found = list(pool.map(session, [arm]*o.seeds, range(o.seeds), [o.trials]*o.seeds,
+                [other]*o.seeds))
         gains,true,_ = zip(*found)
         rival = rival or gains
         ahead = sum(x > y for x,y in zip(gains, rival))
