@@ -12,11 +12,13 @@ Modules:
 - `autoresearch.dashboard`: What a person looks at in the morning: the frontier, the experiment under way, any experiment in full, and sliders to try one's own hand.
 - `autoresearch.docs`: How the notebooks become one site, and what is checked of it before a reader finds it broken.
 - `autoresearch.examine`: Before an experiment is kept, another process asks its model, and does the arithmetic itself.
+- `autoresearch.hill`: What came close can be put together, what was kept can be taken out again, and what is left can be published.
 - `autoresearch.ideas`: What was tried here and elsewhere, what came of it, what is left to try, and how to take a past try up again.
 - `autoresearch.judge`: Is the gain real? What a run is compared with, how much of a difference is luck, and the rule that keeps or discards
 - `autoresearch.kernels`: The pieces of the model written for Hopper GPUs, each beside the plain mathematics it must equal.
 - `autoresearch.ledger`: One row per experiment, kept or not, in a file that a crash, a full disk or a second process cannot spoil.
 - `autoresearch.new`: `ar-new` lays out what the ratchet needs, in a repository that is yours.
+- `autoresearch.night`: When a session is over, what outlives the agent that works in it, and who is told.
 - `autoresearch.prepare`: The other half of the contract: which text a model sees, in which pieces, and how its number is taken.
 - `autoresearch.ratchet`: Commit, run, judge, keep or go back: the protocol around an experiment, made to be killed at any instant.
 - `autoresearch.repo`: Git by its plumbing, one lock and one journal: what a session keeps, whoever is killed and when.

@@ -8,12 +8,13 @@ Nothing here imports torch, so that a ledger, a dashboard or a `-h` is there at 
 
 # %% auto #0
 __all__ = ['TARGET_KEYS', 'TEXT_KEYS', 'LATER', 'cpu_seconds', 'RUN', 'MARKS', 'MARK_BYTES', 'PEAKS', 'COLUMNS', 'POINTS',
-           'FIRST', 'FORMATS', 'LOOP', 'SettingsError', 'package_folder', 'settings_path', 'read_settings', 'Profile',
-           'has_gpu', 'get_profile', 'settings_of', 'session_profile', 'machine_lacks', 'hash_files', 'contract_hash',
-           'CpuClock', 'usable_cpus', 'num_threads', 'mark', 'note_asked', 'note_batch', 'Budget', 'counted_seconds',
-           'charged_seconds', 'seconds_beyond', 'begin_evaluation', 'validation_folder', 'end_evaluation', 'peak_flops',
-           'sync_folder', 'replacing', 'write_json', 'is_named', 'file_lock', 'Progress', 'final_block', 'clock_facts',
-           'host_facts', 'peak_memory_mb', 'report', 'ar_help', 'install_line']
+           'FIRST', 'FORMATS', 'ERROR', 'LOOP', 'SHAPES', 'SettingsError', 'package_folder', 'settings_path',
+           'read_settings', 'Profile', 'has_gpu', 'get_profile', 'settings_of', 'session_profile', 'machine_lacks',
+           'hash_files', 'contract_hash', 'CpuClock', 'usable_cpus', 'num_threads', 'mark', 'note_asked', 'note_batch',
+           'Budget', 'counted_seconds', 'charged_seconds', 'seconds_beyond', 'begin_evaluation', 'validation_folder',
+           'end_evaluation', 'peak_flops', 'sync_folder', 'replacing', 'write_json', 'is_named', 'file_lock',
+           'Progress', 'final_block', 'clock_facts', 'host_facts', 'peak_memory_mb', 'report', 'of_type', 'shape',
+           'as_json', 'telling_json', 'known_commands', 'ar_help', 'install_line']
 
 # %% ../nbs/00_contract.ipynb #imports
 import ast, ctypes, errno, fcntl, hashlib, json, math, os, platform, re, resource, shlex
@@ -25,6 +26,7 @@ from importlib.metadata import PackageNotFoundError, entry_points, requires
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Annotated
 import autoresearch
 from fastcore.script import call_parse
 
@@ -913,6 +915,51 @@ def report(
     print(text, flush=True)
     return record
 
+# %% ../nbs/00_contract.ipynb #json-shapes
+def of_type(
+    type:str|list, # Of JSON: string, integer, number, boolean, array, object, null; or several
+    says:str, # What the value is, with its unit
+    items:dict|None=None, # Schema of each item of an array, of each value of an object by any key
+    **more # Other keywords of JSON Schema, like `enum`
+)->dict: # JSON Schema
+    "The schema of one value"
+    kinds = [type] if isinstance(type, str) else type
+    key = 'items' if 'array' in kinds else 'additionalProperties'
+    inner = {} if items is None else {key: items}
+    return dict(type=type, description=says, **inner, **more)
+
+# %% ../nbs/00_contract.ipynb #json-shape
+def shape(
+    says:str, # What the object is
+    /,
+    **keys # Schema of each key's value
+)->dict: # JSON Schema
+    "The schema of an object that has these keys and no other"
+    return dict(type='object', description=says, properties=keys, required=list(keys),
+        additionalProperties=False)
+
+# %% ../nbs/00_contract.ipynb #json-error
+ERROR = shape('what a command prints instead where it refuses',
+    error=of_type('string', 'the message, as on the standard error'),
+    code=of_type('integer', 'the exit code'))
+
+# %% ../nbs/00_contract.ipynb #json-telling
+def as_json(data): return json.dumps(data)
+
+# %% ../nbs/00_contract.ipynb #json-refusals
+@contextmanager
+def telling_json(
+    wanted:bool # Was `--json` asked for?
+):
+    "A block whose refusals are told as `ERROR` on the standard output too"
+    try: yield
+    except SystemExit as e:
+        if not wanted or e.code in (None, 0): raise
+        code,said = (e.code, '') if isinstance(e.code, int) else (1, str(e.code))
+        if said: print(said.encode('utf8', 'backslashreplace').decode(), file=sys.stderr)
+        print(as_json(dict(error=said, code=code)), flush=True)
+        sys.exit(code)
+
 # %% ../nbs/00_contract.ipynb #help-order
 LOOP = ('help new prepare setup status cells run wait stop drop log show describe note ideas '
     'calibrate expedition combine ablate search frontier report finish audit dashboard '
@@ -924,19 +971,58 @@ def _place(e):
     return LOOP.index(name) if name in LOOP else len(LOOP), e.name
 
 # %% ../nbs/00_contract.ipynb #help
-@call_parse
-def ar_help():
-    "List the commands of autoresearch"
-    lines = []
+SHAPES = {'ar-help': shape('the commands, or what is known of some words',
+    commands=of_type('array', 'in the order of the loop; with words the one called so', shape(
+        'a command', name=of_type('string', 'what one types'),
+            says=of_type('string', 'what it does, in a line'))),
+    topics=of_type('array', 'what is said of the words', shape('an explanation',
+        name=of_type('string', 'its name'), text=of_type('string', 'what it says'))))}
+
+# %% ../nbs/00_contract.ipynb #known-commands
+def known_commands()->list: # (name, what it does), in the order of the loop
+    "The commands of this package that are installed"
+    res = []
     for e in sorted(entry_points(group='console_scripts'), key=_place):
         mod,_,fn = e.value.partition(':')
         if not mod.startswith('autoresearch.'): continue
         tree = ast.parse(Path(find_spec(mod).origin).read_text(encoding='utf8'))
         said = next(ast.get_docstring(f) for f in tree.body if getattr(f, 'name', '') == fn)
-        lines.append(f'{e.name:<12}  {said}')
-    lines.append('\nEach takes -h. The orders for an agent stand in program.md, the tour in nbs/.')
-    try: print('\n'.join(lines), flush=True)
-    except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), 1) # enough was seen
+        res.append((e.name, said))
+    return res
+
+# %% ../nbs/00_contract.ipynb #ar-help
+def _asked(question):
+    "What `ar-help` answers to words: commands, and texts by name"
+    from autoresearch.agents import explain
+    name = question.removeprefix('ar-')
+    return [o for o in known_commands() if o[0] == f'ar-{name}'], explain(question)
+
+def _help_lines(found, topics, asked):
+    "The answer as lines"
+    lines = [f'{name:<14}{said}' for name,said in found]
+    if not asked: return [*lines, '\nEach takes -h; ar-help WORDS explains a word or a message. '
+        'The orders for an agent stand in program.md, the tour in nbs/.']
+    lines += [f'{name} -h tells more' for name,_ in found]
+    return lines + [f'{k}\n{v}' for k,v in topics.items()]
+
+# %% ../nbs/00_contract.ipynb #ar-help-command
+@call_parse
+def ar_help(
+    words:Annotated[str, 'What to explain: a word or a message of an answer, or a command',
+        dict(nargs='*', opt=False)]=(),
+    json:bool=False # As JSON, for programs
+):
+    "List the commands of autoresearch, or explain a word or a message of their answers"
+    asked = ' '.join(words)
+    with telling_json(json):
+        found,topics = _asked(asked) if words else (known_commands(), {})
+        if not found and not topics:
+            sys.exit(f'ar-help: nothing is known of {asked!r}; fewer words find more')
+        text = '\n'.join(_help_lines(found, topics, asked))
+        if json: text = as_json(dict(commands=[dict(name=n, says=o) for n,o in found],
+            topics=[dict(name=k, text=v) for k,v in topics.items()]))
+        try: print(text, flush=True)
+        except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), 1) # enough was seen
 
 # %% ../nbs/00_contract.ipynb #extras
 def install_line(

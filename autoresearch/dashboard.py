@@ -10,13 +10,13 @@ A session leaves a ledger, a branch and a folder for each run. All of it can be 
 __all__ = ['MOST', 'RUN_DIR', 'TEXT_FIELDS', 'NUMBER_RANGES', 'OF_NOISE', 'AXES', 'COLOURS_CSS', 'CARDS_CSS', 'TABLE_CSS', 'CSS',
            'PULSE', 'TABLE', 'COLUMNS', 'FIGURES', 'FIELDS', 'BOX', 'TRACES', 'MARKS', 'HOVER', 'UNITS', 'PROGRESS',
            'NOT_RUN', 'GUARD', 'FORESEEN', 'ONLY_TRYING', 'WORDS', 'NONE_YET', 'PAGE', 'BAR', 'TEMPLATE', 'POLICY',
-           'QUIET', 'needs', 'read_safely', 'current', 'tags', 'profile_of', 'lint_of', 'guards_of', 'valid_notes',
-           'notes_by_row', 'Feed', 'notes_in', 'row_from_notes', 'references', 'first_few', 'axis', 'in_browser',
-           'steps_of', 'utf8', 'remarks', 'outcome', 'experiment', 'experiments', 'matching', 'cells_of', 'view',
-           'look', 'picture', 'markers', 'frontier_picture', 'plotly_text', 'hover', 'labels', 'loss_picture', 'curve',
-           'loss_range', 'show_loss', 'morning', 'duration', 'is_fresh', 'counted', 'gained', 'tiles', 'running',
-           'progress_bar', 'now_html', 'when', 'at_work', 'search_line', 'soft', 'diff_of', 'figure_of', 'doubts',
-           'facts', 'facts_html', 'log_end', 'too_large', 'log_of', 'block_of', 'copy_for_run', 'sandbox',
+           'QUIET', 'SHAPES', 'needs', 'read_safely', 'current', 'tags', 'profile_of', 'lint_of', 'guards_of',
+           'valid_notes', 'notes_by_row', 'Feed', 'notes_in', 'row_from_notes', 'references', 'first_few', 'axis',
+           'in_browser', 'steps_of', 'utf8', 'remarks', 'outcome', 'experiment', 'experiments', 'matching', 'cells_of',
+           'view', 'look', 'picture', 'markers', 'frontier_picture', 'plotly_text', 'hover', 'labels', 'loss_picture',
+           'curve', 'loss_range', 'show_loss', 'morning', 'duration', 'is_fresh', 'counted', 'gained', 'tiles',
+           'running', 'progress_bar', 'now_html', 'when', 'at_work', 'search_line', 'soft', 'diff_of', 'figure_of',
+           'doubts', 'facts', 'facts_html', 'log_end', 'too_large', 'log_of', 'block_of', 'copy_for_run', 'sandbox',
            'sweep_short_runs', 'why_to_end', 'guard', 'start_guard', 'ShortRun', 'knob', 'Tinker', 'constants_of',
            'verdict', 'Dashboard', 'described', 'session_options', 'legend', 'heights', 'band_around', 'apart',
            'x_range', 'annotation', 'notebook_link', 'top_html', 'renewed', 'page_notebook', 'lay_files',
@@ -41,8 +41,10 @@ from fastcore.script import call_parse
 from .contract import (Profile, SettingsError, _short, final_block, get_profile,
     install_line, read_settings, session_profile)
 from .cells import CellsError, diff_html
-from .ledger import (COLORS, DARK, STATUSES, Ledger, LedgerError, Row, Seen, _limits,
-    efforts, frontier, noise_seen, parse_row, place_labels, runs_told, sigma_told, truncate, vouch)
+from autoresearch.ledger import (COLORS, DARK, STATUSES, Ledger, LedgerError, Row, Seen, _limits,
+    efforts, field, frontier, line_points, noise_seen, parse_row,
+    place_labels, runs_told, shape, sigma_told, truncate,
+    vouch)
 from .new import carried
 from .ratchet import log_lines, read_state, reporting_errors
 from .repo import Refused, Session, experiment_runs, profile_then
@@ -202,7 +204,8 @@ class Feed:
         return Ledger(path, self.p.metric, self.p.direction, timeout=2.)
 
 # %% ../nbs/31_dashboard.ipynb #notes-in
-OF_NOISE = 'runs', 'best_runs', 'best', 'best_commit', 'noise', 'break'
+OF_NOISE = ('runs', 'best_runs', 'best', 'best_commit', 'noise', 'break', 'class', 'expedition',
+    'side')
 
 def notes_in(
     path:Path, # A run's experiment.json
@@ -306,7 +309,8 @@ def match(self:Feed,
     claims.update(self.row_in_journal())
     self.ran = vouch(self.rows, list(claims.values())) if claims else None
     self.noise = noise_seen(list(claims.values()), self.rows)
-    self.f = frontier(self.rows, self.p.direction, self.ran, self.noise.means, self.noise.bars)
+    self.f = frontier(self.rows, self.p.direction, self.ran, self.noise.means, self.noise.bars,
+        self.noise.kinds)
     self.again = defaultdict(list)
     for n in (self.seen[d]['known'] for d in order):
         if n.get('status') != 'repeat' or 'value' not in n: continue
@@ -430,13 +434,15 @@ overflow:auto;max-height:420px;font:12px/1.5 "DejaVu Sans Mono",monospace;margin
 .ar-keep{color:var(--good)}
 .ar-discard{color:var(--soft)}
 .ar-crash{color:var(--bad)}
+.ar-expedition{color:PURPLE}
+.ar-ablation{color:var(--soft)}
 .ar-now>.widget-html{min-height:66px}
 .ar-page .widget-toggle-button.mod-active{background:var(--mark);color:var(--card)}
 .ar-error{border-left:4px solid var(--bad);padding:6px 12px;background:var(--card);
 margin:0 0 12px}
 .ar-facts{display:grid;grid-template-columns:auto 1fr;gap:1px 14px;margin:6px 0}
 .ar-facts span{color:var(--soft)}
-'''
+'''.replace('PURPLE', COLORS['purple'])
 
 # %% ../nbs/31_dashboard.ipynb #css-table
 TABLE_CSS = '''
@@ -610,13 +616,14 @@ def outcome(row, notes, ran):
     return ': '.join(filter(None, [kind, truncate(text, 120)]))
 
 # %% ../nbs/31_dashboard.ipynb #experiments
-def experiment(n, row, notes, ran):
+def experiment(n, row, notes, ran, kind):
     "What the table knows of one experiment, in the order of `FIELDS`; None where it is not known"
     crash = row.status == 'crash'
     value,memory = (None, None) if crash else (row.value, row.memory_gb)
     return (n, row.status, value, steps_of(notes), rate_of(notes) or None, memory,
         notes.get('seconds'), outcome(row, notes, ran), row.commit, row.description, ran,
-        row.status if ran else 'unproven', notes.get('class', ''), notes.get('reason', ''))
+        (kind or row.status) if ran else 'unproven', notes.get('class', ''),
+        notes.get('reason', ''))
 
 # %% ../nbs/31_dashboard.ipynb #experiments-frame
 FIELDS = ('n status value steps rate memory seconds outcome commit description ran trace class '
@@ -630,7 +637,9 @@ def experiments(
     ran = feed.ran or [True]*len(feed.rows)
     kept = {s.n: s.row for s in feed.f.steps} # with the means of all their runs
     rows = [kept.get(n, r) for n,r in enumerate(feed.rows, 1)]
-    data = [experiment(*o) for o in zip(count(1), rows, feed.notes, ran)]
+    side = {n: k if k == 'expedition' else 'ablation' for n,k in feed.noise.kinds.items()}
+    kinds = [side.get(n, '') for n in range(1, len(rows)+1)] # no tries of their own
+    data = [experiment(*o) for o in zip(count(1), rows, feed.notes, ran, kinds)]
     df = pd.DataFrame(data, columns=FIELDS, dtype=object) # text stays what it is, be it no UTF-8
     df['gain'] = df.n.map({s.n: s.gain for s in feed.f.steps})
     df['effort'] = df.n.map(efforts(feed.f))
@@ -679,8 +688,9 @@ def view(
 
 # %% ../nbs/31_dashboard.ipynb #box
 BOX = dict(l=70, r=24, t=58, b=48) # margins around a picture in pixels
-TRACES = ['discard', 'crash', 'best', 'keep', 'unproven', 'band', 'chosen']
-MARKS = (*STATUSES, 'unproven') # the traces that are experiments
+TRACES = ['discard', 'crash', 'best', 'keep', 'unproven', 'band', 'line', 'expedition',
+    'ablation', 'chosen']
+MARKS = (*STATUSES, 'unproven', 'expedition', 'ablation') # the traces that are experiments
 
 # %% ../nbs/31_dashboard.ipynb #look
 def look(dark):
@@ -707,6 +717,8 @@ def markers():
     return dict(discard=dict(size=6, color='#999999', opacity=.5),
         crash=dict(size=7, color=red, symbol='x-thin', line=dict(width=1.5, color=red)),
         keep=dict(size=10, color=COLORS['green'], line=dict(width=1, color='#ffffff')),
+        expedition=dict(size=6, color=COLORS['purple']),
+        ablation=dict(size=8, symbol='square-open', color='#888888', line_width=1.2),
         unproven=dict(size=10, symbol='circle-open', color=red, line_width=2),
         chosen=dict(size=18, symbol='circle-open', color=COLORS['orange'], line_width=3))
 
@@ -721,6 +733,9 @@ def frontier_picture():
         line=dict(shape='hv', width=2, color=COLORS['blue']))
     traces['band'] = dict(name='band', mode='lines', hoverinfo='skip', fill='toself',
         fillcolor='rgba(0,114,178,.15)', line_width=0)
+    purple = COLORS['purple']
+    traces['line'] = dict(name='line', mode='lines+markers', hoverinfo='skip', cliponaxis=False,
+        line=dict(width=1.2, color=purple), marker=dict(symbol='x', size=[], color=purple))
     return picture([traces[k] for k in TRACES], 470)
 
 # %% ../nbs/31_dashboard.ipynb #plotly-text
@@ -834,6 +849,8 @@ def counted(counts):
     "How the experiments ended, in words"
     res = f"{counts['keep']} kept, {counts['discard']} discarded, {counts['crash']} crashed"
     unproven = counts.get('unproven')
+    for kind,text in dict(expedition='on expeditions', ablation='to look').items():
+        if counts.get(kind): res += f', {counts[kind]} {text}'
     return res + (f', {unproven} that no run vouches for' if unproven else '')
 
 def gained(f):
@@ -1436,6 +1453,8 @@ def legend(
     "What the marks mean, and what is not in the picture"
     marks = [('●', 'keep', 'keep', 'kept'), ('●', 'discard', 'discard', 'discarded'),
         ('×', 'crash', 'crash', 'crashed')]
+    aside = [('●', 'expedition', 'on expeditions'), ('□', 'ablation', 'ablations, to look')]
+    marks += [(mark, k, k, text) for mark,k,text in aside if counts.get(k)]
     if counts['unproven']: marks.append(('○', 'crash', 'unproven', 'that no run vouches for'))
     number = {**counts, **dict.fromkeys(hidden, 'hidden')}
     shown = [f'<span class="ar-{colour}">{mark}</span> {text} ({number[k]})'
@@ -1465,7 +1484,8 @@ def heights(
     direction # Which value is better: lower or higher
 ): # Series
     "Where each experiment stands on the y-axis"
-    y = data.value.where(data.trace != 'unproven', data.value.clip(lo, hi))
+    edge = data.trace.isin(['unproven', 'expedition', 'ablation'])
+    y = data.value.where(~edge, data.value.clip(lo, hi))
     return y.where(data.status != 'crash', hi if direction == 'lower' else lo)
 
 # %% ../nbs/31_dashboard.ipynb #draw-marks
@@ -1477,6 +1497,26 @@ def draw_marks(self:Dashboard, lo, hi):
         some = self.data.iloc[on]
         self.fig.data[TRACES.index(kind)].update(x=some.x.tolist(), y=y.iloc[on].tolist(),
             hovertext=some.hover.tolist())
+
+# %% ../nbs/31_dashboard.ipynb #draw-lines
+@patch
+def draw_lines(self:Dashboard, lo, hi):
+    "The ways of the expeditions whose steps are in sight, a gap between two"
+    at = dict(zip(self.data.n, self.data.x))
+    on = {i+1 for i in self.on['expedition']}
+    kept = {s.n: s.row for s in self.feed.f.steps}
+    rows = [kept.get(n, r) for n,r in enumerate(self.feed.rows, 1)]
+    xs,ys,size = [], [], []
+    for line in self.feed.noise.lines:
+        if not on & {*line.steps}: continue
+        numbers,values = line_points(line, rows, self.feed.f.running)
+        x = [at.get(n) for n in numbers]
+        y = [min(max(v, lo), hi) if is_number(v) else None for v in values]
+        left = line.ended and not line.kept
+        xs += [*x, None]
+        ys += [*y, None]
+        size += [*[0]*(len(x)-1), 9*left, 0]
+    self.fig.data[TRACES.index('line')].update(x=xs, y=ys, marker_size=size)
 
 # %% ../nbs/31_dashboard.ipynb #draw-band
 def band_around(x, y, sigmas):
@@ -1552,6 +1592,7 @@ def draw(self:Dashboard):
     self.say_legend(lo, hi)
     with self.fig.batch_update():
         self.draw_marks(lo, hi)
+        self.draw_lines(lo, hi)
         self.draw_best(a, b)
         self.scale(lo, hi)
     self.ring()
@@ -2185,21 +2226,32 @@ def serving(p, tmp, port, browser):
         '--VoilaConfiguration.show_tracebacks=True',
         '--MappingKernelManager.cull_idle_timeout=600', '--MappingKernelManager.cull_interval=60']
 
+# %% ../nbs/31_dashboard.ipynb #dashboard-shape
+def _json(o): return json.dumps(o)
+
+SHAPES = {'ar-dashboard': shape('where the page is served, until the command is ended',
+    url=field('string', 'its address with the token: whoever has it sees the page'),
+    port=field('integer', "of this machine's loopback address"),
+    root=field('string', 'the checkout that it shows'))}
+
 # %% ../nbs/31_dashboard.ipynb #ar-dashboard
 @call_parse
 def ar_dashboard(
     port:int=8866, # Of this machine's loopback address
     browser:bool=False, # Open a browser here, too
-    profile:str='' # Section of settings.ini; where there is a session, its own and no other
+    profile:str='', # Section of settings.ini; where there is a session, its own and no other
+    json:bool=False # Say where it is as JSON, in one line, before it serves
 ):
     "Serve the dashboard as a web page on this machine, until Ctrl-C"
     with tempfile.TemporaryDirectory(prefix='autoresearch-page-') as tmp:
-        with reporting_errors():
+        with reporting_errors(json):
             needs('voila', 'plotly', 'anywidget', 'nbconvert')
             p = session_profile(profile)
             free_port(port)
             args = serving(p, Path(tmp), port, browser)
             token = new_token()
         os.nice(10)
-        print(f'the dashboard of {p.root}: {address(port, token)}  (Ctrl-C ends it)', flush=True)
+        url = address(port, token)
+        if json: print(_json(dict(url=url, port=port, root=str(p.root))), flush=True)
+        else: print(f'the dashboard of {p.root}: {url}  (Ctrl-C ends it)', flush=True)
         server(p, token, Path(tmp)).launch_instance(args)

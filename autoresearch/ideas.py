@@ -8,7 +8,7 @@ So the ratchet's own notes are made answerable: *what has been tried about this,
 
 # %% auto #0
 __all__ = ['Change', 'CUT', 'EVENTS', 'Damage', 'SHARED', 'START', 'LADDERS', 'SMALL', 'PUBLIC', 'FailedIdea', 'FAILED', 'About',
-           'MOST', 'WIDE', 'Plateau', 'Clash', 'SHOWN', 'ANSWER', 'parse_change', 'direction', 'words', 'is_try',
+           'MOST', 'WIDE', 'Plateau', 'Clash', 'SHOWN', 'SHAPES', 'parse_change', 'direction', 'words', 'is_try',
            'near_failure', 'near_line', 'read_events', 'idea_files', 'write_event', 'Idea', 'gather', 'became',
            'public_ideas', 'tried_in', 'is_there', 'constants_of', 'standing', 'next_idea', 'facts', 'comments_of',
            'about', 'try_line', 'idea_line', 'about_lines', 'luck', 'since_keep', 'plateau', 'near_misses',
@@ -26,7 +26,7 @@ from typing import Annotated
 from fastcore.script import anno_parser, call_parse
 from .cells import (CellsError, _editing, cells_diff, changed_cells, changed_constants,
     list_cells, parse_cells)
-from .contract import SettingsError, file_lock
+from .contract import SettingsError, file_lock, of_type, shape
 from .judge import Noise, gain_over, t_point
 from .ledger import one_line
 from .ratchet import gain_lines, plural, reporting_errors
@@ -928,11 +928,17 @@ def edit_of(
     return at(n.get('parent')), at(n['commit'])
 
 # %% ../nbs/21_ideas.ipynb #shown
-SHOWN = dict(value='of the metric, a mean of several runs', best='the bar it had to beat',
-    steps='of its own run', seconds='of its own run, in all', reason='of the verdict',
-    parent='the commit it was made on', place='among the tries with a value, 1 the best',
-    of='how many those are', cells='{id: diff} of what it changed, prose too',
-    applied='ids of the cells that --apply changed')
+SHOWN = dict(value=of_type(['number', 'null'], 'of the metric, a mean of several runs'),
+    best=of_type(['number', 'null'], 'the bar it had to beat'),
+    steps=of_type(['number', 'null'], 'of its own run'),
+    seconds=of_type(['number', 'null'], 'of its own run, in all'),
+    reason=of_type(['string', 'null'], 'of the verdict'),
+    parent=of_type(['string', 'null'], 'the commit it was made on'),
+    place=of_type(['integer', 'null'], 'among the tries with a value, 1 the best'),
+    of=of_type('integer', 'how many those are'),
+    cells=of_type('object', 'what it changed, prose too, by the name of the cell',
+        of_type('string', 'a unified diff')),
+    applied=of_type('array', 'cells that --apply changed', of_type('string', 'a name')))
 
 # %% ../nbs/21_ideas.ipynb #place
 def _place(s, n):
@@ -987,12 +993,48 @@ def put_back(
     return diff
 
 # %% ../nbs/21_ideas.ipynb #answer-keys
-ANSWER = dict(
-    command='the verb', session="TAG of the session, '' without one",
-    ideas='list of ideas: the fields of `Idea` and per_run',
-    experiments='list of tries: the fields of `facts`',
-    failed='list of what failed in public: text, source, told',
-    damaged="list of lines that can't be read: file, line, why, text")
+_TEXTS = of_type('array', 'names', of_type('string', 'a name'))
+_TRY = dict(tag=of_type('string', 'of its session'), number=of_type('integer', 'from 1'),
+    commit=of_type('string', '7 digits'), status=of_type('string', 'keep, discard or crash'),
+    description=of_type('string', 'what it tried'),
+    changed=of_type('string', 'what its edit changed, as the verdict says it'),
+    constants=of_type('object', 'value before and after by name; null where there is none',
+        of_type('array', 'two', of_type(['string', 'null'], 'a value'))),
+    cells=dict(_TEXTS, description='cells whose code changed, constants apart'),
+    difference=of_type(['number', 'null'], 'value less the bar; null where it has no value'),
+    certainty=of_type(['number', 'null'], "the judge's, that it is better"),
+    rate=of_type(['number', 'null'], 'a second'), unit=of_type('string', 'of the rate'),
+    ideas=of_type('array', 'that it was run for', of_type(['integer', 'string'], 'an idea')),
+    **{'class': of_type('string', 'of the run: ok, or how it failed')})
+
+# %% ../nbs/21_ideas.ipynb #idea-shape
+_IDEA_SHAPE = shape('an idea',
+    idea=of_type(['integer', 'string'], 'number, or name of a public one'),
+    text=of_type('string', 'what to try'), why=of_type('string', 'what speaks for it'),
+    home=of_type('string', 'TAG of its session; public; empty for all sessions'),
+    gain=of_type(['number', 'null'], 'expected, in units of the metric, above 0'),
+    runs=of_type('integer', 'experiments until it is tried'),
+    source=of_type('string', 'who tried it in public'),
+    told=of_type('string', 'size of the effect there'), cost=of_type('string', 'what it costs'),
+    cells=dict(_TEXTS, description='cells it touches'),
+    constants=of_type('object', 'value to move towards by name', {}),
+    state=of_type('string', 'what became of it',
+        enum=['open', 'taken', 'tried', 'there', 'dropped']),
+    experiments=of_type('array', 'those of the session that tried it',
+        of_type('integer', 'number')),
+    said=of_type('string', 'why it was dropped'),
+    per_run=of_type('number', 'expected gain of a run'))
+SHAPES = {'ar-ideas': shape('what each verb answers', command=of_type('string', 'the verb'),
+    session=of_type('string', 'its TAG; empty without one'),
+    ideas=of_type('array', 'the best first', _IDEA_SHAPE),
+    experiments=of_type('array', 'tries that are told of', shape('a try', **_TRY)),
+    failed=of_type('array', 'what failed in public', shape('an idea that failed',
+        text=of_type('string', 'what was tried'), source=of_type('string', 'by whom'),
+        told=of_type('string', 'what came of it'))),
+    damaged=of_type('array', "lines that can't be read", shape('a line',
+        file=of_type('string', 'path'), line=of_type('integer', 'from 1'),
+        why=of_type('string', 'what is wrong'), text=of_type('string', 'its beginning')))),
+  'ar-show': shape('a past try, whole', **{**_TRY, **SHOWN})}
 
 # %% ../nbs/21_ideas.ipynb #answer-shape
 def _answer(verb, tag, ideas=(), tries=(), failed=(), damaged=()):
@@ -1172,7 +1214,7 @@ def ar_ideas(
     if verb not in _VERBS: sys.exit(f'ar-ideas: no verb {verb!r}; accepted: {", ".join(_VERBS)}')
     args = vars(anno_parser(_VERBS[verb], prog=f'ar-ideas {verb}').parse_intermixed_args(rest))
     args = {k: v for k,v in args.items() if k not in ('pdb', 'xtra')}
-    with reporting_errors():
+    with reporting_errors(args['json']):
         lines,data = _VERBS[verb](**args)
         for o in data['damaged']:
             at = f'{os.path.relpath(o["file"])}, line {o["line"]}'
@@ -1196,7 +1238,7 @@ def ar_show(
     json:bool=False # As JSON, for programs
 ):
     "Show a past try whole, or put its change back into the canvas"
-    with reporting_errors():
+    with reporting_errors(json):
         here = current_session()
         s,n = find_try(here, experiment)
         data = show(s, n)

@@ -20,7 +20,6 @@ A session that was stopped goes on when the same command is given again; one tha
 left as it is. Sessions that find no core are left for another call, and named."""
 import argparse, json, os, shutil, statistics, subprocess, sys, time
 from pathlib import Path
-import sessions
 from demo import TRIALS as DEMO
 from seeds import numbers
 from sessions import KINDS, ROOT, TAG, Session, make_commands, table
@@ -30,7 +29,6 @@ SEEDS = 10
 TRIALS = 16
 REPEATS = 2 # of the best that a session ends with
 HEADER = 'arm seed number value status seconds description'.split()
-sessions.COMMANDS['search'] = 'search'
 
 def session(args, name, cores):
     "A session under strict, in a folder of its own"

@@ -44,8 +44,8 @@ from lab import BIN, ROOT, TAG, forked_script
 HERE = Path(__file__).parent
 TARGETS = 'polynomial', 'tiny'
 # of each kind one, which `make test` runs; the others are slow
-ALWAYS = ('slow_clock pairs_of_positions evaluated_twice weights_of_the_run_before network_fetch '
-    'state_rewritten trained_after_it_was_asked bigram_table byte_head').split()
+ALWAYS = ('slow_clock pairs_of_positions weights_of_the_run_before network_fetch '
+    'state_rewritten byte_head').split()
 RANK = {'KEPT': 0, 'named': 1, 'without effect': 2, 'refused': 3}
 SECRET = 'a-word-that-no-run-may-know'
 MOST = 40*2**20 # bytes of a run's folder

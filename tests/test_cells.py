@@ -7,7 +7,8 @@ from fastcore.nbio import mk_cell, mk_stream, nb2str, new_nb, write_nb
 from nbdev.clean import nbdev_clean
 from autoresearch.cells import (CellsError, ar_cells, canvas_path, cells_diff, changed_cells,
     changed_constants, changed_lines, code_hash, code_lines, code_of, delete_cell, diff_html, edit_cell,
-    insert_cell, list_cells, parse_cells, replace_cell, show_cells, show_code, _locked)
+    edit_cells, insert_cell, list_cells, parse_cells, parse_edits, replace_cell, show_cells, show_code,
+    show_part, _locked)
 
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, '-c', 'from autoresearch.cells import ar_cells; ar_cells()']
@@ -251,6 +252,7 @@ REFUSED = [
     (['edit', 'xyz', '--old', ' = ', '--new', 'y'],
         'xyz: the old text occurs 3 times, in lines 1, 2, 3'),
     (['edit', 'xyz', '--old', '', '--new', 'y'], 'the old text is empty'),
+    (['show', 'print'], "no cell 'print'"), (['show', 'z'], "no cell 'z'; it is defined in xyz;"),
     (['edit', 'xyz', '--old', 'x'], 'either --new TEXT or --new-file FILE'),
     (['edit', 'xyz', '--old', 'x', '--old-file', 'f', '--new', 'y'],
         'either --old TEXT or --old-file FILE'),
@@ -368,6 +370,8 @@ def test_text_from_files_and_stdin(small, tmp_path, monkeypatch, capsys):
 
 def test_list(small, capsys):
     ar_cells(['--notebook', str(small)])
+    assert capsys.readouterr().out == '# Small\n  parameters 1 [parameters], xyz 3, show-x 1\n'
+    ar_cells(['--long', '--notebook', str(small)])
     assert capsys.readouterr().out == (
         '# Small  (title)\n'
         '  parameters code   1  [parameters] SEED = 1\n'
@@ -404,6 +408,139 @@ def test_list_code(canvas, capsys):
         == [c.id for c in list_cells(canvas) if c.kind == 'code'])
     assert (' md ' not in out and '## Hyperparameters  (hparams-h)' in out
         and len(out) < .7*len(repr(list_cells(canvas))))
+
+# parts
+
+def test_the_model_of_the_canvas(canvas):
+    "All that is exported under its heading, after the constants it reads; it follows an insertion"
+    text = show_part(canvas, 'model')
+    shown = re.findall('^# %% (.+)', text, re.M)
+    cells = json.loads(canvas.read_text())['cells']
+    ids = [c['id'] for c in cells]
+    a,b = ids.index('model-h'), ids.index('optimizer-h')
+    want = [c['id'] for c in cells[a:b] if '#| export\n' in c['source']]
+    assert shown == ['hparams', *want] and 'left out: count-lesson and' in text
+    assert len(text) < 9000 and 'kernels' not in text and 'matplotlib' not in text
+    insert_cell(canvas, 'mlp', 'gated-mlp', '#| export\nclass Gated(nn.Module): pass')
+    insert_cell(canvas, 'hparams', 'more-hparams', '#| export\nSHARPNESS = 2.0\nUNUSED = 1')
+    edit_cell(canvas, 'norm', 'F.rms_norm(x', 'SHARPNESS*F.rms_norm(x')
+    shown = re.findall('^# %% (.+)', show_part(canvas, 'model'), re.M)
+    assert {'gated-mlp', 'more-hparams'} <= set(shown) and 'hparams-tiny' not in shown
+    assert shown == [k for k in [c.id for c in list_cells(canvas)] if k in shown]
+    both = show_part(canvas, 'opt', 'schedules')
+    assert '# %% muon\n' in both and '# %% schedules\n' in both and '# %% mlp\n' not in both
+
+def test_parts_of_any_canvas(tmp_path, capsys, monkeypatch):
+    code = lambda i, s='x = 1': mk_cell(s, id=i)
+    head = lambda i, s: mk_cell(s, 'markdown', id=i)
+    path = tmp_path/'other.ipynb'
+    write_nb(new_nb([head('title', '# Mine\r\n\r\nof 2026'), code('a', 'WIDTH = 2'),
+        head('two', '# Das große Modell'), code('b', 'y = WIDTH'), head('sub', '### Muon für alles'),
+        code('c'), head('three', '# Ende'), code('d')]), path)
+    for word,ids in (('modell', ['a', 'b', 'c']), ('große', ['a', 'b', 'c']), ('muon', ['c']),
+            ('mod', ['a', 'b', 'c']), ('ende', ['d'])):
+        assert re.findall('# %% (.+)', show_part(path, word)) == ids, word
+    assert show_part(path, 'muon', numbers=True) == '# %% c\n  1  x = 1'
+    ar_cells(['show', '--modell', '--ende', '--notebook', str(path)])
+    assert re.findall('# %% (.+)', capsys.readouterr().out) == ['a', 'b', 'c', 'd']
+    for words,said in ((['--optimizer'], 'the headings are: Mine; Das große Modell; Muon für alles'),
+            (['--part', ''], 'no heading'), (['--b'], 'ar-cells show b` shows the cell'),
+            (['--modell', 'a'], 'name the cells, or say')):
+        with pytest.raises(SystemExit) as e: ar_cells(['show', *words, '--notebook', str(path)])
+        assert said in e.value.code
+    write_nb(new_nb([head('title', '# Small'), code('loop')]), path)
+    with pytest.raises(CellsError, match='no headings under its title; `ar-cells show --code`'):
+        show_part(path, 'loop')
+
+# several edits at once
+
+def block(*texts, n=7, words=('', '')):
+    a,b = words
+    return '\n'.join([f'{"<"*n}{a}', ('\n' + '='*n + '\n').join(texts), f'{">"*n}{b}', ''])
+
+def test_several_edits(small):
+    before = json.loads(small.read_text())
+    text = ('\n cell: xyz\n' + block('x = 1', 'x = (1 +') + block('y = 2', '2)', words=(' OLD', ' NEW'))
+        + block('2)\nz = 3', '2)') + '\ninsert: more after: xyz\n' + block('a = "é"\n\nb = 漢')
+        + 'insert: said after: more markdown\n' + block('Title\n=====\n') + 'delete: show-x\n'
+        + 'replace: title\n' + block('# Other'))
+    diff = edit_cells(small, text)
+    assert source(small, 'xyz') == 'x = (1 +\n2)' and source(small, 'more') == 'a = "é"\n\nb = 漢'
+    assert source(small, 'said') == 'Title\n=====' and source(small, 'title') == '# Other'
+    cells = json.loads(small.read_text())['cells']
+    assert [c['id'] for c in cells] == ['title', 'parameters', 'xyz', 'more', 'said']
+    assert diff == cells_diff(before, small) and cells[2]['outputs'] == []
+    there = [dict(cell='xyz', old='(1 +\n2)', new='0'), dict(replace='xyz', source='x = (1 +\n2)'),
+        dict(insert='p', after='xyz', source='p', markdown=True), dict(delete='p')]
+    as_it_was = small.read_bytes()
+    assert edit_cells(small, json.dumps(there)) == '' and small.read_bytes() == as_it_was
+    assert parse_edits(json.dumps(there[0]))[0].old == '(1 +\n2)'
+
+@pytest.mark.parametrize('n', [5, 7, 9])
+def test_text_with_the_marks_themselves(small, n):
+    "Between marks of another length every line is text"
+    inner = block('a', 'b', n=7 if n != 7 else 9) + '\n# ' + '='*n + ' \n ' + '<'*n
+    edit_cells(small, f'replace: title\n' + block(inner, n=n))
+    assert source(small, 'title') == inner
+    edit_cells(small, f'cell: title\r\n' + block(inner, 'gone  ', n=n).replace('\n', '\r\n'))
+    assert source(small, 'title') == 'gone  '
+
+HEAD = 'cell: xyz\n'
+GOOD = HEAD + block('x = 1', 'x = 7')
+@pytest.mark.parametrize('text,said', [
+    (GOOD + block('q', 'r') + 'delete: parameters\n' + 'delete: xyy',
+        ['block 2, line 7: xyz: the old text occurs 0 times', 'block 3, line 12: parameters: the run',
+        "block 4, line 13: small.ipynb: no cell 'xyy'; did you mean xyz", 'nothing was written']),
+    (GOOD + block('y = 2', 'y = = 2'), ['block 2, line 7: xyz, line 2: invalid syntax: y = = 2']),
+    (GOOD + block(' = ', '='), ['xyz: the old text occurs 3 times, in lines 1, 2, 3']),
+    (GOOD + block('y =2', ''), ['nearest is line 2: y = 2']),
+    (GOOD + block('x = 1', 'x = 8'), ['nearest is line 1: x = 7']),
+    (GOOD + block('y = 2 ', ''), ['but for blanks at the ends of lines, or empty lines, it is there']),
+    (GOOD + block('', 'a'), ['the old text is empty']),
+    (block('a', 'b'), ['block 1, line 1: a block before any line `cell: NAME`']),
+    (HEAD, ['cell: xyz: no block follows it']), (HEAD + HEAD, ['cell: xyz: no block follows it']),
+    (HEAD + block('x = 1'), ['block 1, line 2: a block of xyz without a line of =']),
+    ('replace: xyz\n' + block('a', 'b'), ['replace: xyz takes one text, without a line of =']),
+    ('replace: xyz\n' + block('a') + block('b'), ['a second block for replace: xyz']),
+    ('insert: a-b\n' + block('a'), ['line 1: insert: a-b after: which cell?']),
+    ('insert: a-b after: nope\n' + block('a'), ["block 1, line 2: small.ipynb: no cell 'nope'"]),
+    ('delete: xyz\n' + block('a'), ['block 2, line 2: delete: xyz takes no block']),
+    (GOOD + 'x = 2', ['line 7: neither a line like `cell: NAME` nor a block: x = 2']),
+    (HEAD + '<<<<<<<\na\n=======\nb\n', ['line 2: the block has no end, a line of 7 >']),
+    (HEAD + '<<<<<<<\na\n=======\nb\n' + block('c', 'd'),
+        ['line 6: a block begins within that of line 2, whose end is missing']),
+    (HEAD + block('x = 1', 'a', 'b'), ['line 6: a second line of 7 = in the block of line 2; if it is '
+        'text, take 9 of each sign']),
+    ('', ['no edit in it', 'cell: NAME']), ('[]', ['no edit in it']), ('[{', ['no JSON']),
+    ('[{"cell": "xyz", "old": "x", "now": "y"}]', ['edit 1: {"cell": "xyz", "old": "x", "now"']),
+    ('{"cell": "xyz", "old": 1, "new": "2"}', ['is no edit; accepted: {"cell", "old", "new"}']),
+    ('[7, {"delete": ["xyz"]}]', ['edit 1: 7 is no edit']),
+    ('{"delete": "xyz", "markdown": true}', ['is no edit']),
+    ('{"insert": "a", "after": "xyz", "source": "x", "markdown": 1}', ['is no edit']),
+])
+def test_all_or_nothing(small, monkeypatch, capsys, text, said):
+    monkeypatch.setattr('sys.stdin', io.StringIO(text))
+    before = small.read_bytes(), small.stat()
+    monkeypatch.chdir(small.parent)
+    with pytest.raises(SystemExit) as e: ar_cells(['edit', '-', '--notebook', 'small.ipynb'])
+    assert all(o in e.value.code for o in [*said, 'nothing was written']), e.value.code
+    assert (small.read_bytes(), small.stat()) == before
+
+def test_edits_from_a_file(small, tmp_path, capsys, monkeypatch):
+    file = tmp_path/'edits.txt'
+    file.write_text('\ufeff' + GOOD + 'delete: show-x\n')
+    ar_cells(['edit', str(file), '--notebook', str(small)])
+    assert capsys.readouterr().out == (
+        '--- xyz\n+++ xyz\n@@ -1 +1 @@\n-x = 1\n+x = 7\n--- show-x, 1 line\n')
+    with pytest.raises(SystemExit) as e: ar_cells(['edit', 'xyz', '--notebook', str(small)])
+    assert 'xyz: No such file' in e.value.code and '`edit CELL --old TEXT --new TEXT`' in e.value.code
+    ar_cells(['edit', 'xyz', '--old', '7', '--new', '9', '--json', '--notebook', str(small)])
+    o = json.loads(capsys.readouterr().out)
+    assert o['changes'] == [dict(cell='xyz', what='changed', after='', added=1, removed=1,
+        diff='--- xyz\n+++ xyz\n@@ -1,3 +1,3 @@\n-x = 7\n+x = 9\n y = 2\n z = 3')]
+    with pytest.raises(SystemExit) as e: ar_cells(['show', 'q', '--json', '--notebook', str(small)])
+    told = json.loads((said := capsys.readouterr()).out)
+    assert e.value.code == told['code'] == 1 and told['error'] + '\n' == said.err
 
 def test_a_cell_that_was_handed_in_is_not_printed_back(small, capsys, monkeypatch):
     monkeypatch.setattr('sys.stdin', io.StringIO('a = 1\nb = 2\n'))

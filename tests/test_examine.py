@@ -492,8 +492,9 @@ def examined(tmp_path, tiny, source=None, more='pass', tensors=None, **kw):
     finally: E.drop_weights(run_dir)
 
 # where bwrap works, that is what is used; test_gpu_memory_is_lent has Landlock too
-KINDS = pytest.mark.parametrize('kind', ['bwrap', 'none', pytest.param('landlock',
-    marks=[pytest.mark.slow]*(walls.find().name != 'landlock'))])
+FOUND = walls.find().name # the others in make test-all
+KINDS = pytest.mark.parametrize('kind', [pytest.param(k, marks=[pytest.mark.slow]*(k != FOUND))
+    for k in ('bwrap', 'landlock', 'none')])
 
 @KINDS
 def test_an_examination(tiny, tmp_path, kind):
@@ -527,7 +528,7 @@ FAULTS = [
     (None, 'z[:, :-1] += nn.functional.one_hot(x[:, 1:], z.shape[2])', 'depend on later tokens')]
 
 # the others in make test-all
-ALWAYS = 'has no function', 'another model', 'the time', 'depend on'
+ALWAYS = 'another model', 'the time', 'depend on'
 REFUSED = [pytest.param(*f, id=f[2][:20], marks=[] if f[2].startswith(ALWAYS) else pytest.mark.slow)
     for f in FAULTS]
 
@@ -565,7 +566,8 @@ def test_what_an_examined_process_starts_ends_with_it(tiny, tmp_path, kind):
 @pytest.mark.parametrize('more,reason', [
     ("[tempfile.TemporaryFile().write(b'x'*2**25) for _ in range(9)]; time.sleep(9)", None),
     ("os.write(int(json.loads(sys.argv[3])['tells']), b'[1]\\n'); time.sleep(9)", 'refused'),
-    ("os.write(int(json.loads(sys.argv[3])['tells']), b'\\xff\\n'); time.sleep(9)", 'refused')])
+    pytest.param("os.write(int(json.loads(sys.argv[3])['tells']), b'\\xff\\n'); time.sleep(9)",
+        'refused', marks=pytest.mark.slow)])
 def test_a_process_that_misbehaves_is_refused(tiny, tmp_path, more, reason):
     "It says what nobody agreed on: an answer with a reason, and no fault of the examiner's"
     source = 'import json, sys, tempfile\n' + BODY.format(V=tiny.vocab_size, more='pass')
@@ -583,6 +585,7 @@ def test_training_text_is_out_of_sight_of_who_answers(tiny, tmp_path):
     assert found.ok == (kind == 'none'), found
     if kind != 'none': assert 'belongs in its state_dict' in found.reason, found
 
+@pytest.mark.slow
 def test_extra_state_is_no_weight(tiny, tmp_path):
     "Of any type, as fp8 libraries keep it: left out of the weights, and not missed"
     extra = "\n    def get_extra_state(self): return dict(steps=3)"

@@ -284,7 +284,7 @@ def some(n, every):
     "Numbers of cases, of which `make test` takes one in `every`"
     return [i if i % every == 0 else pytest.param(i, marks=pytest.mark.slow) for i in range(n)]
 
-@pytest.mark.parametrize('i', some(len(drawn(0, LAYERS)), 3))
+@pytest.mark.parametrize('i', some(len(drawn(0, LAYERS)), 7))
 def test_edits(i):
     """At least 300, alone and in pairs, neighbours edited otherwise: the same numbers, and the
     kernels exactly where they should be"""
@@ -376,7 +376,7 @@ WHOLE += [(RESULT, new, {'loss': {0}} if costs else {}) for new,costs in {
     'return each.view(y.shape).mean(1).mean(), each.detach().view(y.shape)': 1,
     'return torch.mean(each), each.detach().view(y.shape)': 0}.items()]
 
-@pytest.mark.parametrize('i', some(len(WHOLE), 3))
+@pytest.mark.parametrize('i', some(len(WHOLE), 4))
 def test_edits_of_the_whole(i):
     """Mixes, skips, shared layers and tables, head and loss; beside an edit in each layer, which
     costs what it did alone"""

@@ -326,7 +326,7 @@ def test_a_cache_of_before_has_no_audit_and_stays_what_it_is(hub, cache, capsys)
     before = P.data_facts(p), P.validation_facts(p), stamp(p)
     said = 'no audit: shard_00004.parquet is not there: ar-prepare --profile lab'
     assert P.is_prepared(p) == '' and P.unscored(p) == said
-    Hub.refuse = 503, {}
+    Hub.refuse = 503, {'Retry-After': '0'}
     made = P.prepare(p)
     out = capsys.readouterr().out
     assert re.search('no audit: shard_00004.*the hub does not serve', out), out
@@ -1140,7 +1140,11 @@ SHORT_OF_MEMORY = [torch.OutOfMemoryError('CUDA out of memory. Tried to allocate
 
 CASES = [*((e, 20) for e in SHORT_OF_MEMORY), (SHORT_OF_MEMORY[0], 100), (SHORT_OF_MEMORY[0], 1)]
 
-@pytest.mark.parametrize('error, fits', CASES, ids=range(len(CASES)))
+# of the errors that differ by their words alone one; the others in make test-all
+WORDS = [pytest.param(*c, id=str(i), marks=[pytest.mark.slow]*(i in (2, 3, 4)))
+    for i,c in enumerate(CASES)]
+
+@pytest.mark.parametrize('error, fits', WORDS)
 def test_an_evaluation_out_of_memory_takes_fewer_rows(ready, error, fits, capsys):
     p,tok = ready
     model = lacking(fits, error)(tok.vocab_size)
