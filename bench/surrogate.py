@@ -112,12 +112,13 @@ def main():
         formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument('--seeds', type=int, default=30)
     a.add_argument('--trials', type=int, default=16)
+    a.add_argument('--arms', default='random,tpe,steps,local', help='the first is the rival')
     a.add_argument('--set', nargs='*', default=[], help='NAME=NUMBER')
     o = a.parse_args()
     other = {k: float(v) for k,v in (t.split('=') for t in o.set)}
     print(f"noise {NOISE:.4f}, depth 2 costs {DEEPER['2']:.4f}")
     rival = None
-    for arm in ('random', 'tpe', 'steps', 'local'):
+    for arm in o.arms.split(','):
         with ProcessPoolExecutor(2) as pool:
             found = list(pool.map(session, [arm]*o.seeds, range(o.seeds), [o.trials]*o.seeds,
                 [other]*o.seeds))
