@@ -222,8 +222,10 @@ def show_demo(found):
 def show(args):
     "Print the tables"
     folder = Path(args.recorded)
-    for name,say in (('compare', show_compare), ('demo', show_demo)):
-        if (folder/f'{name}.tsv').exists(): say(read(folder/f'{name}.tsv'))
+    for name,say in (('first', show_compare), ('compare', show_compare), ('demo', show_demo)):
+        if not (folder/f'{name}.tsv').exists(): continue
+        print(f'{name}:\n')
+        say(read(folder/f'{name}.tsv'))
 
 def arguments():
     "The command line"
