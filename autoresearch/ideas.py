@@ -772,7 +772,8 @@ def plateau_lines(
     lines = [f'plateau:  {p.reason}']
     if idea: lines.append(f'next:     {idea_line(idea)}')
     numbers = ' '.join(f'{_number_of(n):03d}' for n in misses)
-    if len(misses) > 1: lines.append(f'combine:  ar-combine {numbers} (these came out above the bar)')
+    if len(misses) > 1:
+        lines.append(f'combine:  ar-combine {numbers} (these came out above the bar)')
     return lines
 
 # %% ../nbs/21_ideas.ipynb #combine-error
