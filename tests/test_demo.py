@@ -41,6 +41,7 @@ def test_a_demo_and_another_over_it(checkout, capfd):
     assert (git(checkout, 'symbolic-ref', '--short', 'HEAD') == 'main'
         and git(checkout, 'branch').split() == ['*', 'main'])
 
+@pytest.mark.slow
 def test_a_ledger_of_somebody_else_stays(checkout, capfd):
     (checkout/'results.tsv').write_text('mine')
     (checkout/'run.log').symlink_to('runs/away/run.log')
@@ -90,6 +91,7 @@ def test_a_deadline(checkout, capfd, minutes, most):
         f'for the demo takes {minutes:g} minutes at most.') in out
     assert d.seconds() < max(60*minutes, 15)+90
 
+@pytest.mark.slow
 def test_a_search_that_does_not_end_in_time_is_ended(checkout, capfd):
     "A trial that is longer than what is left: it is stopped, and what there is is shown"
     edit(checkout, 'budget = Budget(profile)',
@@ -112,6 +114,7 @@ def test_a_baseline_without_a_value(checkout, capfd):
         and (checkout/'results.tsv').is_file())
     assert capfd.readouterr().out.count('ar-run -m baseline') == 2
 
+@pytest.mark.slow
 def test_ctrl_c_shows_what_there_is(checkout):
     "On a terminal the signal reaches the demo and its command alike"
     code = (

@@ -49,6 +49,7 @@ def known():
 
 def test_the_site_has_no_fault(known): assert known == []
 
+@pytest.mark.slow
 def test_every_check_can_fail(copy, known):
     change(copy/'nbs/recipes.ipynb', lambda cs: cs.extend([
         md('a', '[x](gone.ipynb) [y](15_ratchet.ipynb#no-such) [z](#nor-this) '
@@ -89,6 +90,7 @@ def test_every_check_can_fail(copy, known):
         *[f'{n}: the link gone-from-{n} leads nowhere'
             for n in ('README.md', 'program.md', 'CONTRIBUTING.md')]])
 
+@pytest.mark.slow
 def test_a_page_that_nbdev_cannot_process_is_named(copy, tmp_path_factory):
     change(copy/'nbs/recipes.ipynb', lambda cs: cs.insert(0, dict(
         cell_type='raw', id='front', metadata={}, source='---\ntitle: [never closed\n---')))
@@ -266,6 +268,7 @@ for last; do :; done
 mkdir -p "$last" && cp index.ipynb "$last/index.html"
 '''
 
+@pytest.mark.slow
 def test_with_quarto_the_site_lands_in_docs(copy):
     """nbdev's part is real; in place of the layout stands a script, for Quarto is no package that
     a test could install"""

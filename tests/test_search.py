@@ -106,6 +106,7 @@ def test_ctrl_c_ends_it(tmp_path):
         and 'Traceback' not in out)
     assert len(rows(root)) == 1 and sound(root) == ''
 
+@pytest.mark.slow
 def test_a_dead_supervisor_does_not_end_it(lab):
     proc,killed = begin(lab, '--trials', '2'), 0
     while killed < 2:
@@ -117,6 +118,7 @@ def test_a_dead_supervisor_does_not_end_it(lab):
     assert proc.returncode == 0 and '2 trials:' in out and sound(lab) == '', out
     assert [r[4] for r in rows(lab)][0] == 'baseline' and len(rows(lab)) == 3
 
+@pytest.mark.slow
 def test_five_crashes_in_a_row_end_it(tmp_path):
     "A canvas that no other constant runs in"
     lab = example(tmp_path/'repo')
@@ -524,6 +526,7 @@ def test_a_mended_baseline(tmp_path):
     commit(lab, 'mended')
     assert '\n1 trial:' in ar(lab, 'ar-search', '--trials', '1').stdout
 
+@pytest.mark.slow
 def test_a_break_committed_by_hand_is_a_crash_and_goes_back(lab):
     "Before the baseline too: branch and canvas are the base's, the commit has its reference"
     base = (lab/'canvas.ipynb').read_bytes()

@@ -170,6 +170,7 @@ def test_killed_and_looked_at(lab):
         line = 'the last search died without a word after 0 of 1 trial'
         assert (looked(lab)['state'], looked(lab)['line']) == ('died', line)
 
+@pytest.mark.slow
 def test_a_fault_of_its_own_is_shown_and_named(measured):
     "Tried again twice, then it ends: traceback where it was printed, its name in search.json"
     proc = in_python(measured, 'search.history = lambda s: {}[7]', trials=3)
