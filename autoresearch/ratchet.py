@@ -659,11 +659,13 @@ def of_repeat(s:Session, commit, kind):
 # %% ../nbs/15_ratchet.ipynb #gone-on-with
 def gone_on_with(s:Session, j, code, once_more):
     "The runs that a code has already, and those of the best beside it, as a journal has them"
+    unproven = () if j['kind'] in UNKEPT or why_unexamined(s, j) else UNKEPT # claims of its own
     tries = [n for n in counted(s) if n.get('code') == code
         and (n.get('status') == 'interrupted'
             or (once_more or n.get('kind') in UNKEPT) and is_valued(n))]
     beside = [r for n in tries for r in n.get('best_runs') or [] if is_run(r)]
-    return dict(joined=once_a_seed(runs_in([dict(n, best_runs=[]) for n in tries])),
+    proven = [dict(n, best_runs=[]) for n in tries if n.get('kind') not in unproven]
+    return dict(joined=once_a_seed(runs_in(proven)),
         joined_best=[r for r in beside if r['code'] == j['best_code']])
 
 def less_than(s:Session)->bool:
@@ -790,7 +792,8 @@ def commit_edit(s:Session, j, repeat):
     run_dir = next_run_dir(s.dir, commit[:7], numbered_refs(s))
     run_dir.mkdir(parents=True)
     number = f'{experiment_number(run_dir.name):03d}'
-    by_hand = j['head'] != j['parent'] and j['kind'] not in (*STILL, 'join')
+    left = line_end(j['line']) if j['kind'] == 'join' else j['parent']
+    by_hand = j['head'] != left and j['kind'] not in STILL
     if by_hand: s.git('update-ref', f'{s.own}/by-hand-{number}', j['head'])
     s.git('update-ref', f'{s.own}/{number}', commit)
     return commit, run_dir
@@ -855,7 +858,8 @@ def tell_verdict(s:Session, n):
     from autoresearch.night import config_path
     known = read_json(s.dir/'told.json')
     number = experiment_number(n['dir'])
-    if n.get('status') not in STATUSES or known.get('number', 0) >= number: return
+    last = known.get('number')
+    if n.get('status') not in STATUSES or is_number(last) and last >= number: return
     if not os.path.exists(config_path()): return
     events,flat,over = events_of(s, n, s.experiments(), known.get('flat'))
     write_json(s.dir/'told.json', dict(known, number=number, flat=flat))
@@ -865,7 +869,7 @@ def tell_verdict(s:Session, n):
 # %% ../nbs/15_ratchet.ipynb #check-not-over
 def check_not_over(s:Session):
     "Raises `Refused` where the session has come to the end that `ar-setup` gave it"
-    if not s.state.get('limits'): return
+    if s.state.get('limits') is None: return
     from autoresearch.night import ended
     if why := ended(s):
         tell_over(s, why)
@@ -2191,7 +2195,7 @@ def conduct(
         check_machine(s)
         how = how_of(s, walls, examine)
         if 'pins' not in s.state: said.append(OLDER)
-        if n := doubtful_baseline(s):
+        if stand(s) == tip(s) and (n := doubtful_baseline(s)): # not in the middle of a line
             again = experiment(s, f"{n['description']}, measured again", 'ar-run', repeat=True,
                 how=how)
             if again is None:

@@ -633,6 +633,7 @@ def is_expedition(s:Session, o):
     counts = all(isinstance(o.get(k), int) and o[k] > 0 for k in ('number', 'steps'))
     if not counts or o.get('state') not in STATES: return False
     if not isinstance(o.get('line'), list) or not all(map(is_step, o['line'])): return False
+    if o['best'] != line_best(s, o['line']).get('commit', ''): return False
     ends = {o['start'], line_end(o)}
     return all(object_kind(s.p.root, name) == 'commit' for name in ends)
 
@@ -659,9 +660,9 @@ def expedition(s:Session, k:int)->dict: # {} where nothing tells of it
     copy = {}
     with suppress(ValueError):
         copy = json.loads(read_blob(s.p.root, f'{s.own}/expedition-state/{k}') or '{}')
-    if is_expedition(s, copy): return copy
+    if is_expedition(s, copy) and copy['number'] == k: return copy
     for e in (read_json(s.dir/f'expeditions/{k}.json'), rebuilt_expedition(s, k)):
-        if is_expedition(s, e): return e
+        if is_expedition(s, e) and e['number'] == k: return e
     return {}
 
 def expedition_numbers(s:Session, notes:list=())->list: # In order
