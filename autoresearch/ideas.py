@@ -1,6 +1,6 @@
 """What was tried here and elsewhere, what came of it, what is left to try, and how to take a past try up again.
 
-An agent forgets. Its context fills, is compacted, ends; the next one begins the night's thirtieth experiment with the canvas and a ledger of descriptions, and tries again what failed at ten o'clock. Where earlier tries were fed back to agents in published runs, they went on improving where others stood still.
+An agent forgets. Its context fills, is compacted, ends; the next one begins the night's thirtieth experiment with the canvas and a ledger of descriptions, and tries again what failed at ten o'clock.
 
 So the ratchet's own notes are made answerable: *what has been tried about this, and what came of it?* Beside them stands a list of ideas, an append-only file that survives agents, kills and hand edits, and a page of what is known in public about the starting line, sorted by what a run may hope to gain. And a past try is more than its number: its change can be put back, alone or with others, by the cells it touched."""
 
