@@ -760,6 +760,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'autoresearch.ideas._fits': ('ideas.html#_fits', 'autoresearch/ideas.py'),
                                     'autoresearch.ideas._help': ('ideas.html#_help', 'autoresearch/ideas.py'),
                                     'autoresearch.ideas._idea_fields': ('ideas.html#_idea_fields', 'autoresearch/ideas.py'),
+                                    'autoresearch.ideas._in_place': ('ideas.html#_in_place', 'autoresearch/ideas.py'),
                                     'autoresearch.ideas._kind': ('ideas.html#_kind', 'autoresearch/ideas.py'),
                                     'autoresearch.ideas._lines_of': ('ideas.html#_lines_of', 'autoresearch/ideas.py'),
                                     'autoresearch.ideas._linked': ('ideas.html#_linked', 'autoresearch/ideas.py'),

@@ -674,7 +674,7 @@ def about_lines(
     sign = 1 if direction == 'lower' else -1
     gains = [o['difference'] for o in found.tries if o['difference'] is not None]
     best = f', best {min(gains, key=lambda d: sign*d):+.6f}' if gains else ''
-    head = f'{question}: {len(found.tries)} tried here, {kept} kept{best}'
+    head = f'{_clip(question)}: {len(found.tries)} tried here, {kept} kept{best}'
     failed = [_clip(f'failed in public: {o.text} ({o.source}: {o.told})') for o in found.failed]
     rest = [*map(idea_line, found.ideas), *failed]
     room = MOST - 2 - min(len(rest), 6)
@@ -787,11 +787,21 @@ class CombineError(CellsError):
         super().__init__('\n'.join(['nothing was changed; these cells clash:', *lines]))
 
 # %% ../nbs/21_ideas.ipynb #steps-of
+_SETS = re.compile(r'(\s*)(?:([\w.]+) *=(?!=))?')
+
+def _in_place(a, b):
+    "Is `b` the line `a` with a change in it? A block that was written anew has other lines"
+    was,now = _SETS.match(a), _SETS.match(b)
+    if was[1] != now[1]: return False
+    same = was[2] is not None and was[2] == now[2]
+    return same or SequenceMatcher(None, a, b, False).ratio() > .6
+
 def _steps_of(old, new):
     "(first line, one past the last, new lines) where they differ; lines changed in place singly"
     res = []
     for op,i,j,a,b in SequenceMatcher(None, old, new, False).get_opcodes():
-        if op == 'replace' and j-i == b-a:
+        same = op == 'replace' and j-i == b-a and all(map(_in_place, old[i:j], new[a:b]))
+        if same:
             res += [(i+k, i+k+1, [new[a+k]]) for k in range(j-i)]
         elif op != 'equal': res.append((i, j, new[a:b]))
     return res
@@ -911,7 +921,7 @@ def find_try(
     tag,_,name = str(key).rpartition('/')
     if tag and tag != s.tag: s = Session(s.p, tag)
     notes = [n for n in s.experiments() if n.get('status') in ('keep', 'discard', 'crash')]
-    number = int(name) if name.isdigit() and len(name) < 7 else 0
+    number = int(name) if name.isdecimal() and len(name) < 7 else 0
     found = [n for n in notes if number and _number_of(n) == number
         or len(name) >= 4 and n['commit'].startswith(name)]
     if len({n['commit'] for n in found}) == 1: return s, found[-1]
@@ -965,6 +975,7 @@ def show(
     try: diffs = {(b or a).id: d for a,b,_,d in _changes(*edit_of(s, n))}
     except Refused: diffs = {}
     more = {k: n.get(k) for k in ('value', 'best', 'steps', 'seconds', 'reason', 'parent')}
+    if not is_valued(n): more['value'] = None
     return {**facts(s.tag, n), **more, 'place': place, 'of': of, 'cells': diffs, 'applied': []}
 
 # %% ../nbs/21_ideas.ipynb #show-lines
@@ -1109,7 +1120,7 @@ def mine(
 # %% ../nbs/21_ideas.ipynb #known-idea
 def known_idea(m, key):
     "An idea by its number or name. Raises `Refused` for one that is not there."
-    key = int(key) if str(key).isdigit() else key
+    key = int(key) if str(key).isdecimal() else key
     if key in m.ideas: return m.ideas[key]
     raise Refused(f'no idea {key}: ar-ideas list --all names them, ar-ideas add makes one')
 
@@ -1192,12 +1203,16 @@ def _next(json:_JSON=False):
         before, damaged=m.damaged)
 
 # %% ../nbs/21_ideas.ipynb #verb-about
+_asked = words # which the argument of `about` hides
+
 def _about(
     words:Annotated[str, 'One word or several; all must be found', dict(nargs='+', opt=False)],
     json:_JSON=False):
     "What has been tried about something, here and in public, and what came of it"
     m = Memory()
     question = ' '.join(words)
+    if not _asked(question): raise Refused(f'about {_clip(question)!r}: no word that says what; '
+        'ar-ideas about rate is a question, ar-ideas list --all lists the ideas')
     found = about(question, all_tries(m), list(m.ideas.values()), comments_of(m.canvas), m.tag,
         m.p.direction)
     if not m.canvas_is_ours(): found = found._replace(failed=[])
