@@ -784,7 +784,8 @@ class CombineError(CellsError):
     def __init__(self, clashes):
         self.clashes = clashes
         lines = [f'{o.cell}: {o.edit}: {o.why}' for o in clashes]
-        super().__init__('\n'.join(['nothing was changed; these cells clash:', *lines]))
+        super().__init__('\n'.join(['nothing was changed; these cells clash:', *lines,
+            'by hand: ar-show prints what a try changed, ar-cells edit puts it in']))
 
 # %% ../nbs/21_ideas.ipynb #steps-of
 _SETS = re.compile(r'(\s*)(?:([\w.]+) *=(?!=))?')
@@ -859,13 +860,14 @@ def _moved(before, after):
     return [k for op,_,_,i,j in ops if op != 'equal' for k in b[i:j]]
 
 # %% ../nbs/21_ideas.ipynb #added
-def _added(res, after, key):
-    "Put a cell that is new in `after` behind the one that it follows there"
+def _put(res, after, key, cell):
+    "Put a cell behind the one that it follows in `after`"
+    res = {k: c for k,c in res.items() if k != key}
     order = list(after)
     ahead = [k for k in order[:order.index(key)] if k in res]
     place = list(res).index(ahead[-1])+1 if ahead else 0
     items = list(res.items())
-    items.insert(place, (key, copy_cell(after[key])))
+    items.insert(place, (key, cell))
     return dict(items)
 
 # %% ../nbs/21_ideas.ipynb #moves
@@ -876,13 +878,16 @@ def copy_cell(c):
 # %% ../nbs/21_ideas.ipynb #apply-edit
 def _apply(res, before, after, name):
     "One edit onto cells by id; the cells after it and its clashes"
-    clashes = [Clash(k, name, 'it was moved') for k in _moved(before, after)]
+    moved = [k for k in _moved(before, after) if k not in res or _moved(res, after)]
+    clashes = [Clash(k, name, 'it is gone from the canvas') for k in moved if k not in res]
+    if _moved(before, res): clashes += [Clash(k, name, 'both move cells') for k in moved]
+    for k in moved if not clashes else []: res = _put(res, after, k, res[k])
     for k in [k for k in before if k not in after and k in res]:
         if _text(res[k]) == _text(before[k]): del res[k]
         else: clashes.append(Clash(k, name, 'it deletes what has changed since'))
     for k in after:
         if k not in before:
-            if k not in res: res = _added(res, after, k)
+            if k not in res: res = _put(res, after, k, copy_cell(after[k]))
             elif _text(res[k]) != _text(after[k]):
                 clashes.append(Clash(k, name, 'both add a cell of this name'))
         elif _text(before[k]) != _text(after[k]):

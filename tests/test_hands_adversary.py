@@ -3,7 +3,7 @@ one session for all of it."""
 import json, random
 import pytest
 import lab
-from autoresearch.ideas import merge_lines
+from autoresearch.ideas import CombineError, combine, merge_lines
 
 LOOP = ['for x in xs:', '    a = f(x)', '    b = g(a)', '    total += b']
 
@@ -72,3 +72,40 @@ def test_about_nothing(session, words):
 def test_about_a_long_question(session):
     said = lab.ar(session, 'ar-ideas', 'about', 'z'*5000).stdout
     assert len(said) < 300 and said.endswith('0 tried here, 0 kept\n')
+
+def book(*cells):
+    made = [dict(cell_type='code', id=k, metadata={}, source=t, outputs=[], execution_count=None)
+        for k,_,t in (c.partition(' ') for c in cells)]
+    return dict(cells=made, metadata={}, nbformat=4, nbformat_minor=5)
+
+def laid(nb): return [f"{c['id']} {''.join(c['source'])}" for c in nb['cells']]
+
+def test_a_try_that_moved_cells_is_put_back():
+    r = random.Random(5)
+    cells = [f'{k} {k} = 1' for k in 'abcdef']
+    for _ in range(200):
+        other = r.sample(cells, 6)[:r.randrange(3, 7)]
+        other = [o.replace('1', r.choice('12')) for o in other]
+        then,after = book(*cells), book(*other)
+        assert laid(combine(then, (then, after))) == other # onto what it was made on
+        assert laid(combine(after, (then, after))) == other # where it stands already
+        assert laid(combine(after, (after, then))) == cells # and out again
+    now = book(*cells, 'g g = 1')
+    moved = book(*cells[1:], cells[0].replace('1', '3'))
+    assert laid(combine(now, (book(*cells), moved))) == [*cells[1:], 'a a = 3', 'g g = 1']
+
+@pytest.mark.parametrize('today,why', [('bacd', 'both move cells'), ('acd', 'gone from the canvas')])
+def test_a_move_that_cannot_be(today, why):
+    cells = {k: f'{k} {k} = 1' for k in 'abcd'}
+    then,moved = book(*cells.values()), book(*(cells[k] for k in 'acdb'))
+    with pytest.raises(CombineError, match=why) as e:
+        combine(book(*(cells[k] for k in today)), (then, moved), names=['004'])
+    assert 'b: 004' in str(e.value) and 'ar-cells edit' in str(e.value)
+
+@pytest.mark.xfail(strict=True, reason='the parser of fastcore.script.call_parse leaves before '
+    'reporting_errors; ar-cells and ar-ideas, which parse themselves, answer by an object')
+@pytest.mark.parametrize('args', [('ar-show',), ('ar-combine',), ('ar-ablate', '--only', 'x'),
+    ('ar-note', '--none'), ('ar-run', '--none')])
+def test_a_command_line_without_sense_is_an_object_too(session, args):
+    r = lab.ar(session, *args, '--json', ok=False)
+    assert json.loads(r.stdout)['code'] == r.returncode == 2
