@@ -932,7 +932,7 @@ def find_try(
     if len({n['commit'] for n in found}) == 1: return s, found[-1]
     known = f'1 to {_number_of(notes[-1])}' if notes else 'none yet'
     raise Refused(f'{key}: {"several experiments" if found else "no experiment"} of session '
-        f'{s.tag}; there are {known}, ar-status --json lists them')
+        f'{s.tag}; there are {known}, ar-status --all lists them')
 
 # %% ../nbs/21_ideas.ipynb #edit-of
 def edit_of(

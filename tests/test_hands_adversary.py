@@ -109,3 +109,8 @@ def test_a_move_that_cannot_be(today, why):
 def test_a_command_line_without_sense_is_an_object_too(session, args):
     r = lab.ar(session, *args, '--json', ok=False)
     assert json.loads(r.stdout)['code'] == r.returncode == 2
+
+def test_what_lists_the_tries_has_their_numbers(session):
+    said = refused(session, 'ar-show', '99')
+    assert 'ar-status --all lists them' in said
+    assert '002' in lab.ar(session, 'ar-status', '--all').stdout
