@@ -544,7 +544,7 @@ def _find_part(doc, word):
         word in [c.id for c in doc.cells])
     there = '; '.join(h for h,_ in parts)
     said = f'the headings are: {there}' if there else (
-        'it has no headings under its title; `ar-cells show --code` shows all its code')
+        'there are no headings under its title; `ar-cells show --code` shows all its code')
     raise CellsError(f'{doc.name}: no heading {word!r} with code under it.{cell} In this notebook '
         f'{said}')
 

@@ -138,7 +138,8 @@ def any_try(s:Session, key:str)->tuple: # The session it is of, its notes
     tag,_,name = key.rpartition('/')
     if not is_valid_tag(tag or s.tag): raise why
     other = Session(s.p, tag or s.tag)
-    found = [n for n in notes_in_git(other) if name.isdigit() and name_of(n) == f'{int(name):03d}']
+    number = f'{int(name):03d}' if name.isdecimal() else ''
+    found = [n for n in notes_in_git(other) if name_of(n) == number]
     if found: return other, found[-1]
     n = commit_as_try(s, key) if re.fullmatch('[0-9a-f]{7,64}', key) else {}
     if not n: raise why

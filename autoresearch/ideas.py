@@ -674,7 +674,7 @@ def about_lines(
     sign = 1 if direction == 'lower' else -1
     gains = [o['difference'] for o in found.tries if o['difference'] is not None]
     best = f', best {min(gains, key=lambda d: sign*d):+.6f}' if gains else ''
-    head = f'{question}: {len(found.tries)} tried here, {kept} kept{best}'
+    head = f'{_clip(question)}: {len(found.tries)} tried here, {kept} kept{best}'
     failed = [_clip(f'failed in public: {o.text} ({o.source}: {o.told})') for o in found.failed]
     rest = [*map(idea_line, found.ideas), *failed]
     room = MOST - 2 - min(len(rest), 6)
@@ -784,14 +784,25 @@ class CombineError(CellsError):
     def __init__(self, clashes):
         self.clashes = clashes
         lines = [f'{o.cell}: {o.edit}: {o.why}' for o in clashes]
-        super().__init__('\n'.join(['nothing was changed; these cells clash:', *lines]))
+        super().__init__('\n'.join(['nothing was changed; these cells clash:', *lines,
+            'by hand: ar-show prints what a try changed, ar-cells edit puts it in']))
 
 # %% ../nbs/21_ideas.ipynb #steps-of
+_SETS = re.compile(r'(\s*)(?:([\w.]+) *=(?!=))?')
+
+def _in_place(a, b):
+    "Is `b` the line `a` with a change in it? A block that was written anew has other lines"
+    was,now = _SETS.match(a), _SETS.match(b)
+    if was[1] != now[1]: return False
+    same = was[2] is not None and was[2] == now[2]
+    return same or SequenceMatcher(None, a, b, False).ratio() > .6
+
 def _steps_of(old, new):
     "(first line, one past the last, new lines) where they differ; lines changed in place singly"
     res = []
     for op,i,j,a,b in SequenceMatcher(None, old, new, False).get_opcodes():
-        if op == 'replace' and j-i == b-a:
+        same = op == 'replace' and j-i == b-a and all(map(_in_place, old[i:j], new[a:b]))
+        if same:
             res += [(i+k, i+k+1, [new[a+k]]) for k in range(j-i)]
         elif op != 'equal': res.append((i, j, new[a:b]))
     return res
@@ -849,13 +860,14 @@ def _moved(before, after):
     return [k for op,_,_,i,j in ops if op != 'equal' for k in b[i:j]]
 
 # %% ../nbs/21_ideas.ipynb #added
-def _added(res, after, key):
-    "Put a cell that is new in `after` behind the one that it follows there"
+def _put(res, after, key, cell):
+    "Put a cell behind the one that it follows in `after`"
+    res = {k: c for k,c in res.items() if k != key}
     order = list(after)
     ahead = [k for k in order[:order.index(key)] if k in res]
     place = list(res).index(ahead[-1])+1 if ahead else 0
     items = list(res.items())
-    items.insert(place, (key, copy_cell(after[key])))
+    items.insert(place, (key, cell))
     return dict(items)
 
 # %% ../nbs/21_ideas.ipynb #moves
@@ -866,13 +878,16 @@ def copy_cell(c):
 # %% ../nbs/21_ideas.ipynb #apply-edit
 def _apply(res, before, after, name):
     "One edit onto cells by id; the cells after it and its clashes"
-    clashes = [Clash(k, name, 'it was moved') for k in _moved(before, after)]
+    moved = [k for k in _moved(before, after) if k not in res or _moved(res, after)]
+    clashes = [Clash(k, name, 'it is gone from the canvas') for k in moved if k not in res]
+    if _moved(before, res): clashes += [Clash(k, name, 'both move cells') for k in moved]
+    for k in moved if not clashes else []: res = _put(res, after, k, res[k])
     for k in [k for k in before if k not in after and k in res]:
         if _text(res[k]) == _text(before[k]): del res[k]
         else: clashes.append(Clash(k, name, 'it deletes what has changed since'))
     for k in after:
         if k not in before:
-            if k not in res: res = _added(res, after, k)
+            if k not in res: res = _put(res, after, k, copy_cell(after[k]))
             elif _text(res[k]) != _text(after[k]):
                 clashes.append(Clash(k, name, 'both add a cell of this name'))
         elif _text(before[k]) != _text(after[k]):
@@ -911,13 +926,13 @@ def find_try(
     tag,_,name = str(key).rpartition('/')
     if tag and tag != s.tag: s = Session(s.p, tag)
     notes = [n for n in s.experiments() if n.get('status') in ('keep', 'discard', 'crash')]
-    number = int(name) if name.isdigit() and len(name) < 7 else 0
+    number = int(name) if name.isdecimal() and len(name) < 7 else 0
     found = [n for n in notes if number and _number_of(n) == number
         or len(name) >= 4 and n['commit'].startswith(name)]
     if len({n['commit'] for n in found}) == 1: return s, found[-1]
     known = f'1 to {_number_of(notes[-1])}' if notes else 'none yet'
     raise Refused(f'{key}: {"several experiments" if found else "no experiment"} of session '
-        f'{s.tag}; there are {known}, ar-status --json lists them')
+        f'{s.tag}; there are {known}, ar-status --all lists them')
 
 # %% ../nbs/21_ideas.ipynb #edit-of
 def edit_of(
@@ -965,6 +980,7 @@ def show(
     try: diffs = {(b or a).id: d for a,b,_,d in _changes(*edit_of(s, n))}
     except Refused: diffs = {}
     more = {k: n.get(k) for k in ('value', 'best', 'steps', 'seconds', 'reason', 'parent')}
+    if not is_valued(n): more['value'] = None
     return {**facts(s.tag, n), **more, 'place': place, 'of': of, 'cells': diffs, 'applied': []}
 
 # %% ../nbs/21_ideas.ipynb #show-lines
@@ -1109,7 +1125,7 @@ def mine(
 # %% ../nbs/21_ideas.ipynb #known-idea
 def known_idea(m, key):
     "An idea by its number or name. Raises `Refused` for one that is not there."
-    key = int(key) if str(key).isdigit() else key
+    key = int(key) if str(key).isdecimal() else key
     if key in m.ideas: return m.ideas[key]
     raise Refused(f'no idea {key}: ar-ideas list --all names them, ar-ideas add makes one')
 
@@ -1192,12 +1208,16 @@ def _next(json:_JSON=False):
         before, damaged=m.damaged)
 
 # %% ../nbs/21_ideas.ipynb #verb-about
+_asked = words # which the argument of `about` hides
+
 def _about(
     words:Annotated[str, 'One word or several; all must be found', dict(nargs='+', opt=False)],
     json:_JSON=False):
     "What has been tried about something, here and in public, and what came of it"
     m = Memory()
     question = ' '.join(words)
+    if not _asked(question): raise Refused(f'about {_clip(question)!r}: no word that says what; '
+        'ar-ideas about rate is a question, ar-ideas list --all lists the ideas')
     found = about(question, all_tries(m), list(m.ideas.values()), comments_of(m.canvas), m.tag,
         m.p.direction)
     if not m.canvas_is_ours(): found = found._replace(failed=[])
