@@ -1481,6 +1481,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'autoresearch.prepare.without_extra': ('prepare.html#without_extra', 'autoresearch/prepare.py')},
             'autoresearch.ratchet': { 'autoresearch.ratchet.Stopped': ('ratchet.html#stopped', 'autoresearch/ratchet.py'),
                                       'autoresearch.ratchet.Undecided': ('ratchet.html#undecided', 'autoresearch/ratchet.py'),
+                                      'autoresearch.ratchet._compared': ('ratchet.html#_compared', 'autoresearch/ratchet.py'),
                                       'autoresearch.ratchet._count': ('ratchet.html#_count', 'autoresearch/ratchet.py'),
                                       'autoresearch.ratchet._json': ('ratchet.html#_json', 'autoresearch/ratchet.py'),
                                       'autoresearch.ratchet._lines': ('ratchet.html#_lines', 'autoresearch/ratchet.py'),

@@ -596,7 +596,7 @@ def apply_ablations(s:Session, only=0)->dict: # As `SHAPES` says; the lock must 
     found = [looked_at(s, o) for o in todo]
     out = {o['commit'] for o in removable(found)}
     if not out: raise Refused('nothing is known to be without effect: ar-ablate runs what is not '
-        'run yet, and says what each keep is worth')
+        'run yet and says what each keep is worth, ar-ablate --runs N with more runs of each')
     edits = [edit_of(s, o.keep)[::-1] for o in todo if o.keep['commit'] in out]
     edits.reverse() # the last keep comes off first
     names = [f'{name_of(o.keep)} taken out' for o in reversed(todo) if o.keep['commit'] in out]

@@ -439,10 +439,11 @@ def _finite(v):
 def _seven(commit): return commit[:7] if isinstance(commit, str) else ''
 
 def _runs_in(notes, key):
-    "(commit, value) of the runs in a list of the notes; what is none is left out"
+    "(commit, value, disturbed) of the runs in a list of the notes; what is none is left out"
     runs = notes.get(key)
     runs = [o for o in runs if isinstance(o, dict)] if isinstance(runs, list) else []
-    found = [(_seven(o.get('commit')), _finite(o.get('value'))) for o in runs]
+    found = [(_seven(o.get('commit')), _finite(o.get('value')), bool(o.get('disturbed')))
+        for o in runs]
     return [o for o in found if o[0] and o[1] is not None]
 
 def _sigma_in(noise):
@@ -466,17 +467,19 @@ def _row_numbers(rows, notes):
 
 # %% ../nbs/10_ledger.ipynb #values-by-era
 def _values(notes):
-    "(commit, era) -> values of its runs; and the era of each of the notes: how many breaks before"
+    """(commit, era) -> values of its runs, disturbed ones only where there are no others; and the
+    era of each of the notes: how many breaks before"""
     values = defaultdict(list)
     eras,era = [], 0
     for n in notes:
         era += bool(n.get('break'))
         eras.append(era)
-        alone = _seven(n.get('commit')), _finite(n.get('value'))
+        alone = _seven(n.get('commit')), _finite(n.get('value')), bool(n.get('disturbed'))
         own = _runs_in(n, 'runs')
         if not own and n.get('status') in ('keep', 'repeat') and alone[1] is not None: own = [alone]
-        for commit,value in own + _runs_in(n, 'best_runs'): values[commit, era].append(value)
-    return values, eras
+        for commit,*run in own + _runs_in(n, 'best_runs'): values[commit, era].append(run)
+    def counting(runs): return [v for v,disturbed in runs if not disturbed] or [v for v,_ in runs]
+    return {k: counting(runs) for k,runs in values.items()}, eras
 
 # %% ../nbs/10_ledger.ipynb #aside
 Line = namedtuple('Line', 'number steps kept ended') # `steps`, `kept`: numbers of rows
@@ -582,7 +585,7 @@ def runs_told(
     gain,text = (_with_error(part(key)) for key in ('gain', 'rows'))
     rows,documents = (_finite(part('rows').get(k)) for k in ('rows', 'documents'))
     if text and rows and documents: text += f' ({rows:.0f} rows of {documents:.0f} documents)'
-    runs = f'{len(own)}, their mean {fmean(v for _,v in own):.6f}' if len(own) > 1 else ''
+    runs = f'{len(own)}, their mean {fmean(v for _,v,_ in own):.6f}' if len(own) > 1 else ''
     if runs and beside: runs += f'; {len(beside)} more of the best'
     steps,seconds = _at_equal(part('equal'))
     saved = _finite(notes.get('saved')) if notes.get('class') == 'early' else None

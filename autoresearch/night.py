@@ -451,7 +451,9 @@ def _then(s, st, over, key):
     if over: return 'then:     nothing more to run; ar-report --summary FILE writes it up'
     if st['baseline'] is None: return 'then:     ar-run -m "baseline", then ar-calibrate'
     if is_edited(s): return 'then:     the canvas has an edit not run: ar-run -m "...", or ar-drop'
-    if st['expedition']: return 'then:     ar-run -m "the next step", or ar-expedition finish'
+    if o := st['expedition']:
+        step = 'edit the canvas, ar-run -m "the next step", or '*(len(o['line']) < o['steps'])
+        return f'then:     {step}ar-expedition finish'
     take = f'ar-ideas take {key}' if key else 'ar-ideas add "..." --why "..."'
     return f'then:     {take}, edit the canvas, ar-run -m "what this tries"'
 

@@ -306,7 +306,8 @@ def free_tag(p, tag):
 def ways_to_a_session(p):
     "How to come to a session from where there is none"
     tag = current_tag(p)
-    anew = f'ar-setup {free_tag(p, "first")} for a new session'
+    first = 'first' if not is_taken(p, 'first') else free_tag(p, 'first')
+    anew = f'ar-setup {first} for a new session'
     tip_ref = f'refs/autoresearch/{tag}/tip'
     if not tag or has_branch(p, tag) or not object_kind(p.root, tip_ref):
         return f'git switch autoresearch/{tag or "TAG"}, or {anew}'

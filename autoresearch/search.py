@@ -40,9 +40,9 @@ from .contract import (Profile, file_lock, get_profile, install_line, is_named,
     replacing, write_json)
 from .cells import edit_cell
 from .ledger import STATUSES, LedgerError, frontier, noise_seen, one_line, vouch
-from .ratchet import (FORESEEN, attend, check_not_over, exit_with, follow, made_by,
-    noise_known, plural, proven_rows, read_state, recover, remaining, reporting_errors, restore,
-    rows_of, search_state, start, strip_outputs, typical_seconds)
+from .ratchet import (FORESEEN, attend, check_no_expedition, check_not_over, exit_with,
+    follow, made_by, noise_known, plural, proven_rows, read_state, recover, remaining,
+    reporting_errors, restore, rows_of, search_state, start, strip_outputs, typical_seconds)
 from .repo import (Busy, Refused, Session, blob_sha, claim_ledger, current_session,
     experiment_runs, guard, lock_holder, lock_owner, locked)
 from .run import is_number, read_json
@@ -1131,6 +1131,7 @@ def close(
 def check_ready(s):
     "Raises `Refused` for what is in the way at first, while somebody is there to lift it"
     check_not_over(s)
+    check_no_expedition(s, 'a search')
     if experiment_runs(s.p): return # an agent's; the search awaits its end
     with suppress(Busy), locked(s.p, what='ar-search'):
         check_branch(s)
