@@ -44,8 +44,7 @@ from lab import BIN, ROOT, TAG, forked_script
 HERE = Path(__file__).parent
 TARGETS = 'polynomial', 'tiny'
 # of each kind one, which `make test` runs; the others are slow
-ALWAYS = ('slow_clock pairs_of_positions weights_of_the_run_before network_fetch '
-    'state_rewritten byte_head').split()
+ALWAYS = 'slow_clock weights_of_the_run_before network_fetch state_rewritten'.split()
 RANK = {'KEPT': 0, 'named': 1, 'without effect': 2, 'refused': 3}
 SECRET = 'a-word-that-no-run-may-know'
 MOST = 40*2**20 # bytes of a run's folder

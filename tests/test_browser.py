@@ -284,6 +284,7 @@ def test_dashboard(browser, root, server):
     assert not [a for a in asked if not a.startswith((url, 'data:', 'blob:'))]
     assert not (bad := errors(browser)), bad
 
+@pytest.mark.slow
 def test_dashboard_in_the_dark_and_by_hand(browser, root, server):
     "A short run by the sliders, the executed notebook, dark; a closed page leaves no kernel"
     url,pid,said = server

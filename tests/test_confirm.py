@@ -120,6 +120,7 @@ def test_nothing_to_repeat(tmp_path):
         assert r.returncode == 1 and 'no baseline to run again: ar-run -m "baseline"' in r.stderr
     assert not (tmp_path/'r/runs'/TAG/'journal.json').exists()
 
+@pytest.mark.slow
 def test_a_rewind_takes_the_bar_with_it(session):
     edit(session, *CUBIC)
     run(session, 'a cubic')

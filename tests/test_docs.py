@@ -280,6 +280,7 @@ def test_with_quarto_the_site_lands_in_docs(copy):
     assert ('output-file: index.html' in (copy/'_docs/index.html').read_text()
         and 'render' in (copy/'asked').read_text())
 
+@pytest.mark.slow
 def test_quarto_is_not_asked_for_a_broken_site(copy):
     (copy/'bin').mkdir()
     (copy/'bin/quarto').write_text(QUARTO)

@@ -528,7 +528,7 @@ FAULTS = [
     (None, 'z[:, :-1] += nn.functional.one_hot(x[:, 1:], z.shape[2])', 'depend on later tokens')]
 
 # the others in make test-all
-ALWAYS = 'another model', 'the time', 'depend on'
+ALWAYS = 'the time', 'depend on'
 REFUSED = [pytest.param(*f, id=f[2][:20], marks=[] if f[2].startswith(ALWAYS) else pytest.mark.slow)
     for f in FAULTS]
 
@@ -564,7 +564,8 @@ def test_what_an_examined_process_starts_ends_with_it(tiny, tmp_path, kind):
     assert not [p.cmdline()[:3] for p in psutil.process_iter() if says(p)]
 
 @pytest.mark.parametrize('more,reason', [
-    ("[tempfile.TemporaryFile().write(b'x'*2**25) for _ in range(9)]; time.sleep(9)", None),
+    pytest.param("[tempfile.TemporaryFile().write(b'x'*2**25) for _ in range(9)]; time.sleep(9)", None,
+        marks=pytest.mark.slow),
     ("os.write(int(json.loads(sys.argv[3])['tells']), b'[1]\\n'); time.sleep(9)", 'refused'),
     pytest.param("os.write(int(json.loads(sys.argv[3])['tells']), b'\\xff\\n'); time.sleep(9)",
         'refused', marks=pytest.mark.slow)])
@@ -576,6 +577,7 @@ def test_a_process_that_misbehaves_is_refused(tiny, tmp_path, more, reason):
     found,_,_ = examined(tmp_path, tiny, source)
     assert found.ok == (reason is None), found
 
+@pytest.mark.slow
 def test_training_text_is_out_of_sight_of_who_answers(tiny, tmp_path):
     source = ('from autoresearch.prepare import open_store\nfrom autoresearch.contract import '
         'get_profile\n' + BODY.format(V=tiny.vocab_size, more='pass'))
@@ -679,6 +681,7 @@ def test_a_score_on_the_final_shard_by_weights_that_were_kept(tiny, tmp_path):
     assert scored[:, 1].tolist() == size.sum(1).tolist()
     assert not list(run_dir.iterdir()), 'nothing of it lies where an agent looks'
 
+@pytest.mark.slow
 def test_who_has_seen_the_audit_is_not_passed_on(tiny, tmp_path):
     more = "print(x.tolist()); raise ValueError('the rows are ' + str(x.tolist()))"
     code,run_dir,_ = trained(tmp_path, tiny, more)

@@ -608,7 +608,7 @@ def test_what_nobody_foresaw(lab, tmp_path):
         and 'not foreseen: ValueError' in said(root)[0])
     assert 'Traceback' in (tmp_path/'log').read_text() and sound(root) == 'M canvas.ipynb'
     def command():
-        ratchet.status_of = lambda s: {}['nothing']
+        ratchet.status_of = lambda *_: {}['nothing']
         return ratchet.ar_status()
     assert ended(forked(root, command, tmp_path/'log')) == 1
     assert ('not foreseen: KeyError' in (tmp_path/'log').read_text()

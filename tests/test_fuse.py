@@ -284,7 +284,7 @@ def some(n, every):
     "Numbers of cases, of which `make test` takes one in `every`"
     return [i if i % every == 0 else pytest.param(i, marks=pytest.mark.slow) for i in range(n)]
 
-@pytest.mark.parametrize('i', some(len(drawn(0, LAYERS)), 7))
+@pytest.mark.parametrize('i', some(len(drawn(0, LAYERS)), 12))
 def test_edits(i):
     """At least 300, alone and in pairs, neighbours edited otherwise: the same numbers, and the
     kernels exactly where they should be"""

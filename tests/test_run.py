@@ -103,6 +103,7 @@ def test_steps_of_a_tenth_of_the_budget_stand(tmp_path):
     assert (clock['overran'] == pytest.approx(clock['training_seconds']-3)
         and clock['overran'] < 1.5*clock['longest_seconds'] + 1)
 
+@pytest.mark.slow
 def test_papermill_alone_honours_parameters(clone, tmp_path):
     settings(clone, time_budget=.3, free_steps=2, **FEW)
     cmd = [BIN/'papermill', '-p', 'SEED', '7', '-p', 'RUN_DIR', str(tmp_path/'r'),

@@ -326,6 +326,7 @@ def test_digits_of_a_person(lab):
     assert [search.written(c['A'], 437), search.written(c['B'], 1234), search.written(c['B'], 37),
         search.written(c['C'], .00123)] == ['440', '1200', '37', '0.0012']
 
+@pytest.mark.slow
 def test_history_goes_on_after_a_crashed_baseline_and_commits_by_hand(lab):
     edit(lab, 'budget = Budget(profile)', '1/0')
     commit(lab, 'broken')
