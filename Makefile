@@ -49,7 +49,7 @@ demo:
 	@$(BIN)/python bench/demo.py
 
 test: install browser
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/notebooks.py
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/notebooks.py $(if $(CHOSEN),,--all)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(CHOSEN)
 
 test-all:

@@ -1,4 +1,5 @@
-"""nbdev's own checks, without Quarto: export and clean leave no difference, every notebook runs."""
+"""nbdev's own checks, without Quarto: export and clean leave no difference, every notebook runs;
+with --all also the cells marked slow."""
 import os, subprocess, sys
 from pathlib import Path
 
@@ -26,4 +27,5 @@ if changed := [str(f.relative_to(ROOT)) for f in every if before.get(f) != after
     sys.exit(f'nbdev-export and nbdev-clean changed {", ".join(changed)}: '
         'edit the notebook, export, clean, commit')
 run('ar-prepare')
-run('nbdev-test', '--n-workers', '3') # on two cores: some of their time is waiting
+slow = ['--flags', 'slow'] if '--all' in sys.argv else [] # cells that make test leaves out
+run('nbdev-test', '--n-workers', '3', *slow) # on two cores: some of their time is waiting
