@@ -92,6 +92,21 @@ ar-report --summary FILE writes it up, and ar-finish makes its keeps a clean bra
 constants it touched and what came of it: ar-ideas about WORD. What only you know goes into
 ar-ideas add, if it is to be tried, or ar-note. ar-status --brief shows the notes."""}
 
+# %% ../nbs/agents.ipynb #topics-words
+TOPICS |= {
+    'plateau: no keep for long': """ar-status says so when nothing was kept in many runs and what
+was measured meanwhile lets expect nothing of the next ten. It names the next idea and near-misses,
+discards that came out above the bar: ar-combine puts several onto the best. Or go over the hill:
+ar-expedition start --steps N --why "...".""",
+    'rule, strict, confirm, sigma, degrees of freedom': """Under rule strict any better value is
+kept. Under confirm, which begins once ar-calibrate has made enough runs of the best, a gain must be
+surer than luck. sigma is the standard deviation of a run's value when nothing changes, with its
+95 % interval; the more degrees of freedom, the better it is known.""",
+    'barnacle, harmful, needed: what ar-ablate says': """Each keep is taken out of today's canvas
+and the rest is run. needed: without it the value is worse by more than luck. barnacle: without it
+nothing can be told. harmful: without it the value is better. ar-ablate --apply takes out what has
+no effect, as one edit."""}
+
 # %% ../nbs/agents.ipynb #explain
 def _words(text): return re.findall(r'[\w./]*[a-z][\w./]*', text.lower().replace("'", ''))
 
