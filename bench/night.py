@@ -214,9 +214,9 @@ def check(agent, wanted):
     own = [n for n in notes.values() if n['status'] in ('keep', 'discard', 'crash')]
     lost = []
     for r in rows:
-        words = [w for w in re.findall(r'[A-Za-z_]{4,}', r[4])][:1] or [r[0]]
-        said = agent.ask('ideas', 'about', words[0], '--json').stdout
-        if r[0] not in said: lost.append((r[0], words))
+        words = sorted({*re.findall(r'[A-Za-z_]{4,}', r[4])}, key=len, reverse=True)[:3]
+        said = [agent.ask('ideas', 'about', w, '--json', check=False).stdout for w in words]
+        if not any(r[0] in o for o in said): lost.append((r[0], words))
     left = [p.pid for p in agent.processes()]
     facts = {'experiments': len(rows), 'kept': len(kept), 'runs': sum(max(1, len(n.get('runs') or []))
         + len(n.get('best_runs') or []) for n in notes.values()),
