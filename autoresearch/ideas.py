@@ -24,12 +24,12 @@ from pathlib import Path
 from statistics import NormalDist, fmean, median
 from typing import Annotated
 from fastcore.script import anno_parser, call_parse
-from .cells import (CellsError, _editing, cells_diff, changed_cells, changed_constants,
+from .cells import (CellsError, _editing, cells_diff, changed_constants,
     list_cells, parse_cells)
-from .contract import SettingsError, file_lock, of_type, shape, telling_json
-from .judge import Noise, gain_over, t_point
+from .contract import file_lock, of_type, shape, telling_json
+from .judge import Noise, gain_over
 from .ledger import one_line
-from .ratchet import gain_lines, is_valued, plural, reporting_errors
+from .ratchet import gain_lines, is_valued, reporting_errors
 from .repo import (Refused, Session, any_profile, branch_of, current_session,
     experiment_number, printable)
 from .run import _unit, is_number, rate_of, read_json, read_notes

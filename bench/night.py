@@ -13,10 +13,10 @@ moment, as by a machine that goes out, and the agent types the same command agai
 What must hold: as many experiments as asked for, the branch monotone (its commits are the keeps,
 in order, each a gain over the one before), every row with a folder and notes, every try found by
 `ar-ideas about` with words of its own description, no process left."""
-import argparse, json, os, random, re, shutil, signal, subprocess, sys, time
+import argparse, json, os, random, re, subprocess, sys, time
 from pathlib import Path
 import psutil
-from sessions import TAG, Session, noted, record
+from sessions import TAG, Session, record
 
 ROOT = Path(__file__).resolve().parent.parent
 # Constants of cell hparams that the agent moves, by a factor or to another value

@@ -22,7 +22,7 @@ import argparse, json, os, shutil, statistics, subprocess, sys, time
 from pathlib import Path
 from demo import TRIALS as DEMO
 from seeds import numbers
-from sessions import KINDS, ROOT, TAG, Session, make_commands, table
+from sessions import ROOT, TAG, Session, make_commands, table
 
 ARMS = 'local', 'random'
 SEEDS = 10

@@ -1,7 +1,7 @@
 """Expeditions and side runs: a line that stays on the branch whatever it scores, tried as one edit in
 the end; killed at any point of it, moved by hand, its state damaged. On the torch-free example, most of
 it by runs whose values are given."""
-import collections, json, random, shutil, tempfile
+import json, random, shutil, tempfile
 from pathlib import Path
 import pytest
 from autoresearch import ratchet

@@ -1,13 +1,11 @@
 """Ways to get luck kept, or a commit lost, by expeditions, each closed. By runs whose values are given"""
 import json, shutil
-import pytest
 from autoresearch import ratchet
 from autoresearch.contract import write_json
 from autoresearch.run import read_json
 from lab import TAG, ar, commit, edit, git, rows, sound
-from test_confirm import notes
-from test_expedition import (BACK, CUBIC, OWN, SLOW, copy, expedition, first_parents, go, # noqa: F401
-    join, rev, state, walks)
+from test_expedition import (CUBIC, OWN, SLOW, copy, expedition, go, join, rev, # noqa: F401
+    state, walks)
 from test_ratchet import lab # noqa: F401
 
 def test_a_commit_of_prose_by_hand_is_not_lost_by_a_finish(walks, tmp_path): # noqa: F811
