@@ -65,3 +65,24 @@ def test_what_nobody_examined_keeps_nothing(walks, tmp_path): # noqa: F811
         return 0 if ratchet.of_join(s, j, e)['joined'] == [] else 7
     from test_ratchet import ended, forked
     assert ended(forked(root, call, tmp_path/'log')) == 0, (tmp_path/'log').read_text()
+
+def told(code, values, kind='', status='discard', best='best'):
+    "Notes of an experiment with a run of its code for each value"
+    runs = [dict(code=code, value=v, seed=i) for i,v in enumerate(values)]
+    return dict(kind=kind, status=status, code=code, best_code=best, runs=runs, best_runs=[])
+
+def test_what_an_agent_repeats_at_will_is_no_noise():
+    "Canvases with luck of their own, run twice alike, would make sigma small"
+    kept = [told('best', [1., 1.01, .99, 1.02], status='keep', best=None)]
+    known = ratchet.noise_known(kept)
+    for kind in ratchet.CHOSEN:
+        alike = [told(f'own-{k}', [k, k+1e-6], kind) for k in (2., 3., 4.)]
+        assert ratchet.noise_known(kept + alike) == known, kind
+    assert ratchet.noise_known([*kept, told('edit', [1.1, 1.12])]).df > known.df
+    more = told('best', [1.03]*5, 'again')
+    assert ratchet.noise_known([*kept, more]) != known, 'of the best they count'
+
+def test_a_search_on_a_line_is_refused_at_once(walks, tmp_path): # noqa: F811
+    root = copy(walks, tmp_path, 'on')
+    r = ar(root, 'ar-search', '--trials', '1', ok=False)
+    assert r.returncode == 1 and 'ar-expedition finish' in r.stderr, r
