@@ -47,7 +47,7 @@ class Swarm:
     def submit(self, edit):
         said,change = edit
         change(self.repo/'nbs/02_train.ipynb')
-        return json.loads(self.ask('submit', '-m', said, '--json').stdout)['job']
+        return json.loads(self.ask('submit', '-m', said, '--json').stdout)['submission']
 
     def notes(self):
         folders = sorted((self.repo/f'runs/{TAG}').glob('[0-9]*-*/experiment.json'))
