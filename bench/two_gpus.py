@@ -18,7 +18,9 @@ class Swarm:
     def __init__(self, folder, profile):
         self.folder = Path(folder).resolve()
         self.repo,self.log = self.folder/'repo', self.folder/'session.log'
-        self.env = {**os.environ, 'PYTHONPATH': str(self.repo), 'PYTHONUNBUFFERED': '1',
+        more = os.environ.get('PYTHONPATH', '')
+        self.env = {**os.environ, 'PYTHONUNBUFFERED': '1',
+            'PYTHONPATH': os.pathsep.join(filter(None, [str(self.repo), more])),
             'AUTORESEARCH_PROFILE': profile,
             'PATH': f'{self.folder}/bin:{os.environ["PATH"]}'}
 
@@ -42,7 +44,9 @@ class Swarm:
         (self.folder/'begun').touch()
 
     def workers(self, n):
-        self.ask('swarm', 'start', '--workers', str(n))
+        "A swarm of so many workers, where none is at work"
+        st = json.loads(self.ask('swarm', 'status', '--json', check=False).stdout or '{}')
+        if st.get('state') != 'running': self.ask('swarm', 'start', '--workers', str(n))
 
     def submit(self, edit):
         said,change = edit
@@ -90,23 +94,24 @@ def runs(s):
 def search(s, trials):
     s.begin()
     began = time.time()
-    s.workers(2) if 'running' not in s.ask('swarm', 'status', check=False).stdout else None
+    s.workers(2)
     known = len(s.notes())
     s.ask('search', '--swarm', '--trials', str(trials), check=False)
     made = [n for n in s.notes()[known:] if n.get('submission')]
-    mark(s, f'a search of {trials}', began, [n['submission'] for n in made])
+    mark(s, f'a search of {trials}', began, [n['submission']['id'] for n in made])
     s.ask('swarm', 'status', check=False)
     s.ask('swarm', 'stop', '--now', check=False)
 
 def show(s):
-    by = {n['submission']: n for n in s.notes() if n.get('submission')}
+    by = {n['submission']['id']: n for n in s.notes() if n.get('submission')}
     print('| part | seconds | run | slot | tokens/s | value | verdict |')
     print('| --- | --- | --- | --- | --- | --- | --- |')
     for line in (s.folder/'parts.jsonl').read_text().splitlines():
         part = json.loads(line)
         for i in part['jobs']:
             n = by.get(i, {})
-            print(f"| {part['part']} | {part['seconds']:.0f} | {i} | {n.get('slot', '')} | "
+            slot = (n.get('submission') or {}).get('slot', '')
+            print(f"| {part['part']} | {part['seconds']:.0f} | {i} | {slot} | "
                 f"{n.get('rate') or 0:,.0f} | {n.get('value') or 0:.6f} | {n.get('status', 'none')} |")
     lanes = s.repo/f'runs/{TAG}/swarm/lanes.jsonl'
     for line in lanes.read_text().splitlines() if lanes.exists() else []:
