@@ -631,6 +631,9 @@ def begin(self:Driver, o, r, only)->bool: # Did it?
 def dispatch(self:Driver):
     "Fill the free slots"
     slots = self.pool.slots()
+    now = self.pool.clock()
+    self.room += (now-self.seen)*len(slots)
+    self.seen = now
     home = self.home(slots)
     free = sum(not o['busy'] for o in slots if o['cls'] == home)
     self.settle_home(slots, home)
@@ -740,6 +743,7 @@ def land(self:Driver, result):
     o,r = self.find(key)
     if o is None: return self.pool.taken(key)
     lane(s, o, r, result)
+    self.busy += max(0., result['ended']-max(self.since, result['began']))
     out = result.get('outcome') or {}
     why = result.get('lost') or out.get('status') == 'infrastructure' and (
         out.get('reason') or 'the machine could not run it')
@@ -972,9 +976,12 @@ def slots_told(self:Driver, slots)->list:
 @patch
 def figures(self:Driver)->dict:
     "Pace and idle share since the driver began"
-    hours = max(self.pool.clock()-self.since, 1e-9)/3600
+    now = self.pool.clock()
+    hours = max(now-self.since, 1e-9)/3600
+    at_work = sum(now-max(self.since, r['began']) for o in self.jobs.values() for r in o['runs']
+        if r['state'] == 'out' and is_number(r.get('began')))
     return dict(self.counts, per_hour=self.counts['done']/hours,
-        idle=1-self.busy/self.room if self.room else 0.,
+        idle=max(0., 1-(self.busy+at_work)/self.room) if self.room else 0.,
         writes_per_second=self.counts['done']/hours/3600)
 
 @patch
@@ -992,18 +999,8 @@ def write_status(self:Driver, state=''):
 
 # %% ../nbs/19_queue.ipynb #step
 @patch
-def count_time(self:Driver):
-    "Add up what slots were there since the last turn, and what worked"
-    now = self.pool.clock()
-    slots = self.pool.slots()
-    self.room += (now-self.seen)*len(slots)
-    self.busy += (now-self.seen)*sum(bool(o['busy']) for o in slots)
-    self.seen = now
-
-@patch
 def step(self:Driver)->bool: # Was there anything to do?
     "One turn"
-    self.count_time()
     came = self.pool.finished()
     self.dispatch()
     for result in came: self.land(result)

@@ -191,7 +191,7 @@ def simulate(workers, hours, seed=0):
         with queue.Driver(s, pool) as d:
             d.run(lambda: d.bar is not None)
             with pool.aside(): queue.submit_repeats(s, 4)
-            d.since = d.seen = pool.clock()
+            d.since = d.seen = pool.clock() # nothing is out
             d.busy = d.room = 0.
             d.counts = dict.fromkeys(d.counts, 0)
             spent = [0.]
