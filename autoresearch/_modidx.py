@@ -1539,6 +1539,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'autoresearch.queue.follow_best': ('queue.html#follow_best', 'autoresearch/queue.py'),
                                     'autoresearch.queue.instead': ('queue.html#instead', 'autoresearch/queue.py'),
                                     'autoresearch.queue.is_job': ('queue.html#is_job', 'autoresearch/queue.py'),
+                                    'autoresearch.queue.is_mine': ('queue.html#is_mine', 'autoresearch/queue.py'),
                                     'autoresearch.queue.is_told': ('queue.html#is_told', 'autoresearch/queue.py'),
                                     'autoresearch.queue.job': ('queue.html#job', 'autoresearch/queue.py'),
                                     'autoresearch.queue.job_ids': ('queue.html#job_ids', 'autoresearch/queue.py'),

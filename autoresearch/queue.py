@@ -6,10 +6,10 @@
 __all__ = ['PENDING', 'ENDED', 'SHAPES', 'STAYS', 'HOMELESS', 'TRIES', 'swarm_dir', 'is_job', 'job_ids', 'pending_jobs', 'jobs',
            'job', 'submitting', 'next_id', 'new_run', 'enter', 'made_on', 'own_branch_to', 'put_canvas_back',
            'follow_best', 'queued_as', 'check_can_queue', 'submit', 'commit_canvas', 'submit_commit', 'submit_repeats',
-           'notes_of_job', 'ended_lines', 'pending_line', 'is_told', 'tell_once', 'next_told', 'waits_for', 'wait_for',
-           'end_job', 'slim', 'stop_job', 'submitted_lines', 'ar_submit', 'class_facts', 'class_of', 'class_name',
-           'canvas_at', 'put_onto', 'unpack', 'place_run', 'Driver', 'lost_outcome', 'lane', 'store', 'journal_of',
-           'instead', 'moved_into']
+           'notes_of_job', 'ended_lines', 'pending_line', 'is_told', 'tell_once', 'is_mine', 'next_told', 'waits_for',
+           'wait_for', 'end_job', 'slim', 'stop_job', 'submitted_lines', 'ar_submit', 'class_facts', 'class_of',
+           'class_name', 'canvas_at', 'put_onto', 'unpack', 'place_run', 'Driver', 'lost_outcome', 'lane', 'store',
+           'journal_of', 'instead', 'moved_into']
 
 # %% ../nbs/19_queue.ipynb #imports
 import hashlib, io, json, math, os, re, shutil, subprocess, sys, tarfile, tempfile, time
@@ -318,12 +318,16 @@ def tell_once(s:Session, name)->bool:
     except FileExistsError: return False
     return True
 
+def is_mine(s:Session, o)->bool:
+    "Was it submitted by hand in this worktree?"
+    return o['agent'] == s.agent and o['by'] == 'ar-submit'
+
 def next_told(s:Session, name)->dict: # {} where there is none yet
     "The submission to tell of: the named one, else the first of this worktree's that was not told"
     if name: return o if (o := job(s, name))['state'] in ENDED else {}
     done = swarm_dir(s)/'done'
     fresh = [n for n in job_ids(done, '.json') if not is_told(s, n)]
-    mine = (o for n in fresh if (o := _job_at(done/f'{n}.json')) and o['agent'] == s.agent)
+    mine = (o for n in fresh if (o := _job_at(done/f'{n}.json')) and is_mine(s, o))
     return next((o for o in sorted(mine, key=lambda o: o.get('ended', 0)) if tell_once(s, o['id'])),
         {})
 
@@ -331,7 +335,7 @@ def next_told(s:Session, name)->dict: # {} where there is none yet
 def waits_for(s:Session, name)->dict: # Raises `Refused` where there is nothing to wait for
     "The submission without a verdict for which it waits"
     if name: return job(s, name)
-    mine = [o for o in pending_jobs(s) if o['agent'] == s.agent]
+    mine = [o for o in pending_jobs(s) if is_mine(s, o)]
     if mine: return mine[0]
     raise Refused('nothing that was submitted here waits for a verdict: ar-submit -m "..."')
 
@@ -526,7 +530,9 @@ def __enter__(self:Driver):
             nothing_under_way(s.p.root)
             self.contract = base_copy(s)[1]
             self.load()
+        self.make_baseline()
         self.held = held.pop_all()
+    self.write_status('running')
     return self
 
 # %% ../nbs/19_queue.ipynb #driver-load
