@@ -1,7 +1,7 @@
 """Submissions and the driver that judges them: agents' worktrees, edits of an older best, lost runs,
 a driver killed at every step. The pool is the benches' simulated one: real git, ledger, notes and
 judge, and runs whose value is that of their constants."""
-import json, os, random, shutil, sys
+import json, os, pickle, random, shutil, signal, subprocess, sys
 from pathlib import Path
 import pytest
 import lab
@@ -10,6 +10,7 @@ from autoresearch.repo import (Refused, add_agent, current_session, edit_base, o
     swarming, tip)
 from autoresearch.run import read_json
 from lab import TAG, ar, edit, git, rows, sound
+from test_ratchet import ended, forked
 
 sys.path.insert(0, str(lab.ROOT/'bench'))
 from swarm import (CORE, SimulatedPool, broken, make_session, measured, packed, proposal,  # noqa: E402
@@ -111,8 +112,8 @@ def test_the_command(here):
     assert 'nothing that was submitted' in ar(s.p.root, 'ar-wait', '--any', ok=False).stderr
     assert 'status:   keep' in ar(s.p.root, 'ar-wait', 's001').stdout # by name as often as one likes
     submit(s, CUBIC, QUINTIC)
-    assert 'taken back, no row' in ar(s.p.root, 'ar-stop', 's002').stdout
-    assert queue.job(s, 's002')['state'] == 'stopped'
+    assert 'taken back, no row' in ar(s.p.root, 'ar-stop', 's003').stdout
+    assert queue.job(s, 's003')['state'] == 'stopped'
     check_whole(s)
 
 def agent(s, name, folder):
@@ -260,3 +261,110 @@ def test_other_commands_are_refused_while_a_swarm_works(here):
     st = read_json(s.dir/'swarm/status.json')
     assert st['state'] == 'stopped' and st['done'] == 1 and len(st['slots']) == 2
     check_whole(s)
+
+# A driver killed
+
+class LastingPool(SimulatedPool):
+    "One that outlives its driver: what it holds lies in a file"
+    def __init__(self, file, measure):
+        super().__init__([CORE]*2, measure)
+        self.file = file
+        if file.exists(): self.__dict__ |= pickle.loads(file.read_bytes())
+    def keep(self):
+        state = {k: getattr(self, k) for k in ('runs', 'held', 'gone', 'ahead', 'submitted')}
+        new = self.file.with_suffix('.new')
+        new.write_bytes(pickle.dumps(state))
+        new.rename(self.file)
+    def submit(self, spec):
+        name = super().submit(spec)
+        self.keep()
+        return name
+    def finished(self):
+        new = super().finished()
+        self.keep()
+        return new
+    def taken(self, key):
+        super().taken(key)
+        self.keep()
+
+def counting(hit):
+    "Call `hit(label)` before and after whatever the driver does to the world"
+    def wrap(owner, name, says):
+        orig = getattr(owner, name)
+        def wrapped(*a, **k):
+            label = says(*a, **k)
+            if label: hit(f'before {label}')
+            res = orig(*a, **k)
+            if label: hit(f'after {label}')
+            return res
+        setattr(owner, name, wrapped)
+    asks = ('rev-parse', 'cat-file', 'ls-tree', 'symbolic-ref', 'for-each-ref', 'var', 'config',
+        'merge-base', 'worktree', 'rev-list')
+    wrap(subprocess, 'run',
+        lambda cmd, **k: cmd[0] == 'git' and cmd[1] not in asks and f'git {cmd[1]}')
+    for name in ('replace', 'rename'): wrap(os, name, lambda a, b: f'rename to {Path(b).name}')
+    wrap(os, 'write', lambda fd, data: b'\t' in data and 'append')
+    for name in ('submit', 'taken'): wrap(LastingPool, name, lambda *a: name)
+
+def driver(root, run, file, at=None, points=None):
+    "What a forked driver does; it dies at point `at`"
+    def call():
+        s = current_session()
+        pool = LastingPool(file, by_degree(s, run))
+        seen = []
+        def hit(label):
+            seen.append(label)
+            if at == len(seen)-1: os.kill(os.getpid(), signal.SIGKILL)
+        if at is not None or points: counting(hit)
+        drive(s, pool)
+        if points: points.write_text('\n'.join(seen))
+        return 0
+    return call
+
+@pytest.fixture(scope='module')
+def queued(made, tmp_path_factory):
+    "Four submissions that wait for a baseline, and at how many points their driver may die"
+    tmp,run = made
+    folder = tmp_path_factory.mktemp('queued')
+    root = Path(shutil.copytree(tmp/'r', folder/'r', symlinks=True))
+    with pytest.MonkeyPatch.context() as m:
+        m.chdir(root)
+        m.delenv('AUTORESEARCH_PROFILE', raising=False)
+        s = current_session()
+        for old,new in [(BASE, CUBIC), ('RATE = 0.5 ', 'RATE = 0.7 '), (BASE, QUINTIC),
+                ('budget = Budget(profile)', 'crash_here = 1/0')]: submit(s, old, new, new)
+    whole = Path(shutil.copytree(root, folder/'whole', symlinks=True))
+    pid = forked(whole, driver(whole, run, folder/'pool', points=folder/'points'), folder/'log')
+    assert ended(pid) == 0, (folder/'log').read_text()
+    return root, (folder/'points').read_text().splitlines(), rows(whole)
+
+def killed_at(queued, made, tmp_path, at):
+    "The session after a driver that died there, and another that went on; the first one's point"
+    source,points,_ = queued
+    root = Path(shutil.copytree(source, tmp_path/f'r{at}', symlinks=True))
+    file,log = tmp_path/f'pool{at}', tmp_path/f'log{at}'
+    assert ended(forked(root, driver(root, made[1], file, at), log)) == -signal.SIGKILL
+    assert ended(forked(root, driver(root, made[1], file), log)) == 0, (points[at], log.read_text())
+    return root
+
+def check_killed(queued, made, tmp_path, monkeypatch, ats):
+    monkeypatch.delenv('AUTORESEARCH_PROFILE', raising=False)
+    for at in ats:
+        root = killed_at(queued, made, tmp_path, at)
+        monkeypatch.chdir(root)
+        s = current_session()
+        point = queued[1][at]
+        assert sorted(r[4] for r in rows(root)) == sorted(r[4] for r in queued[2]), point
+        assert sorted(r[3] for r in rows(root)) == sorted(r[3] for r in queued[2]), point
+        pool = pickle.loads((tmp_path/f'pool{at}').read_bytes())
+        assert not pool['runs'] and not pool['held'], point
+        check_whole(s)
+        shutil.rmtree(root)
+
+def test_a_driver_killed(queued, made, tmp_path, monkeypatch):
+    rng = random.Random(7)
+    check_killed(queued, made, tmp_path, monkeypatch, rng.sample(range(len(queued[1])), 5))
+
+@pytest.mark.slow
+def test_a_driver_killed_anywhere(queued, made, tmp_path, monkeypatch):
+    check_killed(queued, made, tmp_path, monkeypatch, range(0, len(queued[1]), 5))
