@@ -368,3 +368,48 @@ def test_a_driver_killed(queued, made, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_driver_killed_anywhere(queued, made, tmp_path, monkeypatch):
     check_killed(queued, made, tmp_path, monkeypatch, range(0, len(queued[1]), 5))
+
+# Machines of several kinds
+
+OTHER = dict(cpu='another', cpus=1, gpus=0)
+
+def noisy(s, run, shift=0.):
+    "By the degree, with noise by the seed; on the other machine all is lower by `shift`"
+    def measure(spec):
+        text = s.file(spec['commit'], s.p.canvas).decode()
+        value = VALUES[text.partition('DEGREE = ')[2][0]] + .2*('RATE = 0.4 ' in text)
+        value += random.Random(f'{text} {spec["seed"]}').gauss(0, .001)
+        there = spec['only'] == queue.class_of(OTHER)
+        return valued(*run, spec, value - shift*there)
+    return measure
+
+def test_another_class_screens_and_decides_nothing(here):
+    s,run = here
+    drive(s, SimulatedPool([CORE]*2, noisy(s, run)))
+    queue.submit_repeats(s, 4)
+    drive(s, SimulatedPool([CORE]*4, noisy(s, run)))
+    submit(s, BASE, CUBIC, 'a cubic')
+    submit(s, BASE, QUINTIC, 'a quintic')
+    loser = submit(s, 'RATE = 0.5 ', 'RATE = 0.4 ', 'shorter steps')
+    pool = SimulatedPool([CORE, OTHER], noisy(s, run, shift=.3)) # all of it would be a gain
+    drive(s, pool)
+    notes = {n['submission']['id']: n for n in s.experiments() if n['status'] != 'repeat'}
+    print(pool.submitted, s.experiments()[-1]['noise'])
+    n = notes[loser['id']]
+    assert n['status'] == 'discard' and 'screened on 1 CPU core' in n['reason'] and n['runs'] == []
+    assert any(k.startswith('class-') for k in pool.submitted)
+    assert all(m['machine']['cpu'] == 'simulated' for k,m in notes.items() if k != loser['id'])
+    assert [n['status'] for n in notes.values()].count('keep') >= 2
+    check_whole(s)
+
+def test_no_machine_at_home_any_more(here):
+    s,run = here
+    drive(s, pool_for(s, run))
+    submit(s, BASE, CUBIC, 'a cubic')
+    pool = SimulatedPool([OTHER]*2, by_degree(s, run))
+    drive(s, pool)
+    assert [(n['status'], n['machine']['cpu']) for n in s.experiments()] == [('keep', 'simulated'),
+        ('repeat', 'another'), ('keep', 'another')]
+    assert 'the machine changed: CPU simulated -> another' in s.experiments()[1]['break']
+    assert pool.submitted == ['s003/1', 's002/1']
+    check_whole(s)
