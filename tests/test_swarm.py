@@ -6,7 +6,7 @@ import jsonschema, psutil, pytest
 import lab
 from autoresearch import repo, swarm
 from autoresearch.contract import get_profile
-from autoresearch.repo import Refused, Session
+from autoresearch.repo import Refused, Session, read_lock_owner
 from autoresearch.run import processes_of, read_json
 
 @pytest.fixture(scope='module')
@@ -153,6 +153,7 @@ def test_a_pool_of_two_workers(home):
         assert (Path(made['folder'])/'runs').is_symlink()
         assert told(Path(made['folder']))['status']['state'] == 'running'
     finally: lab.ar(home, 'ar-swarm', 'stop', '--now', ok=False)
+    assert not read_lock_owner(home/'runs'/lab.TAG/'swarm/ray.lock') # nor is another started
     lab.until(lambda: not of_ray(home), 20)
     assert told(home)['status']['state'] == 'stopped' and not tasks()
     lab.sound(home)
