@@ -183,8 +183,9 @@ def _exchange(p, remote, *args):
     finally: _end(proc)
     if proc.returncode == 0: return os.fsdecode(out)
     lines = [l.strip() for l in os.fsdecode(err).splitlines() if l.strip()]
-    said = [l for l in lines if re.match('fatal|error|remote|!', l)] or lines[-1:]
-    why = shown(one_line('; '.join(said[:3]))) or f'git ended with {proc.returncode}'
+    said = [l for l in lines if not re.match('hint:|To |Everything', l)]
+    theirs = [l for l in said if l.startswith('remote:')]
+    why = shown(one_line('; '.join((theirs or said)[-4:]))) or f'git ended with {proc.returncode}'
     raise Refused(f'{shown(remote)}: {why[:400]}; {again}')
 
 # %% ../nbs/24_board.ipynb #which
@@ -251,10 +252,11 @@ def session_files(
 )->dict: # {path: bytes}
     "What a session puts onto the board"
     told = dict(metric=s.p.metric, direction=s.p.direction)
+    older = dict(profile=s.p.name) # than the key
     res = {}
     for n in filter(is_try, s.experiments()):
         if not _RUN.fullmatch(n.get('dir', '')): continue
-        notes = public_notes({**n, **told}, without_private)
+        notes = public_notes({**older, **n, **told}, without_private)
         res[f'experiments/{n["dir"]}.json'] = json.dumps(notes, indent=1).encode() + b'\n'
     runs = s.p.root/s.p.runs
     events = [o for f in (runs/'ideas.jsonl', s.dir/'ideas.jsonl') for o in read_events(f)[0]]
@@ -418,8 +420,13 @@ def write_board(p, host, tag):
     new = []
     for name,data in zip(runs, _blobs(p, runs.values())):
         n,why = accepted(name, data)
+        file = folder/f'{name}.json'
+        made = not why and _put(file, json.dumps(n, indent=1).encode())
+        if made and not read_notes(file):
+            file.unlink()
+            why = 'figures are missing'
         if why: bad.append((f'experiments/{name}.json', why))
-        elif _put(folder/f'{name}.json', json.dumps(n, indent=1).encode()): new.append(name)
+        elif made: new.append(name)
     if ideas: _put(folder/'ideas.jsonl', _accepted_ideas(_blobs(p, [ideas])[0]))
     return new, [(f'{host}/{tag}/{path}', why) for path,why in bad]
 
@@ -513,12 +520,14 @@ def contract_here(s:Session)->str:
 # %% ../nbs/24_board.ipynb #why-not-compared
 def why_not_compared(
     n:dict, # Notes of another clone's experiment
-    s:Session|None # The session here; None without one
+    s:Session|None, # The session here; None without one
+    contract:str='' # Its hash, as `contract_here` gives it; worked out when empty
 )->str: # '' where its value compares with those of the session
     "Why a value of the board is of another kind"
     if s is None: return 'no session is checked out here'
     if n.get('profile') != s.p.name: return f'of profile {n.get("profile")}'
-    if n.get('contract') != contract_here(s): return f'of contract {n.get("contract") or "unknown"}'
+    known = n.get('contract')
+    if known != (contract or contract_here(s)): return f'of contract {known or "unknown"}'
     return ''
 
 # %% ../nbs/24_board.ipynb #elsewhere
@@ -550,13 +559,14 @@ def board_rows(
 )->list: # dicts, by host and TAG, in order
     "Every result that others put onto the board"
     res = []
+    contract = contract_here(s) if s else ''
     for o in others(p):
         for n in o['notes']:
             res.append(dict(host=o['host'], tag=o['tag'], number=experiment_number(n['dir']),
                 commit=n['commit'][:7], status=n['status'], value=n.get('value'),
                 metric=n.get('metric', ''), description=n.get('description', ''),
                 changed=n.get('changed', ''), time=n.get('time'),
-                unlike=why_not_compared(n, s)))
+                unlike=why_not_compared(n, s, contract)))
     return res
 
 # %% ../nbs/24_board.ipynb #row-line
