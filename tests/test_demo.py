@@ -132,6 +132,7 @@ def test_ctrl_c_shows_what_there_is(checkout):
     assert ((checkout/'progress.png').is_file() and sound(of(checkout).clone) == ''
         and 'Traceback' not in out)
 
+@pytest.mark.slow
 def test_killed_and_begun_anew(checkout, capfd):
     "The experiment that a killed demo left in its clone is ended before the clone goes"
     code = (

@@ -552,6 +552,7 @@ if not os.fork():
 """
 
 @KINDS
+@pytest.mark.slow
 def test_what_an_examined_process_starts_ends_with_it(tiny, tmp_path, kind):
     if kind == 'bwrap' and walls.find().name != 'bwrap': pytest.skip('bwrap does not work here')
     if kind == 'landlock' and not walls.landlock_abi(): pytest.skip('the kernel has no Landlock')
@@ -656,6 +657,7 @@ def trained(tmp_path, tiny, more='pass'):
     E.take_weights(run_dir)
     return code, run_dir, table
 
+@pytest.mark.slow
 def test_a_score_on_the_final_shard_by_weights_that_were_kept(tiny, tmp_path):
     blind = ("import json, stat, sys; told = {*json.loads(sys.argv[3])}; "
         "assert told == {'code', 'profile', 'seed', 'module', 'asks', 'tells', 'weights'}; "

@@ -589,6 +589,7 @@ def test_the_record_says_what_the_run_read(cache):
     assert details['data'] == before and details['train_shards'] == 3
     assert list(P.data_facts(p)['train_shards']) == ['shard_00000.parquet']
 
+@pytest.mark.slow
 def test_the_packing_thread_ends_before_its_process(cache):
     """Closed, dropped, or at exit in the middle of packing: a thread that exit cuts off within C++
     aborts the process"""
@@ -753,6 +754,7 @@ def test_store_holds_the_documents(ready):
         for d,a,b in zip(docs, offsets, offsets[1:]):
             assert tokens[a] == tok.bos_id and tok.decode(tokens[a+1:b]) == d
 
+@pytest.mark.slow
 def test_unsound_stores_are_rebuilt(cache):
     p = fill(lab(cache))
     P.prepare(p)

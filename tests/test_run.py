@@ -51,6 +51,7 @@ def ar(root, command, *args):
     return subprocess.run([BIN/command, *args], cwd=root,
         env={**os.environ, 'PYTHONPATH': str(root)}, capture_output=True, text=True)
 
+@pytest.mark.slow
 def test_baseline(clone):
     r = ar(clone, 'ar-run', '-m', 'baseline')
     assert r.returncode == 0, r.stderr
