@@ -8,20 +8,23 @@ So no porcelain command of git's is used that may ask, wait for an editor or run
 
 # %% auto #0
 __all__ = ['UNDER_WAY', 'IMPORTED', 'STATES', 'STEPS', 'READS_ONLY', 'Refused', 'Busy', 'object_kind', 'read_blob', 'blob_sha',
-           'content', 'printable', 'as_ansi_c', 'shell_quoted', 'Session', 'experiment_number', 'is_state',
-           'saved_state', 'back_up', 'back_up_notes', 'numbered_refs', 'own_refs', 'check_base', 'directives',
-           'exported_module', 'editable_files', 'profile_then', 'current_tag', 'ledger_path', 'is_ledger_of',
-           'put_away', 'claim_ledger', 'any_profile', 'branch_of', 'nothing_under_way', 'has_branch', 'is_taken',
-           'free_tag', 'ways_to_a_session', 'explain_missing_state', 'current_session', 'tree_of', 'cell_texts',
+           'content', 'printable', 'as_ansi_c', 'shell_quoted', 'Session', 'experiment_number', 'numbered_folders',
+           'known_notes', 'is_state', 'saved_state', 'back_up', 'back_up_notes', 'numbered_refs', 'own_refs',
+           'check_base', 'directives', 'exported_module', 'editable_files', 'profile_then', 'current_tag',
+           'ledger_path', 'is_ledger_of', 'put_away', 'claim_ledger', 'profile_here', 'branch_of', 'nothing_under_way',
+           'has_branch', 'is_taken', 'free_tag', 'ways_to_a_session', 'explain_missing_state', 'in_linked_worktree',
+           'worktree_branches', 'home_of', 'agent_of', 'link_to', 'exclude', 'link_session', 'any_profile',
+           'session_here', 'current_session', 'main_of', 'check_no_agent', 'add_agent', 'tree_of', 'cell_texts',
            'content_differs', 'uncommitted_files', 'may_differ', 'really_differs', 'file_fault', 'changed_files',
            'unguarded', 'import_folder', 'stray_files', 'foreign_modules', 'repair_command', 'obstacles', 'guard',
            'git_knows', 'identity', 'run_git', 'make_commit', 'squash_commit', 'matches_commit', 'is_checked_out',
-           'branch_head', 'bring_files', 'move_branch', 'is_rewind', 'rewinds', 'tip', 'changed_paths', 'same_code',
-           'is_ancestor', 'line_end', 'line_best', 'is_step', 'is_expedition', 'rebuilt_expedition', 'expedition',
-           'expedition_numbers', 'under_way', 'write_expedition', 'stand', 'moved_by_hand', 'check_branch',
-           'read_blobs', 'write_files', 'holds', 'base_copy', 'contract_of', 'lock_owner', 'read_lock_owner',
-           'lock_holder', 'searching', 'experiment_runs', 'describe_holder', 'locked', 'lost_lock', 'write_step',
-           'is_journal', 'git_locks', 'is_git_at_work', 'worktrees', 'remove_stale_locks', 'remove_temporary_files']
+           'branch_head', 'bring_files', 'move_branch', 'edit_base', 'move_under_edit', 'is_rewind', 'rewinds', 'tip',
+           'changed_paths', 'same_code', 'is_ancestor', 'line_end', 'line_best', 'is_step', 'is_expedition',
+           'rebuilt_expedition', 'expedition', 'expedition_numbers', 'under_way', 'write_expedition', 'stand',
+           'moved_by_hand', 'check_branch', 'read_blobs', 'write_files', 'holds', 'base_copy', 'contract_of',
+           'lock_owner', 'read_lock_owner', 'lock_holder', 'searching', 'swarm_lock', 'swarming', 'check_no_swarm',
+           'experiment_runs', 'describe_holder', 'locked', 'lost_lock', 'write_step', 'is_journal', 'git_locks',
+           'is_git_at_work', 'worktrees', 'remove_stale_locks', 'remove_temporary_files']
 
 # %% ../nbs/14_repo.ipynb #imports
 import hashlib, json, os, re, shutil, subprocess, tempfile, time
@@ -94,12 +97,14 @@ class Session:
     def __init__(self,
         p:Profile, # The session's profile, which says where the checkout is
         tag:str, # Its name
-        state:dict|None=None # What is known of its beginning; read from its folder when None
+        state:dict|None=None, # What is known of its beginning; read from its folder when None
+        agent:str='' # Whose worktree the checkout is; '' where it carries the session's branch
     ):
-        self.p,self.tag = p, tag
+        self.p,self.tag,self.agent = p, tag, agent
         self.branch = f'autoresearch/{tag}'
         self.dir = p.root/p.runs/tag
         self.ref,self.own = f'refs/heads/{self.branch}', f'refs/autoresearch/{tag}'
+        self.own_ref = f'{self.ref}-{agent}' if agent else self.ref # of the branch checked out
         self.journal = self.dir/'journal.json'
         self.state = state or saved_state(self)
         self.top = git('rev-parse', '--show-prefix', cwd=p.root) # '' at the repository's top
@@ -115,16 +120,37 @@ class Session:
     def file(self, rev, name): # content of a file in a commit, None where it has none
         return read_blob(self.p.root, f'{rev}:{self.top}{name}')
     def run_dirs(self): # in order, 1000 after 999
-        found = [d for d in self.dir.glob('[0-9]*-*') if d.is_dir() and experiment_number(d.name)]
-        return sorted(found, key=lambda d: experiment_number(d.name))
-    def experiments(self): # notes of all that were committed, in order
-        return [n for d in self.run_dirs() if (n := read_notes(d/'experiment.json'))]
+        return [self.dir/name for _,name in sorted(numbered_folders(self.dir))]
+    def experiments(self): # notes of all that were committed, in order; what lies in them is shared
+        return [n for d in self.run_dirs() if (n := known_notes(f'{d}/experiment.json'))]
 
 # %% ../nbs/14_repo.ipynb #experiment-number
 def experiment_number(name):
     "Number of an experiment from its folder's name, NNN-commit; 0 for any other name"
     m = re.match(r'(\d{3,})-', name)
     return int(m[1]) if m else 0
+
+# %% ../nbs/14_repo.ipynb #numbered-folders
+def numbered_folders(folder):
+    "(number, name) of the experiments' folders in a session's"
+    try:
+        with os.scandir(folder) as found:
+            return [(k, d.name) for d in found if (k := experiment_number(d.name)) and d.is_dir()]
+    except FileNotFoundError: return []
+
+# %% ../nbs/14_repo.ipynb #known-notes
+_NOTES = {} # {path: (inode, time, size), notes}
+
+def known_notes(path):
+    "An experiment's notes, {} where they are absent or damaged; read again where the file changed"
+    try: now = os.stat(path)
+    except OSError: return {}
+    mark = now.st_ino, now.st_mtime_ns, now.st_size
+    was,notes = _NOTES.get(path, (None, {}))
+    if was != mark:
+        notes = read_notes(path)
+        _NOTES[path] = mark, notes
+    return dict(notes)
 
 # %% ../nbs/14_repo.ipynb #is-state
 def is_state(s, o):
@@ -220,8 +246,9 @@ def current_tag(p):
 
 # %% ../nbs/14_repo.ipynb #ledger-path
 def ledger_path(p, tag):
-    "Where the ledger of a TAG lies: at the top while it is the current one, else in its folder"
-    return p.root/p.ledger if current_tag(p) in ('', tag) else p.root/p.runs/tag/p.ledger
+    "Where a TAG's ledger lies, links followed: at the top while it is current, else in its folder"
+    path = p.root/p.ledger if current_tag(p) in ('', tag) else p.root/p.runs/tag/p.ledger
+    return Path(os.path.realpath(path)) if path.is_symlink() else path # of an agent's worktree
 
 # %% ../nbs/14_repo.ipynb #is-ledger-of
 def is_ledger_of(s:Session, ledger):
@@ -241,7 +268,8 @@ def put_away(ledger, folder):
 
 # %% ../nbs/14_repo.ipynb #claim-ledger
 def claim_ledger(s:Session): # The lock must be held
-    "Make the ledger at the top that of the session's TAG"
+    "Make the ledger at the top that of the session's TAG; in an agent's worktree it is a link"
+    if s.agent: return
     runs = s.p.root/s.p.runs
     top = s.p.root/s.p.ledger
     owner = current_tag(s.p)
@@ -254,7 +282,7 @@ def claim_ledger(s:Session): # The lock must be held
     if mine.exists() and not top.exists(): os.rename(mine, top)
 
 # %% ../nbs/14_repo.ipynb #any-profile
-def any_profile():
+def profile_here():
     "A profile of these settings, for what all share: root and folders. Raises `SettingsError`."
     path = settings_path(Path.cwd()) # never that of the package's own checkout
     for name in (names := read_settings(path).sections()):
@@ -327,7 +355,94 @@ def explain_missing_state(p, s:Session):
     return (f'{s.branch} is no session, and the branch of session {tag} is gone. If it was '
         f'renamed: git branch -m {s.branch} autoresearch/{tag}; or {anew}')
 
+# %% ../nbs/14_repo.ipynb #worktree-list
+def in_linked_worktree(root):
+    "Is it a worktree beside the repository's own? There `.git` is a file"
+    at = next((d for d in [root, *root.parents] if (d/'.git').exists()), root)
+    return (at/'.git').is_file() and git('rev-parse', '--git-dir', cwd=root) != git(
+        'rev-parse', '--git-common-dir', cwd=root)
+
+def worktree_branches(root):
+    "{folder: full name of its branch, '' for none} of all worktrees that are there"
+    said = git('worktree', 'list', '--porcelain', cwd=root).split('\n\n')
+    found = [dict(l.partition(' ')[::2] for l in o.splitlines()) for o in said]
+    return {Path(o['worktree']): o.get('branch', '') for o in found
+        if 'worktree' in o and 'bare' not in o and os.path.isdir(o['worktree'])}
+
+# %% ../nbs/14_repo.ipynb #home-of
+def home_of(p, tag):
+    "The project's folder where a session's runs lie, as git's worktrees tell; None for nowhere"
+    top = git('rev-parse', '--show-prefix', cwd=p.root)
+    found = worktree_branches(p.root)
+    def own(folder): return (folder/top/p.runs).is_dir() and not (folder/top/p.runs).is_symlink()
+    by_branch = [d for d,ref in found.items() if ref == f'refs/heads/autoresearch/{tag}']
+    by_runs = [d for d in found if (d/top/p.runs/tag).is_dir()]
+    return next((d/top for d in [*by_branch, *by_runs] if own(d)), None)
+
+# %% ../nbs/14_repo.ipynb #agent-of
+def agent_of(p, branch):
+    "TAG and name of the agent whose branch it is; '' and '' for any other branch"
+    body = branch.removeprefix('autoresearch/')
+    if body == branch or saved_state(Session(p, body)): return '', ''
+    refs = git('for-each-ref', '--format=%(refname)', 'refs/autoresearch/', cwd=p.root).split()
+    tags = {m[1] for n in refs if (m := re.fullmatch('refs/autoresearch/(.+)/state', n))}
+    fits = sorted((t for t in tags if body.startswith(f'{t}-')), key=len, reverse=True)
+    homes = {t: home_of(p, t) for t in fits}
+    def is_current(t): return read_json(homes[t]/p.runs/'current.json').get('tag') == t
+    fits = sorted((t for t in fits if homes[t]), key=lambda t: not is_current(t))
+    return (fits[0], body.removeprefix(f'{fits[0]}-')) if fits else ('', '')
+
+# %% ../nbs/14_repo.ipynb #link-to
+def link_to(path, target):
+    "Make a link, unless it is there. Raises `Refused` where something else stands there."
+    if path.is_symlink() and os.path.realpath(path) == os.path.realpath(target): return
+    if path.is_dir() and not path.is_symlink() and {f.name for f in path.iterdir()} <= {'.lock'}:
+        shutil.rmtree(path) # what a command left that came to its lock only
+    if os.path.lexists(path) and not path.is_symlink():
+        raise Refused(f'{path} is in the way: this is a worktree of an agent, where it is a link '
+            f'to {target}: mv {shell_quoted([path.name])} {shell_quoted([path.name])}-own')
+    tmp = path.with_name(f'.{path.name}.{os.getpid()}.link')
+    tmp.unlink(missing_ok=True)
+    tmp.symlink_to(target)
+    os.replace(tmp, path)
+
+# %% ../nbs/14_repo.ipynb #exclude
+def exclude(root, names):
+    "Let git overlook files at the project's top, in all worktrees: a pattern for folders is no link's"
+    folder = Path(root, git('rev-parse', '--git-common-dir', cwd=root))
+    path = folder/'info/exclude'
+    lines = path.read_text().splitlines() if path.exists() else []
+    top = git('rev-parse', '--show-prefix', cwd=root)
+    new = [l for n in names if (l := f'/{top}{n}') not in lines]
+    if not new: return
+    with replacing(path) as f: f.write(('\n'.join([*lines, *new]) + '\n').encode())
+
+# %% ../nbs/14_repo.ipynb #link-session
+def link_session(p):
+    "In an agent's worktree: let runs and ledger be those of the session. Raises `Refused`."
+    if (p.root/p.runs).is_symlink() and (p.root/p.runs).is_dir(): return
+    if not in_linked_worktree(p.root): return
+    tag,_ = agent_of(p, branch_of(p.root))
+    home = home_of(p, tag) if tag else None
+    if home is None or home.resolve() == p.root.resolve(): return
+    exclude(p.root, [p.runs, p.ledger, p.log])
+    for name in (p.runs, p.ledger): link_to(p.root/name, home/name)
+
+def any_profile():
+    "The profile of here, after an agent's worktree is linked. Raises `SettingsError`, `Refused`."
+    p = profile_here()
+    link_session(p)
+    return p
+
 # %% ../nbs/14_repo.ipynb #current-session
+def session_here(p, branch):
+    "The session of a branch: its own, or the one that an agent works on. Raises `Refused`."
+    s = Session(p, branch.removeprefix('autoresearch/'))
+    if s.state: return s
+    tag,name = agent_of(p, branch) if in_linked_worktree(p.root) else ('', '')
+    if not tag: raise Refused(explain_missing_state(p, s))
+    return Session(p, tag, agent=name)
+
 def current_session(
     profile:str='' # The profile that the caller wants; the session's own when empty
 )->Session: # The session of the branch that is checked out
@@ -339,11 +454,52 @@ def current_session(
         raise Refused(f'HEAD is detached: {ways_to_a_session(p)}')
     if not branch.startswith('autoresearch/'):
         raise Refused(f'the branch is {branch}: {ways_to_a_session(p)}')
-    s = Session(p, branch.removeprefix('autoresearch/'))
-    if not s.state: raise Refused(explain_missing_state(p, s))
+    s = session_here(p, branch)
     check_base(s)
     if read_json(s.dir/'state.json') != s.state: write_json(s.dir/'state.json', s.state)
-    return Session(session_profile(profile, s.tag, p.root/'settings.ini'), s.tag)
+    p = session_profile(profile, s.tag, p.root/'settings.ini')
+    return Session(p, s.tag, agent=s.agent)
+
+# %% ../nbs/14_repo.ipynb #main-of
+def main_of(s:Session)->Session:
+    "The session where its branch is at home: what a worktree's commands put in order, they do there"
+    if not s.agent: return s
+    home = home_of(s.p, s.tag)
+    if home is None: raise Refused(f'{s.branch} is checked out in no worktree, and none has '
+        f'{s.p.runs}/{s.tag}: git switch {s.branch} in the main checkout')
+    here = {k: v for k,v in vars(s.p).items() if k != 'name'}
+    return Session(Profile(s.p.name, {**here, 'root': home}), s.tag, s.state)
+
+# %% ../nbs/14_repo.ipynb #check-no-agent
+def check_no_agent(s:Session, what:str):
+    "Raises `Refused` in an agent's worktree, for what moves the session's branch"
+    if not s.agent: return
+    raise Refused(f'this is the worktree of agent {s.agent}, and {what} moves {s.branch}: '
+        'ar-submit -m "..." queues the edit')
+
+# %% ../nbs/14_repo.ipynb #add-agent
+def add_agent(
+    s:Session, # The session
+    name:str, # Of the agent: letters, digits, '.', '_' and '-'
+    folder:str|Path # Where its worktree is to be; must not be there
+)->Session: # The session as that agent sees it
+    "Make an agent's worktree, at the newest best. Raises `Refused`."
+    if not re.fullmatch(r'[A-Za-z0-9][\w-]{0,39}', name, re.A):
+        raise Refused(f'agent {name[:60]!r}: at most 40 letters, digits, "_", "-", like ada')
+    s = main_of(s)
+    if saved_state(Session(s.p, f'{s.tag}-{name}')):
+        raise Refused(f'{s.tag}-{name} is a session of its own: call the agent otherwise')
+    ref = f'{s.ref}-{name}'
+    there = [d for d,o in worktree_branches(s.p.root).items() if o == ref]
+    if there: raise Refused(f'agent {name} works in {there[0]}')
+    new = ['-b', f'{s.branch}-{name}'] if not object_kind(s.p.root, ref) else []
+    at = tip(s) if new else f'{s.branch}-{name}'
+    try: s.git('worktree', 'add', '--quiet', *new, str(Path(folder).absolute()), at)
+    except GitError as e: raise Refused(str(e)) from e
+    here = {k: v for k,v in vars(s.p).items() if k != 'name'}
+    p = Profile(s.p.name, {**here, 'root': Path(folder).absolute()/s.top})
+    link_session(p)
+    return Session(p, s.tag, s.state, name)
 
 # %% ../nbs/14_repo.ipynb #tree-of
 def tree_of(s:Session, rev):
@@ -570,6 +726,28 @@ def move_branch(
     elif at == old and old != new: s.git('update-ref', '-m', 'ar-run', s.ref, new, old)
     elif at != new: said.append(f'{s.branch} was moved to {at[:7]} meanwhile and stays there')
     if is_checked_out(s): s.git('reset', '--quiet')
+    return said
+
+# %% ../nbs/14_repo.ipynb #edit-base
+def edit_base(s:Session)->str:
+    "The commit that an edit in this checkout was made on: HEAD, unless the branch moved under it"
+    head = s.rev('HEAD')
+    if s.agent or not is_checked_out(s) or object_kind(s.p.root, f'{s.own}/edit-base') != 'commit':
+        return head
+    base = s.rev(f'{s.own}/edit-base')
+    if matches_commit(s, head, s.p.canvas) or matches_commit(s, base, s.p.canvas):
+        bring_files(s, base, head)
+        s.git('update-ref', '-d', f'{s.own}/edit-base')
+        return head
+    return base
+
+def move_under_edit(s:Session, old, new)->list: # What was left alone, in sentences
+    "Move the branch; an edit in the checkout that carries it stays, and what it was made on is known"
+    said = move_branch(s, old, new, restore=True)
+    under = is_checked_out(s) and branch_head(s) == new != old
+    if not under or matches_commit(s, new, s.p.canvas): return said
+    if not object_kind(s.p.root, f'{s.own}/edit-base'):
+        s.git('update-ref', f'{s.own}/edit-base', old)
     return said
 
 # %% ../nbs/14_repo.ipynb #rewinds
@@ -818,6 +996,19 @@ def searching(p):
     "Process of the search that is at work in the current session, 0 if there is none"
     return read_lock_owner(p.root/p.runs/current_tag(p)/'search.lock').get('pid', 0)
 
+# %% ../nbs/14_repo.ipynb #swarming
+def swarm_lock(p): return p.root/p.runs/current_tag(p)/'swarm/driver.lock'
+
+def swarming(p):
+    "Process that feeds a pool of workers in the current session, 0 if there is none"
+    return read_lock_owner(swarm_lock(p)).get('pid', 0)
+
+def check_no_swarm(p, what):
+    "Raises `Refused` while a swarm is at work, whose driver alone moves the branch"
+    if pid := swarming(p):
+        raise Refused(f'a swarm is at work in session {current_tag(p)} (process {pid}), and {what} '
+            'would move its branch: ar-submit -m "..." queues an edit; ar-swarm stop ends it')
+
 # %% ../nbs/14_repo.ipynb #experiment-runs
 def experiment_runs(p):
     "Is the lock held by an experiment whose supervisor lives?"
@@ -843,7 +1034,7 @@ def locked(
     path = p.root/p.runs/'.lock'
     path.parent.mkdir(parents=True, exist_ok=True)
     def waiting(seconds): # an experiment takes long; a glance at the lock a moment
-        if experiment_runs(p) or seconds > 3:
+        if experiment_runs(p) or seconds > (10 if lock_holder(p).get('swarm') else 3):
             ways = 'ar-wait follows it, ar-status shows it, ar-stop ends it'
             raise Busy(f'{describe_holder(p)}: {ways}')
     with file_lock(path, waiting) as fd, lock_owner(fd, **who): yield
