@@ -11,12 +11,13 @@ What comes back is hearsay. Another machine measured it, under a contract that m
 # %% auto #0
 __all__ = ['REFS', 'SECONDS', 'MOST_FETCHED', 'MOST_FILE', 'MOST_IDEAS', 'MOST_FILES', 'SHAPES', 'without_private',
            'public_notes', 'parsed_ref', 'board_name', 'shown', 'which_board', 'public_event', 'session_files',
-           'write_notes', 'push', 'accepted', 'write_board', 'sync', 'others', 'contract_here', 'why_not_compared',
-           'Elsewhere', 'board_rows', 'row_line', 'ar_board']
+           'write_notes', 'push', 'accepted', 'write_board', 'sync', 'others', 'ideas_elsewhere', 'contract_here',
+           'why_not_compared', 'Elsewhere', 'board_rows', 'row_line', 'ar_board']
 
 # %% ../nbs/24_board.ipynb #imports
 import json, os, re, resource, signal, socket, subprocess, sys
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
@@ -24,7 +25,7 @@ from typing import Annotated
 from fastcore.script import anno_parser
 from .contract import (Profile, as_json, file_lock, get_profile, of_type, replacing,
     shape, telling_json, write_json)
-from .ideas import is_try, read_events
+from .ideas import Idea, is_try, read_events
 from .ledger import one_line
 from .repo import (Refused, Session, any_profile, blob_sha, branch_of, contract_of,
     current_session, experiment_number, object_kind, printable)
@@ -490,6 +491,12 @@ def _write_all(p, mine):
     return new, bad
 
 # %% ../nbs/24_board.ipynb #others
+def _sessions_of(p):
+    "(host, TAG, folder) of all that is below runs/board"
+    found = [(*d.parts[-2:], d) for d in sorted((p.root/p.runs/'board').glob('*/*/'))]
+    return [(h, t, d) for h,t,d in found if _HOST.fullmatch(h) and _TAG.fullmatch(t)]
+
+# %% ../nbs/24_board.ipynb #is-own
 def _is_own(p, tag, n):
     "Is it an experiment of this clone, which had another name then?"
     here = read_notes(p.root/p.runs/tag/n['dir']/'experiment.json')
@@ -498,19 +505,32 @@ def _is_own(p, tag, n):
 # %% ../nbs/24_board.ipynb #others-def
 def others(
     p:Profile # Says where the checkout is
-)->list: # dict(host, tag, notes: in order, ideas: events), by host and TAG; without the network
+)->list: # dict(host, tag, notes) of each experiment, by host and TAG, in order; asks no host
     "What the last `sync` brought of other clones"
     res = []
-    for d in sorted((p.root/p.runs/'board').glob('*/*/')):
-        host,tag = d.parts[-2:]
-        if not _HOST.fullmatch(host) or not _TAG.fullmatch(tag): continue
-        files = [f for f in d.glob('*.json') if _RUN.fullmatch(f.stem)]
+    for host,tag,folder in _sessions_of(p):
+        files = [f for f in folder.glob('*.json') if _RUN.fullmatch(f.stem)]
         files.sort(key=lambda f: experiment_number(f.stem))
         notes = [n for f in files if (n := read_notes(f)) and n.get('dir') == f.stem and is_try(n)]
-        notes = [n for n in notes if not _is_own(p, tag, n)]
-        if notes: res.append(dict(host=host, tag=tag, notes=notes,
-            ideas=read_events(d/'ideas.jsonl')[0]))
+        res += [dict(host=host, tag=tag, notes=n) for n in notes if not _is_own(p, tag, n)]
     return res
+
+# %% ../nbs/24_board.ipynb #ideas-elsewhere
+def ideas_elsewhere(
+    p:Profile # Says where the checkout is
+)->list: # `Idea`s, called HOST/TAG/NUMBER
+    "Ideas of other clones, as the last `sync` brought them"
+    res = {}
+    for host,tag,folder in _sessions_of(p):
+        home = f'{host}/{tag}'
+        for o in read_events(folder/'ideas.jsonl')[0]:
+            key = f"{home}/{o['idea']}"
+            if o['event'] == 'add':
+                res[key] = Idea(key, o['text'], o.get('why', ''), home, o.get('gain'))
+            elif key in res:
+                state = 'taken' if o['event'] == 'take' else 'dropped'
+                res[key] = replace(res[key], state=state, said=o.get('why', ''))
+    return list(res.values())
 
 # %% ../nbs/24_board.ipynb #compares
 def contract_here(s:Session)->str:
@@ -538,10 +558,12 @@ class Elsewhere(Session):
         name:str # HOST/TAG
     ):
         super().__init__(here.p, here.tag, here.state)
-        found = {f"{o['host']}/{o['tag']}": o for o in others(here.p)}
+        found = {}
+        for o in others(here.p):
+            found.setdefault(f"{o['host']}/{o['tag']}", []).append(o['notes'])
         if name not in found: raise Refused(f'{name}: the board brought no such session; there '
             f'are {", ".join(found) or "none"}; ar-board sync asks again')
-        self.tag,self.notes = name, found[name]['notes']
+        self.tag,self.notes = name, found[name]
         self.dir = here.p.root/here.p.runs/'board'/name
 
     def run_dirs(self): return []
@@ -561,12 +583,12 @@ def board_rows(
     res = []
     contract = contract_here(s) if s else ''
     for o in others(p):
-        for n in o['notes']:
-            res.append(dict(host=o['host'], tag=o['tag'], number=experiment_number(n['dir']),
-                commit=n['commit'][:7], status=n['status'], value=n.get('value'),
-                metric=n.get('metric', ''), description=n.get('description', ''),
-                changed=n.get('changed', ''), time=n.get('time'),
-                unlike=why_not_compared(n, s, contract)))
+        n = o['notes']
+        res.append(dict(host=o['host'], tag=o['tag'], number=experiment_number(n['dir']),
+            commit=n['commit'][:7], status=n['status'], value=n.get('value'),
+            metric=n.get('metric', ''), description=n.get('description', ''),
+            changed=n.get('changed', ''), time=n.get('time'),
+            unlike=why_not_compared(n, s, contract)))
     return res
 
 # %% ../nbs/24_board.ipynb #row-line

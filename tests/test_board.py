@@ -5,7 +5,7 @@ from pathlib import Path
 import jsonschema, psutil, pytest
 import lab
 from autoresearch import board as module
-from autoresearch.board import (MOST_FILE, REFS, SHAPES, accepted, others, parsed_ref, public_event,
+from autoresearch.board import (MOST_FILE, REFS, SHAPES, accepted, ideas_elsewhere, others, parsed_ref, public_event,
     public_notes, without_private)
 from autoresearch.contract import get_profile
 from autoresearch.repo import Refused
@@ -72,9 +72,11 @@ def test_two_clones_and_a_bare_repository(clones):
     assert [r['status'] for r in got['rows']] == ['keep', 'keep', 'discard']
     assert [r['unlike'] for r in got['rows']] == ['']*3 and not got['damaged']
     assert not told(two, 'sync')['new'] and not told(one, 'sync')['rows']
-    found, = others(profile_of(two))
-    assert (found['host'], found['tag']) == (sent['host'], lab.TAG)
-    assert [o['text'] for o in found['ideas']] == ['a cubic']
+    found = others(profile_of(two))
+    assert [(o['host'], o['tag']) for o in found] == [(sent['host'], lab.TAG)]*3
+    idea, = ideas_elsewhere(profile_of(two))
+    assert (idea.idea, idea.text, idea.why) == (f'{found[0]["host"]}/{lab.TAG}/1', 'a cubic',
+        'see sine.txt')
     assert 'RATE 0.5 -> 0.05' in board(two, 'list').stdout
     # and the other way round: a baseline of its own, which the first one's board shows
     lab.run(two, 'baseline')
@@ -187,10 +189,10 @@ def test_a_hostile_board(clones, tmp_path):
     assert len(got['damaged']) >= 16, got['damaged']
     assert state(two) == before[0] and before[1] == sorted(f for f in two.parent.rglob('*')
         if '.git' not in f.parts and 'board' not in f.parts)
-    mine = [o for o in others(profile_of(two)) if o['host'] == 'evil-1']
-    n, = mine[0]['notes']
+    n, = [o['notes'] for o in others(profile_of(two)) if o['host'] == 'evil-1']
+    ideas = [o for o in ideas_elsewhere(profile_of(two)) if o.home == 'evil-1/nov1']
     assert n['description'] == 'good [31m' and n['machine'] == dict(gpu='H100')
-    assert not {'unknown', 'nonce', 'runs'} & set(n) and len(mine[0]['ideas']) == 1
+    assert not {'unknown', 'nonce', 'runs'} & set(n) and len(ideas) == 1
     assert not (two/'runs/board/link-1').exists()
     lab.sound(two)
 
