@@ -8,6 +8,7 @@ from autoresearch import board as module
 from autoresearch.board import (MOST_FILE, REFS, SHAPES, accepted, ideas_elsewhere, others, parsed_ref, public_event,
     public_notes, without_private)
 from autoresearch.contract import get_profile
+from autoresearch.ideas import SHAPES as IDEAS
 from autoresearch.repo import Refused
 
 SHA = 'ab'*20
@@ -322,3 +323,32 @@ def test_public_notes_keep_their_kinds():
     assert n == dict(noise=dict(sigma=1), description='x'*500, machine={}, block={})
     assert public_event(dict(event='add', idea=True, text='x')) == {}
     assert public_event(dict(event='add', idea=1.5, text='x')) == {}
+
+def test_others_are_found_by_about_and_shown(clones, tmp_path):
+    one,two,_ = clones
+    repo = bare(tmp_path/'b.git')
+    host = told(one, 'push', repo)['host']
+    board(two, 'sync', repo)
+    def ideas(*args): return json.loads(lab.ar(two, 'ar-ideas', *args, '--json').stdout)
+    found = ideas('about', 'degree')
+    jsonschema.validate(found, IDEAS['ar-ideas'])
+    at = [(o['tag'], o['number'], o['unlike']) for o in found['experiments']]
+    assert (f'{host}/{lab.TAG}', 2, '') in at
+    text = lab.ar(two, 'ar-ideas', 'about', 'degree').stdout
+    assert '0 tried here' in text and f'{host}/{lab.TAG} 002 keep' in text
+    assert f'{host}/{lab.TAG}/1' in [o['idea'] for o in ideas('about', 'cubic')['ideas']]
+    name = f'{host}/{lab.TAG}'
+    shown = json.loads(lab.ar(two, 'ar-show', f'{name}/2', '--json').stdout)
+    jsonschema.validate(shown, IDEAS['ar-show'])
+    assert '+DEGREE = 3' in shown['cells']['hparams'] and shown['difference'] < 0
+    assert '003' in lab.ar(two, 'ar-show', f'{name}/3').stdout # a discard: what it changed in words
+    r = lab.ar(two, 'ar-show', f'{name}/3', '--apply', ok=False)
+    assert r.returncode == 1 and 'carries the commits of keeps only' in r.stderr
+    for wrong in (f'{name}/99', 'nobody-1/x/1', '../../x/1', f'{name}/'):
+        r = lab.ar(two, 'ar-show', wrong, ok=False)
+        assert r.returncode == 1 and len(r.stderr.splitlines()) == 1, r.stderr
+    lab.ar(two, 'ar-show', f'{name}/2', '--apply')
+    assert 'DEGREE = 3' in (two/'canvas.ipynb').read_text()
+    lab.ar(two, 'ar-drop')
+    for command in ('ar-status', 'ar-frontier'): # nothing of it counts as run here
+        assert host not in lab.ar(two, command, '--json').stdout
