@@ -26,6 +26,7 @@ Modules:
 - `autoresearch.report`: One command turns a session into a page to read over coffee and a text to post, with no number in them that a person typed.
 - `autoresearch.run`: A notebook goes in, a `Result` comes out, and only the record is believed.
 - `autoresearch.search`: Small steps around the best canvas, or Optuna, propose values for the constants; the ratchet judges them: an overnight loop without an API key.
+- `autoresearch.swarm`: Many GPUs and many agents, one frontier: Ray runs the experiments, and one process judges them.
 - `autoresearch.walls`: A run sees the machine's programs, its training text and a folder of its own, and nothing else; when it ends, all of it ends."""
 
 __version__ = "0.1.0"
