@@ -1185,7 +1185,7 @@ class Memory:
         on = branch_of(self.p.root).startswith('autoresearch/')
         self.s = current_session() if on else None
         self.tag = self.s.tag if on else ''
-        self.agent = getattr(self.s, 'agent', '') # '' in the main checkout
+        self.agent = self.s.agent if on else '' # '' in the main checkout, too
         if on: self.p = self.s.p
         self.canvas = read_json(self.p.root/self.p.canvas)
         self.notes = _all_notes(self.runs)
@@ -1243,17 +1243,20 @@ def check_free(
     raise Refused(f'idea {o.idea} is {claim_of(o)}: ar-ideas next gives one that is free')
 
 def _event(verb, key, **more):
-    "Write down what became of an idea in the session. Raises `Refused`."
-    m = Memory()
-    if m.s is None: raise Refused('no session is checked out: ar-setup TAG begins one')
-    with events_lock(m.runs):
+    "Write down what became of an idea; the memory then, and the idea. Raises `Refused`."
+    p = any_profile()
+    with events_lock(p.root/p.runs):
         m = Memory() # as it is under the lock
+        if m.s is None: raise Refused('no session is checked out: ar-setup TAG begins one')
         o = known_idea(m, key)
-        if 'experiment' not in more: check_free(m, o, verb)
+        if (k := more.get('experiment')) is None: check_free(m, o, verb)
+        elif k not in map(_number_of, m.mine):
+            raise Refused(f'take: no experiment {k} in this session; ar-status shows the last')
         after = max((experiment_number(d.name) for d in m.s.run_dirs()), default=0)
         more = dict(more, after=after, submitted=submissions_made(m.s), agent=m.agent)
         _write(m.runs, m.tag, verb, o.idea, dict(more, commit=m.s.rev('HEAD')[:7]))
-    return Memory().ideas[o.idea]
+    m = Memory()
+    return m, m.ideas[o.idea]
 
 # %% ../nbs/21_ideas.ipynb #verb-words
 _JSON = Annotated[bool, 'As JSON, for programs']
@@ -1282,21 +1285,18 @@ def _take(idea:_IDEA,
     experiment:Annotated[int, 'Number of the one experiment that tried it']=None,
     hours:Annotated[float, 'How long nobody else may take it, at most 24']=CLAIM, json:_JSON=False):
     "Take an idea: what you run from here on tries it, until you take or drop another"
-    m = Memory()
-    if experiment is not None and experiment not in map(_number_of, m.mine):
-        raise Refused(f'take: no experiment {experiment} in this session; ar-status shows the last')
     if not 0 < hours <= 24:
         raise Refused(f'take: --hours {hours:g}: a claim lasts above 0 and at most 24 hours')
-    named = dict(experiment=experiment)
-    o = _event('take', idea, **named if experiment else dict(until=round(time.time() + 3600*hours)))
+    more = dict(until=round(time.time() + 3600*hours))
+    if experiment is not None: more = dict(experiment=experiment)
+    m,o = _event('take', idea, **more)
     state = '' if o.state == 'taken' and o.agent is not None else f'{o.state} '
     return [f'{state}{idea_line(o)}'], _answer('take', m.tag, [o], damaged=m.damaged)
 
 # %% ../nbs/21_ideas.ipynb #verbs-move
 def _drop(idea:_IDEA, why:Annotated[str, 'What speaks against it']='', json:_JSON=False):
     "Drop an idea for this session; `take` takes it up again"
-    m = Memory()
-    o = _event('drop', idea, why=one_line(why))
+    m,o = _event('drop', idea, why=one_line(why))
     return [f'dropped {idea_line(o)}'], _answer('drop', m.tag, [o], damaged=m.damaged)
 
 # %% ../nbs/21_ideas.ipynb #list

@@ -1,10 +1,11 @@
 """The researcher's memory: its files under two writers, torn lines and hand edits; the commands in
 a session of the torch-free example."""
-import json, subprocess, sys
+import io, json, os, subprocess, sys, time, traceback
+from contextlib import redirect_stderr, redirect_stdout
 import jsonschema, pytest
 import lab
-from autoresearch.ideas import (MOST, SHAPES, Change, Idea, about, about_lines, became,
-    facts, gather, idea_files, merge_lines, near_failure, parse_change, plateau, public_ideas, read_events,
+from autoresearch.ideas import (MOST, SHAPES, Change, Idea, about, about_lines, ar_ideas, became,
+    claim_of, facts, gather, idea_files, merge_lines, near_failure, parse_change, plateau, public_ideas, read_events,
     tried_in, write_event)
 from autoresearch.repo import Refused
 
@@ -47,6 +48,9 @@ def test_a_torn_end_takes_nothing_with_it(tmp_path, end):
     ('{"event": "add", "idea": 3}', 'without a text'), ('{"event": "take"}', 'is no number'),
     ('{"event": "drop", "idea": 1, "why": 3}', 'why is no text'),
     ('{"event": "take", "idea": 1, "after": "x"}', 'after is no number'),
+    ('{"event": "take", "idea": 1, "until": "soon"}', 'until is no number'),
+    ('{"event": "take", "idea": 1, "submitted": null}', 'submitted is no number'),
+    ('{"event": "take", "idea": 1, "agent": 7}', 'agent is no text'),
     ('{"event": "add", "idea": 1, "text": "again"}', 'number 1 twice'),
     ('{"event": "take", "idea": 7}', 'no idea 7'), ('['*9999, 'no JSON')])
 def test_a_hand_edit_is_named(tmp_path, line, why):
@@ -87,6 +91,50 @@ def test_what_links_an_idea_to_experiments():
     assert [(o.state, o.experiments) for o in found.values()] == [('tried', [2, 3, 5]),
         ('dropped', [1, 6]), ('open', [])]
     assert became(known, events[:1], notes[:1])[1].state == 'taken'
+
+def of_agent(number, agent, submission='', status='discard', **more):
+    return note(number, status, 'A 1 -> 2', 1., agent=agent, submission=submission, **more)
+def claim(idea, agent, after, submitted, until=3600., **more):
+    return dict(event='take', idea=idea, agent=agent, after=after, submitted=submitted, until=until,
+        **more)
+
+@pytest.mark.parametrize('events,notes,pending,now,expected', [
+    # nobody's experiments but the taker's, submitted after the take, whatever their numbers
+    ([claim(1, 'ada', 3, 5)], [of_agent(4, 'bob', 's006'), of_agent(5, 'ada', 's005')], [], 9,
+        ('taken', 'ada', [])),
+    ([claim(1, 'ada', 3, 5)], [of_agent(4, 'ada', 's007')], [], 9, ('tried', None, [4])),
+    ([claim(1, 'ada', 3, 5), claim(2, 'bob', 3, 5)], [of_agent(4, 'ada', 's007')], [], 9,
+        ('tried', None, [4])), # what bob takes ends nothing of ada's
+    ([claim(1, 'ada', 3, 5), claim(2, 'ada', 3, 6)], [of_agent(4, 'ada', 's007'),
+        of_agent(5, 'ada', 's006')], [], 9, ('tried', None, [5])),
+    # the end of its time, and what holds it beyond
+    ([claim(1, 'ada', 3, 5)], [], [], 3601, ('open', None, [])),
+    ([claim(1, 'ada', 3, 5)], [], [dict(submission='s006', agent='ada')], 3601,
+        ('taken', 'ada', [])),
+    ([claim(1, 'ada', 3, 5)], [], [dict(submission='s006', agent='bob')], 3601, ('open', None, [])),
+    ([claim(1, '', 3, 0)], [], [dict(dir='004-abcdef0')], 3601, ('taken', '', [])),
+    ([claim(1, '', 3, 0)], [of_agent(4, '')], [], 9, ('tried', None, [4])), # by ar-run
+    # again: the claim is new, what was tried stays
+    ([claim(1, 'ada', 3, 5), claim(1, 'ada', 4, 6, 9000.)], [of_agent(4, 'ada', 's006')], [], 3601,
+        ('tried', 'ada', [4])),
+    ([claim(1, 'ada', 3, 5), claim(1, 'bob', 4, 6)], [of_agent(4, 'ada', 's006')], [], 9,
+        ('tried', 'bob', [4])),
+    # no try: ended by the machine; of a search beside the agent; an older list; dropped
+    ([claim(1, '', 3, 5)], [of_agent(4, '', 's006', 'crash', **{'class': 'lost'})], [], 9,
+        ('taken', '', [])),
+    ([claim(1, '', 3, 5)], [of_agent(4, '', 's006', by='search-1a2b3c/1')], [], 9,
+        ('taken', '', [])),
+    ([dict(event='take', idea=1, after=3)], [], [], 9e9, ('taken', None, [])),
+    ([dict(event='take', idea=1, after=3)], [of_agent(4, '', 's001')], [], 9,
+        ('tried', None, [4])),
+    ([claim(1, 'ada', 3, 5), dict(event='drop', idea=1, agent='ada', after=3, submitted=5)], [],
+        [], 9, ('dropped', None, [])),
+    ([claim(1, 'ada', 3, 5), dict(event='take', idea=1, experiment=2, agent='bob')], [], [], 9,
+        ('tried', 'ada', [2]))])
+def test_claims(events, notes, pending, now, expected):
+    o = became({1: Idea(1, 'x'), 2: Idea(2, 'y')}, events, notes, pending, now)[1]
+    assert (o.state, o.agent, o.experiments) == expected
+    assert (o.until is None) == (o.agent is None) and bool(claim_of(o, now)) == (o.agent is not None)
 
 def test_near_failure_wants_all_the_same():
     past = [note(2, 'discard', 'A 1 -> 2, B 4 -> 2; cells mlp', 1.)]
@@ -197,6 +245,89 @@ def test_show_and_apply(session):
     canvas.write_text(before)
     r = lab.ar(session, 'ar-show', '99', ok=False)
     assert 'no experiment of session' in r.stderr and 'Traceback' not in r.stderr
+
+@pytest.fixture(scope='module')
+def crew(session, tmp_path_factory):
+    "Worktrees of three agents, made by git alone"
+    home = tmp_path_factory.mktemp('crew')
+    names = 'ada', 'bob', 'cyd'
+    for k in names: lab.git(session, 'worktree', 'add', '-q', '-b', f'autoresearch/{lab.TAG}-{k}',
+        str(home/k))
+    return {k: home/k for k in names}
+
+def test_who_has_an_idea(session, crew):
+    key = str(told(session, 'add', 'a quartic')['ideas'][0]['idea'])
+    o = told(crew['ada'], 'take', key)['ideas'][0]
+    assert o['agent'] == 'ada' and 3500 < o['until']-time.time() < 3700
+    for verb in ('take', 'drop'):
+        r = ideas(crew['bob'], verb, key, ok=False)
+        assert r.returncode == 1 and f'idea {key} is taken by agent ada until ' in r.stderr
+    assert 'taken by agent ada' in ideas(session, 'take', key, ok=False).stderr
+    assert f'{key}: a quartic (taken by agent ada until ' in ideas(session, 'list').stdout
+    assert key not in [str(o['idea']) for o in told(crew['bob'], 'next')['ideas']]
+    again = told(crew['ada'], 'take', key, '--hours', '2')['ideas'][0]
+    assert again['until'] > o['until'] + 3000
+    assert told(session, 'drop', key)['ideas'][0]['state'] == 'dropped' # a person has the last word
+    assert told(crew['bob'], 'take', key, '--hours', '0.0001')['ideas'][0]['state'] in (
+        'taken', 'open')
+    lab.until(lambda: told(crew['cyd'], 'list')['ideas'][0]['state'] == 'open' or
+        all(o['agent'] is None for o in told(crew['cyd'], 'list')['ideas']), every=.3)
+    assert told(crew['cyd'], 'take', key)['ideas'][0]['agent'] == 'cyd'
+    for hours in ('0', '-1', 'nan', '25'):
+        assert 'at most 24 hours' in ideas(crew['cyd'], 'take', key, '--hours', hours, ok=False).stderr
+
+def said(*args):
+    "What a verb prints in this process, and its exit code"
+    out,err = io.StringIO(), io.StringIO()
+    try:
+        with redirect_stdout(out), redirect_stderr(err): ar_ideas([*args])
+    except SystemExit as e: return 1, f'{err.getvalue()}{e.code}'
+    return 0, out.getvalue()
+
+def at_once(folders, work):
+    "Call `work` in each of these folders, in processes that begin together"
+    gate,opener = os.pipe()
+    pids = []
+    for folder in folders:
+        if pid := os.fork():
+            pids.append(pid)
+            continue
+        code = 1
+        try:
+            os.chdir(folder)
+            os.environ.pop('AUTORESEARCH_PROFILE', None)
+            os.close(opener)
+            os.read(gate, 1)
+            work()
+            code = 0
+        except BaseException: traceback.print_exc()
+        finally: os._exit(code)
+    os.close(opener)
+    os.close(gate)
+    assert [os.waitstatus_to_exitcode(os.waitpid(p, 0)[1]) for p in pids] == [0]*len(pids)
+
+def test_three_agents_race_for_ideas(session, crew, tmp_path):
+    "Each asks for the next and takes it: every idea has one taker, and the losers are told who"
+    keys = [told(session, 'add', f'idea {i}')['ideas'][0]['idea'] for i in range(6)]
+    free = {o['idea'] for o in told(session, 'list')['ideas'] if o['state'] == 'open'}
+    assert free.issuperset(keys)
+    def work():
+        while True:
+            code,words = said('next', '--json')
+            assert code == 0, words
+            found = json.loads(words)['ideas']
+            if not found: return
+            key = str(found[0]['idea'])
+            code,words = said('take', key)
+            who = os.path.basename(os.getcwd())
+            with open(tmp_path/'log', 'a') as f: f.write(f'{code} {key} {who}\n')
+            assert code == 0 or 'is taken by agent' in words, words
+    at_once(crew.values(), work)
+    log = [l.split() for l in (tmp_path/'log').read_text().splitlines()]
+    won = [(int(k), who) for code,k,who in log if code == '0']
+    assert sorted(k for k,_ in won) == sorted(free) # every one, none twice
+    assert {o['idea']: o['agent'] for o in told(session, 'list')['ideas'] if o['idea'] in free} == (
+        dict(won))
 
 def test_without_a_session(tmp_path):
     root = lab.example(tmp_path/'repo')
