@@ -57,7 +57,7 @@ __all__ = ['FORESEEN', 'SEEDS', 'LARGEST_SEED', 'CHOSEN', 'CALIBRATED', 'STILL',
 # %% ../nbs/15_ratchet.ipynb #imports
 import errno, json, math, os, random, re, signal, shutil, subprocess, sys, time, traceback
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from secrets import token_hex
 from statistics import fmean, median
@@ -669,8 +669,15 @@ def lines_fewer(s:Session, parent)->int: # Above 0
         f'{parent[:7]} has {before} (comments and layout aside). Nothing was run')
 
 # %% ../nbs/15_ratchet.ipynb #new-journal
+@lru_cache(4096)
+def _code_of(root, commit, name):
+    "By the whole name of a commit, which never means anything else"
+    return code_hash(json.loads(read_blob(root, f'{commit}:{name}')))
+
 def code_at(s:Session, commit):
     "The hash of the canvas' code in a commit"
+    if re.fullmatch('[0-9a-f]{40,64}', commit):
+        return _code_of(s.p.root, commit, s.top+s.p.canvas)
     return code_hash(json.loads(s.file(commit, s.p.canvas)))
 
 # %% ../nbs/15_ratchet.ipynb #of-repeat
