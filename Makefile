@@ -6,7 +6,7 @@ comma := ,
 BIN := .venv/bin
 # an H100 or H200 gets the kernels made for it
 HOPPER := $(filter 9.0,$(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null))
-EXTRAS = dev,search,report,dashboard,site$(if $(HOPPER),$(comma)hopper)
+EXTRAS = dev,search,swarm,report,dashboard,site$(if $(HOPPER),$(comma)hopper)
 UV := $(shell command -v uv 2>/dev/null)
 # uv makes environments by itself
 NEEDS = import sys$(if $(UV),,$(comma) venv$(comma) ensurepip); sys.exit(sys.version_info < (3, 10))

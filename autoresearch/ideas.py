@@ -30,6 +30,7 @@ from .cells import (CellsError, _editing, cells_diff, changed_constants,
 from .contract import file_lock, of_type, shape, telling_json
 from .judge import Noise, gain_over
 from .ledger import one_line
+from .queue import job_ids, pending_jobs
 from .ratchet import gain_lines, is_valued, reporting_errors
 from .repo import (Refused, Session, any_profile, branch_of, current_session,
     experiment_number, printable)
@@ -314,7 +315,9 @@ def _agent_of(o): return str(o.get('agent') or '')
 
 def _submission(n):
     "Number of the submission that an experiment came from, 0 where it came from none"
-    m = re.fullmatch(r's(\d{3,})', str(n.get('submission') or ''))
+    told = n.get('submission')
+    name = told.get('id') if isinstance(told, dict) else ''
+    m = re.fullmatch(r's(\d{3,})', str(name))
     return int(m[1]) if m else 0
 
 def _since(n, o, unsaid=0):
@@ -1164,17 +1167,16 @@ def pending_tries(
     s:Session # The session, in any of its worktrees
 )->list: # As notes that have no number yet: `agent`, `submission` and `by`
     "What was submitted, or runs, and has no verdict yet"
-    jobs = [read_json(f) for f in sorted(s.dir.glob('swarm/s[0-9]*/job.json'))]
-    open_ = [j for j in jobs if j.get('state') in ('queued', 'running', 'waiting')]
-    res = [dict(submission=j.get('id'), agent=j.get('agent'), by=j.get('by')) for j in open_]
+    res = [dict(submission=dict(id=j['id']), agent=j['agent'], by=j['by']) for j in pending_jobs(s)]
     j = read_json(s.journal)
     if j.get('run_dir') and not j.get('from'): res.append(dict(dir=str(j['run_dir'])))
     return res
 
 def submissions_made(s:Session)->int: # 0 for none
     "Number of the last submission"
-    names = [*s.dir.glob('swarm/s[0-9]*'), *s.dir.glob('swarm/done/s[0-9]*.json')]
-    return max((_submission(dict(submission=f.stem)) for f in names), default=0)
+    folder = s.dir/'swarm'
+    names = [*job_ids(folder), *job_ids(folder/'done', '.json')]
+    return max((int(n[1:]) for n in names), default=0)
 
 # %% ../nbs/21_ideas.ipynb #here
 class Memory:

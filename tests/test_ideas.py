@@ -92,8 +92,9 @@ def test_what_links_an_idea_to_experiments():
         ('dropped', [1, 6]), ('open', [])]
     assert became(known, events[:1], notes[:1])[1].state == 'taken'
 
+def made(submission): return dict(submission=dict(id=submission)) if submission else {}
 def of_agent(number, agent, submission='', status='discard', **more):
-    return note(number, status, 'A 1 -> 2', 1., agent=agent, submission=submission, **more)
+    return note(number, status, 'A 1 -> 2', 1., agent=agent, **(made(submission) | more))
 def claim(idea, agent, after, submitted, until=3600., **more):
     return dict(event='take', idea=idea, agent=agent, after=after, submitted=submitted, until=until,
         **more)
@@ -109,9 +110,9 @@ def claim(idea, agent, after, submitted, until=3600., **more):
         of_agent(5, 'ada', 's006')], [], 9, ('tried', None, [5])),
     # the end of its time, and what holds it beyond
     ([claim(1, 'ada', 3, 5)], [], [], 3601, ('open', None, [])),
-    ([claim(1, 'ada', 3, 5)], [], [dict(submission='s006', agent='ada')], 3601,
+    ([claim(1, 'ada', 3, 5)], [], [dict(made('s006'), agent='ada')], 3601,
         ('taken', 'ada', [])),
-    ([claim(1, 'ada', 3, 5)], [], [dict(submission='s006', agent='bob')], 3601, ('open', None, [])),
+    ([claim(1, 'ada', 3, 5)], [], [dict(made('s006'), agent='bob')], 3601, ('open', None, [])),
     ([claim(1, '', 3, 0)], [], [dict(dir='004-abcdef0')], 3601, ('taken', '', [])),
     ([claim(1, '', 3, 0)], [of_agent(4, '')], [], 9, ('tried', None, [4])), # by ar-run
     # again: the claim is new, what was tried stays
