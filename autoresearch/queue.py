@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['PENDING', 'ENDED', 'SHAPES', 'STAYS', 'HOMELESS', 'TRIES', 'BEYOND', 'AT_ONCE', 'swarm_dir', 'is_job', 'job_ids',
-           'pending_jobs', 'jobs', 'job', 'submitting', 'next_id', 'new_run', 'enter', 'made_on', 'own_branch_to',
-           'put_canvas_back', 'follow_best', 'queued_as', 'check_can_queue', 'submit', 'commit_canvas', 'submit_commit',
-           'submit_repeats', 'notes_of_job', 'ended_lines', 'pending_line', 'is_told', 'tell_once', 'is_mine',
-           'next_told', 'waits_for', 'wait_for', 'end_job', 'slim', 'stop_job', 'submitted_lines', 'ar_submit',
-           'class_facts', 'class_of', 'class_name', 'canvas_at', 'put_onto', 'unpack', 'place_run', 'Driver',
-           'lost_outcome', 'lane', 'store', 'journal_of', 'instead', 'moved_into', 'class_bests', 'clearly_worse',
-           'valued_run']
+           'pending_jobs', 'jobs', 'job', 'submitting', 'next_id', 'new_run', 'enter', 'made_on', 'steps_out',
+           'own_branch_to', 'put_canvas_back', 'to_best', 'follow_best', 'queued_as', 'check_can_queue', 'submit',
+           'next_step', 'submit_join', 'commit_canvas', 'submit_commit', 'submit_repeats', 'notes_of_job',
+           'ended_lines', 'pending_line', 'is_told', 'tell_once', 'is_mine', 'next_told', 'waits_for', 'wait_for',
+           'end_job', 'slim', 'stop_job', 'submitted_lines', 'ar_submit', 'class_facts', 'class_of', 'class_name',
+           'canvas_at', 'put_onto', 'unpack', 'place_run', 'Driver', 'lost_outcome', 'lane', 'store', 'journal_of',
+           'instead', 'moved_into', 'class_bests', 'clearly_worse', 'valued_run']
 
 # %% ../nbs/19_queue.ipynb #imports
 import hashlib, io, json, math, os, re, shutil, subprocess, sys, tarfile, tempfile, time
@@ -28,19 +28,19 @@ from .ledger import STATUSES, Row, one_line, parse_row
 from .run import TOLD, GitError, Result, differs, is_number, read_json, rate_of
 
 # %% ../nbs/19_queue.ipynb #imports-ratchet
-from autoresearch.ratchet import (against, as_judged, bar_of, base_copy, baseline_phases,
-    best_known, check_bare_model, check_new, check_no_expedition, check_not_over, code_at,
-    count_rows, counted, describe_edit, exit_with, export_canvas, fault_of, finish, held_to, how_of,
-    lines_fewer, near_failed, next_seed, noise_known, not_audited, not_examined, outcome_of, plural,
-    proven_rows, put_onto_head, read_canvas, recover, reporting_errors, run_before, run_result,
+from .ratchet import (against, as_judged, bar_of, base_copy, baseline_phases,
+    best_known, check_bare_model, check_new, check_no_expedition, check_not_over, check_on_line, code_at,
+    count_rows, counted, describe_edit, exit_with, export_canvas, fault_of, finish, how_of, join_description,
+    leave_own, lines_fewer, near_failed, next_seed, noise_known, not_audited, outcome_of, plural,
+    read_canvas, recover, reporting_errors, run_before, run_result,
     runs_of, seeds_of, unexamined, verdict_facts, verdict_lines, verdict_of, why_disturbed,
-    why_unexamined)
-from .repo import (Busy, Refused, Session, any_profile, bring_files, changed_paths,
-    check_no_agent, claim_ledger, current_session, edit_base, exported_module, experiment_number,
-    experiment_runs, guard, identity, is_checked_out, lock_owner, locked, main_of, make_commit,
-    matches_commit, move_branch, nothing_under_way, numbered_refs, object_kind, printable,
-    read_lock_owner, run_git, same_code, squash_commit, swarm_lock, swarming, tip, tree_of,
-    write_files, write_step)
+    why_not_joined, why_unexamined)
+from autoresearch.repo import (Busy, Refused, Session, any_profile, bring_files, changed_paths,
+    claim_ledger, current_session, edit_base, expedition, expedition_numbers, exported_module,
+    experiment_number, guard, identity, line_end, lock_owner, locked, main_of, make_commit,
+    matches_commit, nothing_under_way, numbered_refs, object_kind, printable,
+    read_lock_owner, run_git, squash_commit, swarming, tip, tree_of, under_way, write_files,
+    write_step)
 
 # %% ../nbs/19_queue.ipynb #read-job
 PENDING = 'queued', 'running', 'waiting' # nothing ran; runs are out; the judge wants more runs
@@ -143,6 +143,11 @@ def made_on(s:Session)->tuple: # The commit, and HEAD
     raise Refused(f'commits by hand change {printable(", ".join(other[:5]))}, and only the canvas '
         f'may change: git reset --soft {base[:7]} takes them back and leaves your files as they are')
 
+# %% ../nbs/19_queue.ipynb #steps-out
+def steps_out(s:Session, e)->list:
+    "Submissions of an expedition that have no verdict yet"
+    return [o for o in pending_jobs(s) if o.get('expedition') == e['number']]
+
 # %% ../nbs/19_queue.ipynb #put-canvas-back
 def own_branch_to(s:Session, old, new):
     "Move the branch that is checked out, from where it is known to be"
@@ -151,7 +156,8 @@ def own_branch_to(s:Session, old, new):
 
 def put_canvas_back(s:Session, commit, head)->list: # What was left alone, in sentences
     "After a submission: the canvas where it is as submitted goes to the newest best"
-    if s.agent: new = tip(s)
+    if under_way(s): new = commit # a step stays
+    elif s.agent: new = tip(s)
     else: new = head if object_kind(s.p.root, f'{s.own}/edit-base') else tip(s)
     said = bring_files(s, commit, new)
     if new != head: own_branch_to(s, head, new)
@@ -159,14 +165,25 @@ def put_canvas_back(s:Session, commit, head)->list: # What was left alone, in se
     return said
 
 # %% ../nbs/19_queue.ipynb #follow-best
-def follow_best(s:Session)->list: # What was left alone, in sentences
+def to_best(s:Session)->list: # What was left alone, in sentences
     "An agent's worktree without an edit goes to the newest best"
     head,new = s.rev('HEAD'), tip(s)
     if not s.agent or head == new or not matches_commit(s, head, s.p.canvas): return []
-    if made_on(s)[0] != head: return []
     said = bring_files(s, head, new)
     own_branch_to(s, head, new)
     return said
+
+def follow_best(s:Session)->list: # What was left alone, in sentences
+    "After a verdict: an agent's branch at its line's end, or at the best where nothing is in the way"
+    if not s.agent: return []
+    head = s.rev('HEAD')
+    if e := under_way(s):
+        if head != line_end(e) and not steps_out(s, e): own_branch_to(s, head, line_end(e))
+        return [] # a step that crashed is the edit in the worktree
+    ended = [e['line'] for k in expedition_numbers(s) if (e := expedition(s, k))
+        and e.get('owner') == s.agent]
+    on_line = head in [o['commit'] for line in ended for o in line]
+    return to_best(s) if on_line or made_on(s)[0] == head else []
 
 # %% ../nbs/19_queue.ipynb #queued-as
 def queued_as(s:Session, code:str)->dict: # {} where it is not
@@ -176,7 +193,7 @@ def queued_as(s:Session, code:str)->dict: # {} where it is not
 def check_can_queue(s:Session):
     "Raises `Refused` where nothing may be queued"
     check_not_over(s)
-    check_no_expedition(s, 'ar-submit')
+    if not s.agent: check_no_expedition(s, 'ar-submit')
     nothing_under_way(s.p.root)
 
 # %% ../nbs/19_queue.ipynb #submit
@@ -192,17 +209,20 @@ def submit(
     with submitting(s):
         check_can_queue(s)
         guard(s)
-        base,head = made_on(s)
+        e = under_way(s)
+        base,head = next_step(s, e) if e else made_on(s)
         export_canvas(s)
         code = code_hash(read_canvas(s.p.root/s.p.canvas))
         if known := queued_as(s, code): return _known(s, known, head)
         if code == code_at(s, base): raise Refused(f'the code of the canvas is as committed at '
             f'{base[:7]}: edit a cell first. The baseline is run by the swarm itself')
-        check_new(s, run_before(s, code))
+        check_new(s, run_before(s, code, 'step' if e else ''))
         fewer = lines_fewer(s, base) if simpler else 0
         commit = make_commit(s, base, one_line(message), head)
         check_bare_model(s, dict(examine=examine), commit)
-        o = enter(s, commit, base, message, code, by, s.agent, simpler=fewer, examine=examine)
+        more = dict(kind='step', expedition=e['number']) if e else {}
+        o = enter(s, commit, base, message, code, by, s.agent, simpler=fewer, examine=examine,
+            **more)
         return o | dict(again=False, said=put_canvas_back(s, commit, head))
 
 # %% ../nbs/19_queue.ipynb #known
@@ -212,6 +232,34 @@ def _known(s, o, head):
     if o['agent'] != s.agent: raise Refused(f"this code is queued already, as {o['id']} by {who}: "
         f"{o['description'][:80]}. Edit a cell; ar-drop puts this edit aside")
     return o | dict(again=True, said=put_canvas_back(s, o['commit'], head))
+
+# %% ../nbs/19_queue.ipynb #next-step
+def next_step(s:Session, e)->tuple: # The commit that a step follows, and HEAD
+    "Raises `Refused` where the line has its steps, or one is out"
+    check_on_line(e, '', {})
+    if out := steps_out(s, e): raise Refused(f'{out[0]["id"]} of expedition {e["number"]} has no '
+        f'verdict yet, and the next step follows it: ar-wait {out[0]["id"]}')
+    head = s.rev('HEAD')
+    if head == line_end(e): return head, head
+    raise Refused(f'{s.own_ref} was moved by hand from {line_end(e)[:7]}: git reset --soft '
+        f'{line_end(e)[:7]} puts it back; ar-expedition drop goes back to the best')
+
+def submit_join(s:Session, why='', examine=True)->list: # Lines
+    "Queue an expedition's best step as one edit. Raises `Refused`."
+    if not (e := under_way(s)): raise Refused('no expedition is under way: ar-expedition start')
+    if out := steps_out(s, e): raise Refused(f'{out[0]["id"]} has no verdict yet: '
+        f'ar-wait {out[0]["id"]}')
+    if not matches_commit(s, 'HEAD', s.p.canvas): raise Refused(f'the canvas has an edit that is '
+        f'no step of expedition {e["number"]}: ar-submit makes one of it, ar-drop puts it aside')
+    if bad := why_not_joined(s, e):
+        return [f'expedition {e["number"]} is left: {bad}', *leave_own(s, e)]
+    text = one_line(why) or join_description(s, e)
+    commit = squash_commit(s, e['start'], e['best'], text)
+    with submitting(s):
+        check_not_over(s)
+        o = enter(s, commit, e['start'], text, code_at(s, commit), 'ar-submit', s.agent,
+            kind='join', expedition=e['number'], examine=examine)
+    return [pending_line(s, o)]
 
 # %% ../nbs/19_queue.ipynb #commit-canvas
 def _written(s, folder, nb, parent, module):
@@ -792,8 +840,8 @@ _RUN_KEYS = 'dir commit seed nonce whose outcome disturbed examined time'.split(
 def journal_of(s:Session, o)->dict:
     "A submission as the journal of an experiment that ran"
     first,*more = o['runs']
-    onto = o['parent']
-    j = dict(tag=s.tag, parent=onto, head=onto, against=onto, description=o['description'],
+    onto = tip(s) if o['kind'] == 'step' else o['parent']
+    j = dict(tag=s.tag, parent=o['parent'], head=o['parent'], against=onto, description=o['description'],
         by=o['by'], kind=o['kind'], seed=first['seed'], nonce=first['nonce'],
         started=first.get('began') or o['created'], number=o.get('order') or 1, code=o['code'],
         best_code=code_at(s, onto), machine=first.get('machine'), commit=o['commit'],
@@ -802,6 +850,8 @@ def journal_of(s:Session, o)->dict:
         more=[{k: r.get(k) for k in _RUN_KEYS} for r in more], joined=[], simpler=o['simpler'],
         agent=o['agent'], submission=dict(id=o['id'], agent=o['agent'], slot=first.get('slot'),
         host=first.get('host'), rebased=o['rebased']), **how_of(s, '', o['examine']))
+    if o.get('expedition'): j |= dict(expedition=o['expedition'],
+        line=expedition(s, o['expedition']))
     return j | dict(before=dict(best_runs=best_known(s, j)))
 
 # %% ../nbs/19_queue.ipynb #want-runs
@@ -872,7 +922,7 @@ def judge(self:Driver, o):
     if why := self.bad_best(o): return self.fail(o, why)
     verdict,w = verdict_of(s, j)
     promising = verdict['status'] in ('keep', 'again')
-    stale = o['parent'] != self.tip and bool(w['every'])
+    stale = o['parent'] != self.tip and bool(w['every']) and o['kind'] != 'step'
     if promising and stale: return self.rebase(o, j, verdict)
     if promising and (run := unexamined(s, j)): return self.want_examined(o, run)
     if verdict['status'] == 'again': return self.want_more(o, w)

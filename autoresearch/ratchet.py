@@ -32,27 +32,28 @@ __all__ = ['FORESEEN', 'SEEDS', 'LARGEST_SEED', 'CHOSEN', 'CALIBRATED', 'STILL',
            'take_in', 'row_difference', 'beside_best', 'audit_path', 'score_copy', 'score_keep', 'take_brought',
            'audit', 'drop_weights_of', 'told_runs', 'write_experiment', 'repeat_reason', 'write_repeat', 'finish',
            'write_interrupted', 'kill_runs', 'undo', 'numbers_with_notes', 'mend_notes', 'kill_run_of',
-           'parent_of_interrupted', 'take_back_unknown', 'mend_interrupted', 'save_left_commit', 'is_edited', 'leave',
-           'is_written', 'mend_expeditions', 'row_from_notes', 'makes_row', 'row_key', 'notes_without_row',
-           'merge_rows', 'mend_ledger', 'mend_copies', 'mend', 'is_consistent', 'heard_before', 'classify_orphan',
-           'has_weights', 'look_for_outcome', 'of_older', 'cut_off', 'resume', 'verdict_line', 'recover', 'line_ref',
-           'branch_line', 'to_beat', 'line_line', 'line_lines', 'value_lines', 'gain_lines', 'speed_lines',
-           'examined_line', 'remarks', 'verdict_lines', 'verdict_facts', 'check_expected', 'take_back', 'experiment',
-           'doubtful_baseline', 'rerun_best', 'check_join', 'why_not_joined', 'left_lines', 'join_description',
-           'check_has_best', 'conduct', 'supervise', 'write_answer', 'read_answer_file', 'read_answer',
-           'explain_failure', 'stop_on_signals', 'supervisor_log', 'start', 'running', 'watch', 'log_after',
-           'explain_silence', 'attend', 'disk_full_hint', 'unforeseen', 'say_error', 'reporting_errors', 'exit_with',
-           'answer_facts', 'no_bar', 'quiet', 'is_under_way', 'run_asked', 'begun_lines', 'run_and_exit', 'ar_run',
-           'follow', 'last_answer', 'wait_and_exit', 'ar_wait', 'stop_search', 'stop_submission', 'stop_running',
-           'ar_stop', 'best_of', 'seeds_wanted', 'say_now', 'wait_for_turn', 'calibrate', 'ar_calibrate', 'restore',
-           'dropped_edits', 'save_edit', 'drop', 'undrop', 'ar_drop', 'row_index', 'write_metadata', 'describe',
-           'ar_describe', 'find_keep', 'move_to_keep', 'rewind_to', 'new_number', 'start_expedition', 'drop_expedition',
-           'step_line', 'expedition_lines', 'expedition_facts', 'under_lock', 'finish_expedition', 'ar_expedition',
-           'rows_of', 'made_by', 'typical_seconds', 'remaining', 'has', 'has_number', 'is_search_state', 'read_state',
-           'clock_time', 'state_line', 'search_state', 'row_facts', 'running_now', 'facts_of_rows', 'plateau_seen',
-           'limits_told', 'status_of', 'speed_of', 'row_line', 'running_line', 'figures_lines', 'status_lines',
-           'status_now', 'exit_going_on', 'ar_status', 'log_tail', 'cell_outputs', 'lesson_lines', 'cause_lines',
-           'log_lines', 'ar_log']
+           'parent_of_interrupted', 'take_back_unknown', 'mend_interrupted', 'save_left_commit', 'is_edited',
+           'leave_own', 'leave', 'is_written', 'mend_expeditions', 'row_from_notes', 'makes_row', 'row_key',
+           'notes_without_row', 'merge_rows', 'mend_ledger', 'mend_copies', 'mend', 'is_consistent', 'heard_before',
+           'classify_orphan', 'has_weights', 'look_for_outcome', 'of_older', 'cut_off', 'resume', 'verdict_line',
+           'recover', 'line_ref', 'branch_line', 'to_beat', 'line_line', 'line_lines', 'value_lines', 'gain_lines',
+           'speed_lines', 'examined_line', 'remarks', 'verdict_lines', 'verdict_facts', 'check_expected', 'take_back',
+           'experiment', 'doubtful_baseline', 'rerun_best', 'check_join', 'why_not_joined', 'left_lines',
+           'join_description', 'check_has_best', 'conduct', 'supervise', 'write_answer', 'read_answer_file',
+           'read_answer', 'explain_failure', 'stop_on_signals', 'supervisor_log', 'start', 'running', 'watch',
+           'log_after', 'explain_silence', 'attend', 'disk_full_hint', 'unforeseen', 'say_error', 'reporting_errors',
+           'exit_with', 'answer_facts', 'no_bar', 'quiet', 'is_under_way', 'run_asked', 'begun_lines', 'run_and_exit',
+           'ar_run', 'follow', 'last_answer', 'wait_and_exit', 'ar_wait', 'stop_search', 'stop_submission',
+           'stop_running', 'ar_stop', 'best_of', 'seeds_wanted', 'say_now', 'wait_for_turn', 'calibrate',
+           'ar_calibrate', 'restore', 'dropped_edits', 'save_edit', 'drop', 'undrop', 'ar_drop', 'row_index',
+           'write_metadata', 'describe', 'ar_describe', 'find_keep', 'move_to_keep', 'rewind_to', 'new_number',
+           'start_from_best', 'start_expedition', 'drop_expedition', 'step_line', 'expedition_lines',
+           'expedition_facts', 'under_lock', 'finish_own', 'finish_expedition', 'ar_expedition', 'rows_of', 'made_by',
+           'typical_seconds', 'remaining', 'has', 'has_number', 'is_search_state', 'read_state', 'clock_time',
+           'state_line', 'search_state', 'row_facts', 'running_now', 'facts_of_rows', 'plateau_seen', 'limits_told',
+           'status_of', 'speed_of', 'row_line', 'running_line', 'figures_lines', 'status_lines', 'status_now',
+           'exit_going_on', 'ar_status', 'log_tail', 'cell_outputs', 'lesson_lines', 'cause_lines', 'log_lines',
+           'ar_log']
 
 # %% ../nbs/15_ratchet.ipynb #imports
 import errno, json, math, os, random, re, signal, shutil, subprocess, sys, time, traceback
@@ -1524,6 +1525,8 @@ def settle_taken(s:Session, j, kept):
     "The same of what ran elsewhere, for which the branch has not moved yet"
     said = move_under_edit(s, against(j), j['commit']) if kept else []
     if kept: s.git('update-ref', f'{s.own}/tip', j['commit'])
+    if j.get('kind') == 'step' and j['status'] == 'discard': lengthen(s, j)
+    if j.get('kind') == 'join': end_expedition(s, j)
     write_step(s, j, 'moved', said=[*j.get('mended', []), *said])
 
 def end_expedition(s:Session, j):
@@ -1833,8 +1836,16 @@ def is_edited(s:Session):
     return content_differs(s.p.canvas, s.file('HEAD', s.p.canvas), content(path))
 
 # %% ../nbs/15_ratchet.ipynb #leave
+def leave_own(s:Session, e:dict)->list: # What was left alone, in sentences
+    "End an agent's expedition; in its worktree its branch goes to the best"
+    write_expedition(s, dict(e, state='left', ended=time.time()))
+    if s.agent != e['owner']: return []
+    from autoresearch.queue import to_best
+    return to_best(s)
+
 def leave(s:Session, e:dict)->list: # What was left alone, in sentences
     "Bring the branch, wherever it is, from an expedition back to the best"
+    if e.get('owner'): return leave_own(s, e)
     write_expedition(s, dict(e, state='leaving'))
     old,new = branch_head(s), tip(s)
     known = [e['start'], new, *(o['commit'] for o in e['line'])]
@@ -2967,6 +2978,14 @@ def new_number(s:Session)->int:
     return max(expedition_numbers(s, s.experiments()), default=0) + 1
 
 # %% ../nbs/15_ratchet.ipynb #start-expedition-function
+def start_from_best(s:Session):
+    "Raises `Refused` unless an agent's branch is at the best, to which it goes first"
+    from autoresearch.queue import to_best
+    said = to_best(s)
+    if s.rev('HEAD') != tip(s): raise Refused(f'{s.own_ref} is not at the best, and goes there '
+        'once the canvas has no edit: ar-submit queues it, ar-drop puts it aside')
+    return said
+
 def start_expedition(s:Session, steps:int, why:str=''):
     "Begin an expedition at the best; the lock must be held. Raises `Refused`."
     if e := under_way(s):
@@ -2978,9 +2997,10 @@ def start_expedition(s:Session, steps:int, why:str=''):
     check_has_best(s)
     check_not_over(s)
     nothing_under_way(s.p.root)
-    check_branch(s)
+    if s.agent: start_from_best(s)
+    else: check_branch(s)
     e = dict(number=new_number(s), why=one_line(why), steps=steps, start=tip(s), line=[], best='',
-        state='under way', joined='', began=time.time())
+        state='under way', joined='', began=time.time(), owner=s.agent)
     write_expedition(s, e)
     return e
 
@@ -3027,17 +3047,26 @@ def under_lock(s_profile, verb, steps, why)->tuple: # The session and lines
     "`status`, `start` or `drop`, with what a dead supervisor left put in order first"
     with locked(any_profile(), what=f'ar-expedition {verb}'):
         s = current_session(s_profile)
-        if verb != 'status': check_alone(s, f'ar-expedition {verb}')
+        if verb != 'status' and not s.agent: check_alone(s, f'ar-expedition {verb}')
         claim_ledger(s)
         said = list(filter(None, [recover(s)]))
         if verb == 'status': return s, [*said, *expedition_lines(s)]
         if verb == 'drop' and said and not under_way(s): return s, said # was cut off, is done
         if verb == 'drop': return s, [*drop_expedition(s), *said]
         e = start_expedition(s, steps, why)
-        return s, [f'expedition {e["number"]} begins at {e["start"][:7]}, the best: of ar-run '
+        by = 'ar-submit' if s.agent else 'ar-run'
+        return s, [f'expedition {e["number"]} begins at {e["start"][:7]}, the best: of {by} '
             f'{plural(steps, "step")} may stay, whatever the score', *said]
 
 # %% ../nbs/15_ratchet.ipynb #finish-expedition
+def finish_own(profile, why, no_examine, json)->bool: # False in the main checkout; else it leaves
+    "Queue the best step of an agent's expedition as one edit, or say why there is none to try"
+    s = current_session(profile)
+    if not s.agent: return False
+    from autoresearch.queue import submit_join
+    lines = submit_join(s, why, not no_examine)
+    exit_with(0, lines, expedition_facts(s, lines) if json else None)
+
 def finish_expedition(profile, why, walls, examine):
     "A supervisor that tries the line's best step: (session, process, token)"
     s = current_session(profile)
@@ -3064,6 +3093,8 @@ def ar_expedition(
         if verb != 'finish':
             s,lines = under_lock(profile, verb, steps, why)
             exit_with(0, lines, expedition_facts(s, lines) if json else None)
+        any_profile()
+        if finish_own(profile, why, no_examine, json): return
         s,proc,token = finish_expedition(profile, why, walls, not no_examine)
         run_and_exit(s.p, proc, token, background, json, partial(expedition_facts, s))
 
@@ -3431,6 +3462,7 @@ _EXPEDITION = dict(shape('an expedition', number=_count('its number in the sessi
     best=_text('commit of the step with the best value; empty before the first'),
     state=_text('how it stands', enum=['under way', 'leaving', 'joined', 'left']),
     joined=_text('commit of its one step on the branch; empty where it was not kept'),
+    owner=_text('the agent whose it is; empty for the main checkout'),
     began=_number('Unix time'), ended=_number('Unix time')),
     required=['number', 'why', 'steps', 'start', 'line', 'best', 'state', 'joined'])
 

@@ -853,9 +853,9 @@ def expedition_numbers(s:Session, notes:list=())->list: # In order
     return sorted({*map(int, found), *told})
 
 def under_way(s:Session)->dict: # {} where the branch carries keeps
-    "The expedition whose line the branch carries"
-    numbers = expedition_numbers(s)
-    e = expedition(s, numbers[-1]) if numbers else {}
+    "The expedition whose line the branch carries; each agent may have one of its own"
+    every = (expedition(s, k) for k in reversed(expedition_numbers(s)))
+    e = next((e for e in every if e and e.get('owner', '') == s.agent), {})
     return e if e.get('state') in ('under way', 'leaving') else {}
 
 # %% ../nbs/14_repo.ipynb #write-expedition

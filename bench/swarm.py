@@ -38,13 +38,14 @@ def make_session(root, tag='sim1'):
 def template(s, folder):
     "One real run: what it leaves is what the simulated ones leave, but for value, seed and word"
     canvas = folder/'canvas.ipynb'
+    word = f'simulated-{os.getpid()}' # whoever ends a run does so by its word
     canvas.write_bytes(s.file(s.base, s.p.canvas))
-    result = run_experiment(canvas, folder/'run', s.p, 42, bar=False, code=s.p.root, nonce='NONCE',
+    result = run_experiment(canvas, folder/'run', s.p, 42, bar=False, code=s.p.root, nonce=word,
         walls='none')
     assert result.ok, result.reason
     names = ('run.ipynb', 'run.log', 'record.json', 'progress.json')
     files = {n: (folder/'run'/n).read_text() for n in names if (folder/'run'/n).exists()}
-    return ratchet.outcome_of(result), files
+    return ratchet.outcome_of(result), files, word
 
 def packed(files):
     "A tar file of texts by name"
@@ -124,9 +125,9 @@ class SimulatedPool:
     def cancel(self, key): self.runs.pop(key, None)
     def close(self): self.runs.clear()
 
-def valued(outcome, files, spec, value):
+def valued(outcome, files, word, spec, value):
     "What a run with a value leaves"
-    def own(text): return text.replace('NONCE', spec['nonce'])
+    def own(text): return text.replace(word, spec['nonce'])
     out = json.loads(own(json.dumps(outcome)))
     block = out['record']['block']
     block[next(iter(block))] = value
@@ -134,7 +135,7 @@ def valued(outcome, files, spec, value):
     texts = {n: own(t) for n,t in files.items()} | {'record.json': json.dumps(out['record'])}
     return dict(lost='', outcome=out, folder=packed(texts), examined=None, audit=None)
 
-def broken(outcome, files, why='a cell raised NameError'):
+def broken(outcome, files, word, why='a cell raised NameError'):
     "What a run with an error leaves"
     out = outcome | dict(status='error', reason=why, record={})
     return dict(lost='', outcome=out, folder=packed({'run.log': why}), examined=None, audit=None)
@@ -146,14 +147,14 @@ def landscape(values):
     degree,rate,steps = (float(values[k]) for k in ('DEGREE', 'RATE', 'STEPS'))
     return (.1 + .02*((degree-4)/3)**2 + .02*math.log(rate/1.1)**2 + .02*((steps-480)/200)**2)
 
-def measured(s, outcome, files):
+def measured(s, *made):
     "What the pool gives for a spec: by the constants of the commit's canvas, with noise by the seed"
     def measure(spec):
         canvas = json.loads(s.file(spec['commit'], s.p.canvas))
         values = constants_of(canvas)
         rng = random.Random(f'{sorted(values.items())} {spec["seed"]}')
-        if rng.random() < .03 and spec['bar'] is not None and spec['whose'] == 'candidate': return broken(outcome, files)
-        return valued(outcome, files, spec, round(landscape(values) + rng.gauss(0, SIGMA), 6))
+        if rng.random() < .03 and spec['bar'] is not None and spec['whose'] == 'candidate': return broken(*made)
+        return valued(*made, spec, round(landscape(values) + rng.gauss(0, SIGMA), 6))
     return measure
 
 def proposal(s, rng):

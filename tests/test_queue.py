@@ -413,3 +413,32 @@ def test_no_machine_at_home_any_more(here):
     assert 'the machine changed: CPU simulated -> another' in s.experiments()[1]['break']
     assert pool.submitted == ['s003/1', 's002/1']
     check_whole(s)
+
+def test_an_agents_expedition_beside_the_branch(here, tmp_path):
+    s,run = here
+    drive(s, pool_for(s, run))
+    a = agent(s, 'ada', tmp_path/'ada')
+    lab.ar(a.p.root, 'ar-expedition', 'start', '--steps', '2', '--why', 'over the hill')
+    submit(s, 'RATE = 0.5 ', 'RATE = 0.7 ', 'longer steps') # the branch goes on meanwhile
+    o = submit(a, 'DEGREE = 1 ', 'DEGREE = 6 ', 'far too many')
+    assert o['kind'] == 'step' and a.rev('HEAD') == o['commit']
+    edit(a.p.root, 'DEGREE = 6 ', QUINTIC)
+    with pytest.raises(Refused, match=f'{o["id"]} of expedition 1 has no'): queue.submit(a, 'fewer')
+    drive(s, pool_for(s, run))
+    assert [n['status'] for n in s.experiments()] == ['keep', 'keep', 'discard']
+    second = queue.submit(a, 'fewer')
+    drive(s, pool_for(s, run))
+    code,lines,_ = queue.wait_for(a, second['id'])
+    assert any('step 2, ' in l for l in lines if l.startswith('line:')), lines
+    assert a.rev('HEAD') == second['commit'] and s.rev(s.ref) == tip(s)
+    lab.ar(a.p.root, 'ar-expedition', 'finish')
+    drive(s, pool_for(s, run))
+    last = s.experiments()[-1]
+    assert (last['kind'], last['status'], last['description']) == ('join', 'keep', 'over the hill')
+    text = (s.p.root/s.p.canvas).read_text()
+    assert QUINTIC in text and 'RATE = 0.7 ' in text # onto what was kept meanwhile
+    ended = read_json(s.dir/'expeditions/1.json')
+    assert ended['owner'] == 'ada' and ended['state'] == 'joined'
+    queue.wait_for(a, last['submission']['id'])
+    assert a.rev('HEAD') == tip(s) and not git(a.p.root, 'status', '--porcelain')
+    check_whole(s)
