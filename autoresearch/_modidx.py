@@ -2486,6 +2486,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'autoresearch.search.print_swarm': ('search.html#print_swarm', 'autoresearch/search.py'),
                                      'autoresearch.search.print_trials': ('search.html#print_trials', 'autoresearch/search.py'),
                                      'autoresearch.search.propose': ('search.html#propose', 'autoresearch/search.py'),
+                                     'autoresearch.search.propose_more': ('search.html#propose_more', 'autoresearch/search.py'),
                                      'autoresearch.search.propose_near': ('search.html#propose_near', 'autoresearch/search.py'),
                                      'autoresearch.search.propose_optuna': ('search.html#propose_optuna', 'autoresearch/search.py'),
                                      'autoresearch.search.queued_yet': ('search.html#queued_yet', 'autoresearch/search.py'),

@@ -22,9 +22,9 @@ __all__ = ['UNREADABLE', 'LEVEL', 'LENGTH', 'CURVE', 'NOISE', 'CAP', 'CUT', 'SHA
            'withdraw_edit', 'Loop', 'out_of_time', 'wait_to_retry', 'print_trials', 'next_proposal', 'run_trial',
            'run_next', 'over_since', 'try_next', 'search', 'swarm_slots', 'every_job', 'trial_of', 'used_trials',
            'is_pending', 'swarm_left', 'new_to_queue', 'submit_proposal', 'show_pool', 'new_rows', 'print_swarm',
-           'swarm_end', 'swarm_turn', 'search_swarm', 'summary', 'stop_experiment', 'queued_yet', 'tidy_up', 'close',
-           'check_ready', 'going_on', 'HungUp', 'catch_signals', 'run_search', 'detach', 'asked_for', 'with_sampler',
-           'canvas_of', 'begin_search', 'search_answer', 'ar_search']
+           'swarm_end', 'propose_more', 'swarm_turn', 'search_swarm', 'summary', 'stop_experiment', 'queued_yet',
+           'tidy_up', 'close', 'check_ready', 'going_on', 'HungUp', 'catch_signals', 'run_search', 'detach',
+           'asked_for', 'with_sampler', 'canvas_of', 'begin_search', 'search_answer', 'ar_search']
 
 # %% ../nbs/20_search.ipynb #imports
 import ast, io, json, math, os, random, re, shutil, signal, subprocess, sys, time
@@ -357,7 +357,7 @@ class Tried:
     known:bool=True # Does it tell anything? Not if nobody knows what its code is worth
     code:str='' # Skeleton of its canvas
     runs:int=1 # How many its value is the mean of
-    cut:bool=False # Was it ended early, far behind the best? Then it has no value either
+    cut:bool=False # Ended early, or elsewhere, far behind the best? Then it has no value either
     pending:bool=False # Submitted to a swarm and under way: it will have a value
 
 # %% ../nbs/20_search.ipynb #levels
@@ -370,10 +370,11 @@ def note_level(new, value, levels, adjusted):
 
 # %% ../nbs/20_search.ipynb #history
 def told_of(s):
-    "Of each commit that has a row: how many runs it had, and whether it was cut early"
+    "Of each commit that has a row: how many runs it had, and whether all that is said is: far worse"
     notes = [n for n in s.experiments() if n.get('status') in STATUSES]
-    return {(n.get('commit') or '')[:7]: (max(1, len(n.get('runs') or [])),
-        n.get('class') == 'early') for n in notes}
+    def far(n): return n.get('class') == 'early' or bool(n.get('screened')) # on another machine
+    return {(n.get('commit') or '')[:7]: (max(1, len(n.get('runs') or [])), far(n))
+        for n in notes}
 
 # %% ../nbs/20_search.ipynb #history-def
 def history(
@@ -1033,6 +1034,7 @@ class Loop:
     ended:dict = field(default_factory=dict) # Submissions that have ended, by name
     avoid:list = field(default_factory=list) # Proposals whose code ran before
     quiet:int = 0 # Turns in which nothing of the search was under way
+    dry:tuple = () # What was known when nothing was left to propose, and why
 
     @property
     def spent(self): return time.monotonic()-self.began
@@ -1118,7 +1120,7 @@ def run_next(s, state, bar, loop):
 def over_since(s):
     "Why the session is over by now; '' where it is not, or its settings can't be read just now"
     from autoresearch.night import ended
-    with suppress(Refused, OSError, ValueError): return ended(Session(s.p, s.tag))
+    with suppress(Refused, OSError, ValueError): return ended(Session(s.p, s.tag, agent=s.agent))
     return ''
 
 def try_next(s, state, bar, loop):
@@ -1259,6 +1261,15 @@ def swarm_end(s, state, left, loop, why):
     each = f'an experiment takes about {typical_seconds(s):.0f} s'
     return 0, f'{each}: none fits into the time that is left', True
 
+# %% ../nbs/20_search.ipynb #propose-more
+def propose_more(s, state, jobs, loop):
+    "Submit a proposal; why there is none, asked again once something more is known"
+    known = len(jobs), sum(map(is_pending, jobs)), tip(s)
+    if loop.dry[:3] == known: return loop.dry[3]
+    try: submit_proposal(s, state, jobs, loop)
+    except Exhausted as e: loop.dry = *known, str(e)
+    return loop.dry[3] if loop.dry[:3] == known else ''
+
 # %% ../nbs/20_search.ipynb #swarm-turn
 def swarm_turn(s, state, bar, loop):
     "Look at the queue, submit a proposal or wait a moment; returns how the search ends, if it does"
@@ -1271,10 +1282,10 @@ def swarm_turn(s, state, bar, loop):
     show_pool(s, state, bar, found, slots, left, minutes)
     busy = any(is_pending(j) and trial_of(state, j) for j in found)
     loop.quiet = 0 if busy else loop.quiet+1
-    why = ''
-    if slots and left >= 1 and sum(map(is_pending, found)) < len(slots)+AHEAD:
-        try: return submit_proposal(s, state, found, loop)
-        except Exhausted as e: why = str(e)
+    state['slots'] = len(slots)
+    room = slots and left >= 1 and sum(map(is_pending, found)) < len(slots)+AHEAD
+    why = propose_more(s, state, found, loop) if room else ''
+    if room and not why: return
     if end := swarm_end(s, state, left, loop, why): return end
     time.sleep(.3)
 
@@ -1427,9 +1438,9 @@ from autoresearch.search import _searcher
 _searcher(*sys.argv[1:])
 """
 
-def _searcher(profile, tag, asked, anew):
+def _searcher(profile, tag, asked, anew, agent):
     "Main of the search in the background: what could be in the way was looked at just before"
-    s = Session(get_profile(profile), tag)
+    s = Session(get_profile(profile), tag, agent=agent)
     with reporting_errors(), search_lock(s) as renew:
         exit_with(*run_search(s, json.loads(asked), anew == 'anew', renew))
 
@@ -1439,7 +1450,7 @@ def detach(s, asked, anew):
     log = s.dir/'search.log'
     home = str(Path(autoresearch.__file__).parent.parent)
     path = os.pathsep.join([home, *filter(None, [os.environ.get('PYTHONPATH')])])
-    args = [s.p.name, s.tag, json.dumps(asked), 'anew' if anew else '']
+    args = [s.p.name, s.tag, json.dumps(asked), 'anew' if anew else '', s.agent]
     with open(log, 'ab') as f:
         proc = subprocess.Popen([sys.executable, '-c', SEARCHER, *args], cwd=s.p.root,
             stdin=subprocess.DEVNULL, stdout=f, stderr=f, start_new_session=True,

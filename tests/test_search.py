@@ -618,9 +618,11 @@ def test_ideas_that_fit_come_first(lab):
         search.Hint(dict(C='0.9'), 3.), search.Hint(dict(C='0.1'), 4.)]
     assert near(nb, p, [], hints=hints) == dict(C='0.9') # the others don't fit or are there
 
-def test_what_was_cut_early_is_no_value(searched, monkeypatch):
+@pytest.mark.parametrize('told', [{'class': 'early'}, dict(screened='1 CPU core')])
+def test_what_was_cut_early_is_no_value(searched, monkeypatch, told):
+    "Nor what was only looked at on another machine"
     s = session(searched)
-    notes = [dict(n, **{'class': 'early'}) if i else n for i,n in enumerate(s.experiments())]
+    notes = [dict(n, **told) if i else n for i,n in enumerate(s.experiments())]
     monkeypatch.setattr(type(s), 'experiments', lambda self: notes)
     tried = search.history(s)
     assert [(t.value is None, t.cut) for t in tried] == [(False, False), (True, True)]

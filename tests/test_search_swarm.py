@@ -1,4 +1,5 @@
-"""ar-search --swarm: the real queue and its driver, before a pool that only pretends to run."""
+"""ar-search --swarm, and two agents who race: the real queue and its driver, before a pool that only
+pretends to run."""
 import json, os, re, signal, subprocess, sys, time, traceback
 from pathlib import Path
 import pytest
@@ -11,7 +12,7 @@ import lab
 from lab import BIN, ROOT, TAG, ar, environ, rows, until
 
 sys.path.insert(0, str(ROOT/'bench'))
-import swarm # bench/swarm.py
+import agents, swarm # bench/agents.py, bench/swarm.py
 
 @pytest.fixture(scope='module')
 def origin(tmp_path_factory):
@@ -103,6 +104,35 @@ def test_killed_and_gone_on_with(root, origin):
         r = ar(root, 'ar-search', '--swarm', '--trials', '14')
         assert 'going on after' in r.stdout and '\n14 trials:' in r.stdout, r.stdout
         sound(root, 14)
+
+def test_two_agents_race_for_ideas_and_submissions(root, origin, monkeypatch, tmp_path):
+    "The agents of bench/agents.py, by the same commands; what must hold is looked at by the same code"
+    monkeypatch.setattr(agents, 'ar', lab.ar)
+    monkeypatch.setattr(agents, 'TAG', TAG)
+    for i,(name,value) in enumerate(agents.IDEAS[:5]):
+        ar(root, 'ar-ideas', 'add', f'{name} = {value}', '--gain', f'{.1-.005*i:.3f}')
+    names = agents.NAMES[:2]
+    with driving(root, origin, 2):
+        pids = {}
+        for k in names:
+            lab.git(root, 'worktree', 'add', '-q', '-b', f'autoresearch/{TAG}-{k}', tmp_path/k)
+            if pid := os.fork():
+                pids[k] = pid
+                continue
+            code = 1
+            try:
+                said = agents.Agent(tmp_path/k, 1, k).work()
+                (tmp_path/f'{k}.json').write_text(json.dumps(said))
+                code = 0
+            except BaseException: traceback.print_exc()
+            finally: os._exit(code)
+        assert [os.waitstatus_to_exitcode(os.waitpid(p, 0)[1]) for p in pids.values()] == [0, 0]
+    said = {k: json.loads((tmp_path/f'{k}.json').read_text()) for k in names}
+    assert sum(len(o['tried']) for o in said.values()) >= 4, said
+    agents.check_ideas(root, said)
+    agents.check_branch(root, names)
+    agents.check_ledger(root, said)
+    agents.check_left(root, [tmp_path/k for k in names])
 
 def queue_of(root, *values, agent=''):
     "Queue edits of the base commit's constants by hand"
