@@ -200,13 +200,15 @@ def kills(args):
                 c.edit('RATE', 1+.003*n*(-1)**n)
                 with suppress(repo.Busy):
                     submitted.add(queue.submit(s, f'edit {n}')['id'])
-            time.sleep(rng.uniform(.2, 2.5))
+            time.sleep(rng.uniform(0., 2*args.pause))
             kind = kill_one(c, rng)
             if kind: counts[kind] += 1
-            if kind == 'outer': restart(c)
+            time.sleep(.1)
+            if not of_session(c)['outer']: restart(c)
+            if kind: print(f'{sum(counts.values())} {kind}, {len(c.rows())} rows', flush=True)
         took = time.time()-begun
         print(f'{sum(counts.values())} kills in {took:.0f} s: {dict(counts)}', flush=True)
-        while queue.pending_jobs(s) and time.time()-begun < took+300:
+        while queue.pending_jobs(s) and time.time()-begun < took+400:
             if not repo.swarming(s.p): restart(c)
             time.sleep(.3)
         time.sleep(2)
@@ -233,5 +235,7 @@ if __name__ == '__main__':
     verbs.choices['trials'].add_argument('--workers', type=int, default=2)
     verbs.choices['trials'].add_argument('--budget', type=float, default=0.)
     verbs.choices['kills'].add_argument('--seed', type=int, default=1)
+    verbs.choices['kills'].add_argument('--pause', type=float, default=3.,
+        help='seconds between two kills, on average')
     args = parser.parse_args()
     args.call(args)
