@@ -25,10 +25,10 @@ __all__ = ['MOST', 'RUN_DIR', 'TEXT_FIELDS', 'NUMBER_RANGES', 'OF_NOISE', 'AXES'
            'doubts', 'facts', 'facts_html', 'log_end', 'too_large', 'log_of', 'block_of', 'copy_for_run', 'sandbox',
            'sweep_short_runs', 'why_to_end', 'guard', 'start_guard', 'ShortRun', 'knob', 'text_of', 'knob_row', 'pic',
            'row_of', 'Tinker', 'constants_of', 'verdict', 'Dashboard', 'described', 'session_options', 'card_of',
-           'legend', 'heights', 'band_around', 'apart', 'x_range', 'annotation', 'notebook_link', 'top_html', 'renewed',
-           'page_notebook', 'lay_files', 'run_notebook', 'executed', 'new_token', 'same', 'identity', 'from_elsewhere',
-           'guarded', 'notebook_pages', 'address', 'show_page', 'server', 'free_port', 'chosen_profile', 'serving',
-           'ar_dashboard']
+           'legend', 'heights', 'band_around', 'apart', 'x_range', 'annotation', 'notebook_link', 'top_html',
+           'plotly_program', 'renewed', 'page_notebook', 'lay_files', 'run_notebook', 'executed', 'new_token', 'same',
+           'identity', 'from_elsewhere', 'guarded', 'notebook_pages', 'address', 'show_page', 'server', 'free_port',
+           'chosen_profile', 'serving', 'ar_dashboard']
 
 # %% ../nbs/31_dashboard.ipynb #imports
 import hmac, html, json, math, os, re, secrets, shutil, socket, stat, subprocess, sys, tempfile
@@ -608,10 +608,14 @@ function render({model, el}) {
     clearTimeout(soon);
     soon = setTimeout(() => { clearTimeout(timer); beat(); }, 150);
   });
+  if (!globalThis.arPlotly) {
+    const code = new Blob([model.get('shared').plotly ?? ''], {type: 'text/javascript'});
+    import(URL.createObjectURL(code)).then(m => { globalThis.arPlotly = m.default; });
+  }
   const beat = () => {
     const page = el.closest('.ar-page'), pictures = model.get('view').pictures;
     let drawn = 0;
-    if (page) {
+    if (page && globalThis.arPlotly) {
       const dark = isDark(), now = performance.now();
       if (!watched) { resized.observe(page); watched = true; }
       drawn = page.querySelectorAll('.js-plotly-plot > .plot-container').length;
@@ -712,14 +716,14 @@ export default {render};
 @lru_cache(None)
 def _widget_class(esm):
     import anywidget, traitlets
-    return type('InBrowser', (anywidget.AnyWidget,), dict(_esm=esm,
-        view=traitlets.Dict().tag(sync=True), every=traitlets.Float(3.).tag(sync=True)))
+    return type('InBrowser', (anywidget.AnyWidget,), dict(_esm=esm, every=traitlets.Float(3.).tag(
+        sync=True), **{k: traitlets.Dict().tag(sync=True) for k in ('view', 'shared')}))
 
 # %% ../nbs/31_dashboard.ipynb #in-browser
 def in_browser(
     esm:str, # JavaScript module with a `render`
     on_message, # Called with each message of the browser, a dict
-    **state # `view`, `every`
+    **state # `view`, `every`, `shared`
 ): # A widget
     "A widget with JavaScript of our own"
     widget = _widget_class(esm)(**state)
@@ -1984,7 +1988,8 @@ def make_parts(self:Dashboard):
     self.now_fig,self.one_fig = loss_picture(200), loss_picture()
     self.tinker = Tinker(self.p)
     self.table = in_browser(TABLE, self.asked, view=view(self.data))
-    self.pulse = in_browser(PULSE, self.beat, view=dict(pictures=4))
+    self.pulse = in_browser(PULSE, self.beat, view=dict(pictures=4),
+        shared=dict(plotly=plotly_program()))
     self.tag,self.axis = self.menus(w)
     self.shown,self.range = self.filters(w)
 
@@ -2679,10 +2684,24 @@ BAR = dict(displaylogo=False, doubleClick='autosize', plotlyServerURL='', showSe
     showEditInChartStudio=False, modeBarButtonsToRemove=['select2d', 'lasso2d', 'resetScale2d',
     'sendChartToCloud', 'sendDataToCloud', 'editInChartStudio'])
 
+# %% ../nbs/31_dashboard.ipynb #picture-class
+@lru_cache(None)
+def _picture_class():
+    "Plotly's widget, but for its program: that the pulse has brought"
+    import plotly.graph_objects as go
+    return type('Picture', (go.FigureWidget,),
+        dict(_esm='export default () => globalThis.arPlotly();'))
+
+def plotly_program():
+    "What plotly's widget runs in a browser, as text"
+    import plotly.graph_objects as go
+    return str(go.FigureWidget._esm)
+
+# %% ../nbs/31_dashboard.ipynb #renewed-in-place
 def renewed(fig, box):
     "A widget of a figure, in its place in `box`"
     import plotly.graph_objects as go
-    new = go.FigureWidget(fig)
+    new = _picture_class()(fig)
     new._config = BAR
     box.children = [*(o for o in box.children if o is not fig), new]
     if isinstance(fig, go.FigureWidget): fig.close() # of a page that was reloaded
