@@ -7,6 +7,7 @@ An agent begins with its orders, `program.md`; it changes the canvas, `nbs/02_tr
 Modules:
 
 - `autoresearch.audit`: Another held-out set is scored for every keep and decides nothing: it says how much of the gain is of the validation text alone.
+- `autoresearch.board`: What other clones tried, through any git host: one file an experiment, one reference a writer, nothing of it trusted.
 - `autoresearch.cells`: List, show and edit the cells of the canvas by their names; one changed line of code is one changed line in git.
 - `autoresearch.contract`: What no experiment may change: the constants, the clock and the form of the result.
 - `autoresearch.dashboard`: What a person looks at in the morning: the frontier, the experiment under way, any experiment in full, and sliders to try one's own hand.

@@ -648,9 +648,9 @@ def execute_report(s:Session, summary:str=''):
 
 # %% ../nbs/30_report.ipynb #page
 _CSS = f'''<style>
-:root{{color-scheme:light dark;--ink:#1b1f23;--paper:#fff;--line:#8884}}
+:root{{color-scheme:light dark;--ink:#1b1f23;--soft:#5a636c;--paper:#fff;--line:#8884}}
 @media(prefers-color-scheme:dark){{
-:root{{--ink:{DARK["text.color"]};--paper:{DARK["figure.facecolor"]}}}}}
+:root{{--ink:{DARK["text.color"]};--soft:#adb6bf;--paper:{DARK["figure.facecolor"]}}}}}
 body{{background:var(--paper);color:var(--ink);font:16px/1.5 "DejaVu Sans",Verdana,sans-serif;
 max-width:70rem;margin:2rem auto;padding:0 1rem}}
 p,h1,pre,td:last-child{{overflow-wrap:anywhere}}
@@ -663,6 +663,8 @@ summary{{cursor:pointer}}
 .wide{{overflow-x:auto;margin:.8rem 0}}
 table{{border-collapse:collapse;font-size:.9rem}}
 td,th{{padding:.25rem .6rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}}
+td:last-child,th:last-child{{min-width:14rem}}
+.ar-diff pre .ar-at{{opacity:1;color:var(--soft)}}
 td.n,th.n{{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}}
 .agent{{margin:1rem 0;padding:.1rem 1rem;border-left:.4rem solid {COLORS["purple"]}}}
 </style>'''

@@ -38,7 +38,7 @@ def browser(tmp_path_factory):
     o = webdriver.ChromeOptions()
     for f in [*FLAGS, f'--user-data-dir={tmp_path_factory.mktemp("chromium")}']: o.add_argument(f)
     o.binary_location = binary
-    o.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
+    o.set_capability('goog:loggingPrefs', {'browser': 'ALL', 'performance': 'ALL'})
     d = webdriver.Chrome(options=o, service=webdriver.ChromeService(driver))
     yield d
     d.quit()
@@ -168,6 +168,85 @@ class Page:
             (a.click() if click else a).perform()
         self.act(lambda: until(lambda: self.all(self.css(name))[i:])[0], move)
 
+def asked_for(d):
+    "Addresses of all requests since the last call"
+    sent = [json.loads(o['message'])['message'] for o in d.get_log('performance')]
+    return [o['params']['request']['url'] for o in sent
+        if o['method'] == 'Network.requestWillBeSent']
+
+def leaving(d):
+    "Requests that would leave this machine"
+    return [a for a in asked_for(d) if not re.match(
+        r'(https?|ws)://(localhost|127\.0\.0\.1)[:/]|data:|blob:|about:|file:|chrome', a)]
+
+# what of a page is not whole in the window: boxes beyond its edges, text cut by a box around it;
+# what scrolls by itself is whole if its own box is
+CUT = '''
+const W = innerWidth, bad = [], name = e => e.tagName + '.' + (e.className.baseVal ?? e.className);
+const style = e => getComputedStyle(e), shown = r => r.width > 0 && r.height > 0;
+const say = (e, r, why) => bad.push(`${why}: ${name(e)} ${Math.round(r.left)}..${Math.round(r.right)}`
+  + ` "${(e.textContent || '').slice(0, 40)}"`);
+const up = e => { const all = []; while ((e = e.parentElement)) all.push(e); return all; };
+const scrolls = e => ['auto', 'scroll'].includes(style(e).overflowX);
+const root = document.querySelector('.ar-page') || document.body;
+for (const e of root.querySelectorAll('*')) {
+  if (e.closest('svg') || ['OPTION', 'SCRIPT', 'STYLE'].includes(e.tagName)) continue;
+  const r = e.getBoundingClientRect(), over = up(e);
+  if (!shown(r) || style(e).visibility === 'hidden' || over.some(scrolls)) continue;
+  if (r.left < -1 || r.right > W + 1) say(e, r, 'beyond the window');
+  if (['BUTTON', 'SELECT'].includes(e.tagName) && e.scrollWidth > e.clientWidth + 1)
+    say(e, r, 'text cut');
+  const clips = over.filter(o => style(o).overflowX !== 'visible').map(o => o.getBoundingClientRect());
+  for (const t of e.childNodes) {
+    if (t.nodeType !== 3 || !t.textContent.trim() || e.tagName === 'SELECT') continue;
+    const range = document.createRange();
+    range.selectNodeContents(t);
+    const own = scrolls(e) ? [] : style(e).overflowX === 'visible' ? [] : [r];
+    for (const q of range.getClientRects())
+      if (!scrolls(e) && [...clips, ...own].some(c => q.left < c.left - 1 || q.right > c.right + 1))
+        say(e, q, 'text cut');
+  }
+}
+for (const t of root.querySelectorAll('.ar-pic svg text')) {
+  const r = t.getBoundingClientRect(), c = t.closest('.ar-pic').getBoundingClientRect();
+  if (shown(r) && !t.closest('.hoverlayer') && (r.left < c.left - 1 || r.right > c.right + 1
+      || r.top < c.top - 1 || r.bottom > c.bottom + 1)) say(t, r, 'beyond its picture');
+}
+return bad;'''
+
+# pairs of colours with less contrast than 4.5, of every text that is shown
+PALE = '''
+const parse = s => { const m = (s.match(/[\\d.]+/g) || []).map(Number);
+  return s.startsWith('color(srgb') ? [m[0]*255, m[1]*255, m[2]*255, m[3] ?? 1]
+    : [m[0], m[1], m[2], m[3] ?? 1]; };
+const over = (a, b) => [0, 1, 2].map(i => a[i]*a[3] + b[i]*(1 - a[3])).concat(1);
+const lum = c => [0, 1, 2].map(i => c[i]/255).map(v => v <= .04045 ? v/12.92
+  : ((v + .055)/1.055)**2.4).reduce((s, v, i) => s + v*[.2126, .7152, .0722][i], 0);
+const ground = e => { const all = []; for (let o = e; o; o = o.parentElement)
+    all.push(parse(getComputedStyle(o).backgroundColor));
+  return all.reverse().reduce((b, c) => over(c, b), [255, 255, 255, 1]); };
+const faint = e => { let v = 1; for (let o = e; o; o = o.parentElement)
+    v *= Number(getComputedStyle(o).opacity); return v; };
+const bad = {};
+const look = (e, colour, text) => {
+  const b = ground(e), f = parse(colour), c = over([f[0], f[1], f[2], f[3]*faint(e)], b);
+  const [lo, hi] = [lum(c), lum(b)].sort((x, y) => x - y), ratio = (hi + .05)/(lo + .05);
+  if (ratio < 4.5) bad[`${e.tagName}.${e.className.baseVal ?? e.className} ${colour} on `
+    + b.slice(0, 3).map(Math.round)] = `${ratio.toFixed(2)} "${text.trim().slice(0, 30)}"`;
+};
+for (const e of document.querySelectorAll('.ar-page *')) {
+  const r = e.getBoundingClientRect();
+  if (!r.width || ['STYLE', 'SCRIPT', 'OPTION'].includes(e.tagName)) continue;
+  const own = [...e.childNodes].filter(t => t.nodeType === 3).map(t => t.textContent).join('');
+  const svg = e.closest('svg'), s = getComputedStyle(e);
+  if (svg && e.tagName !== 'text' && e.tagName !== 'tspan') continue;
+  const text = own || e.placeholder || e.value || (e.tagName === 'SELECT' ? 'select' : '');
+  if (!String(text).trim() || e.closest('.noUi-target')) continue;
+  look(e, svg ? s.fill : s.color, String(text));
+  if (e.placeholder) look(e, getComputedStyle(e, '::placeholder').color, e.placeholder);
+}
+return bad;'''
+
 def errors(d): return [l for l in d.get_log('browser') if l['level'] == 'SEVERE']
 
 def opened(d, url): # with its token, or without where the browser has the cookie
@@ -178,6 +257,95 @@ def opened(d, url): # with its token, or without where the browser has the cooki
     page = Page(d)
     until(lambda: page.points('keep'))
     return page
+
+WIDTHS = 360, 420, 768, 1300, 2000
+
+def widened(d, page, width, height=900):
+    "A window of this width, once the pictures have followed"
+    d.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', dict(width=width, height=height,
+        deviceScaleFactor=1, mobile=False))
+    fits = ('return [...document.querySelectorAll(".ar-pic")].filter(e => e.clientWidth).every(e => {'
+        ' const s = e.querySelector("svg.main-svg");'
+        ' return s && Math.abs(s.getBoundingClientRect().width - e.clientWidth) < 3; })')
+    until(lambda: page.js(fits))
+
+def themed(d, page, theme):
+    "Light or dark, once the pictures have followed"
+    d.execute_cdp_cmd('Emulation.setEmulatedMedia',
+        dict(features=[dict(name='prefers-color-scheme', value=theme)]))
+    want = dict(light='rgb(28, 33, 38)', dark='rgb(221, 221, 221)')[theme]
+    until(lambda: page.js('const ts = [...document.querySelectorAll(".ar-pic svg .xtick text")];'
+        ' return ts.length && ts.every(t => getComputedStyle(t).fill === arguments[0])', want))
+
+def whole_shot(d, page, width, name):
+    "A picture of all of the page, at this width"
+    height = page.js('return document.querySelector(".ar-page").scrollHeight + 40')
+    d.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', dict(width=width,
+        height=min(8000, height), deviceScaleFactor=1, mobile=False))
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    d.save_screenshot(str(SHOTS/f'{name}.png'))
+
+def test_every_width_and_both_themes(browser, root, server):
+    """From a telephone to a wide screen nothing is cut, in light and dark every text has contrast,
+    and no request leaves this machine"""
+    from selenium.webdriver.common.action_chains import ActionChains
+    page = opened(browser, server[2])
+    asked_for(browser)
+    box = lambda css: page.js('const r = document.querySelector(arguments[0]).getBoundingClientRect();'
+        ' return [r.left, r.top + scrollY, r.right, r.bottom + scrollY]', css)
+    page.one('.ar-tools input').send_keys('a cubic')
+    until(lambda: len(page.rows()) == 1)
+    page.click('.ar-table tbody tr') # one with a diff, a curve, a block, a log
+    until(lambda: '+DEGREE = 3' in page.text('.ar-diff .ar-add'))
+    page.js('const i = document.querySelector(".ar-tools input");'
+        ' i.value = ""; i.dispatchEvent(new Event("input"))')
+    until(lambda: len(page.rows()) == 25)
+    for width in WIDTHS:
+        widened(browser, page, width)
+        whole_shot(browser, page, width, f'dashboard-{width}')
+        widened(browser, page, width)
+        assert page.js('return document.documentElement.scrollWidth') <= width
+        assert not (cut := page.js(CUT)), (width, cut)
+        night,pic,now = map(box, ('.ar-night', '.ar-pic-frontier', '.ar-now'))
+        heads = page.js('return [...document.querySelectorAll(".ar-table th")].map(e => e.innerText)')
+        if width < 700: # one column: what happened, then the picture as wide as the window
+            assert night[3] <= pic[1] and pic[3] <= now[1] and night[0] == now[0], width
+            assert pic[2]-pic[0] > width-70 and heads[0] == 'description', (width, pic)
+        else: assert heads[-1] == 'description'
+        if width >= 1300: # the staircase is seen first, what runs now stands beside it
+            assert pic[3] < 900 and pic[0] < now[0] and now[1] < pic[3] and night[1] < pic[3], width
+    for theme in ('light', 'dark'):
+        widened(browser, page, 1300)
+        themed(browser, page, theme)
+        page.click('.ar-show-crash') # off
+        assert not (pale := page.js(PALE)), (theme, pale)
+        for css in ('.ar-show-keep', '.ar-show-crash', '.ar-table tbody tr:nth-child(3)',
+                '.ar-tools button', '.ar-go'):
+            page.act(lambda: page.one(css), lambda e: ActionChains(browser).move_to_element(e).perform())
+            assert not (pale := page.js(PALE)), (theme, css, pale)
+        page.click('.ar-show-crash')
+        page.one('.ar-tools input').send_keys('no such words')
+        until(lambda: "has 'no such words' in it" in page.text('.ar-table'))
+        assert not (pale := page.js(PALE)), (theme, pale)
+        page.js('const i = document.querySelector(".ar-tools input");'
+            ' i.value = ""; i.dispatchEvent(new Event("input"))')
+        until(lambda: len(page.rows()) == 25)
+        if theme == 'dark':
+            for width in WIDTHS:
+                widened(browser, page, width)
+                whole_shot(browser, page, width, f'dashboard-{width}-dark')
+    buttons = page.js('return [...document.querySelectorAll(".modebar-btn, .ar-page button")]'
+        '.map(e => e.dataset.title || e.title || e.textContent)')
+    assert buttons and not [b for b in buttons if re.search('(?i)share|cloud|studio|upload|edit', b)]
+    refused = page.js("""return new Promise(done => {
+        document.addEventListener('securitypolicyviolation', e => done(e.blockedURI));
+        fetch('http://example.org/').catch(() => setTimeout(done, 2000)); })""")
+    assert refused and 'example.org' in refused, 'the policy, not the network, stands in the way'
+    browser.execute_cdp_cmd('Emulation.clearDeviceMetricsOverride', {})
+    browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[]))
+    left = [a for a in leaving(browser) if 'example.org' not in a]
+    assert not left, left
+    browser.get('about:blank')
 
 def test_dashboard(browser, root, server):
     from selenium.webdriver.common.action_chains import ActionChains

@@ -370,10 +370,9 @@ def test_legend(repo):
 
 def test_filters_wrap_in_a_narrow_window(tmp_path):
     d = dashboard(bare(tmp_path))
-    filters = next(o for card in d.box.children for o in getattr(card, 'children', ())
-        if d.range in getattr(o, 'children', ()))
-    assert (filters.layout.flex_flow == 'row wrap'
-        and {o.layout.flex for o in d.shown.values()} == {'0 0 auto'})
+    def inside(box): return [box, *(i for o in getattr(box, 'children', ()) for i in inside(o))]
+    filters = next(o for o in inside(d.box) if d.range in getattr(o, 'children', ()))
+    assert filters.layout.flex_flow == 'row wrap'
 
 def test_a_crash_has_no_block(repo):
     d = dashboard(repo)
@@ -1014,3 +1013,89 @@ def test_the_notebook_opens_clean():
     kept = [c['id'] for c in nb['cells'] for o in c.get('outputs', [])
         if any('widget' in k for k in o.get('data', {}))]
     assert not kept and 'widgets' not in nb['metadata']
+
+def status_of(root, **more):
+    "A swarm's status as its driver writes it, of this process"
+    row = Ledger(root/'results.tsv', 'rmse').read()[0][1]
+    def slot(i, **o): return dict(slot=f'ant/{i}', host='ant', what='1 CPU core', cls='c1', **o)
+    curve = [[i, i/10, 2/(i+1), i/50, None] for i in range(40)]
+    slots = [slot(0, home=True, job='s005', key='s005/1', whose='candidate', seed=42,
+            commit=row.commit, description='wider <b>', agent='ann', since=time.time()-9,
+            progress=dict(percent=40., loss=.05, time=time.time(), curve=curve)),
+        slot(1, home=False, job='s006', key='s006/2', whose='best', seed=43, commit=row.commit,
+            description='deeper', agent='', since=time.time()-3, progress={}),
+        slot(2, home=True, job='', key='', since=time.time(), progress={})]
+    queue = [dict(job=f's{i:03d}', description=f'waits <i>{i}', agent='bob', state='queued',
+        created=time.time()) for i in range(7, 30)]
+    found = dict(time=time.time(), pid=os.getpid(), address='local', state='running',
+        since=time.time(), slots=slots, queue=queue, done=4, kept=2, crashed=1, lost=1,
+        per_hour=120., idle=.25, writes_per_second=.1)
+    write_json(root/'runs'/lab.TAG/'swarm/status.json', {**found, **more})
+
+def lanes_of(root, n=6):
+    "The lines of runs that have ended, the last torn"
+    commits = [r.commit for r in Ledger(root/'results.tsv', 'rmse').read()[0]]
+    lines = [json.dumps(dict(slot=f'ant/{i%2}', host='ant', job=f's{i:03d}', key=f's{i:03d}/1',
+        whose='candidate', commit=commits[i%4] + 'a'*33, seed=42, began=1.7e9+10*i,
+        ended=1.7e9+10*i+15, status='lost' if i == 4 else 'ok', value=.5)) for i in range(n)]
+    (root/'runs'/lab.TAG/'swarm/lanes.jsonl').write_text('\n'.join([*lines, lines[0][:40]]))
+
+def test_a_swarm(copy):
+    "Pool, queue, runs by GPU, rates, lanes; how its driver ended; no short run beside it"
+    d = dashboard(copy)
+    assert d.swarm_box.layout.display == 'none' and not d.swarm.value
+    status_of(copy)
+    lanes_of(copy)
+    d.beat(BEAT)
+    told = d.swarm.value
+    assert '2 of 3 slots busy on 1 host, 23 queued, 120.0 experiments an hour, 25.0 % idle' in told
+    assert '4 done, 2 kept, 1 crashed, 1 lost' in told and d.swarm_box.layout.display is None
+    assert 'wider &lt;b&gt;' in told and 'for ann' in told and 'the best again' in told
+    assert told.count('<svg') == 2 and told.count('of another class') == 1 and 'and 11 more' in told
+    lanes = d.lanes.value
+    assert lanes.count('class="ar-lane"') == 2 and lanes.count('<i ') == 6
+    assert [lanes.count(f'<i class="ar-lane-{k}"') for k in ('keep', 'discard', 'crash', 'lost')] == [
+        3, 1, 1, 1]
+    assert 'The swarm runs 2 at once' in d.now.value and 'runs by 08:00' in d.tiles.value
+    d.tinker.start()
+    assert d.tinker.run is None and 'an experiment is running' in d.tinker.said.value
+    for more,words in [(dict(state='stopped'), 'ended at'), (dict(state='draining'), 'draining: '),
+            (dict(pid=2**31-1, time=1.7e9), 'died without a word')]:
+        status_of(copy, **more)
+        d.beat(BEAT)
+        assert words in d.swarm.value, d.swarm.value
+    assert 'ar-swarm start goes on' in d.swarm.value and 'Nothing is running' in d.now.value
+    seen = []
+    for o in (d.swarm, d.lanes, d.elsewhere): o.observe(seen.append)
+    for _ in range(2): d.beat(BEAT)
+    assert not seen and not d.error.value
+    status_of(copy, slots=[dict(slot=f's{i}', host=f'h{i%9}', key='s1/1') for i in range(256)])
+    d.beat(BEAT)
+    assert '256 of 256 slots busy on 9 hosts' in d.swarm.value
+    assert 'and 192 more slots' in d.swarm.value
+    assert d.tag.value == lab.TAG and not d.error.value
+
+@pytest.mark.parametrize('seed', range(2))
+def test_a_swarm_whose_files_are_damaged(copy, seed):
+    "Whatever stands in them, the page goes on"
+    rng = random.Random(seed)
+    folder = copy/'runs'/lab.TAG/'swarm'
+    d = dashboard(copy)
+    for i in range(40):
+        status_of(copy)
+        lanes_of(copy)
+        for f in rng.choice([('status.json',), ('lanes.jsonl',), ('status.json', 'lanes.jsonl')]):
+            data = (folder/f).read_text().split('\n')
+            at = rng.randrange(len(data)-(f == 'lanes.jsonl'))
+            (folder/f).unlink()
+            way = rng.choice(['gone', 'fifo', 'folder'] + ['inside']*7)
+            if way == 'fifo': os.mkfifo(folder/f)
+            elif way == 'folder': (folder/f).mkdir()
+            elif way == 'inside' and f == 'lanes.jsonl':
+                data[at] = mangled(rng, data[at]).decode('utf8', 'replace')
+                (folder/f).write_text('\n'.join(data))
+            elif way == 'inside': (folder/f).write_bytes(mangled(rng, '\n'.join(data)))
+        d.beat(BEAT)
+        assert not d.error.value and not d.stopped, (seed, i, d.error.value)
+        for o in (d.swarm, d.lanes): o.value.encode()
+        shutil.rmtree(folder)

@@ -930,3 +930,22 @@ def test_a_finished_session_is_scored_and_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(module, 'stored_final', lambda s: {})
     p.final_shard = -1
     assert score_once(s, finish=True) == ['final: the profile has no shard for it']
+
+def test_a_swarm_has_its_lanes(copy, made):
+    "Runs of two slots at a time: a picture, how idle they stood, and no time below zero"
+    assert 'The swarm' not in made[0] and 'between the runs' in made[0]
+    began = notes(copy)[0]['started']
+    lines = [dict(slot=f'ant/{i%2}', host='ant', job=f's{i:03d}', key=f's{i:03d}/1',
+        whose='candidate', commit=r[0], seed=1, began=began+20*(i//2), ended=began+20*(i//2)+15,
+        status='lost' if i == 3 else 'ok', value=.5) for i,r in enumerate(rows(copy))]
+    folder = copy/'runs'/TAG/'swarm'
+    folder.mkdir()
+    (folder/'lanes.jsonl').write_text(''.join(json.dumps(o) + '\n' for o in lines) + '{"slot')
+    md,page = texts(copy)
+    idle = f'{1 - 6*15/(5*20+15):.1%}'
+    said = 'A swarm of 2 slots made 12 runs (lost with a worker and tried again: 1); its slots'
+    assert said in md and f'stood idle for {idle} of the time' in md, md[-3000:]
+    assert '![A lane for each slot' in md and (copy/'runs'/TAG/'report/lanes.png').stat().st_size > 999
+    spent = dict(re.findall(r'^\| ([a-z].*?) \| (-?[\d.]+) \| [\d.]+% \|$', md, re.M))
+    assert 'between the runs' not in spent and spent['slots of the swarm that stood idle'] == (
+        f'{2*115 - 12*15:.1f}') and min(map(float, spent.values())) >= 0
