@@ -17,7 +17,8 @@ __all__ = ['HOMES', 'DARK_GROUND', 'LIGHT_GROUND', 'DRAWN', 'SOURCES', 'OWN', 'V
            'write_texts', 'Slider', 'plotly_js', 'finish', 'ar_docs']
 
 # %% ../nbs/32_docs.ipynb #imports
-import html, importlib, inspect, io, itertools, json, math, os, re, shutil, subprocess, sys, tempfile
+import base64, html, importlib, inspect, io, itertools, json, math, os, re, shutil, subprocess
+import sys, tempfile
 from pathlib import Path
 from fastcore.basics import patch_to, store_attr
 from fastcore.script import anno_parser, call_parse
@@ -236,8 +237,9 @@ class Page(Processor):
         "Figures of other pages, for both grounds"
         names = '|'.join(o for cells in DRAWN.values() for o in cells.values())
         def pair(m):
-            png = (self.folder.parent/'nbs/images'/m[1]).read_bytes()
-            return raw_html(paired(png, m[2], Path(m[1]).stem, self.folder))
+            file = self.folder.parent/'nbs/images'/m[1]
+            if not file.exists(): return m[0] # a link that leads nowhere is found later
+            return raw_html(paired(file.read_bytes(), m[2], file.stem, self.folder))
         return re.sub(rf'^!\[\]\(images/({names})\)\{{fig-alt="([^"]+)"\}}$', pair, text,
             flags=re.M)
 
@@ -247,7 +249,8 @@ _ALT = re.compile(r'^#\| *fig-alt: *["\']?(.*?)["\']?$', re.M)
 @patch_to(Page)
 def code(self, cell):
     "A cell of code: its id, and each of its outputs"
-    name,alt = cell.id, _ALT.search(cell.source)
+    name = cell.id
+    alt = _ALT.search(cell.source)
     cell.id = f'cell-{name}'
     if self.bare(cell): del cell['source']
     for i,output in enumerate(cell.get('outputs', [])):
@@ -256,7 +259,6 @@ def code(self, cell):
 @patch_to(Page)
 def shown(self, data, name, alt):
     "An output as this site shows it, in place"
-    import base64
     text = ''.join(data.get('text/html', ''))
     if 'image/png' in data and alt:
         png = base64.b64decode(''.join(data['image/png']))
@@ -375,11 +377,12 @@ def html_of(c):
 def shown_faults(c):
     "Pictures in the outputs of a cell, or in its HTML, without a description"
     data = [o.get('data', {}) for o in c.get('outputs', [])]
+    name = c['id'].removeprefix('cell-')
     drawn = any(k.startswith('image/') for d in data for k in d)
     if drawn and not re.search(r'^#\| *fig-alt: *["\']?\w', ''.join(c['source']), re.M):
-        yield f'cell {c["id"]} draws a picture; it needs a line #| fig-alt: "..."'
+        yield f'cell {name} draws a picture; it needs a line #| fig-alt: "..."'
     for tag in re.findall(r'<img\b[^>]*>', html_of(c)):
-        if not re.search(r'alt="[^"]', tag): yield f'cell {c["id"]}: {tag[:60]} has no alt'
+        if not re.search(r'alt="[^"]', tag): yield f'cell {name}: {tag[:60]} has no alt'
 
 # %% ../nbs/32_docs.ipynb #pictures
 def picture_faults(
@@ -694,7 +697,8 @@ def llms_txt(
     root = root or repo_root()
     made = (root/'nbs/llms.txt').read_text(encoding='utf8') # by nbdev, from the front page
     head,_,modules = made.partition('## Modules')
-    res,last = [head.rstrip()], None
+    res = [head.rstrip()]
+    last = None
     for section,name in sidebar(root):
         m = re.match(r'# (.+)\n\n> (.+)', ''.join(cells_of(root/'nbs'/name)[0]['source']))
         if not m: continue
@@ -720,7 +724,8 @@ _DASHES = ('', '7 4', '2 3')
 
 def _line_drawing(x, curves, ends):
     "Curves as SVG, one above the other in a box of 600 by 220"
-    (x0,x1),(y0,y1) = (min(x), max(x)), ends
+    x0,x1 = min(x), max(x)
+    y0,y1 = ends
     place = lambda a,b: f'{600*(a-x0)/(x1-x0):.1f},{220*(1-(b-y0)/(y1-y0)):.1f}'
     lines = []
     for ys,ink,dash in zip(curves.values(), INKS, _DASHES):
@@ -771,7 +776,8 @@ class Slider:
 @patch_to(Slider)
 def _repr_html_(self):
     values = list(self.frames)
-    first,(curves,said) = values.index(self.start), self.frames[self.start]
+    first = values.index(self.start)
+    curves,said = self.frames[self.start]
     scale = (lambda v: math.log10(max(v, 1e-9))) if self.log else (lambda v: v)
     drawn = {k: [scale(v) for v in ys] for k,ys in curves.items()}
     name,about = html.escape(self.name), html.escape(said)
