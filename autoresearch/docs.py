@@ -138,13 +138,12 @@ def _pixels(png):
     return np.asarray(Image.alpha_composite(white, drawn).convert('RGB'))/255
 
 def _png(ink, alpha):
-    "Ink and how thick it lies, as a picture of at most 256 colours"
+    "Ink and how thick it lies, as a picture"
     import numpy as np
     from PIL import Image
     data = (255*np.dstack([ink, alpha])).round().astype('uint8')
     file = io.BytesIO()
-    Image.fromarray(data, 'RGBA').quantize(256, method=Image.Quantize.FASTOCTREE).save(
-        file, 'PNG', optimize=True)
+    Image.fromarray(data, 'RGBA').save(file, 'PNG')
     return file.getvalue()
 
 def grounds(
@@ -153,6 +152,7 @@ def grounds(
     "A figure for both palettes of the site"
     import numpy as np
     rgb = _pixels(png)
+    if rgb[0, 0].max() < .5: return dict(light=png, dark=png) # drawn on a dark ground, to show it
     alpha = 1 - rgb.min(axis=2, keepdims=True)
     ink = np.where(alpha > 0, 1 - (1-rgb)/np.maximum(alpha, 1e-9), 0)
     return dict(light=_png(ink, alpha), dark=_png(turned(ink), alpha**.6))
