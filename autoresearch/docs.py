@@ -130,20 +130,23 @@ def turned(
 
 # %% ../nbs/32_docs.ipynb #grounds
 def _pixels(png):
-    "A picture's colours over white, (height, width, 3), 0 to 1"
+    "A picture's colours over white, (k, 3), 0 to 1, and which of them each pixel has"
     import numpy as np
     from PIL import Image
     drawn = Image.open(io.BytesIO(png)).convert('RGBA')
     white = Image.new('RGBA', drawn.size, 'white')
-    return np.asarray(Image.alpha_composite(white, drawn).convert('RGB'))/255
+    rgb = np.asarray(Image.alpha_composite(white, drawn).convert('RGB')).astype('int32')
+    packed,at = np.unique(rgb @ [1 << 16, 1 << 8, 1], return_inverse=True)
+    colors = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=1)/255
+    return colors, at.reshape(rgb.shape[:2])
 
-def _png(ink, alpha):
-    "Ink and how thick it lies, as a picture"
+def _png(ink, alpha, at):
+    "Inks and how thick they lie, `at` each pixel, as a picture"
     import numpy as np
     from PIL import Image
-    data = (255*np.dstack([ink, alpha])).round().astype('uint8')
+    table = (255*np.hstack([ink, alpha])).round().astype('uint8')
     file = io.BytesIO()
-    Image.fromarray(data, 'RGBA').save(file, 'PNG')
+    Image.fromarray(table[at]).save(file, 'PNG')
     return file.getvalue()
 
 def grounds(
@@ -151,11 +154,11 @@ def grounds(
 )->dict: # 'light' and 'dark' -> the same as PNG without a ground
     "A figure for both palettes of the site"
     import numpy as np
-    rgb = _pixels(png)
-    if rgb[0, 0].max() < .5: return dict(light=png, dark=png) # drawn on a dark ground, to show it
-    alpha = 1 - rgb.min(axis=2, keepdims=True)
-    ink = np.where(alpha > 0, 1 - (1-rgb)/np.maximum(alpha, 1e-9), 0)
-    return dict(light=_png(ink, alpha), dark=_png(turned(ink), alpha**.6))
+    colors,at = _pixels(png)
+    if colors[at[0, 0]].max() < .5: return dict(light=png, dark=png) # drawn on dark, to show it
+    alpha = 1 - colors.min(axis=1, keepdims=True)
+    ink = np.where(alpha > 0, 1 - (1-colors)/np.maximum(alpha, 1e-9), 0)
+    return dict(light=_png(ink, alpha, at), dark=_png(turned(ink), alpha**.6, at))
 
 # %% ../nbs/32_docs.ipynb #contrast
 def luminance(color):
