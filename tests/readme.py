@@ -3,13 +3,10 @@
 pictures of nbs/images from the outputs of the cells that drew them."""
 import ast, base64, contextlib, json, os, re
 from pathlib import Path
+from autoresearch.docs import DRAWN
 
 ROOT = Path(__file__).resolve().parent.parent
-# cells whose pictures other pages show, by notebook: the contract, the ratchet and the canvas draw
-# nothing themselves
-DRAWN = {'32_docs': dict(packing='packing.png', protocol='protocol.png'),
-    'tour_model': dict(band='band.png', rope='rope.png'),
-    'tour_optimizer': dict(pull='muon.png'), 'tour_loop': dict(schedules='schedules.png')}
+
 
 def cells_of(page): return json.loads(page.read_text(encoding='utf8'))['cells']
 
@@ -57,7 +54,7 @@ def refresh(page):
 
 def drawn():
     """The pictures that notebooks show from nbs/images, by file name, from the outputs of the cells
-    that drew them"""
+    that drew them: the contract, the ratchet and the canvas draw nothing themselves"""
     res = {}
     for page,cells in DRAWN.items():
         shown = {

@@ -1,10 +1,14 @@
 """The site: every page goes through nbdev, every link leads somewhere, every picture is described;
 and each check can fail"""
-import ast, json, os, re, shutil, subprocess, sys
+import ast, html, io, json, os, re, shutil, subprocess, sys
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 import pytest
 import readme
-from autoresearch.docs import DocsError, commands, process, sidebar, site_faults, variables
+from autoresearch.docs import (DARK_GROUND, DocsError, Slider, commands, contrast, foreign_faults,
+    grounds, plotly_js, process, sidebar, site_faults, tokens, variables, write_texts)
 from test_browser import browser # a fixture: headless Chromium, or a skip that says why
 
 ROOT = Path(__file__).parent.parent
@@ -60,7 +64,10 @@ def test_every_check_can_fail(copy, known):
         code('e', 'draw()', **{'image/png': 'aGk='}),
         code('f', '#| fig-alt: ""\ndraw()', **{'image/png': 'aGk='}),
         code('g', 'show()', **{'text/markdown': '| [t](gone-too.ipynb) |\n| --- |'}),
-        code('h', 'html()', **{'text/html': '<img alt="" src="x.png">'})]))
+        code('h', 'html()', **{'text/html': '<img alt="" src="x.png">'}),
+        code('i', 'js()', **{'text/html': '<b id="why">x</b><script src="//elsewhere/x.js">'}),
+        md('j', '## Again {#again}\n\n[x]{#again}\n\n```\nno language\n```')]))
+    with (copy/'nbs/styles.css').open('a') as f: f.write('@import "https://elsewhere/f.css";')
     (copy/'nbs/images/protocol.png').unlink()
     shutil.copy(copy/'nbs/agents.ipynb', copy/'nbs/stray.ipynb')
     (copy/'_quarto.yml').write_text((copy/'_quarto.yml').read_text().replace(
@@ -83,6 +90,10 @@ def test_every_check_can_fail(copy, known):
         'recipes.ipynb: cell f draws a picture; it needs a line #| fig-alt: "..."',
         'recipes.ipynb: the link gone-too.ipynb leads nowhere',
         'recipes.ipynb: cell h: <img alt="" src="x.png"> has no alt',
+        'recipes.ipynb: it asks another server: <script src="//elsewhere/x.js',
+        'recipes.ipynb: the id again is given twice',
+        'recipes.ipynb: a block of code names no language: no language',
+        'styles.css: it asks another server: @import "https://elsewhere/f.css',
         '15_ratchet.ipynb: the link images/protocol.png leads nowhere',
         '_quarto.yml: stray.ipynb is not in the sidebar',
         '_quarto.yml: the sidebar names nowhere.ipynb, which is not in nbs',
@@ -97,15 +108,20 @@ def test_a_page_that_nbdev_cannot_process_is_named(copy, tmp_path_factory):
     with pytest.raises(DocsError, match='nbs/recipes.ipynb: nbdev could not process it'):
         process(tmp_path_factory.mktemp('made'), copy)
 
-def test_processed_pages_show_the_code(copy, tmp_path_factory):
-    made = process(tmp_path_factory.mktemp('made'), copy)
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+    "The processed pages, of which Quarto makes the site"
+    return process(tmp_path_factory.mktemp('made'), ROOT)
+
+def test_processed_pages_show_the_code(made):
     canvas = cells(made/'02_train.ipynb')
     sources = [''.join(c['source']) for c in canvas]
     at = next(i for i,s in enumerate(sources) if s == '[`muon`]{#muon}')
     assert (sources[at+1].startswith('def muon_step(')
         and "title: 'The canvas: a GPT in five minutes'" in sources[0])
     assert ({c['id'] for c in cells(ROOT/'nbs/02_train.ipynb') if c['cell_type'] == 'code'}
-        - {'exp'} == set(re.findall(r'\{#([\w-]+)\}', '\n'.join(sources))))
+        - {'exp'} == set(re.findall(r'`\]\{#([\w-]+)\}', '\n'.join(sources))))
+    assert '## Attention {#attention-h}' in sources, 'called like a cell, so it has its own name'
     for page in made.glob('*.ipynb'):
         text = '\n'.join(''.join(c['source']) for c in cells(page) if c['cell_type'] == 'code')
         assert not re.search(r'^#\| *(export|default_exp)', text, re.M), page.name
@@ -115,8 +131,9 @@ def test_processed_pages_show_the_code(copy, tmp_path_factory):
         for c in cells(page) if c['cell_type'] == 'markdown')
     assert not re.search(r'^#\|', prose, re.M), "nbdev's directives are no text"
     pictures = re.findall(r'!\[.*', prose)
-    assert ('![](images/band.png){fig-alt="Two square masks' in prose
+    assert ('![](images/dashboard.png){fig-alt="The dashboard' in prose
         and all(o.startswith('![](') for o in pictures)), 'a description is no caption'
+    assert 'figures/band-dark.png" class="img-fluid on-dark"' in prose, 'a figure is there twice'
     assert (made/'styles.css').read_text() == (ROOT/'nbs/styles.css').read_text()
 
 def test_notebooks_that_are_named_are_there():
@@ -290,6 +307,99 @@ def test_quarto_is_not_asked_for_a_broken_site(copy):
     assert (r.returncode == 1 and 'index.ipynb: the link gone.ipynb leads nowhere' in r.stderr
         and not (copy/'asked').exists())
 
+def test_outputs_ask_no_other_server(made):
+    """HTML in an output would make Quarto add scripts from two other servers; and no page has any
+    by itself"""
+    kinds = {k for page in made.glob('*.ipynb') for c in cells(page)
+        for o in c.get('outputs', []) for k in o.get('data', {})}
+    assert kinds == {'text/plain', 'text/markdown'}
+    quarto = (ROOT/'_quarto.yml').read_text()
+    assert 'html-math-method: mathml' in quarto and quarto.count('.scss]') == 2
+    for theme in ('light', 'dark'):
+        assert '$web-font-path: false;' in (ROOT/f'nbs/{theme}.scss').read_text()
+    assert all(not foreign_faults(f) for f in ROOT.glob('nbs/*.js'))
+
+def png(draw=(255, 255, 255), size=(40, 20)):
+    from PIL import Image
+    file = io.BytesIO()
+    Image.new('RGB', size, draw).save(file, 'PNG')
+    return file.getvalue()
+
+def test_figures_have_no_ground(made):
+    "Each is there for both themes, transparent where it was white, and its letters can be read"
+    from PIL import Image
+    names = sorted(f.name for f in (made/'figures').iterdir())
+    assert len(names) > 40 and ([n.replace('dark', 'light') for n in names if '-dark' in n]
+        == [n for n in names if '-light' in n])
+    for name in names:
+        look = Image.open(made/'figures'/name).convert('RGBA')
+        corner = look.getpixel((0, 0))
+        assert corner[3] == 0 or max(corner[:3]) < 99, f'{name} has a light ground'
+    for theme,ground in (('light', '#ffffff'), ('dark', DARK_GROUND)):
+        look = Image.open(made/f'figures/tour_loop-schedules-0-{theme}.png').convert('RGBA')
+        solid = [p for p in look.getdata() if p[3] > 250]
+        most = max(set(solid), key=solid.count) # the ink of axes and letters
+        assert contrast('#%02x%02x%02x' % most[:3], ground) > 12, (theme, most)
+    black,white = (Image.open(io.BytesIO(grounds(png(c))['dark'])).convert('RGBA').getpixel((5, 5))
+        for c in ((0, 0, 0), (255, 255, 255)))
+    assert white[3] == 0 and min(black) > 240, 'and the other way round it would be seen here'
+
+def test_pages_for_programs(tmp_path):
+    "A Markdown file for each page of the sidebar, in its order in llms.txt; links stay among them"
+    written = write_texts(tmp_path, ROOT)
+    order = [Path(name).stem for _,name in sidebar(ROOT)]
+    assert [f.name for f in written] == [*(f'{o}.md' for o in order), 'llms.txt']
+    listed = (tmp_path/'llms.txt').read_text()
+    assert re.findall(r'^- \[.+\]\((\w+)\.md\): .', listed, re.M) == order
+    assert listed.index('## The tour') < listed.index('## Modules') and '<!--' not in listed
+    for f in tmp_path.glob('*.md'):
+        text = f.read_text()
+        assert text.startswith('# ') and '```python\n#|' not in text, f.name
+        urls = [t['attrs']['url'].split('#')[0] for t in tokens(text) if t['type'] == 'link']
+        gone = {o for o in urls if o and ':' not in o and not (tmp_path/o).exists()}
+        assert not gone, (f.name, gone)
+    loop = (tmp_path/'tour_loop.md').read_text()
+    assert '*Picture: ' in loop and '```python\nprogress = ' in loop and 'Figure size' not in loop
+
+def test_the_picture_on_the_front_page():
+    "No label is cut, lies on another one, or on a point"
+    told = {c['id']: ''.join(c['source']) for c in cells(ROOT/'nbs/index.ipynb')}
+    names = {}
+    with readme.chdir(ROOT/'nbs'):
+        for cell in ('imports', 'staircase'): exec(told[cell], names)
+    fig = names['shown']
+    fig.canvas.draw()
+    ax = fig.axes[0]
+    labels = [t.get_window_extent() for t in ax.texts]
+    dots = [tuple(ax.transData.transform(p)) for o in ax.collections for p in o.get_offsets()]
+    assert len(labels) == 5 and len(dots) == 25
+    for i,box in enumerate(labels):
+        assert ax.bbox.x0 <= box.x0 and box.x1 <= ax.bbox.x1 and ax.bbox.y0 <= box.y0
+        assert not any(box.overlaps(o) for o in labels[i+1:]), ax.texts[i]
+        assert not any(box.padded(2).contains(*d) for d in dots), ax.texts[i]
+    assert not any('…' in t.get_text() for t in ax.texts)
+
+def test_plots_of_the_tour_are_folded():
+    "A page's reader sees the picture first; who wants the code opens it"
+    plots = {(p.stem, c['id']): ''.join(c['source'])
+        for p in [*ROOT.glob('nbs/tour_*.ipynb'), *ROOT.glob('nbs/0[13]_*.ipynb')]
+        for c in cells(p) if c['cell_type'] == 'code'
+        and any('image/png' in o.get('data', {}) for o in c['outputs'])}
+    assert len(plots) > 12
+    assert not [k for k,v in plots.items() if not re.match(r'(#\|.*\n)*#\| code-fold: true\n', v)]
+
+def test_notebooks_open_clean():
+    "What Jupyter saves of an opened notebook is what is committed, and no output is an error"
+    import nbformat
+    for p in ROOT.glob('nbs/*.ipynb'):
+        nb = nbformat.read(p, 4)
+        nbformat.validate(nb)
+        assert nb.metadata.kernelspec.name == 'python3', p.name
+        assert nbformat.writes(nb) + '\n' == p.read_text(), p.name
+        assert not [c.id for c in nb.cells for o in c.get('outputs', [])
+            if o.output_type == 'error' or 'application/vnd.jupyter.widget-view+json' in
+            o.get('data', {})], p.name
+
 WIDE,NARROW = 1300, 420
 PAGE = '''<!doctype html><meta name="viewport" content="width=device-width"><style>{css}</style>
 <style>* {{ box-sizing: border-box }} body {{ margin: 0; font: 17px/1.5 sans-serif }} \
@@ -344,3 +454,148 @@ def test_a_phone_wraps_code_and_scrolls_tables(laid_out):
     assert seen['table'] and not seen['page'], 'the table scrolls, the page does not'
 
 def test_a_heading_is_seen_after_a_jump(laid_out): assert 64 <= laid_out(WIDE)['heading'] < 120
+
+SITE = """<!doctype html><meta name="viewport" content="width=device-width">\
+<link rel="stylesheet" href="styles.css"><style>main {{ padding: 8px }}
+.navbar-nav {{ display: flex }} p, li {{ font-size: 16px }}</style><body class="{theme}">
+<nav class="navbar"><span class="navbar-title">autoresearch</span><ul class="navbar-nav">\
+<li><a class="nav-link active" aria-current="page" href="index.html">Start</a></li>\
+<li><a class="nav-link" href="page.html">Tour</a></li></ul></nav>
+<div id="quarto-sidebar"><a class="sidebar-link">a page</a><a class="sidebar-link active">\
+<span class="menu-text">this page</span></a></div><div id="TOC"><a>a heading</a></div>
+<main><h2>A heading</h2><p>A <a href="page.html">link</a>, <code>code</code> and a \
+<a href="page.html"><code>link in code</code></a>.</p>
+<table><thead><tr><th>what</th><th>how many</th></tr></thead><tbody><tr><td>one</td><td>1.5</td>\
+</tr><tr><td>two</td><td>-20</td></tr></tbody></table>
+<div class="ar-diff"><pre><span class="ar-at">@@ -1 +1 @@</span></pre></div>
+<div class="ar-page">a card</div><details><summary>more</summary></details>
+<img class="on-light" src="x.png" width="9000" height="90">\
+<img class="on-dark" src="x.png" width="9000" height="90">{slider}</main>\
+<script src="site.js"></script>"""
+PAIRS = ['p', 'main p > a', 'p > code', 'a > code', '.ar-at', '.navbar .nav-link', '.navbar-title',
+    '.sidebar-link', '.sidebar-link.active .menu-text', '#TOC a', 'summary', '.drag-says', 'th',
+    'td', '.drag output', '.drag label code']
+COLORS_OF = """const solid = o => {{ for (; o; o = o.parentElement) {{
+  const c = getComputedStyle(o).backgroundColor
+  if (!/, 0\\)$/.test(c)) return c }} return 'rgb(255, 255, 255)' }}
+return [...document.querySelectorAll(arguments[0])].map(o => [getComputedStyle(o).color, solid(o)])
+""".replace('{{', '{').replace('}}', '}')
+
+def slider():
+    x = [i/10 for i in range(11)]
+    frames = {str(k): ({'one': [v**k for v in x], 'two': [v/k for v in x]}, f'To the power of {k}.')
+        for k in (1, 2, 3)}
+    return Slider('POWER', x, frames, '2', 'x', 'y', (0, 1))
+
+@pytest.fixture(scope='module')
+def site(tmp_path_factory):
+    "A page as Quarto marks it up, with the site's own style and script; addresses by theme"
+    folder = tmp_path_factory.mktemp('site')
+    for name in ('styles.css', 'site.js'): shutil.copy(ROOT/'nbs'/name, folder)
+    shutil.copy(plotly_js(), folder)
+    (folder/'x.png').write_bytes(png())
+    for theme,name in (('quarto-light', 'page.html'), ('quarto-dark', 'dark.html')):
+        (folder/name).write_text(SITE.format(theme=theme, slider=slider()._repr_html_()))
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args): pass
+    server = ThreadingHTTPServer(('127.0.0.1', 0), partial(Quiet, directory=folder))
+    Thread(target=server.serve_forever, daemon=True).start()
+    at = f'http://127.0.0.1:{server.server_port}/'
+    yield {name: at + name for name in ('page.html', 'dark.html')}
+    server.shutdown()
+
+def drawn(browser):
+    "The curves that plotly shows, once it does"
+    from selenium.webdriver.support.ui import WebDriverWait
+    WebDriverWait(browser, 60).until(lambda b: b.execute_script(
+        "return document.querySelectorAll('.drag-picture .scatterlayer .trace').length") == 2)
+    return browser.execute_script("return [...document.querySelectorAll('.drag-picture "
+        ".scatterlayer .js-line')].map(o => o.getAttribute('d'))")
+
+def test_a_constant_is_dragged(browser, site):
+    "With a mouse's button held, a finger, and arrow keys; with words for who sees no picture"
+    from selenium.webdriver import ActionChains, Keys
+    browser.get(site['page.html'])
+    first,said = drawn(browser), lambda: browser.execute_script("""const f = s => \
+        document.querySelector('.drag ' + s)
+        return [f('.drag-says').textContent, f('.drag-picture').getAttribute('aria-label'),
+            f('output').value, f('input').getAttribute('aria-valuetext')]""")
+    assert said() == ['To the power of 2.', 'To the power of 2.', '2', '2']
+    range_ = browser.find_element('css selector', '.drag input')
+    range_.send_keys(Keys.ARROW_RIGHT)
+    assert said()[0] == 'To the power of 3.' and said()[2:] == ['3', '3']
+    assert drawn(browser) != first
+    width = range_.size['width']
+    ActionChains(browser).move_to_element_with_offset(range_, width//2 - 8, 0).click_and_hold(
+        ).move_by_offset(16 - width, 0).release().perform()
+    assert said()[0] == 'To the power of 1.'
+    at = range_.rect
+    browser.execute_cdp_cmd('Emulation.setTouchEmulationEnabled', dict(enabled=True))
+    top = browser.execute_script('return document.querySelector(".drag input")'
+        '.getBoundingClientRect().top')
+    for kind,share in (('touchStart', .02), ('touchMove', .3), ('touchMove', .5), ('touchEnd', 0)):
+        points = [dict(x=at['x'] + share*width, y=top + at['height']/2)]
+        browser.execute_cdp_cmd('Input.dispatchTouchEvent',
+            dict(type=kind, touchPoints=[] if kind == 'touchEnd' else points))
+    browser.execute_cdp_cmd('Emulation.setTouchEmulationEnabled', dict(enabled=False))
+    assert said()[0] == 'To the power of 2.' and at['height'] >= 44
+    table = browser.execute_script("return document.querySelector('.drag table').textContent")
+    assert 'POWER' not in table and all(o in table for o in ('one', 'two', '0.216'))
+    assert not browser.find_elements('css selector', '.modebar-btn'), 'no button uploads anything'
+    asked = browser.execute_script(
+        "return performance.getEntriesByType('resource').map(o => o.name)")
+    own = site['page.html'].removesuffix('page.html')
+    assert len(asked) >= 4 and all(o.startswith(own) for o in asked), asked
+
+def test_without_plotly_words_and_a_drawing_are_left(browser, site, tmp_path):
+    browser.get('about:blank')
+    for name in ('styles.css', 'site.js'): shutil.copy(ROOT/'nbs'/name, tmp_path)
+    (tmp_path/'page.html').write_text(SITE.format(theme='', slider=slider()._repr_html_()))
+    browser.get((tmp_path/'page.html').as_uri())
+    browser.find_element('css selector', '.drag input').send_keys('\ue014')
+    assert browser.find_element('css selector', '.drag-says').text == 'To the power of 3.'
+    assert len(browser.find_elements('css selector', '.drag-picture polyline')) == 2
+
+def test_the_page_that_is_open_is_marked(browser, site):
+    browser.get(site['page.html'])
+    assert [(o.text, o.get_attribute('class'), o.get_attribute('aria-current'))
+        for o in browser.find_elements('css selector', '.nav-link')] == [
+            ('Start', 'nav-link', None), ('Tour', 'nav-link active', 'page')]
+
+def test_numbers_stand_under_each_other(browser, site):
+    browser.get(site['page.html'])
+    sides = browser.execute_script("return [...document.querySelectorAll('main > table tr > *')]"
+        ".map(o => getComputedStyle(o).textAlign)")
+    assert [o == 'right' for o in sides] == [False, True]*3, sides
+
+@pytest.mark.parametrize('name', ['page.html', 'dark.html'])
+def test_every_pair_of_colours_can_be_read(browser, site, name):
+    browser.get(site[name])
+    drawn(browser)
+    as_hex = lambda c: '#%02x%02x%02x' % tuple(map(int, re.findall(r'\d+', c)[:3]))
+    seen = {s: [contrast(*map(as_hex, pair)) for pair in browser.execute_script(COLORS_OF, s)]
+        for s in PAIRS}
+    assert all(seen.values()) and min(min(v) for v in seen.values()) >= 4.5, seen
+    lines = [as_hex(c) for c in browser.execute_script("return [...document.querySelectorAll("
+        "'.drag-picture .scatterlayer .js-line')].map(o => getComputedStyle(o).stroke)")]
+    ground = '#ffffff' if name == 'page.html' else DARK_GROUND
+    assert len(lines) == 2 and min(contrast(c, ground) for c in lines) >= 4.5, lines
+    shown = {o.get_attribute('class') for o in browser.find_elements('css selector', 'img')
+        if o.is_displayed()}
+    assert shown == {'on-light' if name == 'page.html' else 'on-dark'}
+    card = browser.find_element('css selector', '.ar-page').get_attribute('class')
+    assert ('ar-dark' in card) == (name == 'dark.html')
+
+@pytest.mark.parametrize('width', [360, NARROW, 768, WIDE])
+def test_nothing_sticks_out(browser, site, width):
+    browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride',
+        dict(width=width, height=900, deviceScaleFactor=1, mobile=False))
+    try:
+        browser.get(site['page.html'])
+        drawn(browser)
+        out = browser.execute_script("""return [...document.querySelectorAll(`main img, main p,
+            .drag, .drag input, .drag output, .drag-picture, .drag-picture svg`)].filter(o =>
+            o.getBoundingClientRect().right > innerWidth + 1).map(o => o.outerHTML.slice(0, 80))""")
+        assert not out and not browser.execute_script(
+            'return document.documentElement.scrollWidth > innerWidth')
+    finally: browser.execute_cdp_cmd('Emulation.clearDeviceMetricsOverride', {})
