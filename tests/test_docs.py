@@ -296,6 +296,8 @@ def test_with_quarto_the_site_lands_in_docs(copy):
     assert r.returncode == 0 and r.stdout.splitlines()[-1] == '_docs/index.html', r.stdout+r.stderr
     assert ('output-file: index.html' in (copy/'_docs/index.html').read_text()
         and 'render' in (copy/'asked').read_text())
+    for name in ('llms.txt', 'tour_why.md', 'plotly.min.js'):
+        assert (copy/'_docs'/name).is_file(), 'what Quarto does not make, ar-docs adds'
 
 @pytest.mark.slow
 def test_quarto_is_not_asked_for_a_broken_site(copy):
