@@ -510,14 +510,15 @@ def class_name(facts:dict)->str:
 def canvas_at(s:Session, commit): return json.loads(s.file(commit, s.p.canvas))
 
 # %% ../nbs/19_queue.ipynb #put-onto
-def put_onto(s:Session, o:dict, onto:str)->tuple: # The commit, '' where there is none; why not
-    "A submission's change on another commit than the one it was made on"
+def put_onto(s:Session, o:dict, onto:str)->tuple: # The commit, '' where there is none; why
+    "A submission's change on another commit; where they clash, all of it as it is"
     from autoresearch.ideas import CombineError, combine
     base,before,after = (canvas_at(s, c) for c in (onto, o['parent'], o['commit']))
     try: made = combine(base, (before, after), names=[o['id']])
     except CombineError as e:
         cells = ', '.join(dict.fromkeys(c.cell for c in e.clashes))
-        return '', f'it clashes with the best, {onto[:7]}, in {cells}'
+        return squash_commit(s, onto, o['commit'], o['description']), (
+            f'it clashes with the best, {onto[:7]}, in {cells}')
     code = code_hash(made)
     if code == code_at(s, onto): return '', f'the best, {onto[:7]}, has this change already'
     if code == o['code']: return squash_commit(s, onto, o['commit'], o['description']), ''
@@ -930,6 +931,7 @@ def rebase(self:Driver, o, j, verdict):
     s = self.s
     commit,why = put_onto(s, o, self.tip)
     if not commit: return self.decide(o, j, instead(verdict, f'{verdict["reason"]}; {why}'))
+    o['clash'] = why
     s.git('update-ref', f'{s.own}/swarm/{o["id"]}-{len(o["rebased"])+1}', commit)
     o['rebased'].append({'from': o['commit'], 'onto': self.tip, 'commit': commit})
     code = code_at(s, commit)
@@ -968,6 +970,7 @@ def judge(self:Driver, o):
     if verdict['status'] == 'again': return self.want_more(o, w)
     if stale and verdict['status'] == 'discard':
         verdict['reason'] += f'; made on {o["parent"][:7]}, which is not the best any more'
+    if o.get('clash'): verdict['reason'] += f'; {o["clash"]}'
     self.decide(o, j, verdict)
 
 # %% ../nbs/19_queue.ipynb #bad-best

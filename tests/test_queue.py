@@ -140,13 +140,15 @@ def test_agents_in_worktrees(here, tmp_path):
     edit(b.p.root, CUBIC, QUINTIC)
     second = queue.submit(b, 'a quintic')
     drive(s, pool_for(s, run))
-    # the quintic was made on the baseline; the cubic was kept meanwhile: both change one line
+    # the quintic was made on the baseline; the cubic was kept meanwhile: both change one line, so
+    # the quintic stands against the cubic as it ran, and is better
     last = s.experiments()[-1]
-    assert [n['status'] for n in s.experiments()] == ['keep', 'keep', 'discard']
+    assert [n['status'] for n in s.experiments()] == ['keep', 'keep', 'keep']
     assert 'clashes with the best' in last['reason'] and 'hparams' in last['reason']
+    assert last['parent'] == s.experiments()[1]['commit'] and len(last['runs']) == 1
     code,lines,facts = queue.wait_for(a, '')
     assert facts['submission'] == first['id'] and a.rev('HEAD') == tip(s)
-    assert CUBIC in (a.p.root/s.p.canvas).read_text()
+    assert QUINTIC in (a.p.root/s.p.canvas).read_text()
     assert not git(a.p.root, 'status', '--porcelain') and a.rev(a.own_ref) == tip(s)
     assert queue.wait_for(b, '')[2]['submission'] == second['id']
     assert object_kind(s.p.root, f'refs/heads/autoresearch/{TAG}-ada') == 'commit'
