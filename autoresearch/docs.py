@@ -625,7 +625,9 @@ VARIABLES = dict(
         'as many later ones; leave it alone',
     AUTORESEARCH_CACHE_DIR="set by the runner: the profile's folder in the cache, whatever a run "
         'finds in the other variables; leave it alone',
-    AUTORESEARCH_PAGE='set by `ar-dashboard` for its own kernels; leave it alone')
+    AUTORESEARCH_PAGE='set by `ar-dashboard` for its own kernels; leave it alone',
+    AUTORESEARCH_SWARM="set by `ar-swarm` for its own processes: the swarm's folder; "
+        'leave it alone')
 
 # %% ../nbs/32_docs.ipynb #variables-table
 def variables_named(package):

@@ -42,7 +42,8 @@ OUTCOMES = dict(ok='finished, with a record', error='a cell raised an exception'
     timeout='ran over the wall limit and was killed', interrupted='was stopped from outside',
     **{'no-metric': 'ended without a record'},
     untrusted='has a record that the contract does not vouch for',
-    infrastructure='could not be tried: no experiment')
+    infrastructure='could not be tried: no experiment',
+    lost='its worker died, or the node that it was on, twice')
 
 # %% ../nbs/12_run.ipynb #is-number
 def is_number(v):
