@@ -26,7 +26,7 @@ from fastcore.script import anno_parser
 import autoresearch
 from .contract import (Profile, file_lock, get_profile, hash_files, install_line,
     of_type, package_folder, shape, telling_json, usable_cpus, write_json)
-from .judge import early_stop
+from .judge import Noise, early_stop
 from .ledger import one_line
 from .queue import class_of
 from .ratchet import (FORESEEN, Stopped, check_machine, commit_copy, examine_copy,
@@ -285,19 +285,23 @@ def _early(spec):
     return partial(early_stop, **dict(said, noises=_by_mark(said['noises']))) if said else None
 
 # %% ../nbs/22_swarm.ipynb #worth-asking-by-mark
-def _by_mark(noises): return {float(k): v for k,v in noises.items()} # JSON makes keys to text
+def _by_mark(noises): # JSON makes keys to text, and a `Noise` to a list
+    return {float(k): v and Noise(*v) for k,v in noises.items()}
 
 # %% ../nbs/22_swarm.ipynb #examined-far
 def _examined(s, spec, p, run_dir, result):
-    "Examination and audit of a run, None for what was not asked; the weights that go along"
+    "Examination and audit of a run, as far as they were asked for; the weights that go along"
     from autoresearch.examine import taken_weights
+    said = dict(examined=None, audit=None, examine_fault='')
     asked = result.ok and spec['examine'] and worth_examining(spec, result.value)
-    if not asked: return None, None, None
+    if not asked: return said, None
+    weights = taken_weights(run_dir)
     with commit_copy(s, spec['commit']) as code:
-        found = examine_copy(code, run_dir, p, spec['seed'], result, spec['module'], spec['pinned'])
-        weights = taken_weights(run_dir)
-        audit = _audited(code, spec, p, run_dir, result) if found['ok'] and spec['audit'] else None
-    return found, audit, weights if found['ok'] and weights.exists() else None
+        try: found = said['examined'] = examine_copy(code, run_dir, p, spec['seed'], result,
+            spec['module'], spec['pinned'])
+        except Refused as e: return dict(said, examine_fault=printable(e)), None
+        if found['ok'] and spec['audit']: said['audit'] = _audited(code, spec, p, run_dir, result)
+    return said, weights if found['ok'] and weights.exists() else None
 
 # %% ../nbs/22_swarm.ipynb #examined-far-audited
 def _audited(code, spec, p, run_dir, result):
@@ -322,9 +326,8 @@ def _measure(s, spec, code, folder):
             walls=spec.get('walls') or 'auto', early=_early(spec),
             weights=make_weights_folder(run_dir) if spec['examine'] else '')
         if result.status == 'infrastructure': raise Refused(result.reason)
-        examined,audit,weights = _examined(s, spec, p, run_dir, result)
-        return dict(outcome=outcome_of(result), examined=examined, audit=audit,
-            folder=pack_folder(run_dir, weights))
+        said,weights = _examined(s, spec, p, run_dir, result)
+        return dict(said, outcome=outcome_of(result), folder=pack_folder(run_dir, weights))
     finally:
         if spec['examine']: drop_weights(run_dir)
 
@@ -593,7 +596,7 @@ class RayPool:
         self.s,self.address = s, address
         self.name = pool_name(s)
         mine = usable_cpus()
-        on_gpus = bool(s.state.get('gpu'))
+        on_gpus = bool(s.state.get('gpu')) or s.p.source == 'hub'
         workers = workers or min(mine, max(2, mine//4))
         self.gpus_per_run = max(1, gpus_per_run) if on_gpus else 0
         self.cpus_per_run = cpus_per_run or (0 if on_gpus else max(1, mine//workers))
@@ -1108,7 +1111,7 @@ def _start(
     s = main_of(current_session())
     if pid := swarming(s.p): raise Refused(f'a swarm is at work already (process {pid}): '
         'ar-swarm status shows it, ar-swarm stop ends it')
-    check_machine(s)
+    if not address: check_machine(s) # on a cluster the workers are asked
     options = dict(address=address, workers=workers, gpus_per_run=gpus_per_run,
         cpus_per_run=cpus_per_run)
     if foreground: drive(s, options)
