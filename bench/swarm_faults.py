@@ -216,7 +216,7 @@ def kills(args):
                 if kind: print(f'{sum(counts.values())} {kind}, {len(c.rows())} rows', flush=True)
         took = time.time()-begun
         print(f'{sum(counts.values())} kills in {took:.0f} s: {dict(counts)}', flush=True)
-        while queue.pending_jobs(s) and time.time()-begun < took+400:
+        while queue.pending_jobs(s) and time.time()-begun < took+args.rest:
             if not repo.swarming(s.p): restart(c)
             time.sleep(.3)
         time.sleep(2)
@@ -242,6 +242,8 @@ if __name__ == '__main__':
     verbs.choices['trials'].add_argument('--profile', default='tiny')
     verbs.choices['trials'].add_argument('--workers', type=int, default=2)
     verbs.choices['trials'].add_argument('--budget', type=float, default=0.)
+    verbs.choices['kills'].add_argument('--rest', type=float, default=400.,
+        help='seconds for what is queued to end after the last kill')
     verbs.choices['kills'].add_argument('--seed', type=int, default=1)
     verbs.choices['kills'].add_argument('--pause', type=float, default=3.,
         help='seconds between two kills, on average')
