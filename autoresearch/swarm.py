@@ -716,7 +716,7 @@ def _wait_for_first(self:RayPool, patience):
     "Wait until a host can take part. Raises `Refused`, with what those said that can't."
     end = time.monotonic()+patience
     while time.monotonic() < end:
-        if read_json(swarm_folder(self.s)/'stop.json'):
+        if read_json(swarm_folder(self.s)/'stop.json').get('now'):
             raise Refused('ar-swarm stop came before the pool was ready')
         if self.slots(): return
         if self.keeper and self.hosts and not self.probes: break
@@ -1010,10 +1010,11 @@ def _end_pool(s, pool, now):
 def drive(s:Session, options:dict)->None:
     "Feed a pool and judge, until `ar-swarm stop`. Raises `Refused`, `Stopped`."
     from autoresearch.queue import Driver
-    (swarm_folder(s)/'stop.json').unlink(missing_ok=True)
     try: pool = RayPool(s, **options)
     except Refused:
-        if _stop_asked(s): stop_host(s)
+        if _stop_asked(s):
+            stop_host(s)
+            (swarm_folder(s)/'stop.json').unlink(missing_ok=True)
         raise
     try:
         with Driver(s, pool) as d:
@@ -1139,6 +1140,7 @@ def _start(
     if not address: check_machine(s) # on a cluster the workers are asked
     options = dict(address=address, workers=workers, gpus_per_run=gpus_per_run,
         cpus_per_run=cpus_per_run)
+    (swarm_folder(s)/'stop.json').unlink(missing_ok=True)
     if foreground: drive(s, options)
     else: wait_for_driver(s, *start_driver(s, options))
     return _answer('start', swarm_lines(swarm_status(s)), s)
