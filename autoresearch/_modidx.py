@@ -2610,6 +2610,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'autoresearch.swarm._add_text': ('swarm.html#_add_text', 'autoresearch/swarm.py'),
                                     'autoresearch.swarm._agent': ('swarm.html#_agent', 'autoresearch/swarm.py'),
                                     'autoresearch.swarm._answer': ('swarm.html#_answer', 'autoresearch/swarm.py'),
+                                    'autoresearch.swarm._answers': ('swarm.html#_answers', 'autoresearch/swarm.py'),
                                     'autoresearch.swarm._audited': ('swarm.html#_audited', 'autoresearch/swarm.py'),
                                     'autoresearch.swarm._boot': ('swarm.html#_boot', 'autoresearch/swarm.py'),
                                     'autoresearch.swarm._by_mark': ('swarm.html#_by_mark', 'autoresearch/swarm.py'),

@@ -9,7 +9,7 @@ example, whose runs take a second. `kills`: a session of that example, fed all t
 Ray's worker, the run's process, the driver, what keeps it, the keeper actor, the raylet, the
 cluster's store and the process that holds Ray are killed (SIGKILL) at random moments. Afterwards no
 row may be lost or doubled, no process of a run be alive, no slot be held, no folder be left."""
-import argparse, json, os, random, re, shutil, subprocess, sys, tempfile, time
+import argparse, json, os, random, re, shutil, signal, subprocess, sys, tempfile, time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -137,7 +137,7 @@ def of_session(c):
 
 VICTIMS = dict(run='import _worker', worker='ray::s', keeper='ray::Keeper', driver='import _driver',
     outer='import _keep', raylet='raylet/raylet', store='gcs/gcs_server', host='import _host')
-WEIGHTS = dict(run=5, worker=7, keeper=1, driver=5, outer=3, raylet=1, store=.5, host=.5)
+WEIGHTS = dict(run=6, worker=7, keeper=.7, driver=4, outer=2, raylet=.5, store=.3, host=.3)
 
 def kill_one(c, rng):
     "Kill one process of the swarm with SIGKILL; its kind, '' where there was none of that kind"
@@ -181,9 +181,14 @@ def restart(c):
         print('  start:', r.stderr.strip()[-200:], flush=True)
         time.sleep(1)
 
+def wait_at_most(seconds, test):
+    end = time.time()+seconds
+    while time.time() < end and not test(): time.sleep(.1)
+
 def kills(args):
     "Kill, feed, and look at what is left"
     from autoresearch import queue, repo
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     rng = random.Random(args.seed)
     counts,submitted = Counter(), set()
     with tempfile.TemporaryDirectory() as tmp:
@@ -193,22 +198,25 @@ def kills(args):
         begun = time.time()
         restart(c)
         print(f'the first start took {time.time()-begun:.0f} s', flush=True)
+        wait_at_most(120, c.rows)
         begun,n = time.time(), 0
-        while sum(counts.values()) < args.n:
-            while len(queue.pending_jobs(s)) < 3:
-                n += 1
-                c.edit('RATE', 1+.003*n*(-1)**n)
-                with suppress(repo.Busy):
-                    submitted.add(queue.submit(s, f'edit {n}')['id'])
-            time.sleep(rng.uniform(0., 2*args.pause))
-            kind = kill_one(c, rng)
-            if kind: counts[kind] += 1
-            time.sleep(.1)
-            if not of_session(c)['outer']: restart(c)
-            if kind: print(f'{sum(counts.values())} {kind}, {len(c.rows())} rows', flush=True)
+        with suppress(KeyboardInterrupt): # then what was killed so far counts
+            while sum(counts.values()) < args.n:
+                while len(queue.pending_jobs(s)) < 3:
+                    n += 1
+                    c.edit('RATE', 1+.003*n*(-1)**n)
+                    with suppress(repo.Busy):
+                        submitted.add(queue.submit(s, f'edit {n}')['id'])
+                if rng.random() < .8: wait_at_most(60, lambda: repo.swarming(s.p)) # else mid-start
+                time.sleep(rng.uniform(0., 2*args.pause))
+                kind = kill_one(c, rng)
+                if kind: counts[kind] += 1
+                time.sleep(.1)
+                if not of_session(c)['outer']: restart(c)
+                if kind: print(f'{sum(counts.values())} {kind}, {len(c.rows())} rows', flush=True)
         took = time.time()-begun
         print(f'{sum(counts.values())} kills in {took:.0f} s: {dict(counts)}', flush=True)
-        while queue.pending_jobs(s) and time.time()-begun < took+400:
+        while queue.pending_jobs(s) and time.time()-begun < took+args.rest:
             if not repo.swarming(s.p): restart(c)
             time.sleep(.3)
         time.sleep(2)
@@ -234,6 +242,8 @@ if __name__ == '__main__':
     verbs.choices['trials'].add_argument('--profile', default='tiny')
     verbs.choices['trials'].add_argument('--workers', type=int, default=2)
     verbs.choices['trials'].add_argument('--budget', type=float, default=0.)
+    verbs.choices['kills'].add_argument('--rest', type=float, default=400.,
+        help='seconds for what is queued to end after the last kill')
     verbs.choices['kills'].add_argument('--seed', type=int, default=1)
     verbs.choices['kills'].add_argument('--pause', type=float, default=3.,
         help='seconds between two kills, on average')
