@@ -995,13 +995,16 @@ def show_loss(fig, mine, best, name='this'):
     "Draw curves into a figure of `loss_picture`"
     none = dict(x=.5, y=.5, xref='paper', yref='paper', text='no loss curve here', showarrow=False)
     found = loss_range(mine, best)
+    kind = 'log' if found and found[1] else 'linear'
+    # by itself: plotly converts a range that comes along with another type
+    if fig.layout.yaxis.type != kind: fig.layout.yaxis.type = kind
     with fig.batch_update():
         for trace,(x,y) in zip(fig.data, (best, mine)): trace.update(x=x, y=y)
         fig.data[1].name = name
         fig.layout.annotations = () if found else [none]
         shown = bool(found)
         for axis in (fig.layout.xaxis, fig.layout.yaxis): axis.showticklabels = shown
-        if found: fig.layout.yaxis.update(range=found[0], type='log' if found[1] else 'linear')
+        if found: fig.layout.yaxis.range = found[0]
 
 # %% ../nbs/31_dashboard.ipynb #times
 def morning(

@@ -300,6 +300,12 @@ def test_every_width_and_both_themes(browser, root, server):
     page.js('const i = document.querySelector(".ar-tools input");'
         ' i.value = ""; i.dispatchEvent(new Event("input"))')
     until(lambda: len(page.rows()) == 25)
+    # the curve is whole: every point of it between the axes
+    inside = ('const box = document.querySelector(".ar-one .nsewdrag").getBoundingClientRect();'
+        ' const ps = [...document.querySelectorAll(".ar-one .scatterlayer path.point")];'
+        ' return ps.length > 1 && ps.every(p => { const r = p.getBoundingClientRect();'
+        ' return r.top >= box.top-4 && r.bottom <= box.bottom+4; })')
+    until(lambda: page.js(inside))
     for width in WIDTHS:
         widened(browser, page, width)
         whole_shot(browser, page, width, f'dashboard-{width}')
