@@ -1178,7 +1178,7 @@ def swarm_of(
     fresh = abs(time.time() - figures.get('time', 0)) < STALE
     slots = [s for o in raw['slots'] if (s := valid_slot(o))]
     return dict(figures=figures, state=state, slots=slots,
-        queue=[_texts(o) for o in queue if isinstance(o, dict)],
+        queue=[_texts(o) for o in queue if isinstance(o, dict) and o.get('state') != 'running'],
         alive=state != 'stopped' and bool(fresh or at_work(path)))
 
 # %% ../nbs/31_dashboard.ipynb #swarm-runs

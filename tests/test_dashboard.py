@@ -1027,6 +1027,7 @@ def status_of(root, **more):
         slot(2, home=True, job='', key='', since=time.time(), progress={})]
     queue = [dict(job=f's{i:03d}', description=f'waits <i>{i}', agent='bob', state='queued',
         created=time.time()) for i in range(7, 30)]
+    queue.append({**queue[0], 'job': 's005', 'state': 'running'}) # in a slot, so it does not wait
     found = dict(time=time.time(), pid=os.getpid(), address='local', state='running',
         since=time.time(), slots=slots, queue=queue, done=4, kept=2, crashed=1, lost=1,
         per_hour=120., idle=.25, writes_per_second=.1)
