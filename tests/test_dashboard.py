@@ -1185,3 +1185,26 @@ def test_refresh_of_ten_thousand(tmp_path):
         d.beat(BEAT)
         took.append(time.process_time()-t0)
     assert len(d.feed.rows) == 10_003 and sorted(took)[1] < 1.5, took # of a machine at work
+
+def test_others_of_the_board(copy):
+    "Others' results stand in a table of their own, with their host; nothing here counts them"
+    pytest.importorskip('autoresearch.board')
+    d = dashboard(copy)
+    assert d.elsewhere_box.layout.display == 'none'
+    mine = json.loads(next((copy/'runs'/lab.TAG).glob('002-*/experiment.json')).read_text())
+    folder = copy/'runs/board/bee-0a1b2c3d'/lab.TAG
+    for i,more in enumerate([dict(description='theirs <b>'), dict(contract='another')], 1):
+        commit = f'{i}abcdef' + 'a'*33
+        notes = {**mine, **more, 'commit': commit, 'value': .001*i, 'dir': f'00{i}-{commit[:7]}',
+            'started': mine['started']+i}
+        write_json(folder/f'00{i}-{commit[:7]}.json', notes)
+    before = d.feed.f.best, dict(d.feed.f.counts), d.tiles.value.count('ar-tile')
+    d.beat(BEAT)
+    told = d.elsewhere.value
+    assert d.elsewhere_box.layout.display is None and not d.error.value
+    assert 'theirs &lt;b&gt;' in told and 'bee-0a1b2c3d' in told and '0.001000' in told
+    assert told.count('another profile or contract') == 1
+    assert (d.feed.f.best, dict(d.feed.f.counts), d.tiles.value.count('ar-tile')) == before
+    shutil.rmtree(copy/'runs/board')
+    d.beat(BEAT)
+    assert d.elsewhere_box.layout.display == 'none'
