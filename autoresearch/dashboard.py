@@ -506,6 +506,11 @@ grid-template-areas:"night" "tiles" "frontier" "now"}
 .ar-page .ar-first{grid-template-columns:minmax(0,1fr) 340px;grid-template-rows:auto auto 1fr;
 grid-template-areas:"tiles tiles" "frontier night" "frontier now"}
 }
+@media (max-width:700px){
+.ar-page{padding:10px 8px}
+body[data-voila] :has(.ar-page){padding-left:0!important;padding-right:0!important;
+margin-left:0!important;margin-right:0!important}
+}
 @container (max-width:700px){
 .ar-card{padding:10px}
 .ar-tiles{grid-template-columns:repeat(2,minmax(0,1fr));gap:8px}
@@ -936,7 +941,8 @@ def labels(
     size:int=11 # Of the letters, in pixels
 )->list: # (step, text, pixels to the right, pixels up)
     "Which keeps are labelled, and where, none over another"
-    corner = wide+BOX['r'], height+BOX['t'] if f.direction == 'lower' else -BOX['b']
+    edge = wide+BOX['r']-6 # letters are as wide as a font has them, more or less
+    corner = edge, height+BOX['t'] if f.direction == 'lower' else -BOX['b']
     return [(s, plotly_text(s.row.description, letters), dx, dy)
         for s,dx,dy,letters in place_labels(at, size, corner, f.direction) if letters >= 4]
 
@@ -989,13 +995,16 @@ def show_loss(fig, mine, best, name='this'):
     "Draw curves into a figure of `loss_picture`"
     none = dict(x=.5, y=.5, xref='paper', yref='paper', text='no loss curve here', showarrow=False)
     found = loss_range(mine, best)
+    kind = 'log' if found and found[1] else 'linear'
+    # by itself: plotly converts a range that comes along with another type
+    if fig.layout.yaxis.type != kind: fig.layout.yaxis.type = kind
     with fig.batch_update():
         for trace,(x,y) in zip(fig.data, (best, mine)): trace.update(x=x, y=y)
         fig.data[1].name = name
         fig.layout.annotations = () if found else [none]
         shown = bool(found)
         for axis in (fig.layout.xaxis, fig.layout.yaxis): axis.showticklabels = shown
-        if found: fig.layout.yaxis.update(range=found[0], type='log' if found[1] else 'linear')
+        if found: fig.layout.yaxis.range = found[0]
 
 # %% ../nbs/31_dashboard.ipynb #times
 def morning(
@@ -1169,7 +1178,7 @@ def swarm_of(
     fresh = abs(time.time() - figures.get('time', 0)) < STALE
     slots = [s for o in raw['slots'] if (s := valid_slot(o))]
     return dict(figures=figures, state=state, slots=slots,
-        queue=[_texts(o) for o in queue if isinstance(o, dict)],
+        queue=[_texts(o) for o in queue if isinstance(o, dict) and o.get('state') != 'running'],
         alive=state != 'stopped' and bool(fresh or at_work(path)))
 
 # %% ../nbs/31_dashboard.ipynb #swarm-runs
