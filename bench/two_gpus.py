@@ -4,9 +4,10 @@
     python bench/two_gpus.py search S      # goes on in the same session: eight trials on both
     python bench/two_gpus.py show S        # the table of RESULTS.md
 
-S is a folder for a clone of the last commit and its session. `runs` makes the baseline on a swarm
-of one worker, two edits one after the other there, then two edits at once on two workers. Wanted:
-Ray, two GPUs and a prepared profile (climbmix60; --profile names another)."""
+S is a folder for a clone of the last commit and its session. `runs` makes the baseline and two
+edits one after the other, so that each has the host for itself, then two edits at once, then
+`search` eight trials on both GPUs. None of these edits is examined, which takes 24 s of the GPU
+each. Wanted: Ray, two GPUs and a prepared profile (climbmix60; --profile names another)."""
 import argparse, json, os, subprocess, sys, time
 from pathlib import Path
 from sessions import ROOT, make_commands, random_edits
@@ -18,7 +19,9 @@ class Swarm:
     def __init__(self, folder, profile):
         self.folder = Path(folder).resolve()
         self.repo,self.log = self.folder/'repo', self.folder/'session.log'
-        self.env = {**os.environ, 'PYTHONPATH': str(self.repo), 'PYTHONUNBUFFERED': '1',
+        more = os.environ.get('PYTHONPATH', '')
+        self.env = {**os.environ, 'PYTHONUNBUFFERED': '1',
+            'PYTHONPATH': os.pathsep.join(filter(None, [str(self.repo), more])),
             'AUTORESEARCH_PROFILE': profile,
             'PATH': f'{self.folder}/bin:{os.environ["PATH"]}'}
 
@@ -42,12 +45,14 @@ class Swarm:
         (self.folder/'begun').touch()
 
     def workers(self, n):
-        self.ask('swarm', 'start', '--workers', str(n))
+        "A swarm of so many workers, where none is at work"
+        st = json.loads(self.ask('swarm', 'status', '--json', check=False).stdout or '{}')
+        if st.get('state') != 'running': self.ask('swarm', 'start', '--workers', str(n))
 
     def submit(self, edit):
         said,change = edit
         change(self.repo/'nbs/02_train.ipynb')
-        return json.loads(self.ask('submit', '-m', said, '--json').stdout)['job']
+        return json.loads(self.ask('submit', '--no-examine', '-m', said, '--json').stdout)['submission']
 
     def notes(self):
         folders = sorted((self.repo/f'runs/{TAG}').glob('[0-9]*-*/experiment.json'))
@@ -78,35 +83,35 @@ def runs(s):
     s.begin()
     edits = random_edits(6)
     began = time.time()
-    s.workers(1)
-    # the baseline is the swarm's own first job: an edit queued behind it waits for both
-    together(s, 'baseline and a first edit', edits[:1], False)
-    together(s, 'one after the other', edits[1:3], False)
-    s.ask('swarm', 'stop')
     s.workers(2)
-    together(s, 'at once', edits[3:5], True)
+    s.ask('wait', 's001') # the baseline, the swarm's own first job
+    mark(s, 'baseline', began, ['s001'])
+    together(s, 'one after the other', edits[:2], False)
+    together(s, 'at once', edits[2:4], True)
     print(f'{time.time()-began:.0f} s in all')
 
 def search(s, trials):
     s.begin()
     began = time.time()
-    s.workers(2) if 'running' not in s.ask('swarm', 'status', check=False).stdout else None
+    s.workers(2)
     known = len(s.notes())
-    s.ask('search', '--swarm', '--trials', str(trials), check=False)
+    s.ask('search', '--swarm', '--no-examine', '--trials', str(trials), check=False)
     made = [n for n in s.notes()[known:] if n.get('submission')]
-    mark(s, f'a search of {trials}', began, [n['submission'] for n in made])
+    mark(s, f'a search of {trials}', began, [n['submission']['id'] for n in made])
     s.ask('swarm', 'status', check=False)
     s.ask('swarm', 'stop', '--now', check=False)
 
 def show(s):
-    by = {n['submission']: n for n in s.notes() if n.get('submission')}
+    by = {n['submission']['id']: n for n in s.notes() if n.get('submission')}
     print('| part | seconds | run | slot | tokens/s | value | verdict |')
     print('| --- | --- | --- | --- | --- | --- | --- |')
-    for line in (s.folder/'parts.jsonl').read_text().splitlines():
+    parts = s.folder/'parts.jsonl'
+    for line in parts.read_text().splitlines() if parts.exists() else []:
         part = json.loads(line)
         for i in part['jobs']:
             n = by.get(i, {})
-            print(f"| {part['part']} | {part['seconds']:.0f} | {i} | {n.get('slot', '')} | "
+            slot = (n.get('submission') or {}).get('slot', '')
+            print(f"| {part['part']} | {part['seconds']:.0f} | {i} | {slot} | "
                 f"{n.get('rate') or 0:,.0f} | {n.get('value') or 0:.6f} | {n.get('status', 'none')} |")
     lanes = s.repo/f'runs/{TAG}/swarm/lanes.jsonl'
     for line in lanes.read_text().splitlines() if lanes.exists() else []:
