@@ -14,62 +14,64 @@ __all__ = ['PENDING', 'ENDED', 'SHAPES', 'STAYS', 'HOMELESS', 'TRIES', 'BEYOND',
 
 # %% ../nbs/19_queue.ipynb #imports
 import hashlib, io, json, math, os, re, shutil, subprocess, sys, tarfile, tempfile, time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from secrets import token_hex
-from statistics import fmean
-from typing import Annotated
 from fastcore.basics import patch
 from fastcore.script import call_parse
-from .contract import file_lock, of_type, replacing, shape, sync_folder, write_json
+from .contract import file_lock, of_type, shape, sync_folder, write_json
 from .cells import code_hash, lint
 from .judge import next_run
 from .ledger import STATUSES, Row, one_line, parse_row
-from .run import TOLD, GitError, Result, differs, is_number, read_json, rate_of
+from .run import TOLD, Result, differs, is_number, read_json
 
 # %% ../nbs/19_queue.ipynb #imports-ratchet
-from .ratchet import (against, as_judged, bar_of, base_copy, baseline_phases,
-    best_known, check_bare_model, check_new, check_no_expedition, check_not_over, check_on_line, code_at,
-    count_rows, counted, describe_edit, exit_with, export_canvas, fault_of, finish, how_of, join_description,
-    leave_own, lines_fewer, near_failed, next_seed, noise_known, not_audited, outcome_of, plural,
-    read_canvas, recover, reporting_errors, run_before, run_result,
-    runs_of, seeds_of, unexamined, verdict_facts, verdict_lines, verdict_of, why_disturbed,
-    why_not_joined, why_unexamined)
-from autoresearch.repo import (Busy, Refused, Session, any_profile, bring_files, changed_paths,
-    claim_ledger, current_session, edit_base, expedition, expedition_numbers, exported_module,
-    experiment_number, guard, identity, line_end, lock_owner, locked, main_of, make_commit,
-    matches_commit, nothing_under_way, numbered_refs, object_kind, printable,
-    read_lock_owner, run_git, squash_commit, swarming, tip, tree_of, under_way, write_files,
-    write_step)
+from .ratchet import (against, bar_of, base_copy, baseline_phases,
+    best_known, check_bare_model, check_new, check_no_expedition, check_not_over, check_on_line,
+    code_at, count_rows, counted, describe_edit, exit_with, export_canvas, fault_of, finish,
+    how_of, join_description, leave_own, lines_fewer, near_failed, next_seed, noise_known,
+    not_audited, outcome_of, plural, read_canvas, recover, reporting_errors, run_before,
+    run_result, runs_of, seeds_of, unexamined, verdict_facts, verdict_lines, verdict_of,
+    why_disturbed, why_not_joined, why_unexamined)
+from .repo import (Busy, Refused, Session, bring_files, changed_paths,
+    claim_ledger, current_session, edit_base, expedition, expedition_numbers, experiment_number,
+    exported_module, guard, identity, line_end, lock_owner, locked, main_of, make_commit,
+    matches_commit, nothing_under_way, numbered_refs, object_kind, printable, read_lock_owner,
+    run_git, squash_commit, swarming, tip, tree_of, under_way, write_files, write_step)
 
-# %% ../nbs/19_queue.ipynb #read-job
+# %% ../nbs/19_queue.ipynb #values-pending
 PENDING = 'queued', 'running', 'waiting' # nothing ran; runs are out; the judge wants more runs
 ENDED = 'done', 'stopped', 'failed' # has its verdict; taken back; never could be run
 _ID = re.compile(r's(\d{3,})')
 
+# %% ../nbs/19_queue.ipynb #swarm-dir
 def swarm_dir(s:Session)->Path: return s.dir/'swarm'
 
+# %% ../nbs/19_queue.ipynb #read-job
 def is_job(o):
     "Does it say what the driver must know?"
     words = all(isinstance(o.get(k), str) for k in ('id', 'commit', 'parent', 'code', 'state'))
     return words and o['state'] in PENDING + ENDED and isinstance(o.get('runs'), list)
 
-# %% ../nbs/19_queue.ipynb #jobs
+# %% ../nbs/19_queue.ipynb #job-at
 def _job_at(path):
     return o if is_job(o := read_json(path, 2**26)) else {}
 
+# %% ../nbs/19_queue.ipynb #job-ids
 def job_ids(folder, ending='')->list: # In order
     "Names of submissions in a folder"
     try: names = [n.removesuffix(ending) for n in os.listdir(folder) if n.endswith(ending)]
     except FileNotFoundError: return []
     return sorted(filter(_ID.fullmatch, names), key=lambda n: int(n[1:]))
 
+# %% ../nbs/19_queue.ipynb #pending-jobs
 def pending_jobs(s:Session)->list:
     "Submissions that have no verdict yet, in order"
     folder = swarm_dir(s)
     every = [_job_at(folder/n/'job.json') for n in job_ids(folder)]
     return [o for o in every if o and not (folder/'done'/f'{o["id"]}.json').exists()]
 
+# %% ../nbs/19_queue.ipynb #jobs
 def jobs(s:Session)->list:
     "All submissions of a session, in order"
     done = swarm_dir(s)/'done'
@@ -87,7 +89,7 @@ def job(s:Session, name:str)->dict:
     known = f'the last is {last[0]}' if last else 'nothing was submitted yet: ar-submit -m "..."'
     raise Refused(f'{name}: no submission of session {s.tag}; {known}')
 
-# %% ../nbs/19_queue.ipynb #enter
+# %% ../nbs/19_queue.ipynb #submitting
 @contextmanager
 def submitting(s:Session):
     "Alone among those who submit. Raises `Busy` where another does not end."
@@ -97,6 +99,7 @@ def submitting(s:Session):
         if seconds > 20: raise Busy(f'{path}: locked for 20 s by another ar-submit; wait for it')
     with file_lock(path, waiting): yield
 
+# %% ../nbs/19_queue.ipynb #enter
 def next_id(s:Session)->str:
     "A name that no submission had"
     folder = swarm_dir(s)
@@ -129,7 +132,7 @@ def enter(s:Session, commit, parent, description, code, by, agent='', **more)->d
 
 # %% ../nbs/19_queue.ipynb #made-on
 def made_on(s:Session)->tuple: # The commit, and HEAD
-    "The best that an edit was made on. Raises `Refused` for commits that are no edit of the canvas."
+    "The best that an edit was made on. Raises `Refused` for commits that are no edit."
     head,base = s.rev('HEAD'), edit_base(s)
     if base != head: return base, head
     kept = {s.base, tip(s), *(n['commit'] for n in s.experiments() if n.get('status') == 'keep')}
@@ -141,19 +144,20 @@ def made_on(s:Session)->tuple: # The commit, and HEAD
     other = [n for n in changed_paths(s, base, head) if n not in may]
     if not other: return base, head
     raise Refused(f'commits by hand change {printable(", ".join(other[:5]))}, and only the canvas '
-        f'may change: git reset --soft {base[:7]} takes them back and leaves your files as they are')
+        f'may change: git reset --soft {base[:7]} takes them back and leaves your files')
 
 # %% ../nbs/19_queue.ipynb #steps-out
 def steps_out(s:Session, e)->list:
     "Submissions of an expedition that have no verdict yet"
     return [o for o in pending_jobs(s) if o.get('expedition') == e['number']]
 
-# %% ../nbs/19_queue.ipynb #put-canvas-back
+# %% ../nbs/19_queue.ipynb #own-branch-to
 def own_branch_to(s:Session, old, new):
     "Move the branch that is checked out, from where it is known to be"
     s.git('update-ref', '-m', 'ar-submit', s.own_ref, new, old)
     s.git('reset', '--quiet')
 
+# %% ../nbs/19_queue.ipynb #put-canvas-back
 def put_canvas_back(s:Session, commit, head)->list: # What was left alone, in sentences
     "After a submission: the canvas where it is as submitted goes to the newest best"
     if under_way(s): new = commit # a step stays
@@ -164,7 +168,7 @@ def put_canvas_back(s:Session, commit, head)->list: # What was left alone, in se
     edit_base(s)
     return said
 
-# %% ../nbs/19_queue.ipynb #follow-best
+# %% ../nbs/19_queue.ipynb #to-best
 def to_best(s:Session)->list: # What was left alone, in sentences
     "An agent's worktree without an edit goes to the newest best"
     head,new = s.rev('HEAD'), tip(s)
@@ -173,8 +177,9 @@ def to_best(s:Session)->list: # What was left alone, in sentences
     own_branch_to(s, head, new)
     return said
 
+# %% ../nbs/19_queue.ipynb #follow-best
 def follow_best(s:Session)->list: # What was left alone, in sentences
-    "After a verdict: an agent's branch at its line's end, or at the best where nothing is in the way"
+    "After a verdict: an agent's branch goes to its line's end, else to the best"
     if not s.agent: return []
     head = s.rev('HEAD')
     if e := under_way(s):
@@ -185,11 +190,12 @@ def follow_best(s:Session)->list: # What was left alone, in sentences
     on_line = head in [o['commit'] for line in ended for o in line]
     return to_best(s) if on_line or made_on(s)[0] == head else []
 
-# %% ../nbs/19_queue.ipynb #queued-as
+# %% ../nbs/19_queue.ipynb #queued-as-own
 def queued_as(s:Session, code:str)->dict: # {} where it is not
     "The submission that waits for a verdict on this code"
     return next((o for o in pending_jobs(s) if o['code'] == code), {})
 
+# %% ../nbs/19_queue.ipynb #queued-as
 def check_can_queue(s:Session):
     "Raises `Refused` where nothing may be queued"
     check_not_over(s)
@@ -233,7 +239,7 @@ def _known(s, o, head):
         f"{o['description'][:80]}. Edit a cell; ar-drop puts this edit aside")
     return o | dict(again=True, said=put_canvas_back(s, o['commit'], head))
 
-# %% ../nbs/19_queue.ipynb #next-step
+# %% ../nbs/19_queue.ipynb #next-step-own
 def next_step(s:Session, e)->tuple: # The commit that a step follows, and HEAD
     "Raises `Refused` where the line has its steps, or one is out"
     check_on_line(e, '', {})
@@ -244,6 +250,7 @@ def next_step(s:Session, e)->tuple: # The commit that a step follows, and HEAD
     raise Refused(f'{s.own_ref} was moved by hand from {line_end(e)[:7]}: git reset --soft '
         f'{line_end(e)[:7]} puts it back; ar-expedition drop goes back to the best')
 
+# %% ../nbs/19_queue.ipynb #next-step
 def submit_join(s:Session, why='', examine=True)->list: # Lines
     "Queue an expedition's best step as one edit. Raises `Refused`."
     if not (e := under_way(s)): raise Refused('no expedition is under way: ar-expedition start')
@@ -261,7 +268,7 @@ def submit_join(s:Session, why='', examine=True)->list: # Lines
             kind='join', expedition=e['number'], examine=examine)
     return [pending_line(s, o)]
 
-# %% ../nbs/19_queue.ipynb #commit-canvas
+# %% ../nbs/19_queue.ipynb #written
 def _written(s, folder, nb, parent, module):
     "Write a canvas into a folder as it would lie in a checkout, and what nbdev exports of it"
     files = {n.removeprefix(s.top): m for n,m in tree_of(s, parent).items()
@@ -278,6 +285,7 @@ def _written(s, folder, nb, parent, module):
         capture_output=True, text=True)
     if r.returncode: raise Refused(f'nbdev can\'t export the canvas: {one_line(r.stderr)[-300:]}')
 
+# %% ../nbs/19_queue.ipynb #commit-canvas
 def commit_canvas(
     s:Session,
     nb:dict, # The canvas, parsed
@@ -297,7 +305,7 @@ def commit_canvas(
             call('update-index', '--add', '--cacheinfo', f'100644,{sha},{s.top}{f}')
         return call('commit-tree', call('write-tree'), '-p', parent, '-m', message)
 
-# %% ../nbs/19_queue.ipynb #submit-commit
+# %% ../nbs/19_queue.ipynb #submit-commit-own
 def submit_commit(
     s:Session,
     commit:str, # What to run
@@ -315,6 +323,7 @@ def submit_commit(
         if not (extra or {}).get('kind'): check_new(s, run_before(s, code))
         return enter(s, commit, parent, description, code, by, agent, **(extra or {}))
 
+# %% ../nbs/19_queue.ipynb #submit-commit
 def submit_repeats(s:Session, n:int, by='ar-calibrate')->list: # The jobs
     "Queue runs of the best under its next `n` seeds, from which the judge learns the noise"
     best = tip(s)
@@ -326,13 +335,14 @@ def submit_repeats(s:Session, n:int, by='ar-calibrate')->list: # The jobs
         return [enter(s, best, best, 'the best again', code, by, kind='repeat', seed=seed)
             for seed in left]
 
-# %% ../nbs/19_queue.ipynb #notes-of-job
+# %% ../nbs/19_queue.ipynb #notes-of-job-own
 def notes_of_job(s:Session, o:dict)->dict: # {} before the verdict
     "The notes of the experiment that a submission became"
     if o['state'] != 'done' or not isinstance(o.get('number'), int): return {}
     found = [n for n in s.experiments() if experiment_number(n['dir']) == o['number']]
     return found[0] if found else {}
 
+# %% ../nbs/19_queue.ipynb #notes-of-job
 def ended_lines(s:Session, o:dict)->tuple: # Exit code, lines, facts of the experiment or None
     "What became of a submission that has ended"
     if n := notes_of_job(s, o):
@@ -356,9 +366,10 @@ def pending_line(s:Session, o:dict)->str:
     return (f'{o["id"]} {how} (swarm: {busy} of {plural(len(slots), "slot")} busy; '
         f'ar-wait {o["id"]} gives the verdict)')
 
-# %% ../nbs/19_queue.ipynb #tell-once
+# %% ../nbs/19_queue.ipynb #is-told
 def is_told(s:Session, name)->bool: return (swarm_dir(s)/'told'/name).exists()
 
+# %% ../nbs/19_queue.ipynb #tell-once-own
 def tell_once(s:Session, name)->bool:
     "Mark a verdict as told; False where somebody did before"
     path = swarm_dir(s)/'told'/name
@@ -367,10 +378,12 @@ def tell_once(s:Session, name)->bool:
     except FileExistsError: return False
     return True
 
+# %% ../nbs/19_queue.ipynb #is-mine
 def is_mine(s:Session, o)->bool:
     "Was it submitted by hand in this worktree?"
     return o['agent'] == s.agent and o['by'] == 'ar-submit'
 
+# %% ../nbs/19_queue.ipynb #tell-once
 def next_told(s:Session, name)->dict: # {} where there is none yet
     "The submission to tell of: the named one, else the first of this worktree's that was not told"
     if name: return o if (o := job(s, name))['state'] in ENDED else {}
@@ -380,7 +393,7 @@ def next_told(s:Session, name)->dict: # {} where there is none yet
     return next((o for o in sorted(mine, key=lambda o: o.get('ended', 0)) if tell_once(s, o['id'])),
         {})
 
-# %% ../nbs/19_queue.ipynb #wait-for
+# %% ../nbs/19_queue.ipynb #waits-for
 def waits_for(s:Session, name)->dict: # Raises `Refused` where there is nothing to wait for
     "The submission without a verdict for which it waits"
     if name: return job(s, name)
@@ -388,6 +401,7 @@ def waits_for(s:Session, name)->dict: # Raises `Refused` where there is nothing 
     if mine: return mine[0]
     raise Refused('nothing that was submitted here waits for a verdict: ar-submit -m "..."')
 
+# %% ../nbs/19_queue.ipynb #wait-for
 def wait_for(
     s:Session,
     name:str='', # A submission; any of this worktree's that was not told yet when empty
@@ -410,7 +424,7 @@ def wait_for(
     lines += [f'note:     {l}' for l in follow_best(s)]
     return code, lines, dict(experiment=facts, running='', said=lines, submission=o['id'])
 
-# %% ../nbs/19_queue.ipynb #stop-job
+# %% ../nbs/19_queue.ipynb #end-job
 def end_job(s:Session, o, state, why='')->dict:
     "Enter that a submission ended without an experiment; what ran of it stays beside"
     o |= dict(state=state, verdict=why, ended=time.time())
@@ -420,6 +434,7 @@ def end_job(s:Session, o, state, why='')->dict:
         os.rename(folder/o['id'], folder/f'{state}-{o["id"]}')
     return o
 
+# %% ../nbs/19_queue.ipynb #slim
 def slim(o:dict)->dict:
     "A job without what the notes of its experiment say"
     def short(r):
@@ -427,6 +442,7 @@ def slim(o:dict)->dict:
         return {k: v for k,v in r.items() if k != 'outcome'} | dict(status=out.get('status'))
     return o | dict(runs=list(map(short, o['runs'])))
 
+# %% ../nbs/19_queue.ipynb #stop-job
 def stop_job(s:Session, name:str)->list: # Lines
     "Take a submission back. Raises `Refused` where it has ended."
     o = job(s, name)
@@ -461,9 +477,10 @@ def ar_submit(
             again=o['again'], queued=len(pending_jobs(s)), said=lines)
         exit_with(0, lines, facts if json else None)
 
-# %% ../nbs/19_queue.ipynb #shapes
+# %% ../nbs/19_queue.ipynb #text
 def _text(says): return of_type('string', says)
 
+# %% ../nbs/19_queue.ipynb #shapes
 SHAPES = {'ar-submit': shape('what was queued', submission=_text('its name, for ar-wait'),
     commit=_text('its commit'), parent=_text('the best that it was made on'),
     agent=_text('whose worktree it comes from; empty in the main checkout'),
@@ -471,25 +488,28 @@ SHAPES = {'ar-submit': shape('what was queued', submission=_text('its name, for 
     queued=of_type('integer', 'submissions without a verdict, itself among them'),
     said=of_type('array', 'what the command prints without --json', of_type('string', 'a line')))}
 
-# %% ../nbs/19_queue.ipynb #class-of
+# %% ../nbs/19_queue.ipynb #class-facts
 def class_facts(fingerprint:dict)->dict:
     "What makes the class of a machine: its fingerprint without its name"
     return {k: fingerprint.get(k) for k in TOLD if k != 'machine'}
 
+# %% ../nbs/19_queue.ipynb #class-of-own
 def class_of(facts:dict)->str: # 12 hexadecimal digits
     "The name of a class of machines"
     said = json.dumps(class_facts(facts), sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()[:12]
 
+# %% ../nbs/19_queue.ipynb #class-of
 def class_name(facts:dict)->str:
     "A class in words"
     gpus = facts.get('gpus') or 0
     if gpus: return f'{gpus} '*(gpus > 1) + str(facts.get('gpu') or 'GPU')
     return plural(facts.get('cpus') or 1, 'CPU core')
 
-# %% ../nbs/19_queue.ipynb #put-onto
+# %% ../nbs/19_queue.ipynb #canvas-at
 def canvas_at(s:Session, commit): return json.loads(s.file(commit, s.p.canvas))
 
+# %% ../nbs/19_queue.ipynb #put-onto
 def put_onto(s:Session, o:dict, onto:str)->tuple: # The commit, '' where there is none; why not
     "A submission's change on another commit than the one it was made on"
     from autoresearch.ideas import CombineError, combine
@@ -506,11 +526,12 @@ def put_onto(s:Session, o:dict, onto:str)->tuple: # The commit, '' where there i
     try: return commit_canvas(s, made, onto, o['description']), ''
     except Refused as e: return '', f'put onto the best, {onto[:7]}: {e}'
 
-# %% ../nbs/19_queue.ipynb #unpack
+# %% ../nbs/19_queue.ipynb #is-inside
 def _is_inside(name):
     parts = Path(name).parts
     return bool(parts) and not Path(name).is_absolute() and '..' not in parts
 
+# %% ../nbs/19_queue.ipynb #unpack
 def unpack(data:bytes, folder:Path):
     "Regular files of a tar file into a new folder, on the disk when this returns"
     shutil.rmtree(folder, ignore_errors=True)
@@ -526,9 +547,10 @@ def unpack(data:bytes, folder:Path):
                 os.fsync(f.fileno())
     sync_folder(folder)
 
-# %% ../nbs/19_queue.ipynb #place-run
+# %% ../nbs/19_queue.ipynb #values-stays
 STAYS = 'job.json', 'stop', 'more', 'before'
 
+# %% ../nbs/19_queue.ipynb #place-run
 def place_run(folder:Path, new:Path, before:str):
     "Bring an unpacked run into its folder; what an earlier run left there goes below `before`"
     aside = folder/'before'/before
@@ -545,7 +567,8 @@ def place_run(folder:Path, new:Path, before:str):
 class Driver:
     "The one writer of a session: feeds a pool, judges what comes back"
     def __init__(self, s:Session, pool):
-        self.s,self.pool = main_of(s), pool
+        self.s = main_of(s)
+        self.pool = pool
         self.jobs = {} # those without a verdict, by name
         self.probes = {} # {key: (class, code)} of runs of the best on machines not at home
         self.ready = [] # names of those whose runs are all in
@@ -585,7 +608,7 @@ def __enter__(self:Driver):
     self.write_status('running')
     return self
 
-# %% ../nbs/19_queue.ipynb #driver-load
+# %% ../nbs/19_queue.ipynb #load
 @patch
 def load(self:Driver):
     "What earlier drivers left: a run that the pool does not know is wanted again"
@@ -600,16 +623,18 @@ def load(self:Driver):
     self.number = max([0, *numbered_refs(s), *map(experiment_number, os.listdir(s.dir))])
     self.refresh()
 
+# %% ../nbs/19_queue.ipynb #driver-load
 @patch
 def take_up(self:Driver, o, known=()):
     "A submission without a verdict is the driver's"
     for r in o['runs']:
         if r['state'] != 'in': r['state'] = 'out' if r['key'] in known else 'wanted'
-    if o.get('screen', {}).get('state') == 'out' and o['screen']['key'] not in known: del o['screen']
+    sorted_out = o.get('screen', {})
+    if sorted_out.get('state') == 'out' and sorted_out['key'] not in known: del o['screen']
     self.jobs[o['id']] = o
     if all(r['state'] == 'in' for r in o['runs']): self.ready.append(o['id'])
 
-# %% ../nbs/19_queue.ipynb #driver-refresh
+# %% ../nbs/19_queue.ipynb #refresh
 @patch
 def refresh(self:Driver):
     "What the next runs are held against: the best of now, its bar, the noise"
@@ -617,13 +642,15 @@ def refresh(self:Driver):
     self.tip = tip(s)
     runs = runs_of(counted(s), code_at(s, self.tip))
     moves = [o['on'] for o in self.jobs.values() if o.get('break')]
-    self.machine = moves[0] if moves else next((r['machine'] for r in reversed(runs) if r.get('machine')), {})
+    seen = [r['machine'] for r in runs if r.get('machine')]
+    self.machine = [{}, *seen, *moves][-1]
     self.bar = bar_of(s)
     noise = noise_known(s.experiments())
     self.sigma = noise.sigma if noise else None
     tells = bool(s.state.get('pins', {}).get('turns'))
     self.baseline = baseline_phases(s) if tells else None
 
+# %% ../nbs/19_queue.ipynb #driver-refresh
 @patch
 def save(self:Driver, o): write_json(swarm_dir(self.s)/o['id']/'job.json', o)
 
@@ -644,7 +671,7 @@ def spec(self:Driver, o, r, only=None)->dict: # JSON-able
         audit=asks and s.p.source != 'none' and not not_audited(s),
         description=o['description'], agent=o['agent'], only=only, avoid=r.get('avoid'))
 
-# %% ../nbs/19_queue.ipynb #wanted
+# %% ../nbs/19_queue.ipynb #first-ones
 @patch
 def first_ones(self:Driver)->list:
     "The submissions that run before all others; [] where any may"
@@ -654,6 +681,7 @@ def first_ones(self:Driver)->list:
     own = [o for o in self.jobs.values() if o['by'] == 'swarm']
     return (own or sorted(self.jobs.values(), key=lambda o: int(o['id'][1:])))[:1]
 
+# %% ../nbs/19_queue.ipynb #wanted
 @patch
 def wanted(self:Driver)->list:
     "(job, run) of the runs to begin, in order"
@@ -663,9 +691,10 @@ def wanted(self:Driver)->list:
     begun = lambda o: o['state'] == 'queued'
     return sorted(found, key=lambda pair: (begun(pair[0]), int(pair[0]['id'][1:])))
 
-# %% ../nbs/19_queue.ipynb #home
+# %% ../nbs/19_queue.ipynb #values-homeless
 HOMELESS = 60. # seconds without a slot at home, after which another class becomes it
 
+# %% ../nbs/19_queue.ipynb #home
 @patch
 def home(self:Driver, slots)->str: # '' where no slot is of it
     "The class of machines on which verdicts are made"
@@ -674,7 +703,7 @@ def home(self:Driver, slots)->str: # '' where no slot is of it
     here = [c for c,some in classes.items() if not differs(self.machine, some[0]['facts'])]
     return max(here, key=lambda c: len(classes[c]), default='')
 
-# %% ../nbs/19_queue.ipynb #begin-run
+# %% ../nbs/19_queue.ipynb #begin
 @patch
 def begin(self:Driver, o, r, only)->bool: # Did it?
     "Send a run to the pool"
@@ -685,6 +714,7 @@ def begin(self:Driver, o, r, only)->bool: # Did it?
     self.save(o)
     return True
 
+# %% ../nbs/19_queue.ipynb #begin-run
 @patch
 def dispatch(self:Driver):
     "Fill the free slots"
@@ -716,7 +746,7 @@ def settle_home(self:Driver, slots, home):
     self.own_job('repeat', 'the best again', why, most)
     self.machine = most
 
-# %% ../nbs/19_queue.ipynb #own-job
+# %% ../nbs/19_queue.ipynb #own-job-own
 @patch
 def own_job(self:Driver, kind, description, why='', on=None)->dict:
     "Queue a run of the best that the driver itself needs"
@@ -730,20 +760,23 @@ def own_job(self:Driver, kind, description, why='', on=None)->dict:
     self.take_up(o)
     return o
 
+# %% ../nbs/19_queue.ipynb #own-job
 @patch
 def make_baseline(self:Driver):
     "Where nothing was kept yet: the base commit runs first, once"
     if self.bar is not None or any(o['by'] == 'swarm' for o in self.jobs.values()): return
     if not run_before(self.s, code_at(self.s, tip(self.s))): self.own_job('', 'baseline')
 
-# %% ../nbs/19_queue.ipynb #lost
+# %% ../nbs/19_queue.ipynb #values-tries
 TRIES = 2
 
+# %% ../nbs/19_queue.ipynb #lost-outcome
 def lost_outcome(why)->dict:
     "The outcome of a run that was lost for good"
-    result = Result('lost', Path(), 0., reason=f'lost {TRIES} times, the last: {one_line(why)[:300]}')
+    result = Result('lost', Path(), 0., reason=f'lost {TRIES} times: {one_line(why)[:300]}')
     return outcome_of(result)
 
+# %% ../nbs/19_queue.ipynb #lose
 @patch
 def lose(self:Driver, o, r, result):
     "A run whose worker is gone"
@@ -754,17 +787,19 @@ def lose(self:Driver, o, r, result):
     r.update(state='in', outcome=lost_outcome(result['lost']), examined=None, disturbed='',
         time=time.time())
 
+# %% ../nbs/19_queue.ipynb #fail
 @patch
 def fail(self:Driver, o, why):
     "A submission that could not be run, for no fault of its own"
     self.forget(end_job(self.s, o, 'failed', why))
 
+# %% ../nbs/19_queue.ipynb #lost
 @patch
 def forget(self:Driver, o):
     self.jobs.pop(o['id'], None)
     if o['id'] in self.ready: self.ready.remove(o['id'])
 
-# %% ../nbs/19_queue.ipynb #find-run
+# %% ../nbs/19_queue.ipynb #find
 @patch
 def find(self:Driver, key)->tuple: # None and None for a run that nobody waits for
     "The submission and the run that a key of the pool names"
@@ -772,6 +807,7 @@ def find(self:Driver, key)->tuple: # None and None for a run that nobody waits f
     r = next((r for r in o['runs'] if r['key'] == key and r['state'] != 'in'), None) if o else None
     return (o, r) if r else (None, None)
 
+# %% ../nbs/19_queue.ipynb #find-run
 def lane(s:Session, o, r, result):
     "A line on a run that ended, for whoever draws what each slot did"
     out = result.get('outcome') or {}
@@ -834,14 +870,16 @@ def check_disturbed(self:Driver, o, r):
     r.update(rerun=f'{r["disturbed"]}; the first run had {result.value:.6f}', state='wanted',
         nonce=token_hex(8), tries=0)
 
-# %% ../nbs/19_queue.ipynb #journal-of
+# %% ../nbs/19_queue.ipynb #values-run-keys
 _RUN_KEYS = 'dir commit seed nonce whose outcome disturbed examined time'.split()
 
+# %% ../nbs/19_queue.ipynb #journal-of
 def journal_of(s:Session, o)->dict:
     "A submission as the journal of an experiment that ran"
     first,*more = o['runs']
     onto = tip(s) if o['kind'] == 'step' else o['parent']
-    j = dict(tag=s.tag, parent=o['parent'], head=o['parent'], against=onto, description=o['description'],
+    j = dict(tag=s.tag, parent=o['parent'], head=o['parent'], against=onto,
+        description=o['description'],
         by=o['by'], kind=o['kind'], seed=first['seed'], nonce=first['nonce'],
         started=first.get('began') or o['created'], number=o.get('order') or 1, code=o['code'],
         best_code=code_at(s, onto), machine=first.get('machine'), commit=o['commit'],
@@ -854,7 +892,7 @@ def journal_of(s:Session, o)->dict:
         line=expedition(s, o['expedition']))
     return j | dict(before=dict(best_runs=best_known(s, j)))
 
-# %% ../nbs/19_queue.ipynb #want-runs
+# %% ../nbs/19_queue.ipynb #want
 @patch
 def want(self:Driver, o, commit, seed, whose, code, folder=''):
     "One run more"
@@ -865,6 +903,7 @@ def want(self:Driver, o, commit, seed, whose, code, folder=''):
     o['runs'].append(r)
     o['state'] = 'waiting'
 
+# %% ../nbs/19_queue.ipynb #want-more
 @patch
 def want_more(self:Driver, o, w):
     "The run whose turn it is, of the edit or of the best"
@@ -873,6 +912,7 @@ def want_more(self:Driver, o, w):
     self.want(o, *(best if whose == 'best' else (o['commit'], seed, 'candidate', o['code'])))
     self.save(o)
 
+# %% ../nbs/19_queue.ipynb #want-runs
 @patch
 def want_examined(self:Driver, o, run):
     "The same run again, to be examined where it is made, whatever its value"
@@ -940,13 +980,14 @@ def bad_best(self:Driver, o)->str: # '' where nothing is wrong with them
             'nothing can be judged by it: ar-swarm stop, then ar-run --rewind goes to another keep')
     return ''
 
-# %% ../nbs/19_queue.ipynb #decide
+# %% ../nbs/19_queue.ipynb #moved-into
 def moved_into(j, home)->dict:
     "A journal whose folders are those of its experiment"
     was = j['run_dir'].split('/more/')[0]
     def at(d): return d.replace(was, home, 1)
     return j | dict(run_dir=home, more=[r | dict(dir=at(r['dir'])) for r in j.get('more', [])])
 
+# %% ../nbs/19_queue.ipynb #decide
 @patch
 def decide(self:Driver, o, j, verdict):
     "A verdict: number, row, branch, notes; whoever is killed here is followed by one who ends it"
@@ -990,20 +1031,22 @@ def take_repeat(self:Driver, o):
     if broke and why: self.draining = f'{broke}; and the best fails there: {why}'
     self.decide(o, j, dict(status='repeat'))
 
-# %% ../nbs/19_queue.ipynb #class-bests
+# %% ../nbs/19_queue.ipynb #values-beyond
 BEYOND = 3. # standard errors of a difference of two runs
 
+# %% ../nbs/19_queue.ipynb #class-bests-own
 def class_bests(s:Session, cls)->dict: # {code: value}
     "What the bests came to on a class of machines that is not at home"
     found = read_json(swarm_dir(s)/f'classes/{cls}.json').get('bests')
     return {k: v for k,v in found.items() if is_number(v)} if isinstance(found, dict) else {}
 
+# %% ../nbs/19_queue.ipynb #class-bests
 def clearly_worse(value, best, sigma, direction)->bool:
     "Is a run that much worse than the best's on its class of machines?"
     loss = value-best if direction == 'lower' else best-value
     return loss > BEYOND*sigma*math.sqrt(2)
 
-# %% ../nbs/19_queue.ipynb #next-screen
+# %% ../nbs/19_queue.ipynb #probe
 @patch
 def probe(self:Driver, slot):
     "The best on another class of machines, by which what runs there is screened; None if it is out"
@@ -1017,6 +1060,7 @@ def probe(self:Driver, slot):
     self.probes[r['key']] = cls, code
     return o, r
 
+# %% ../nbs/19_queue.ipynb #next-screen
 @patch
 def next_screen(self:Driver, slot):
     "(job, run) for a slot that is not at home, None for nothing"
@@ -1046,7 +1090,7 @@ def screen(self:Driver, slots, home):
         else: r.update(state='out', slot=name, host=slot['host'], began=self.pool.clock())
         if name and o['id'] in self.jobs: self.save(o)
 
-# %% ../nbs/19_queue.ipynb #land-screen
+# %% ../nbs/19_queue.ipynb #valued-run
 def valued_run(s:Session, result)->float|None:
     "The value that a result has, None where it has none"
     out = result.get('outcome') or {}
@@ -1054,6 +1098,7 @@ def valued_run(s:Session, result)->float|None:
     ok = not result.get('lost') and out.get('status') == 'ok'
     return v if ok and is_number(v := block.get(s.p.metric)) else None
 
+# %% ../nbs/19_queue.ipynb #land-screen
 @patch
 def land_probe(self:Driver, result):
     "What the best came to on another class of machines"
@@ -1065,6 +1110,7 @@ def land_probe(self:Driver, result):
             bests=bests))
     self.pool.taken(result['key'])
 
+# %% ../nbs/19_queue.ipynb #land-sorted
 @patch
 def land_screen(self:Driver, o, result):
     "A run that was made to sort out: a clear loser gets its verdict, all others wait for home"
@@ -1083,6 +1129,7 @@ def land_screen(self:Driver, o, result):
     self.save(o)
     self.pool.taken(result['key'])
 
+# %% ../nbs/19_queue.ipynb #take-screened
 @patch
 def take_screened(self:Driver, o):
     "The verdict on a clear loser; its run compares with none at home"
@@ -1107,7 +1154,7 @@ def judge_next(self:Driver)->bool: # False where another command holds the check
     except Busy: return False
     return True
 
-# %% ../nbs/19_queue.ipynb #read-new
+# %% ../nbs/19_queue.ipynb #stop
 @patch
 def stop(self:Driver, o):
     "A submission is taken back: its runs end, it gets no row"
@@ -1115,6 +1162,7 @@ def stop(self:Driver, o):
         if r['state'] == 'out': self.pool.cancel(r['key'])
     self.forget(end_job(self.s, o, 'stopped'))
 
+# %% ../nbs/19_queue.ipynb #read-new
 @patch
 def read_new(self:Driver):
     "New submissions, and those that somebody wants stopped"
@@ -1141,7 +1189,7 @@ def slots_told(self:Driver, slots)->list:
             since=r.get('began'), progress=figures.get(slot['busy']) or {})
     return list(map(one, slots))
 
-# %% ../nbs/19_queue.ipynb #write-status
+# %% ../nbs/19_queue.ipynb #figures
 @patch
 def figures(self:Driver)->dict:
     "Pace and idle share since the driver began"
@@ -1153,6 +1201,7 @@ def figures(self:Driver)->dict:
         idle=max(0., 1-(self.busy+at_work)/self.room) if self.room else 0.,
         writes_per_second=self.counts['done']/hours/3600)
 
+# %% ../nbs/19_queue.ipynb #write-status
 @patch
 def write_status(self:Driver, state=''):
     "What the swarm does, for whoever looks, at most once a second"
@@ -1166,9 +1215,10 @@ def write_status(self:Driver, state=''):
         since=self.since, slots=self.slots_told(self.pool.slots()), queue=queue, **self.figures())
     write_json(swarm_dir(self.s)/'status.json', st, durable=False)
 
-# %% ../nbs/19_queue.ipynb #step
+# %% ../nbs/19_queue.ipynb #values-at-once
 AT_ONCE = 1. # seconds of judging, after which it looks again whether a slot is free
 
+# %% ../nbs/19_queue.ipynb #step
 @patch
 def step(self:Driver)->bool: # Was there anything to do?
     "One turn"
@@ -1177,20 +1227,22 @@ def step(self:Driver)->bool: # Was there anything to do?
     for result in came: self.land(result)
     self.read_new()
     self.dispatch()
-    judged,end = 0, time.monotonic()+AT_ONCE
+    judged = 0
+    end = time.monotonic()+AT_ONCE
     while self.ready and time.monotonic() < end and self.judge_next():
         judged += 1
         self.dispatch()
     self.write_status()
     return bool(came or judged)
 
-# %% ../nbs/19_queue.ipynb #run
+# %% ../nbs/19_queue.ipynb #is-out
 @patch
 def is_out(self:Driver)->bool:
     "Is a run with the pool, or a result not judged yet?"
     return bool(self.ready or self.probes) or any(r['state'] == 'out' for o in self.jobs.values()
         for r in [*o['runs'], o.get('screen') or dict(state='')])
 
+# %% ../nbs/19_queue.ipynb #run
 @patch
 def run(self:Driver, until=lambda: False):
     "Turn by turn, until `until()`, or nothing is out any more and nothing is begun"

@@ -616,7 +616,7 @@ def check_no_expedition(s:Session, what:str):
 
 # %% ../nbs/15_ratchet.ipynb #check-alone
 def check_alone(s:Session, what:str):
-    "Raises `Refused` where another moves the branch: in an agent's worktree, or while a swarm works"
+    "Raises `Refused` in an agent's worktree, and while a swarm works: another moves the branch"
     check_no_agent(s, what)
     check_no_swarm(s.p, what)
 
@@ -1622,7 +1622,8 @@ def score_keep(s:Session, j, rows):
 def take_brought(run_dir):
     "Weights that came with a run's folder go where the runner would have left them"
     from autoresearch.examine import taken_weights
-    brought,taken = run_dir/'weights.safetensors', taken_weights(run_dir)
+    brought = run_dir/'weights.safetensors'
+    taken = taken_weights(run_dir)
     if not brought.exists(): return
     taken.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     shutil.move(brought, taken)

@@ -14,11 +14,11 @@ __all__ = ['UNDER_WAY', 'IMPORTED', 'STATES', 'STEPS', 'READS_ONLY', 'Refused', 
            'ledger_path', 'is_ledger_of', 'put_away', 'claim_ledger', 'profile_here', 'branch_of', 'nothing_under_way',
            'has_branch', 'is_taken', 'free_tag', 'ways_to_a_session', 'explain_missing_state', 'in_linked_worktree',
            'worktree_branches', 'home_of', 'agent_of', 'link_to', 'exclude', 'link_session', 'any_profile',
-           'session_here', 'current_session', 'main_of', 'check_no_agent', 'add_agent', 'tree_of', 'cell_texts',
-           'content_differs', 'uncommitted_files', 'may_differ', 'really_differs', 'file_fault', 'changed_files',
-           'unguarded', 'import_folder', 'stray_files', 'foreign_modules', 'repair_command', 'obstacles', 'guard',
-           'git_knows', 'identity', 'run_git', 'make_commit', 'squash_commit', 'matches_commit', 'is_checked_out',
-           'branch_head', 'bring_files', 'move_branch', 'edit_base', 'move_under_edit', 'is_rewind', 'rewinds', 'tip',
+           'session_here', 'current_session', 'main_of', 'check_no_agent', 'tree_of', 'cell_texts', 'content_differs',
+           'uncommitted_files', 'may_differ', 'really_differs', 'file_fault', 'changed_files', 'unguarded',
+           'import_folder', 'stray_files', 'foreign_modules', 'repair_command', 'obstacles', 'guard', 'git_knows',
+           'identity', 'run_git', 'make_commit', 'squash_commit', 'matches_commit', 'is_checked_out', 'branch_head',
+           'bring_files', 'move_branch', 'edit_base', 'move_under_edit', 'is_rewind', 'rewinds', 'tip', 'add_agent',
            'changed_paths', 'same_code', 'is_ancestor', 'line_end', 'line_best', 'is_step', 'is_expedition',
            'rebuilt_expedition', 'expedition', 'expedition_numbers', 'under_way', 'write_expedition', 'stand',
            'moved_by_hand', 'check_branch', 'read_blobs', 'write_files', 'holds', 'base_copy', 'contract_of',
@@ -408,7 +408,7 @@ def link_to(path, target):
 
 # %% ../nbs/14_repo.ipynb #exclude
 def exclude(root, names):
-    "Let git overlook files at the project's top, in all worktrees: a pattern for folders is no link's"
+    "Let git overlook names at the project's top, links too, in all worktrees"
     folder = Path(root, git('rev-parse', '--git-common-dir', cwd=root))
     path = folder/'info/exclude'
     lines = path.read_text().splitlines() if path.exists() else []
@@ -462,7 +462,7 @@ def current_session(
 
 # %% ../nbs/14_repo.ipynb #main-of
 def main_of(s:Session)->Session:
-    "The session where its branch is at home: what a worktree's commands put in order, they do there"
+    "The session where its branch is at home: what is put in order, is so there"
     if not s.agent: return s
     home = home_of(s.p, s.tag)
     if home is None: raise Refused(f'{s.branch} is checked out in no worktree, and none has '
@@ -476,30 +476,6 @@ def check_no_agent(s:Session, what:str):
     if not s.agent: return
     raise Refused(f'this is the worktree of agent {s.agent}, and {what} moves {s.branch}: '
         'ar-submit -m "..." queues the edit')
-
-# %% ../nbs/14_repo.ipynb #add-agent
-def add_agent(
-    s:Session, # The session
-    name:str, # Of the agent: letters, digits, '.', '_' and '-'
-    folder:str|Path # Where its worktree is to be; must not be there
-)->Session: # The session as that agent sees it
-    "Make an agent's worktree, at the newest best. Raises `Refused`."
-    if not re.fullmatch(r'[A-Za-z0-9][\w-]{0,39}', name, re.A):
-        raise Refused(f'agent {name[:60]!r}: at most 40 letters, digits, "_", "-", like ada')
-    s = main_of(s)
-    if saved_state(Session(s.p, f'{s.tag}-{name}')):
-        raise Refused(f'{s.tag}-{name} is a session of its own: call the agent otherwise')
-    ref = f'{s.ref}-{name}'
-    there = [d for d,o in worktree_branches(s.p.root).items() if o == ref]
-    if there: raise Refused(f'agent {name} works in {there[0]}')
-    new = ['-b', f'{s.branch}-{name}'] if not object_kind(s.p.root, ref) else []
-    at = tip(s) if new else f'{s.branch}-{name}'
-    try: s.git('worktree', 'add', '--quiet', *new, str(Path(folder).absolute()), at)
-    except GitError as e: raise Refused(str(e)) from e
-    here = {k: v for k,v in vars(s.p).items() if k != 'name'}
-    p = Profile(s.p.name, {**here, 'root': Path(folder).absolute()/s.top})
-    link_session(p)
-    return Session(p, s.tag, s.state, name)
 
 # %% ../nbs/14_repo.ipynb #tree-of
 def tree_of(s:Session, rev):
@@ -742,7 +718,7 @@ def edit_base(s:Session)->str:
     return base
 
 def move_under_edit(s:Session, old, new)->list: # What was left alone, in sentences
-    "Move the branch; an edit in the checkout that carries it stays, and what it was made on is known"
+    "Move the branch; an edit in the checkout stays, and what it was made on is remembered"
     said = move_branch(s, old, new, restore=True)
     under = is_checked_out(s) and branch_head(s) == new != old
     if not under or matches_commit(s, new, s.p.canvas): return said
@@ -768,6 +744,30 @@ def tip(s:Session):
     moves = [(n.get('time', 0), n['commit']) for n in s.experiments() if n.get('status') == 'keep']
     moves += [(r['time'], r['to']) for r in rewinds(s)]
     return max(moves)[1] if moves else s.base
+
+# %% ../nbs/14_repo.ipynb #add-agent
+def add_agent(
+    s:Session, # The session
+    name:str, # Of the agent: letters, digits, '.', '_' and '-'
+    folder:str|Path # Where its worktree is to be; must not be there
+)->Session: # The session as that agent sees it
+    "Make an agent's worktree, at the newest best. Raises `Refused`."
+    if not re.fullmatch(r'[A-Za-z0-9][\w-]{0,39}', name, re.A):
+        raise Refused(f'agent {name[:60]!r}: at most 40 letters, digits, "_", "-", like ada')
+    s = main_of(s)
+    if saved_state(Session(s.p, f'{s.tag}-{name}')):
+        raise Refused(f'{s.tag}-{name} is a session of its own: call the agent otherwise')
+    ref = f'{s.ref}-{name}'
+    there = [d for d,o in worktree_branches(s.p.root).items() if o == ref]
+    if there: raise Refused(f'agent {name} works in {there[0]}')
+    new = ['-b', f'{s.branch}-{name}'] if not object_kind(s.p.root, ref) else []
+    at = tip(s) if new else f'{s.branch}-{name}'
+    try: s.git('worktree', 'add', '--quiet', *new, str(Path(folder).absolute()), at)
+    except GitError as e: raise Refused(str(e)) from e
+    here = {k: v for k,v in vars(s.p).items() if k != 'name'}
+    p = Profile(s.p.name, {**here, 'root': Path(folder).absolute()/s.top})
+    link_session(p)
+    return Session(p, s.tag, s.state, name)
 
 # %% ../nbs/14_repo.ipynb #changed-paths
 def changed_paths(s, old, new):
