@@ -370,7 +370,7 @@ def note_level(new, value, levels, adjusted):
 
 # %% ../nbs/20_search.ipynb #history
 def told_of(s):
-    "Of each commit that has a row: how many runs it had, and whether all that is said is: far worse"
+    "Of each commit that has a row: how many runs it had, and whether it is only known as far worse"
     notes = [n for n in s.experiments() if n.get('status') in STATUSES]
     def far(n): return n.get('class') == 'early' or bool(n.get('screened')) # on another machine
     return {(n.get('commit') or '')[:7]: (max(1, len(n.get('runs') or [])), far(n))
