@@ -597,6 +597,7 @@ class RayPool:
         workers = workers or min(mine, max(2, mine//4))
         self.gpus_per_run = max(1, gpus_per_run) if on_gpus else 0
         self.cpus_per_run = cpus_per_run or (0 if on_gpus else max(1, mine//workers))
+        self.closed = False
         self.given = set()
         self.out,self.lost = {}, []
         self.probes,self.hosts,self.keeper = {}, {}, None
@@ -612,7 +613,7 @@ class RayPool:
 @patch
 def _connect(self:RayPool):
     "Come to Ray and to the session's keeper, where there is a Ray just now; is there?"
-    if self.keeper: return True
+    if self.keeper or self.closed: return not self.closed
     address = self.address or local_ray(self.s, self.cpus_per_run)
     if not address: return False
     sys.modules.setdefault('rfc3987_syntax', None) # None: an import fails; it takes a second
@@ -816,7 +817,7 @@ def cancel(self:RayPool, key):
 def close(self:RayPool):
     "Let go of Ray; runs go on, and whoever comes next finds them"
     import ray
-    self.keeper = None
+    self.closed,self.keeper = True, None
     with suppress(Exception): ray.shutdown()
 
 # %% ../nbs/22_swarm.ipynb #host-paths

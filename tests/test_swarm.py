@@ -1,12 +1,12 @@
 """The swarm: a run in a process that dies with its worker, without Ray; and one pool of two workers
 behind the real commands, in which a worker is killed."""
-import hashlib, io, json, os, signal, subprocess, sys, tarfile, time
+import io, json, os, pickle, signal, subprocess, sys, tarfile
 from pathlib import Path
 import jsonschema, psutil, pytest
 import lab
 from autoresearch import repo, swarm
 from autoresearch.contract import get_profile
-from autoresearch.repo import Refused, Session
+from autoresearch.repo import Refused, Session, read_lock_owner
 from autoresearch.run import processes_of, read_json
 
 @pytest.fixture(scope='module')
@@ -31,13 +31,19 @@ def spec_of(s, nonce, **more):
         direction='lower', early=None, pool='autoresearch-test', top=s.top, cores=1, cache=None),
         **more)
 
+def fine(res):
+    "Did a run end well? Else its reason is in the failure"
+    assert not res['lost']
+    assert res['outcome']['status'] == 'ok', res['outcome']['reason']
+    return True
+
 def tasks(): return [d for d in (swarm.scratch_folder()/'tasks').glob('*') if d.is_dir()]
 
 def test_a_run_far_from_the_checkout(home):
     s = session(home)
     data,heard = swarm.bundle(home, s.base), []
     res = swarm.run_apart(spec_of(s, 'aaa1'), data, b'', heard.append, every=.1)
-    assert not res['lost'] and res['outcome']['status'] == 'ok' and res['key'] == 's001/1'
+    assert res['key'] == 's001/1' and fine(res)
     assert res['machine']['cpus'] == 1 and res['machine']['machine'] is None
     with tarfile.open(fileobj=io.BytesIO(res['folder'])) as tar:
         assert {'record.json', 'run.ipynb', 'run.log'} <= set(tar.getnames())
@@ -49,7 +55,7 @@ def test_a_run_far_from_the_checkout(home):
     base.chmod(0o644)
     base.write_text('raise SystemExit')
     res = swarm.run_apart(spec_of(s, 'aaa2'), data, b'')
-    assert not res['lost'] and res['outcome']['status'] == 'ok'
+    assert fine(res)
     res = swarm.run_apart(spec_of(s, 'aaa3', contract='0'*16), data, b'')
     assert 'another version of the package' in res['lost'] and not tasks()
 
@@ -58,7 +64,6 @@ KILLED = ('import os, sys, pickle; from autoresearch.swarm import run_apart; '
 
 def worker(spec, data):
     "A process that makes a run as Ray's worker does"
-    import pickle
     p = subprocess.Popen([sys.executable, '-c', KILLED], stdin=subprocess.PIPE,
         env=lab.environ(XDG_CACHE_HOME=os.environ['XDG_CACHE_HOME']))
     p.stdin.write(pickle.dumps((spec, data, b'')))
@@ -76,8 +81,9 @@ def test_a_run_dies_with_its_worker(home):
     # nobody is left to clear up: the guard is killed too, and whoever comes next does it
     p = worker(spec_of(s, 'bbb2'), data)
     lab.until(lambda: processes_of('bbb2'))
-    for child in psutil.Process(p.pid).children(recursive=True): child.kill()
-    p.kill()
+    every = psutil.Process(p.pid).children(recursive=True)
+    for process in [*every, p]: process.kill()
+    psutil.wait_procs(every, lab.PATIENCE)
     p.wait()
     left = tasks()
     with swarm.task_folder(swarm.scratch_folder()/'tasks/next', 'bbb3'):
@@ -147,6 +153,7 @@ def test_a_pool_of_two_workers(home):
         assert (Path(made['folder'])/'runs').is_symlink()
         assert told(Path(made['folder']))['status']['state'] == 'running'
     finally: lab.ar(home, 'ar-swarm', 'stop', '--now', ok=False)
+    assert not read_lock_owner(home/'runs'/lab.TAG/'swarm/ray.lock') # nor is another started
     lab.until(lambda: not of_ray(home), 20)
     assert told(home)['status']['state'] == 'stopped' and not tasks()
     lab.sound(home)
