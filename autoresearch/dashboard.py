@@ -506,6 +506,11 @@ grid-template-areas:"night" "tiles" "frontier" "now"}
 .ar-page .ar-first{grid-template-columns:minmax(0,1fr) 340px;grid-template-rows:auto auto 1fr;
 grid-template-areas:"tiles tiles" "frontier night" "frontier now"}
 }
+@media (max-width:700px){
+.ar-page{padding:10px 8px}
+body[data-voila] :has(.ar-page){padding-left:0!important;padding-right:0!important;
+margin-left:0!important;margin-right:0!important}
+}
 @container (max-width:700px){
 .ar-card{padding:10px}
 .ar-tiles{grid-template-columns:repeat(2,minmax(0,1fr));gap:8px}
@@ -936,7 +941,8 @@ def labels(
     size:int=11 # Of the letters, in pixels
 )->list: # (step, text, pixels to the right, pixels up)
     "Which keeps are labelled, and where, none over another"
-    corner = wide+BOX['r'], height+BOX['t'] if f.direction == 'lower' else -BOX['b']
+    edge = wide+BOX['r']-6 # letters are as wide as a font has them, more or less
+    corner = edge, height+BOX['t'] if f.direction == 'lower' else -BOX['b']
     return [(s, plotly_text(s.row.description, letters), dx, dy)
         for s,dx,dy,letters in place_labels(at, size, corner, f.direction) if letters >= 4]
 

@@ -184,7 +184,7 @@ def leaving(d):
 CUT = '''
 const W = innerWidth, bad = [], name = e => e.tagName + '.' + (e.className.baseVal ?? e.className);
 const style = e => getComputedStyle(e), shown = r => r.width > 0 && r.height > 0;
-const say = (e, r, why) => bad.push(`${why}: ${name(e)} ${Math.round(r.left)}..${Math.round(r.right)}`
+const say = (e, r, why) => bad.push(`${why}: ${name(e)} ${Math.round(r.left)}..${Math.round(r.right)} ${Math.round(r.top)}..${Math.round(r.bottom)}`
   + ` "${(e.textContent || '').slice(0, 40)}"`);
 const up = e => { const all = []; while ((e = e.parentElement)) all.push(e); return all; };
 const scrolls = e => ['auto', 'scroll'].includes(style(e).overflowX);
