@@ -107,6 +107,26 @@ and the rest is run. needed: without it the value is worse by more than luck. ba
 nothing can be told. harmful: without it the value is better. ar-ablate --apply takes out what has
 no effect, as one edit."""}
 
+# %% ../nbs/agents.ipynb #topics-swarm
+TOPICS |= {
+    'swarm, submit: many GPUs, many agents': """Where ar-status names a swarm, ar-submit -m "..."
+takes the place of ar-run: it commits the edit, queues it, answers at once with an id like s012,
+and puts the canvas back to the best. ar-wait --any prints the next verdict, ar-wait s012 that
+one. Queue a few more edits than there are GPUs. One process alone, the swarm's driver, moves the
+branch and writes the ledger; results are judged in the order in which they come.""",
+    'put onto the best, clash: a parent that is no longer the best': """An edit of the swarm was
+made on the best of its time. Where another was kept meanwhile, an edit that beat its parent is
+put onto today's best cell by cell and run again before it is kept. Where both change the same
+lines they clash: a discard, whose reason names the cells; ar-show NNN shows the edit, make it
+anew.""",
+    'screened, host class': """Values compare only between machines of one class: GPU, driver,
+clocks, power limit, PyTorch. A run on another class is judged by the best's run there: a clear
+loser is a discard, `screened`, anything else is run again on the session's own class.""",
+    'lost': """A worker or its machine died twice under this run. It says nothing of the edit:
+submit it again.""",
+    'claimed, taken: an idea of another agent': """ar-ideas take claims an idea for an hour, so
+that no two agents try it. ar-ideas next leaves out what others have."""}
+
 # %% ../nbs/agents.ipynb #explain
 def _words(text): return re.findall(r'[\w./]*[a-z][\w./]*', text.lower().replace("'", ''))
 

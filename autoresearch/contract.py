@@ -963,9 +963,9 @@ def telling_json(
         sys.exit(code)
 
 # %% ../nbs/00_contract.ipynb #help-order
-LOOP = ('help new prepare setup status cells run wait stop drop log show describe note ideas '
-    'calibrate expedition combine ablate search frontier report finish audit dashboard '
-    'docs').split()
+LOOP = ('help new prepare setup status cells run submit wait stop drop log show describe note '
+    'ideas calibrate expedition combine ablate search swarm board frontier report finish audit '
+    'dashboard docs').split()
 
 def _place(e):
     "Where a command stands in the list"

@@ -9,18 +9,19 @@ What papermill says of the outcome is not to be trusted, though. A cell whose ke
 # %% auto #0
 __all__ = ['OUTCOMES', 'INFRASTRUCTURE', 'PATIENCE', 'PATHS', 'KERNEL', 'CHILD', 'MOST_BYTES', 'TOLD', 'Sample', 'MOST_MARKS',
            'CLOCK', 'NO_MEMORY', 'IMPORTED', 'is_number', 'Result', 'oom_kills', 'processes_of', 'kill_run',
-           'read_json', 'read_notes', 'notes_of', 'progress_bar', 'differs', 'fingerprint', 'Watch', 'take_away',
-           'Marks', 'turns', 'last_step', 'phases_of', 'plain', 'shallow', 'bad_figure', 'other_data', 'other_value',
-           'known_before', 'distrust', 'bad_clock', 'beyond_of', 'counted_by', 'charged', 'uncharged', 'warm_up',
-           'free_warmup', 'said_beyond', 'overtime', 'bad_last_step', 'hidden_work', 'bad_turns', 'foreign_clock',
-           'more_threads', 'too_long', 'busy_last_step', 'busy_gpu', 'cell_frames', 'failure', 'read_log', 'exit_name',
-           'classify', 'compile_packages', 'read_validation', 'hand_out', 'walls_kind', 'views', 'in_metric', 'judged',
-           'run_experiment', 'GitError', 'git', 'rate_of', 'compared', 'fused_of', 'fewer_kernels', 'lacked_cores',
-           'disturbance', 'next_run_dir', 'write_notes', 'pace', 'project', 'link_log']
+           'read_json', 'read_notes', 'notes_of', 'progress_bar', 'differs', 'fingerprint', 'Watch', 'Usage',
+           'take_away', 'Marks', 'turns', 'last_step', 'phases_of', 'plain', 'shallow', 'bad_figure', 'other_data',
+           'other_value', 'known_before', 'distrust', 'bad_clock', 'beyond_of', 'counted_by', 'charged', 'uncharged',
+           'warm_up', 'free_warmup', 'said_beyond', 'overtime', 'bad_last_step', 'hidden_work', 'bad_turns',
+           'foreign_clock', 'more_threads', 'too_long', 'busy_last_step', 'busy_gpu', 'cell_frames', 'failure',
+           'read_log', 'exit_name', 'classify', 'compile_packages', 'read_validation', 'hand_out', 'walls_kind',
+           'views', 'in_metric', 'judged', 'run_experiment', 'GitError', 'git', 'rate_of', 'compared', 'fused_of',
+           'fewer_kernels', 'lacked_cores', 'disturbance', 'next_run_dir', 'write_notes', 'pace', 'project', 'link_log']
 
 # %% ../nbs/12_run.ipynb #imports
 import asyncio, compileall, ctypes, errno, functools, hashlib, importlib.util, json, math, os
-import platform, re, secrets, select, shutil, signal, stat, subprocess, sys, time
+import platform, re, secrets, select, shutil, signal, stat, subprocess, sys, tempfile
+import time
 from collections import defaultdict, deque, namedtuple
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -315,13 +316,12 @@ def _memory():
 
 # %% ../nbs/12_run.ipynb #visible-gpus
 @functools.cache
-def _visible_gpus():
-    "NVML and its handles of the GPUs that a run may use; None and [] where there is none"
+def _gpus_named(named):
+    "NVML and its handles of GPUs, as CUDA_VISIBLE_DEVICES names them; of all where that is None"
     try: nvml = ctypes.CDLL('libnvidia-ml.so.1')
     except OSError: return None, []
     count = ctypes.c_uint()
     if nvml.nvmlInit_v2() or nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)): return None, []
-    named = os.environ.get('CUDA_VISIBLE_DEVICES')
     handles = []
     for name in map(str, range(count.value)) if named is None else named.split(','):
         handle,name = ctypes.c_void_p(), name.strip()
@@ -329,6 +329,10 @@ def _visible_gpus():
             nvml.nvmlDeviceGetHandleByUUID, name.encode())
         if not by[0](by[1], ctypes.byref(handle)): handles.append(handle)
     return nvml, handles
+
+def _visible_gpus():
+    "NVML and its handles of the GPUs that a run may use; None and [] where there is none"
+    return _gpus_named(os.environ.get('CUDA_VISIBLE_DEVICES'))
 
 # %% ../nbs/12_run.ipynb #gpu-share
 def _gpu_share():
@@ -521,6 +525,58 @@ def _load(self, clock):
 
 Watch._span,Watch.load = _span,_load
 
+# %% ../nbs/12_run.ipynb #gpu-now
+def _read_gpu(handle):
+    "What a GPU does just now: share of time at work, GB in use, watts, degrees Celsius, MHz"
+    nvml,_ = _visible_gpus()
+    rates,memory = (ctypes.c_uint*2)(), (ctypes.c_ulonglong*3)() # percent; total, free, used
+    share = None if nvml.nvmlDeviceGetUtilizationRates(handle, rates) else rates[0]/100
+    used = None if nvml.nvmlDeviceGetMemoryInfo(handle, memory) else memory[2]/2**30
+    power = _asked('DeviceGetPowerUsage', handle)
+    return (share, used, power and power/1000, _asked('DeviceGetTemperature', handle, 0),
+        _asked('DeviceGetClockInfo', handle, 1))
+
+def _gpu_now():
+    "The same of the busiest GPU that the run may use; None of everything where there is none"
+    _,handles = _visible_gpus()
+    return max(map(_read_gpu, handles), key=lambda o: o[0] or 0., default=(None,)*5)
+
+# %% ../nbs/12_run.ipynb #usage
+class Usage:
+    "What a run uses of its machine over time, for `usage.json` in its folder"
+    columns = 'seconds cores others memory gpu gpu_gb watts celsius sm_mhz'.split()
+
+    def __init__(self,
+        run_dir:Path, # Folder of the run
+        most:int=600 # Rows; a run that is longer than so many seconds gets them further apart
+    ):
+        self.path = Path(run_dir)/'usage.json'
+        self.rows,self.most,self.every = [], most, 1.
+        self.first = self.last = None
+
+    def note(self, now:Sample):
+        "Add a row if a second, or what there is between two rows, has passed since the last"
+        self.first = self.first or now
+        before = self.last or now
+        took = now.time-before.time
+        if self.last and took < self.every: return
+        self.last = now
+        if not took: return
+        run = (now.run-before.run)/took
+        others = max(0., (now.busy-before.busy)/took - run)
+        row = now.time-self.first.time, run, others, now.memory, *_gpu_now()
+        self.rows.append([v if v is None else round(v, 3) for v in row])
+        if len(self.rows) > self.most:
+            self.rows = self.rows[1::2]
+            self.every *= 2
+        with suppress(OSError): self.write() # a full disk is told by what decides something
+
+    def write(self):
+        "Replace the file; the run may write beside it, so nobody can guess the new one's name"
+        fd,new = tempfile.mkstemp('.tmp', '.usage-', self.path.parent)
+        with open(fd, 'w') as f: json.dump(dict(columns=self.columns, rows=self.rows), f)
+        os.replace(new, self.path)
+
 # %% ../nbs/12_run.ipynb #take-away
 def take_away(path:Path):
     "Remove a file, a link or a folder with all that is in it; nothing where there is none"
@@ -614,10 +670,12 @@ def phases_of(marks:Marks, watch:Watch)->dict: # {phase: dict(seconds, cpu, othe
 def _follow(proc, run_dir, wall_limit, bar, watch, marks, heed=lambda mark: None, over=None):
     "Wait for a process, heeding its marks; '' if it ended in time, else time or `over`'s word"
     t0 = looked = time.monotonic()
+    used = Usage(run_dir)
     with progress_bar(bar) as draw:
         while time.monotonic()-t0 < wall_limit:
             draw(read_json(f'{run_dir}/progress.json', 2**22))
             watch.sample()
+            used.note(watch.samples[-1])
             if over and time.monotonic()-looked > 1:
                 if why := over(): return why
                 looked = time.monotonic()
