@@ -223,7 +223,7 @@ SHARED = 'ideas.jsonl' # also locked by whoever adds a line to any of the lists
 # %% ../nbs/21_ideas.ipynb #waiting
 def _waiting(path):
     def waiting(seconds):
-        if seconds > 10: raise Refused(f'{path}: locked for 10 s by another ar-ideas; wait for it')
+        if seconds > 60: raise Refused(f'{path}: locked for 60 s by another ar-ideas; wait for it')
     return waiting
 
 # %% ../nbs/21_ideas.ipynb #idea-files

@@ -1,6 +1,6 @@
 """Three scripted agents in three worktrees on one pool: no idea tried twice, one branch, one ledger.
 
-    python bench/agents.py [--agents 3] [--workers 2] [--small 2] [--at FOLDER] [--out FILE]
+    python bench/agents.py [--agents 3] [--workers 2] [--ideas 10] [--small 2] [--at FOLDER] [--out FILE]
 
 A session on the polynomial of `examples/` in a folder of its own, a pool of CPU workers by Ray
 (extra `swarm`), and for each agent a worktree and a process. An agent does what any agent does, by
@@ -40,7 +40,7 @@ def ar(folder, command, *args, ok=True): return sh(folder, BIN/command, *args, o
 def told(folder, command, *args): return json.loads(ar(folder, command, *args, '--json').stdout)
 def git(folder, *args): return sh(folder, 'git', *args).stdout.strip()
 
-def make_session(root, workers):
+def make_session(root, workers, ideas):
     "The example as a repository of its own, with a session, ideas and a pool at work"
     shutil.copytree(ROOT/'examples/polynomial', root,
         ignore=shutil.ignore_patterns('runs', '__pycache__', 'results.tsv', 'run.log'))
@@ -53,7 +53,7 @@ def make_session(root, workers):
     git(root, 'add', '-A')
     git(root, 'commit', '-qm', 'start')
     ar(root, 'ar-setup', TAG, '--seed', '42')
-    for i,(name,value) in enumerate(IDEAS):
+    for i,(name,value) in enumerate(IDEAS[:ideas]):
         ar(root, 'ar-ideas', 'add', f'{name} = {value}', '--gain', f'{.1-.005*i:.3f}')
     ar(root, 'ar-swarm', 'start', '--workers', str(workers))
 
@@ -213,6 +213,7 @@ def main():
         formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--agents', type=int, default=3, choices=range(1, len(NAMES)+1))
     p.add_argument('--workers', type=int, default=2, help='slots of the pool, on CPU cores')
+    p.add_argument('--ideas', type=int, default=len(IDEAS), help='on the list, at most')
     p.add_argument('--small', type=int, default=2, help='small steps of each agent')
     p.add_argument('--at', help='folder of the session, which stays; else a temporary one')
     p.add_argument('--out', help='file to which the figures are added')
@@ -222,7 +223,7 @@ def main():
     root,names = home/'main', NAMES[:a.agents]
     begun = time.monotonic()
     try:
-        make_session(root, a.workers)
+        make_session(root, a.workers, a.ideas)
         said,folders = race(root, names, a.small)
     finally: ar(root, 'ar-swarm', 'stop', ok=False)
     check_ideas(root, said)
