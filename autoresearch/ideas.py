@@ -12,9 +12,9 @@ __all__ = ['Change', 'CUT', 'EVENTS', 'Damage', 'SHARED', 'CLAIM', 'START', 'LAD
            'is_try', 'near_failure', 'near_line', 'read_events', 'idea_files', 'events_lock', 'write_event', 'Idea',
            'gather', 'became', 'public_ideas', 'tried_in', 'is_there', 'constants_of', 'standing', 'next_idea', 'facts',
            'comments_of', 'about', 'try_line', 'claim_of', 'idea_line', 'about_lines', 'luck', 'since_keep', 'plateau',
-           'near_misses', 'plateau_lines', 'CombineError', 'merge_lines', 'copy_cell', 'combine', 'find_try', 'edit_of',
-           'show', 'show_lines', 'put_back', 'pending_tries', 'submissions_made', 'Memory', 'all_tries', 'mine',
-           'known_idea', 'check_free', 'ar_ideas', 'ar_show']
+           'near_misses', 'plateau_lines', 'CombineError', 'merge_lines', 'copy_cell', 'combine', 'elsewhere',
+           'find_try', 'edit_of', 'show', 'show_lines', 'put_back', 'pending_tries', 'submissions_made', 'Memory',
+           'tries_elsewhere', 'all_tries', 'mine', 'known_idea', 'check_free', 'ar_ideas', 'ar_show']
 
 # %% ../nbs/21_ideas.ipynb #imports
 import json, math, os, re, sys, time
@@ -635,7 +635,7 @@ def facts(
         description=n.get('description') or '', changed=n.get('changed') or '',
         constants={k: list(v) for k,v in change.constants.items()}, cells=change.cells,
         difference=_difference(n), certainty=n.get('certainty'), rate=rate_of(n) or None,
-        unit=_unit(n), ideas=[o.idea for o in ideas], **{'class': n.get('class', '')})
+        unit=_unit(n), ideas=[o.idea for o in ideas], unlike='', **{'class': n.get('class', '')})
 
 # %% ../nbs/21_ideas.ipynb #comments-of
 def comments_of(
@@ -720,8 +720,9 @@ def try_line(
     by = f"{o['difference']:+.6f}" if o['difference'] is not None else o['class']
     sure = f"{100*o['certainty']:.0f} % sure" if is_number(o['certainty']) else ''
     what = '; '.join(filter(None, [o['changed'], o['description']]))
+    unlike = f" (does not compare: {o['unlike']})" if o['unlike'] else ''
     head = f"{o['tag']} {o['number']:03d} {o['status']:<7} {by}"
-    return _clip(', '.join(filter(None, [head, sure, _pace_of(o)])) + f': {what}')
+    return _clip(', '.join(filter(None, [head, sure, _pace_of(o)])) + f': {what}' + unlike)
 
 # %% ../nbs/21_ideas.ipynb #about-lines
 def claim_of(
@@ -754,11 +755,14 @@ def about_lines(
     direction:str='lower' # Which value is better: lower or higher
 )->list: # At most `MOST` lines
     "The answer for an agent's context"
-    kept = sum(o['status'] == 'keep' for o in found.tries)
+    mine = [o for o in found.tries if '/' not in o['tag']]
+    kept = sum(o['status'] == 'keep' for o in mine)
+    far = len(found.tries) - len(mine)
     sign = 1 if direction == 'lower' else -1
-    gains = [o['difference'] for o in found.tries if o['difference'] is not None]
+    gains = [o['difference'] for o in mine if o['difference'] is not None]
     best = f', best {min(gains, key=lambda d: sign*d):+.6f}' if gains else ''
-    head = f'{_clip(question)}: {len(found.tries)} tried here, {kept} kept{best}'
+    head = f'{_clip(question)}: {len(mine)} tried here, {kept} kept{best}'
+    head += f'; {far} tried elsewhere'*bool(far)
     failed = [_clip(f'failed in public: {o.text} ({o.source}: {o.told})') for o in found.failed]
     rest = [*map(idea_line, found.ideas), *failed]
     room = MOST - 2 - min(len(rest), 6)
@@ -1001,14 +1005,24 @@ def combine(
     if clashes: raise CombineError(clashes)
     return made
 
+# %% ../nbs/21_ideas.ipynb #elsewhere
+def elsewhere(
+    here:Session, # The session that asks
+    name:str # HOST/TAG
+)->Session: # Its notes are those that the board brought, its commits those of its keeps
+    "A session of another clone. Raises `Refused` for one that the board did not bring."
+    from autoresearch.board import Elsewhere
+    return Elsewhere(here, name)
+
 # %% ../nbs/21_ideas.ipynb #find-try
 def find_try(
     s:Session, # The session that asks
-    key:str # Number of an experiment, or the beginning of its commit; TAG/ before it for another's
+    key:str # Number or beginning of the commit; after TAG/ another's, after HOST/TAG/ the board's
 )->tuple: # The session it is of, its notes
     "A past experiment. Raises `Refused` where there is none, or more than one."
     tag,_,name = str(key).rpartition('/')
-    if tag and tag != s.tag: s = Session(s.p, tag)
+    if '/' in tag: s = elsewhere(s, tag)
+    elif tag and tag != s.tag: s = Session(s.p, tag)
     notes = [n for n in s.experiments() if n.get('status') in ('keep', 'discard', 'crash')]
     number = int(name) if name.isdecimal() and len(name) < 7 else 0
     found = [n for n in notes if number and _number_of(n) == number
@@ -1110,6 +1124,7 @@ _TRY = dict(tag=of_type('string', 'of its session'), number=of_type('integer', '
     certainty=of_type(['number', 'null'], "the judge's, that it is better"),
     rate=of_type(['number', 'null'], 'a second'), unit=of_type('string', 'of the rate'),
     ideas=of_type('array', 'that it was run for', of_type(['integer', 'string'], 'an idea')),
+    unlike=of_type('string', 'of another clone: why its value does not compare; else empty'),
     **{'class': of_type('string', 'of the run: ok, or how it failed')})
 
 # %% ../nbs/21_ideas.ipynb #idea-shape
@@ -1204,10 +1219,24 @@ class Memory:
         "Is it the canvas that the public ideas are about?"
         return {c.get('id') for c in self.canvas.get('cells', [])} >= {'attention', 'muon', 'gpt'}
 
+# %% ../nbs/21_ideas.ipynb #tries-elsewhere
+def tries_elsewhere(
+    m:Memory
+)->list: # What `facts` says of each, with HOST/TAG as its tag
+    "What other clones tried, as the board brought it"
+    from autoresearch.board import contract_here, others, why_not_compared
+    found = others(m.p)
+    contract = contract_here(m.s) if found and m.s else ''
+    def one(o):
+        n = o['notes']
+        return facts(f"{o['host']}/{o['tag']}", n) | dict(
+            unlike=why_not_compared(n, m.s, contract))
+    return list(map(one, found))
+
 # %% ../nbs/21_ideas.ipynb #all-tries
 def all_tries(
     m:Memory
-)->list: # What `facts` says of each, of all sessions
+)->list: # What `facts` says of each, of all sessions and of those that the board brought
     "Every try with the ideas that it was run for"
     res = []
     for tag,notes in m.notes.items():
@@ -1216,7 +1245,7 @@ def all_tries(
             keys = [k for k,found in linked.items() if _number_of(n) in found]
             known = [m.ideas[k] for k in keys if k in m.ideas]
             res.append(facts(tag, n, known))
-    return res
+    return res + tries_elsewhere(m)
 
 # %% ../nbs/21_ideas.ipynb #memory-tries
 def mine(
@@ -1342,8 +1371,9 @@ def _about(
     question = ' '.join(words)
     if not _asked(question): raise Refused(f'about {_clip(question)!r}: no word that says what; '
         'ar-ideas about rate is a question, ar-ideas list --all lists the ideas')
-    found = about(question, all_tries(m), list(m.ideas.values()), comments_of(m.canvas), m.tag,
-        m.p.direction)
+    from autoresearch.board import ideas_elsewhere
+    ideas = [*m.ideas.values(), *ideas_elsewhere(m.p)]
+    found = about(question, all_tries(m), ideas, comments_of(m.canvas), m.tag, m.p.direction)
     if not m.canvas_is_ours(): found = found._replace(failed=[])
     data = _answer('about', m.tag, found.ideas, found.tries, found.failed, m.damaged)
     return about_lines(question, found, m.p.direction), data
@@ -1384,7 +1414,7 @@ def _help():
 # %% ../nbs/21_ideas.ipynb #ar-show-def
 @call_parse
 def ar_show(
-    experiment:str, # Its number or the beginning of its commit; TAG/NUMBER in another session
+    experiment:str, # Its number or the beginning of its commit; also TAG/NUMBER, HOST/TAG/NUMBER
     apply:bool=False, # Put its change into the canvas, merged by cells?
     json:bool=False # As JSON, for programs
 ):

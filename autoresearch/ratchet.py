@@ -11,8 +11,8 @@ __all__ = ['FORESEEN', 'SEEDS', 'LARGEST_SEED', 'CHOSEN', 'CALIBRATED', 'STILL',
            'ONE_DRAW', 'NOTE_KEYS', 'AFTER', 'FACTS', 'OLDER', 'BOOT', 'FULL', 'VERBS', 'SHAPES', 'Stopped',
            'session_data', 'data_changes', 'check_data', 'check_machine', 'is_valid_tag', 'run_refs', 'check_name',
            'check_tag', 'check_no_line', 'draw_seeds', 'seeds_of', 'check_committed', 'pins_of', 'use_cache',
-           'checked_walls', 'how_of', 'not_audited', 'not_examined', 'setup', 'prune_cache', 'limits_given',
-           'begin_session', 'extend_session', 'ar_setup', 'is_notebook', 'read_canvas', 'strip_outputs',
+           'checked_walls', 'how_of', 'not_audited', 'not_examined', 'check_begins_here', 'setup', 'prune_cache',
+           'limits_given', 'begin_session', 'extend_session', 'ar_setup', 'is_notebook', 'read_canvas', 'strip_outputs',
            'exports_astray', 'export_module', 'export_canvas', 'is_unchanged', 'difference', 'describe_edit',
            'proven_rows', 'plural', 'check_runs_known', 'epochs', 'is_run', 'own_runs', 'runs_in', 'by_seed',
            'once_a_seed', 'runs_by_code', 'runs_of', 'counted', 'as_judged', 'machine_of', 'noise_known', 'equal_runs',
@@ -45,9 +45,9 @@ __all__ = ['FORESEEN', 'SEEDS', 'LARGEST_SEED', 'CHOSEN', 'CALIBRATED', 'STILL',
            'exit_with', 'answer_facts', 'no_bar', 'quiet', 'is_under_way', 'run_asked', 'begun_lines', 'run_and_exit',
            'ar_run', 'follow', 'last_answer', 'wait_and_exit', 'ar_wait', 'stop_search', 'stop_submission',
            'stop_running', 'ar_stop', 'best_of', 'seeds_wanted', 'say_now', 'wait_for_turn', 'calibrate',
-           'ar_calibrate', 'restore', 'dropped_edits', 'save_edit', 'drop', 'undrop', 'ar_drop', 'row_index',
-           'write_metadata', 'describe', 'ar_describe', 'find_keep', 'move_to_keep', 'rewind_to', 'new_number',
-           'start_from_best', 'start_expedition', 'drop_expedition', 'step_line', 'expedition_lines',
+           'ar_calibrate', 'restore', 'dropped_edits', 'save_edit', 'drop', 'onto_head', 'undrop', 'ar_drop',
+           'row_index', 'write_metadata', 'describe', 'ar_describe', 'find_keep', 'move_to_keep', 'rewind_to',
+           'new_number', 'start_from_best', 'start_expedition', 'drop_expedition', 'step_line', 'expedition_lines',
            'expedition_facts', 'under_lock', 'finish_own', 'finish_expedition', 'ar_expedition', 'rows_of', 'made_by',
            'typical_seconds', 'remaining', 'has', 'has_number', 'is_search_state', 'read_state', 'clock_time',
            'state_line', 'search_state', 'row_facts', 'running_now', 'facts_of_rows', 'plateau_seen', 'limits_told',
@@ -80,7 +80,8 @@ from .run import (OUTCOMES, GitError, Result, classify, compared, compile_packag
     run_experiment, take_away, turns, views, walls_kind, write_notes)
 
 # %% ../nbs/15_ratchet.ipynb #imports-repo
-from .repo import (Busy, Refused, Session, any_profile, back_up, back_up_notes,
+from .repo import (Busy, Refused, Session, agent_of, in_linked_worktree, swarming,
+    any_profile, back_up, back_up_notes,
     base_copy, blob_sha, branch_head, branch_of, check_branch, check_no_agent, check_no_swarm,
     claim_ledger, content, content_differs, current_session, current_tag, describe_holder,
     directives, edit_base, expedition, expedition_numbers, experiment_number, experiment_runs,
@@ -261,6 +262,14 @@ def not_examined(s:Session, examine=True)->str: # '' where a run is examined bef
     return '' if exported_module(s) else 'the canvas is exported to no module'
 
 # %% ../nbs/15_ratchet.ipynb #setup-function
+def check_begins_here(p):
+    "Raises `Refused` in an agent's worktree, or where the current session's swarm is at work"
+    of,agent = agent_of(p, branch_of(p.root)) if in_linked_worktree(p.root) else ('', '')
+    if agent: raise Refused(f'this is the worktree of agent {agent} of session {of}: '
+        'ar-setup begins a session in the main checkout')
+    if pid := swarming(p): raise Refused(f'a swarm is at work in session {current_tag(p)} (process '
+        f'{pid}): ar-swarm stop ends it, then ar-setup begins another')
+
 def setup(
     p:Profile, # The profile
     tag:str, # Name of the session: letters, digits, '.', '_' and '-'
@@ -272,6 +281,7 @@ def setup(
     "Make branch, folder, ledger. Raises `Refused` for edits, a bad or used TAG, missing data."
     branch_of(p.root)
     nothing_under_way(p.root)
+    check_begins_here(p)
     check_tag(p, tag)
     check_no_line(p)
     check_committed(p)
@@ -618,7 +628,7 @@ def check_no_expedition(s:Session, what:str):
 def check_alone(s:Session, what:str):
     "Raises `Refused` in an agent's worktree, and while a swarm works: another moves the branch"
     check_no_agent(s, what)
-    check_no_swarm(s.p, what)
+    check_no_swarm(s.p, what, s.tag)
 
 # %% ../nbs/15_ratchet.ipynb #is-valued
 def is_valued(n):
@@ -2833,6 +2843,7 @@ def save_edit(s:Session):
     "Put a copy of the canvas into the session's folder; says where"
     number = max([n for n,*_ in dropped_edits(s)], default=0) + 1
     copy = s.dir/f'dropped-{number:03d}-{time.strftime("%Y%m%d-%H%M%S")}.ipynb'
+    write_json(copy.with_suffix('.json'), dict(agent=s.agent, base=edit_base(s)))
     with replacing(copy) as f: f.write((s.p.root/s.p.canvas).read_bytes())
     return f'the edit is kept as {os.path.relpath(copy, s.p.root)}; ar-drop --undo brings it back'
 
@@ -2846,14 +2857,32 @@ def drop(s:Session):
     return [f'{s.p.canvas} is as committed at {s.rev("HEAD")[:7]}', *said]
 
 # %% ../nbs/15_ratchet.ipynb #undrop
+def onto_head(s:Session, copy)->bytes:
+    "A dropped edit as it is on HEAD, whatever it was made on. Raises `Refused`."
+    from autoresearch.ideas import CombineError, combine
+    data = copy.read_bytes()
+    base = read_json(copy.with_suffix('.json')).get('base')
+    if not isinstance(base, str) or object_kind(s.p.root, base) != 'commit': return data
+    head = s.file('HEAD', s.p.canvas)
+    was = s.file(base, s.p.canvas)
+    if base == s.rev('HEAD') or was in (None, head): return data
+    try: edited = read_canvas(copy)
+    except Refused: return data # no notebook
+    try: made = combine(json.loads(head), (json.loads(was), edited), names=['the edit'])
+    except CombineError as e: raise Refused(f'{os.path.relpath(copy, s.p.root)} was made on '
+        f'{base[:7]}, and HEAD is at {s.rev("HEAD")[:7]}; {e}') from e
+    return (json.dumps(made, indent=1, ensure_ascii=False, sort_keys=True) + '\n').encode()
+
 def undrop(s:Session):
     "Bring back the edit dropped last. Raises `Refused` if there is none, or one would be lost."
-    copies = [f for *_,f in dropped_edits(s) if not f.name.startswith('back-')]
+    copies = [f for *_,f in dropped_edits(s) if not f.name.startswith('back-')
+        and read_json(f.with_suffix('.json')).get('agent', '') == s.agent]
     if not copies: raise Refused(f'nothing was dropped in {s.tag}')
     if is_edited(s): raise Refused(f'{s.p.canvas} has an edit: ar-drop puts it aside first')
     last = copies[-1]
     path = s.p.root/s.p.canvas
-    with replacing(path, keep_mode=True) as f: f.write(last.read_bytes())
+    data = onto_head(s, last)
+    with replacing(path, keep_mode=True) as f: f.write(data)
     os.replace(last, last.with_name(f'back-{last.name}'))
     back = f'{last.name} is back in {s.p.canvas}; against {s.rev("HEAD")[:7]}: '
     try: edited = read_canvas(path)

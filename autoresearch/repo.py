@@ -386,6 +386,9 @@ def agent_of(p, branch):
     if body == branch or saved_state(Session(p, body)): return '', ''
     refs = git('for-each-ref', '--format=%(refname)', 'refs/autoresearch/', cwd=p.root).split()
     tags = {m[1] for n in refs if (m := re.fullmatch('refs/autoresearch/(.+)/state', n))}
+    top = git('rev-parse', '--show-prefix', cwd=p.root)
+    known = (d/top/p.runs for d in worktree_branches(p.root)) # of an older version git has no copy
+    tags |= {f.parent.name for runs in known for f in runs.glob('*/state.json')}
     fits = sorted((t for t in tags if body.startswith(f'{t}-')), key=len, reverse=True)
     homes = {t: home_of(p, t) for t in fits}
     def is_current(t): return read_json(homes[t]/p.runs/'current.json').get('tag') == t
@@ -411,11 +414,11 @@ def exclude(root, names):
     "Let git overlook names at the project's top, links too, in all worktrees"
     folder = Path(root, git('rev-parse', '--git-common-dir', cwd=root))
     path = folder/'info/exclude'
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = os.fsdecode(path.read_bytes()).splitlines() if path.exists() else []
     top = git('rev-parse', '--show-prefix', cwd=root)
     new = [l for n in names if (l := f'/{top}{n}') not in lines]
     if not new: return
-    with replacing(path) as f: f.write(('\n'.join([*lines, *new]) + '\n').encode())
+    with replacing(path) as f: f.write(os.fsencode('\n'.join([*lines, *new]) + '\n'))
 
 # %% ../nbs/14_repo.ipynb #link-session
 def link_session(p):
@@ -424,6 +427,9 @@ def link_session(p):
     if not in_linked_worktree(p.root): return
     tag,_ = agent_of(p, branch_of(p.root))
     home = home_of(p, tag) if tag else None
+    if home is None and (p.root/p.runs).is_symlink(): raise Refused(f'{p.root/p.runs} leads to '
+        f'{os.readlink(p.root/p.runs)}, where nothing is: bring that folder back, or ar-status in '
+        'the main checkout first, which makes it anew')
     if home is None or home.resolve() == p.root.resolve(): return
     exclude(p.root, [p.runs, p.ledger, p.log])
     for name in (p.runs, p.ledger): link_to(p.root/name, home/name)
@@ -760,6 +766,7 @@ def add_agent(
     ref = f'{s.ref}-{name}'
     there = [d for d,o in worktree_branches(s.p.root).items() if o == ref]
     if there: raise Refused(f'agent {name} works in {there[0]}')
+    s.git('worktree', 'prune') # of folders that are gone
     new = ['-b', f'{s.branch}-{name}'] if not object_kind(s.p.root, ref) else []
     at = tip(s) if new else f'{s.branch}-{name}'
     try: s.git('worktree', 'add', '--quiet', *new, str(Path(folder).absolute()), at)
@@ -997,16 +1004,17 @@ def searching(p):
     return read_lock_owner(p.root/p.runs/current_tag(p)/'search.lock').get('pid', 0)
 
 # %% ../nbs/14_repo.ipynb #swarming
-def swarm_lock(p): return p.root/p.runs/current_tag(p)/'swarm/driver.lock'
+def swarm_lock(p, tag=''): return p.root/p.runs/(tag or current_tag(p))/'swarm/driver.lock'
 
-def swarming(p):
-    "Process that feeds a pool of workers in the current session, 0 if there is none"
-    return read_lock_owner(swarm_lock(p)).get('pid', 0)
+def swarming(p, tag=''):
+    "Process that feeds the pool of a session, the current one without TAG; 0 if there is none"
+    return read_lock_owner(swarm_lock(p, tag)).get('pid', 0)
 
-def check_no_swarm(p, what):
+def check_no_swarm(p, what, tag=''):
     "Raises `Refused` while a swarm is at work, whose driver alone moves the branch"
-    if pid := swarming(p):
-        raise Refused(f'a swarm is at work in session {current_tag(p)} (process {pid}), and {what} '
+    if pid := swarming(p, tag):
+        of = tag or current_tag(p)
+        raise Refused(f'a swarm is at work in session {of} (process {pid}), and {what} '
             'would move its branch: ar-submit -m "..." queues an edit; ar-swarm stop ends it')
 
 # %% ../nbs/14_repo.ipynb #experiment-runs

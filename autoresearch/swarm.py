@@ -344,7 +344,7 @@ def work(
     folder.mkdir()
     s,code = session_far(spec, base, more)
     s.dir = folder # where what is made on the way lies
-    cores = claim_cores(spec['cores']) if spec.get('cores') else {}
+    cores = claim_cores(spec['cores'], 24*3600.) if spec.get('cores') else {}
     if cores and hasattr(os, 'sched_setaffinity'): os.sched_setaffinity(0, cores)
     check_prepared(get_profile(spec['profile'], code/'settings.ini'), spec['data'], spec['cache'])
     machine = dict(class_facts(fingerprint()), machine=None)
@@ -1185,7 +1185,7 @@ def _agent(
     "A worktree for an agent: canvas and branch of its own, ledger, notes and ideas in common"
     s = main_of(current_session())
     top = Path(s.git('rev-parse', '--show-toplevel'))
-    folder = Path(at or top.with_name(f'{top.name}-{name}')).absolute()
+    folder = Path(at or top.parent/f'{top.name}-{name}').absolute()
     made = add_agent(s, name, folder)
     here = str(made.p.root)
     return _answer('agent', [f'agent {name} works in {here}, on branch {s.branch}-{name}: '
