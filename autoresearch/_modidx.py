@@ -2191,6 +2191,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'autoresearch.repo.numbered_refs': ('repo.html#numbered_refs', 'autoresearch/repo.py'),
                                    'autoresearch.repo.object_kind': ('repo.html#object_kind', 'autoresearch/repo.py'),
                                    'autoresearch.repo.obstacles': ('repo.html#obstacles', 'autoresearch/repo.py'),
+                                   'autoresearch.repo.own_head': ('repo.html#own_head', 'autoresearch/repo.py'),
                                    'autoresearch.repo.own_refs': ('repo.html#own_refs', 'autoresearch/repo.py'),
                                    'autoresearch.repo.printable': ('repo.html#printable', 'autoresearch/repo.py'),
                                    'autoresearch.repo.profile_here': ('repo.html#profile_here', 'autoresearch/repo.py'),

@@ -195,7 +195,7 @@ def follow_best(s:Session)->list: # What was left alone, in sentences
         if head != line_end(e) and not steps_out(s, e): own_branch_to(s, head, line_end(e))
         return [] # a step that crashed is the edit in the worktree
     ended = [e['line'] for k in expedition_numbers(s) if (e := expedition(s, k))
-        and e.get('owner') == s.agent]
+        and e['owner'] == s.agent]
     on_line = head in [o['commit'] for line in ended for o in line]
     try: clean = on_line or made_on(s)[0] == head
     except Refused as e: return [str(e)] # commits by hand: a verdict is told all the same

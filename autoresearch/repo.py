@@ -19,7 +19,7 @@ __all__ = ['UNDER_WAY', 'IMPORTED', 'STATES', 'STEPS', 'READS_ONLY', 'Refused', 
            'import_folder', 'stray_files', 'foreign_modules', 'repair_command', 'obstacles', 'guard', 'git_knows',
            'identity', 'run_git', 'make_commit', 'squash_commit', 'matches_commit', 'is_checked_out', 'branch_head',
            'bring_files', 'move_branch', 'edit_base', 'move_under_edit', 'is_rewind', 'rewinds', 'tip', 'add_agent',
-           'changed_paths', 'same_code', 'is_ancestor', 'line_end', 'line_best', 'is_step', 'is_expedition',
+           'changed_paths', 'same_code', 'is_ancestor', 'line_end', 'line_best', 'is_step', 'is_expedition', 'own_head',
            'rebuilt_expedition', 'expedition', 'expedition_numbers', 'under_way', 'write_expedition', 'stand',
            'moved_by_hand', 'check_branch', 'read_blobs', 'write_files', 'holds', 'base_copy', 'contract_of',
            'lock_owner', 'read_lock_owner', 'lock_holder', 'searching', 'swarm_lock', 'swarming', 'check_no_swarm',
@@ -824,6 +824,11 @@ def is_expedition(s:Session, o):
     return all(object_kind(s.p.root, name) == 'commit' for name in ends)
 
 # %% ../nbs/14_repo.ipynb #rebuilt-expedition
+def own_head(s:Session, owner:str)->str: # '' where it is gone
+    "The commit at which an agent's branch is; the session's own for no agent"
+    ref = f'{s.ref}-{owner}' if owner else s.ref
+    return s.git('for-each-ref', '--format=%(objectname)', ref)
+
 def rebuilt_expedition(s:Session, k:int)->dict: # {} where nothing else tells of it
     "An expedition from notes and references"
     notes = [n for n in s.experiments() if n.get('expedition') == k]
@@ -834,11 +839,13 @@ def rebuilt_expedition(s:Session, k:int)->dict: # {} where nothing else tells of
     if not line and not end: return {}
     tries = [n for n in notes if n.get('kind') == 'join' and n.get('status') in STATUSES]
     joined = tries[-1]['commit'] if tries and tries[-1]['status'] == 'keep' else ''
-    on_line = branch_head(s) in [o['commit'] for o in line]
+    owner = next((n['agent'] for n in notes if isinstance(n.get('agent'), str)), '')
+    at = own_head(s, owner)
+    on_line = at in [o['commit'] for o in line]
     ended = 'joined' if joined else 'left'
     return dict(number=k, why='', steps=max(1, len(line)), start=(first or [end])[0] or end or '',
         line=line, best=line_best(s, line).get('commit', ''), joined=joined,
-        state='under way' if on_line and not tries else ended)
+        owner=owner, state='under way' if on_line and not tries else ended)
 
 # %% ../nbs/14_repo.ipynb #expeditions
 def expedition(s:Session, k:int)->dict: # {} where nothing tells of it
@@ -846,9 +853,9 @@ def expedition(s:Session, k:int)->dict: # {} where nothing tells of it
     copy = {}
     with suppress(ValueError):
         copy = json.loads(read_blob(s.p.root, f'{s.own}/expedition-state/{k}') or '{}')
-    if is_expedition(s, copy) and copy['number'] == k: return copy
+    if is_expedition(s, copy) and copy['number'] == k: return {'owner': '', **copy}
     for e in (read_json(s.dir/f'expeditions/{k}.json'), rebuilt_expedition(s, k)):
-        if is_expedition(s, e) and e['number'] == k: return e
+        if is_expedition(s, e) and e['number'] == k: return {'owner': '', **e}
     return {}
 
 def expedition_numbers(s:Session, notes:list=())->list: # In order

@@ -37,7 +37,8 @@ from .ledger import (COLORS, DARK, Frontier, Ledger, Row, Seen, _row_numbers, fi
 from .judge import best_so_far
 from .new import carried
 from .ratchet import exit_with, read_state, reporting_errors
-from .repo import Refused, Session, current_tag, expedition, profile_then, searching
+from .repo import (Refused, Session, agent_of, any_profile, current_tag, expedition,
+    profile_then, searching)
 from .run import (_skip_grammar, failure, git, is_number, notes_of, pace, read_json)
 
 # %% ../nbs/30_report.ipynb #said-text
@@ -256,7 +257,8 @@ def find_session(
     if not tag and not branch.startswith('autoresearch/'):
         at = f'the branch is {branch}' if branch else 'HEAD is detached'
         raise Refused(f'{at}; name the session: ar-report TAG; {sessions}')
-    tag = tag or branch.removeprefix('autoresearch/')
+    of = '' if tag or root else agent_of(any_profile(), branch)[0] # an agent's worktree
+    tag = tag or of or branch.removeprefix('autoresearch/')
     s = Session(session_profile_of(tag, profile, path), tag)
     if not s.state:
         raise Refused(f'no session {tag!r}: {s.dir}/state.json is missing or damaged; {sessions}')
