@@ -141,7 +141,7 @@ def test_no_gain_no_run(walks, tmp_path):
     edit(root, *SLOW)
     said = expedition(root, 'drop').stdout
     assert 'expedition 2 is left' in said and 'ar-drop --undo brings it back' in said
-    kept = max((root/'runs'/TAG).glob('dropped-*')).read_text()
+    kept = max((root/'runs'/TAG).glob('dropped-*.ipynb')).read_text()
     assert SLOW[1] in kept and CUBIC[1] in kept and sound(root) == ''
     assert rev(root, 'HEAD') == rev(root, 'main')
     told = json.loads(expedition(root, '--json').stdout)

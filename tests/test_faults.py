@@ -578,7 +578,7 @@ def test_a_canvas_that_is_no_notebook(lab, tmp_path, text):
         and len(rows(root)) == 1), answer
     out = ar(root, 'ar-drop').stdout
     assert 'the edit is kept as' in out and sound(root) == ''
-    copy, = (root/f'runs/{TAG}').glob('dropped-*')
+    copy, = (root/f'runs/{TAG}').glob('dropped-*.ipynb')
     assert copy.read_text() == text
 
 # Smaller

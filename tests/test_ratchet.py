@@ -395,9 +395,9 @@ def whole(root, what, lab, log):
         assert n == 1 and git(root, 'rev-parse', 'HEAD') == git(root, 'rev-parse', 'main')
     if what == 'drop':
         assert (EDITS['discard'][1] in (root/'canvas.ipynb').read_text()
-            or EDITS['discard'][1] in max((root/'runs'/TAG).glob('dropped-*')).read_text())
+            or EDITS['discard'][1] in max((root/'runs'/TAG).glob('dropped-*.ipynb')).read_text())
     if what == 'undo':
-        assert [f for f in [root/'canvas.ipynb', *(root/'runs'/TAG).glob('dropped-*')]
+        assert [f for f in [root/'canvas.ipynb', *(root/'runs'/TAG).glob('dropped-*.ipynb')]
             if 'RATE = 0.25 ' in f.read_text()]
     if what == 'describe':
         again('ar-describe', '2', 'in other words')
