@@ -575,11 +575,13 @@ def share_of(
     cpus:int, # Processors of a host
     gpus:int, # Its GPUs
     gpus_per_run:int, # 0 for runs on processors alone
-    cpus_per_run:int # Processors of a run; 0: with GPUs an equal share
+    cpus_per_run:int, # Processors of a run; 0: with GPUs an equal share
+    most:int=0 # Slots, whatever the host has; 0: all there are
 )->tuple: # Slots of the host, and processors of each
     "How a host is cut into slots"
-    if not gpus_per_run: return cpus//cpus_per_run, cpus_per_run
-    slots = gpus//gpus_per_run
+    most = most or cpus+gpus
+    if not gpus_per_run: return min(most, cpus//cpus_per_run), cpus_per_run
+    slots = min(most, gpus//gpus_per_run)
     return slots, min(cpus_per_run, cpus) or max(1, cpus//max(1, slots))
 
 # %% ../nbs/22_swarm.ipynb #pool-class
@@ -594,7 +596,7 @@ class RayPool:
         address:str='', # Of a cluster; Ray is started on this machine, and again, when empty
         gpus_per_run:int=1, # GPUs of a run, where the session began on a GPU
         cpus_per_run:int=0, # Processors of a run; 0: with GPUs an equal share, else by `workers`
-        workers:int=0, # Slots without GPUs; 0: one for four processors here, at least two
+        workers:int=0, # Slots of a host; 0: one a GPU, without GPUs one for four processors
         patience:float=180. # Seconds to wait for the first host
     ):
         need_ray()
@@ -602,6 +604,7 @@ class RayPool:
         self.name = pool_name(s)
         mine = usable_cpus()
         on_gpus = bool(s.state.get('gpu')) or s.p.source == 'hub'
+        self.most = workers
         workers = workers or min(mine, max(2, mine//4))
         self.gpus_per_run = max(1, gpus_per_run) if on_gpus else 0
         self.cpus_per_run = cpus_per_run or (0 if on_gpus else max(1, mine//workers))
@@ -708,7 +711,7 @@ def _probe_hosts(self:RayPool, patience=0.):
 def _share(self:RayPool, has):
     "Slots of a node, and processors of each, by what Ray says it has"
     return share_of(int(has.get('CPU', 0)), int(has.get('GPU', 0)), self.gpus_per_run,
-        self.cpus_per_run)
+        self.cpus_per_run, self.most)
 
 # %% ../nbs/22_swarm.ipynb #pool-first
 @patch
@@ -1126,7 +1129,7 @@ def _answer(command, lines, s, folder=''):
 # %% ../nbs/22_swarm.ipynb #verbs-start
 def _start(
     address:str='', # Of a Ray cluster, like 10.0.0.1:6379; Ray on this machine when left out
-    workers:int=0, # Slots here, without GPUs; one for four processors when 0, at least two
+    workers:int=0, # Slots of a host; when 0 one a GPU, without GPUs one for four processors
     gpus_per_run:int=1, # GPUs of a run, where the session began on a GPU
     cpus_per_run:int=0, # Processors of a run; an equal share when 0
     foreground:bool=False, # Stay until Ctrl-C, which leaves the runs alone
