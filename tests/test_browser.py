@@ -134,7 +134,7 @@ def shot_of(page, css, name):
 class Page:
     "The dashboard through the eyes and hands of a person"
     # by colour, as a person tells them
-    MARK = dict(discard='fill: rgb(153, 153, 153)', crash='stroke: rgb(213, 94, 0)',
+    MARK = dict(discard='fill: rgb(90, 99, 108)', crash='stroke: rgb(213, 94, 0)',
         keep='fill: rgb(0, 158, 115)', chosen='stroke: rgb(230, 159, 0)')
     def __init__(self, d): self.d = d
     def all(self, css): return self.d.find_elements('css selector', css)
