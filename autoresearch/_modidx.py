@@ -1677,6 +1677,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'autoresearch.queue.Driver.land': ('queue.html#driver.land', 'autoresearch/queue.py'),
                                     'autoresearch.queue.Driver.land_probe': ('queue.html#driver.land_probe', 'autoresearch/queue.py'),
                                     'autoresearch.queue.Driver.land_screen': ('queue.html#driver.land_screen', 'autoresearch/queue.py'),
+                                    'autoresearch.queue.Driver.like': ('queue.html#driver.like', 'autoresearch/queue.py'),
                                     'autoresearch.queue.Driver.load': ('queue.html#driver.load', 'autoresearch/queue.py'),
                                     'autoresearch.queue.Driver.lose': ('queue.html#driver.lose', 'autoresearch/queue.py'),
                                     'autoresearch.queue.Driver.make_baseline': ('queue.html#driver.make_baseline', 'autoresearch/queue.py'),

@@ -956,10 +956,18 @@ def want_examined(self:Driver, o, run):
 
 # %% ../nbs/19_queue.ipynb #rebase
 @patch
+def like(self:Driver, o, code)->dict: # {} where there is none
+    "Another submission without a verdict that tries the same code on the best"
+    return next((k for k in self.jobs.values() if k is not o and k['code'] == code
+        and k['parent'] == self.tip), {})
+
+@patch
 def rebase(self:Driver, o, j, verdict):
     "A gain over what is not the best any more: its change onto the best, to be run there"
     s = self.s
     commit,why = put_onto(s, o, self.tip)
+    if commit and (same := self.like(o, code_at(s, commit))):
+        commit,why = '', f'put onto the best, {self.tip[:7]}, it is what {same["id"]} tries'
     if not commit: return self.decide(o, j, instead(verdict, f'{verdict["reason"]}; {why}'))
     o['clash'] = why
     s.git('update-ref', f'{s.own}/swarm/{o["id"]}-{len(o["rebased"])+1}', commit)

@@ -1624,9 +1624,10 @@ def pace(
     done = [n for n in notes if 'time' in n]
     kept = [n['time'] for n in done if n['status'] == 'keep']
     good = [n for n in done if n['class'] == 'ok']
-    # from the first start to the last end
-    hours = max(0., done[-1]['time'] - done[0]['started'])/3600 if done else 0.
-    between = [b['started']-a['started'] for a,b in zip(done, done[1:])]
+    # from the first start to the last end; in a swarm they do not end as they began
+    starts = sorted(n['started'] for n in done)
+    hours = max(0., max(n['time'] for n in done) - starts[0])/3600 if done else 0.
+    between = [b-a for a,b in zip(starts, starts[1:])]
     between += [n['time']-n['started'] for n in done[-1:]]
     lost = [n['seconds']-_training_seconds(n) for n in good]
     counts = {k: sum(o.get('class') == k for o in notes) for k in OUTCOMES}
