@@ -328,8 +328,8 @@ def test_dashboard(browser, root, server):
     page.act(pane, lambda e: (ActionChains(browser).move_to_element_with_offset(e, -300, -120)
         .click_and_hold().move_by_offset(150, 60).move_by_offset(150, 60).release().perform()))
     until(lambda: seen()[1]-seen()[0] < .5*(whole[1]-whole[0]))
-    page.act(pane, lambda e: (ActionChains(browser).move_to_element_with_offset(e, -420, -150)
-        .double_click().perform()))
+    page.act(pane, lambda e: (ActionChains(browser).move_to_element_with_offset(e,
+        -int(.45*e.size['width']), -150).double_click().perform()))
     until(lambda: seen() == whole)
 
     # a click selects an experiment and shows its diff, its curve, its block, its log
