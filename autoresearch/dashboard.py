@@ -941,10 +941,11 @@ def labels(
     size:int=11 # Of the letters, in pixels
 )->list: # (step, text, pixels to the right, pixels up)
     "Which keeps are labelled, and where, none over another"
-    edge = wide+BOX['r']-10 # letters are as wide as a font has them, more or less
+    # letters are as wide as a font has them, more or less; up to six say nothing
+    edge = wide+BOX['r']-10
     corner = edge, height+BOX['t'] if f.direction == 'lower' else -BOX['b']
     return [(s, plotly_text(s.row.description, letters), dx, dy)
-        for s,dx,dy,letters in place_labels(at, size, corner, f.direction) if letters >= 7] # fewer say nothing
+        for s,dx,dy,letters in place_labels(at, size, corner, f.direction) if letters > 6]
 
 # %% ../nbs/31_dashboard.ipynb #loss-picture
 def loss_picture(height=250):

@@ -291,7 +291,8 @@ def _written(s, folder, nb, parent, module):
     text = json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + '\n'
     (folder/s.p.canvas).write_text(text, encoding='utf8')
     if not module: return
-    call = 'import sys; from nbdev.doclinks import nbdev_export; nbdev_export(sys.argv[1])'
+    # called by another name: nbdev-test passes over a cell that calls it by its own
+    call = 'import sys; from nbdev.doclinks import nbdev_export as f; f(sys.argv[1])'
     r = subprocess.run([sys.executable, '-c', call, str(folder/s.p.canvas)], cwd=folder,
         capture_output=True, text=True)
     if r.returncode: raise Refused(f'nbdev can\'t export the canvas: {one_line(r.stderr)[-300:]}')
