@@ -2772,6 +2772,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'autoresearch.walls._entries': ('walls.html#_entries', 'autoresearch/walls.py'),
                                     'autoresearch.walls._facts': ('walls.html#_facts', 'autoresearch/walls.py'),
                                     'autoresearch.walls._filter_calls': ('walls.html#_filter_calls', 'autoresearch/walls.py'),
+                                    'autoresearch.walls._folders_of': ('walls.html#_folders_of', 'autoresearch/walls.py'),
                                     'autoresearch.walls._free_memory': ('walls.html#_free_memory', 'autoresearch/walls.py'),
                                     'autoresearch.walls._furnish': ('walls.html#_furnish', 'autoresearch/walls.py'),
                                     'autoresearch.walls._give_up_rights': ('walls.html#_give_up_rights', 'autoresearch/walls.py'),

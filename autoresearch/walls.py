@@ -70,14 +70,20 @@ def _is_below(path, folders):
     return any(path == f or path.startswith(f.rstrip('/')+'/') for f in folders)
 
 # %% ../nbs/04_walls.ipynb #bytecode
+def _folders_of(folder, fixed):
+    "(folder, names of its folders) of a tree, without what lies below one of `fixed`"
+    for root,names,_ in os.walk(folder):
+        names[:] = [d for d in names if not _is_below(f'{root}/{d}', fixed)]
+        yield root, names
+
 def bytecode_of(
     folders:list # Of sources that can change
 )->list: # Paths of the folders `__pycache__` in them, those of the environment left out
     "Where bytecode lies that might not be of its source"
     fixed = [*SYSTEM, *map(os.path.realpath, (sys.prefix, sys.base_prefix, *_sites()))]
     mine = [f for f in map(os.path.realpath, folders) if not _is_below(f, fixed)]
-    walked = (o for f in mine for o in os.walk(f))
-    return [f'{root}/__pycache__' for root,names,_ in walked if '__pycache__' in names]
+    walked = (o for f in mine for o in _folders_of(f, fixed))
+    return [f'{root}/__pycache__' for root,names in walked if '__pycache__' in names]
 
 # %% ../nbs/04_walls.ipynb #sites
 def _sites(): return [p for p in sys.path if p.endswith(('site-packages', 'dist-packages'))]

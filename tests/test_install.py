@@ -39,7 +39,7 @@ def make(tmp_path):
         return r.stdout+r.stderr, log.read_text().splitlines(), r.returncode
     return call
 
-PINNED = "-c .venv/constraints.txt -e .[dev,search,report,dashboard,site]"
+PINNED = "-c .venv/constraints.txt -e .[dev,search,swarm,report,dashboard,site]"
 
 def test_pip_where_there_is_no_uv(make, tmp_path):
     said,calls,code = make('install')
