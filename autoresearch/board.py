@@ -22,9 +22,8 @@ from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from typing import Annotated
-from fastcore.script import anno_parser
-from .contract import (Profile, as_json, file_lock, get_profile, of_type, replacing,
-    shape, telling_json, write_json)
+from .cells import parse_verb, verb_lines
+from .contract import Profile, as_json, file_lock, of_type, replacing, shape
 from .ideas import Idea, is_try, read_events
 from .ledger import one_line
 from .repo import (Refused, Session, any_profile, blob_sha, branch_of, contract_of,
@@ -688,15 +687,8 @@ def ar_board(
 ):
     "Results, ideas and keeps of other clones, through any git host: push, sync, list"
     from autoresearch.ratchet import reporting_errors
-    argv = (sys.argv[1:] if argv is None else argv) or ['list']
-    verb,*rest = argv
-    if verb in ('-h', '--help'): return print(_help())
-    if verb.startswith('-'): verb,rest = 'list', argv
-    with telling_json('--json' in rest):
-        if verb not in _VERBS:
-            sys.exit(f'ar-board: no verb {verb!r}; accepted: {", ".join(_VERBS)}')
-        args = vars(anno_parser(_VERBS[verb], prog=f'ar-board {verb}').parse_args(rest))
-    args = {k: v for k,v in args.items() if k not in ('pdb', 'xtra')}
+    verb,args = parse_verb('ar-board', _VERBS, argv, 'list')
+    if not verb: return print(_help())
     with reporting_errors(args['json']):
         lines,data = _VERBS[verb](**args)
         for o in data['damaged']:
@@ -706,8 +698,5 @@ def ar_board(
 # %% ../nbs/24_board.ipynb #help
 def _help():
     "All verbs with their usage"
-    lines = [ar_board.__doc__, '']
-    for verb,f in _VERBS.items():
-        usage = anno_parser(f, prog=f'ar-board {verb}').format_usage().removeprefix('usage: ')
-        lines.append(f'{usage}    {f.__doc__}')
+    lines = verb_lines('ar-board', ar_board.__doc__, _VERBS)
     return '\n'.join([*lines, '', '`ar-board` alone lists. Each verb takes -h.'])

@@ -11,7 +11,7 @@ __all__ = ['LINT', 'LONG_NAME', 'MOST_LITERAL', 'MOST_LONGER', 'MOST_FINDINGS', 
            'CellInfo', 'plural', 'CellList', 'list_cells', 'show_cells', 'show_code', 'cells_diff', 'changed_lines',
            'diff_html', 'parse_cells', 'code_of', 'code_hash', 'changed_constants', 'changed_cells', 'code_lines',
            'show_part', 'lint', 'Edit', 'edit_cell', 'replace_cell', 'insert_cell', 'delete_cell', 'parse_edits',
-           'edit_cells', 'ar_cells']
+           'edit_cells', 'parse_verb', 'verb_lines', 'ar_cells']
 
 # %% ../nbs/13_cells.ipynb #imports
 import ast, builtins, copy, glob, hashlib, html, json, os, re, sys, textwrap, warnings
@@ -1761,6 +1761,34 @@ def _print(text):
 
 def _print_warning(message, *_): print(f'ar-cells: {message}', file=sys.stderr)
 
+# %% ../nbs/13_cells.ipynb #parse-verb
+def parse_verb(
+    command:str, # What one types, like ar-cells
+    verbs:dict, # Name of a verb -> its function
+    argv:list|None, # Words of the command line; the process' own when None
+    usual:str, # The verb that is meant where none is named
+    change=lambda verb, words, parser: words # Words as the parser of the verb wants them
+)->tuple: # The verb and its arguments by name; '' and {} where help was asked for
+    "Parse a command line that begins with a verb. Exits with a message where it makes no sense."
+    argv = (sys.argv[1:] if argv is None else argv) or [usual]
+    verb,*rest = argv
+    if verb in ('-h', '--help'): return '', {}
+    if verb.startswith('-'): verb,rest = usual, argv
+    with telling_json('--json' in rest):
+        if verb not in verbs:
+            sys.exit(f'{command}: no verb {verb!r}; accepted: {", ".join(verbs)}')
+        parser = anno_parser(verbs[verb], prog=f'{command} {verb}')
+        args = vars(parser.parse_intermixed_args(change(verb, rest, parser)))
+    return verb, {k: v for k,v in args.items() if k not in ('pdb', 'xtra')}
+
+def verb_lines(command:str, said:str, verbs:dict)->list: # Lines
+    "What a command is for, and all its verbs with their usage"
+    lines = [said, '']
+    for verb,f in verbs.items():
+        usage = anno_parser(f, prog=f'{command} {verb}').format_usage().removeprefix('usage: ')
+        lines.append(f'{usage}    {f.__doc__}')
+    return lines
+
 # %% ../nbs/13_cells.ipynb #ar-cells
 _VERBS = dict(list=_list, show=_show, edit=_edit, replace=_replace, insert=_insert, delete=_delete)
 
@@ -1771,26 +1799,17 @@ def _with_parts(words, parser):
         own = not re.fullmatch(r'--\w[\w-]*', w) or any(o.startswith(w) for o in known)
         yield from [w] if own else ['--part', w[2:].replace('-', ' ')]
 
-def _parsed_words(verb, words):
-    "The arguments of a verb by name"
-    parser = anno_parser(_VERBS[verb], prog=f'ar-cells {verb}')
-    if verb == 'show': words = [*_with_parts(words, parser)]
-    args = vars(parser.parse_intermixed_args(words))
-    return {k: v for k,v in args.items() if k not in ('pdb', 'xtra')}
+def _show_words(verb, words, parser):
+    return [*_with_parts(words, parser)] if verb == 'show' else words
 
 # %% ../nbs/13_cells.ipynb #ar-cells-def
 def ar_cells(
     argv:list|None=None # Words of the command line; the process' own when None
 ):
     "List, show and edit the cells of the canvas by their names"
-    argv = (sys.argv[1:] if argv is None else argv) or ['list']
-    verb,*rest = argv
-    if verb in ('-h', '--help'): return print(_help())
-    if verb.startswith('-'): verb,rest = 'list', argv
-    with telling_json('--json' in rest):
-        if verb not in _VERBS:
-            sys.exit(f'ar-cells: no verb {verb!r}; accepted: {", ".join(_VERBS)}')
-        args = _parsed_words(verb, rest)
+    verb,args = parse_verb('ar-cells', _VERBS, argv, 'list', _show_words)
+    if not verb: return print(_help())
+    with telling_json(args['json']):
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _print_warning
@@ -1801,10 +1820,7 @@ def ar_cells(
 # %% ../nbs/13_cells.ipynb #help
 def _help():
     "All verbs with their usage"
-    lines = [ar_cells.__doc__, '']
-    for verb,f in _VERBS.items():
-        usage = anno_parser(f, prog=f'ar-cells {verb}').format_usage().removeprefix('usage: ')
-        lines.append(f'{usage}    {f.__doc__}')
+    lines = verb_lines('ar-cells', ar_cells.__doc__, _VERBS)
     more = ('`ar-cells` alone lists. Each verb takes -h. '
         'A file of edits, for `ar-cells edit FILE` (- is the standard input):')
     return '\n'.join([*lines, '', more, '', EDITS])

@@ -24,10 +24,10 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from statistics import NormalDist, fmean, median
 from typing import Annotated
-from fastcore.script import anno_parser, call_parse
+from fastcore.script import call_parse
 from .cells import (CellsError, _editing, cells_diff, changed_constants,
-    list_cells, parse_cells)
-from .contract import file_lock, of_type, shape, telling_json
+    list_cells, parse_cells, parse_verb, verb_lines)
+from .contract import file_lock, of_type, shape
 from .judge import Noise, gain_over
 from .ledger import one_line
 from .queue import job_ids, pending_jobs
@@ -1386,15 +1386,8 @@ def ar_ideas(
     argv:list|None=None # Words of the command line; the process' own when None
 ):
     "What to try and what was tried: add, list, take, drop, next, about"
-    argv = (sys.argv[1:] if argv is None else argv) or ['list']
-    verb,*rest = argv
-    if verb in ('-h', '--help'): return print(_help())
-    if verb.startswith('-'): verb,rest = 'list', argv
-    with telling_json('--json' in rest):
-        if verb not in _VERBS:
-            sys.exit(f'ar-ideas: no verb {verb!r}; accepted: {", ".join(_VERBS)}')
-        args = vars(anno_parser(_VERBS[verb], prog=f'ar-ideas {verb}').parse_intermixed_args(rest))
-    args = {k: v for k,v in args.items() if k not in ('pdb', 'xtra')}
+    verb,args = parse_verb('ar-ideas', _VERBS, argv, 'list')
+    if not verb: return print(_help())
     with reporting_errors(args['json']):
         lines,data = _VERBS[verb](**args)
         for o in data['damaged']:
@@ -1405,10 +1398,7 @@ def ar_ideas(
 # %% ../nbs/21_ideas.ipynb #help
 def _help():
     "All verbs with their usage"
-    lines = [ar_ideas.__doc__, '']
-    for verb,f in _VERBS.items():
-        usage = anno_parser(f, prog=f'ar-ideas {verb}').format_usage().removeprefix('usage: ')
-        lines.append(f'{usage}    {f.__doc__}')
+    lines = verb_lines('ar-ideas', ar_ideas.__doc__, _VERBS)
     return '\n'.join([*lines, '', '`ar-ideas` alone lists. Each verb takes -h.'])
 
 # %% ../nbs/21_ideas.ipynb #ar-show-def

@@ -23,10 +23,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from secrets import token_hex
 from fastcore.basics import patch
-from fastcore.script import anno_parser
 import autoresearch
+from .cells import parse_verb, verb_lines
 from .contract import (Profile, file_lock, get_profile, hash_files, install_line,
-    of_type, package_folder, shape, telling_json, usable_cpus, write_json)
+    of_type, package_folder, shape, usable_cpus, write_json)
 from .judge import Noise, early_stop
 from .ledger import one_line
 from .queue import class_of
@@ -1200,10 +1200,7 @@ _VERBS = dict(start=_start, status=_status, stop=_stop, agent=_agent)
 # %% ../nbs/22_swarm.ipynb #ar-swarm-help
 def _help():
     "All verbs with their usage"
-    lines = [ar_swarm.__doc__, '']
-    for verb,f in _VERBS.items():
-        usage = anno_parser(f, prog=f'ar-swarm {verb}').format_usage().removeprefix('usage: ')
-        lines.append(f'{usage}    {f.__doc__}')
+    lines = verb_lines('ar-swarm', ar_swarm.__doc__, _VERBS)
     return '\n'.join([*lines, '', '`ar-swarm` alone tells the status. Each verb takes -h.'])
 
 # %% ../nbs/22_swarm.ipynb #ar-swarm-ar-swarm
@@ -1211,15 +1208,8 @@ def ar_swarm(
     argv:list|None=None # Words of the command line; the process' own when None
 ):
     "Many GPUs at work on one session: start, status, stop, and worktrees of agents"
-    argv = (sys.argv[1:] if argv is None else argv) or ['status']
-    verb,*rest = argv
-    if verb in ('-h', '--help'): return print(_help())
-    if verb.startswith('-'): verb,rest = 'status', argv
-    with telling_json('--json' in rest):
-        if verb not in _VERBS:
-            sys.exit(f'ar-swarm: no verb {verb!r}; accepted: {", ".join(_VERBS)}')
-        args = vars(anno_parser(_VERBS[verb], prog=f'ar-swarm {verb}').parse_args(rest))
-    args = {k: v for k,v in args.items() if k not in ('pdb', 'xtra')}
+    verb,args = parse_verb('ar-swarm', _VERBS, argv, 'status')
+    if not verb: return print(_help())
     with reporting_errors(args['json']):
         lines,facts = _VERBS[verb](**args)
         print(printable(json.dumps(facts) if args['json'] else '\n'.join(lines)))
