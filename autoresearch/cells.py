@@ -1778,7 +1778,10 @@ def parse_verb(
         if verb not in verbs:
             sys.exit(f'{command}: no verb {verb!r}; accepted: {", ".join(verbs)}')
         parser = anno_parser(verbs[verb], prog=f'{command} {verb}')
-        args = vars(parser.parse_intermixed_args(change(verb, rest, parser)))
+        words = list(change(verb, rest, parser))
+        # Python before 3.13 forgets a -- when options stand between the words
+        parse = parser.parse_args if '--' in words else parser.parse_intermixed_args
+        args = vars(parse(words))
     return verb, {k: v for k,v in args.items() if k not in ('pdb', 'xtra')}
 
 def verb_lines(command:str, said:str, verbs:dict)->list: # Lines
