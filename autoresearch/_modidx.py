@@ -1761,6 +1761,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'autoresearch.queue.submitting': ('queue.html#submitting', 'autoresearch/queue.py'),
                                     'autoresearch.queue.swarm_dir': ('queue.html#swarm_dir', 'autoresearch/queue.py'),
                                     'autoresearch.queue.tell_once': ('queue.html#tell_once', 'autoresearch/queue.py'),
+                                    'autoresearch.queue.thinned': ('queue.html#thinned', 'autoresearch/queue.py'),
                                     'autoresearch.queue.to_best': ('queue.html#to_best', 'autoresearch/queue.py'),
                                     'autoresearch.queue.unpack': ('queue.html#unpack', 'autoresearch/queue.py'),
                                     'autoresearch.queue.unstored': ('queue.html#unstored', 'autoresearch/queue.py'),
