@@ -250,12 +250,21 @@ class Page(Processor):
 _ALT = re.compile(r'^#\| *fig-alt: *["\']?(.*?)["\']?$', re.M)
 
 @patch_to(Page)
+def draws(self, cell, most=5):
+    "Does it show a picture, with more than a call or two, and say nothing of folding itself?"
+    said = re.findall(r'^#\|.*\n?', cell.source, flags=re.M)
+    lines = len(cell.source.splitlines()) - len(said)
+    pictures = any('image/png' in o.get('data', {}) for o in cell.get('outputs', []))
+    return pictures and lines > most and not any('code-fold' in o for o in said)
+
+@patch_to(Page)
 def code(self, cell):
     "A cell of code: its id, and each of its outputs"
     name = cell.id
     alt = _ALT.search(cell.source)
     cell.id = f'cell-{name}'
     if self.bare(cell): del cell['source']
+    elif self.draws(cell): cell.source = f'#| code-fold: true\n{cell.source}'
     for i,output in enumerate(cell.get('outputs', [])):
         if data := output.get('data'): self.shown(data, f'{self.stem}-{name}-{i}', alt and alt[1])
 

@@ -1,6 +1,6 @@
 """Is the gain real? What a run is compared with, how much of a difference is luck, and the rule that keeps or discards
 
-Everything else in this house exists so that one comparison is fair; here is the comparison. It is kept apart from what runs an experiment and from what moves git, because it is the part that people argue about, simulate and replace. So it knows neither torch nor git nor a file: the runs of the best and of a candidate go in, a verdict and its reason come out, and a night can be judged again from its records alone.
+Everything else in this project exists so that one comparison is fair; here is the comparison. It is kept apart from what runs an experiment and from what moves git, because it is the part that people argue about, simulate and replace. So it knows neither torch nor git nor a file: the runs of the best and of a candidate go in, a verdict and its reason come out, and a night can be judged again from its records alone.
 
 Two runs of one canvas differ, and there are two reasons that must not be called by each other's name. The validation text is a sample: on other text the difference would be another. And training is noisy: another seed, another order of sums, a step more or less. The first is taken out by comparing both on the same rows, and its size is said. The second only repeats can show.
 

@@ -1,6 +1,6 @@
 """Commit, run, judge, keep or go back: the protocol around an experiment, made to be killed at any instant.
 
-The recipe asks a lot of discipline of an agent: commit before the run, read the right number, write the row, go back if it was no gain, and touch nothing else, a hundred times in one night. An agent forgets, a shell kills its commands after some minutes, a machine reboots. So the discipline is code. The agent edits cells and types one command.
+The loop asks a lot of discipline of an agent: commit before the run, read the right number, write the row, go back if it was no gain, and touch nothing else, a hundred times in one night. An agent forgets, a shell kills its commands after some minutes, a machine reboots. So the discipline is code. The agent edits cells and types one command.
 
 The run belongs to a *supervisor*, a process detached from the terminal, so that losing the terminal loses nothing. What it stands on is [the repository](14_repo.ipynb): git moved by its plumbing, one lock, and a journal that says how far an experiment came, so that whoever comes after a dead supervisor knows what to do again and what to undo. What a value is worth, [the judge](11_judge.ipynb) says. Here is the order in which all of it happens, and the commands."""
 
@@ -12,48 +12,48 @@ __all__ = ['FORESEEN', 'SEEDS', 'LARGEST_SEED', 'CHOSEN', 'CALIBRATED', 'STILL',
            'session_data', 'data_changes', 'check_data', 'check_machine', 'is_valid_tag', 'run_refs', 'check_name',
            'check_tag', 'check_no_line', 'draw_seeds', 'seeds_of', 'check_committed', 'pins_of', 'use_cache',
            'checked_walls', 'how_of', 'not_audited', 'not_examined', 'check_begins_here', 'setup', 'prune_cache',
-           'limits_given', 'begin_session', 'extend_session', 'ar_setup', 'is_notebook', 'read_canvas', 'strip_outputs',
-           'exports_astray', 'export_module', 'export_canvas', 'is_unchanged', 'difference', 'describe_edit',
-           'proven_rows', 'plural', 'check_runs_known', 'epochs', 'is_run', 'own_runs', 'runs_in', 'by_seed',
-           'once_a_seed', 'runs_by_code', 'runs_of', 'counted', 'as_judged', 'machine_of', 'noise_known', 'equal_runs',
-           'rule_line', 'rule_of', 'against', 'as_before', 'check_no_expedition', 'check_alone', 'is_valued',
-           'check_label', 'run_before', 'check_new', 'next_seed', 'lines_fewer', 'code_at', 'of_repeat', 'gone_on_with',
-           'less_than', 'first_or_next', 'of_edit', 'of_join', 'check_on_line', 'kind_of', 'put_onto_head',
-           'begun_journal', 'new_journal', 'check_bare_model', 'near_failed', 'commit_edit', 'enter_commit', 'tell',
-           'tell_over', 'tried_edits', 'events_of', 'tell_verdict', 'check_not_over', 'over_lines', 'begin',
-           'best_known', 'bar_of', 'run_state', 'verdict_inputs', 'refs_put_back', 'file_put_back', 'foreign_runs',
-           'put_back', 'baseline_phases', 'hear', 'held_to', 'why_unexamined', 'new_weights', 'run_in', 'measure',
-           'best_notes', 'why_disturbed', 'put_aside', 'early_of', 'outcome_of', 'measure_undisturbed', 'execute',
-           'runs_made', 'run_result', 'result_of', 'row_description', 'value_of', 'fault_of', 'run_facts', 'facts_made',
-           'told_fault', 'seedless', 'asked', 'weigh', 'why_unkept', 'set_back', 'enter_fault', 'figures', 'verdict_of',
-           'judge', 'commit_copy', 'why_no_weights', 'examine_copy', 'examination', 'unexamined', 'examine_run',
-           'awaits_examination', 'Undecided', 'drift', 'seed_unused', 'check_best_run', 'more_run', 'enter_verdict',
-           'count_rows', 'append_once', 'enter_row', 'lengthen', 'settle_taken', 'end_expedition', 'settle_branch',
-           'take_in', 'row_difference', 'beside_best', 'audit_path', 'score_copy', 'score_keep', 'take_brought',
-           'audit', 'drop_weights_of', 'told_runs', 'write_experiment', 'repeat_reason', 'write_repeat', 'finish',
-           'write_interrupted', 'kill_runs', 'undo', 'numbers_with_notes', 'mend_notes', 'kill_run_of',
-           'parent_of_interrupted', 'take_back_unknown', 'mend_interrupted', 'save_left_commit', 'is_edited',
-           'leave_own', 'leave', 'is_written', 'mend_expeditions', 'row_from_notes', 'makes_row', 'row_key',
-           'notes_without_row', 'merge_rows', 'mend_ledger', 'mend_copies', 'mend', 'is_consistent', 'heard_before',
-           'classify_orphan', 'has_weights', 'look_for_outcome', 'of_older', 'cut_off', 'resume', 'verdict_line',
-           'recover', 'line_ref', 'branch_line', 'to_beat', 'line_line', 'line_lines', 'value_lines', 'gain_lines',
-           'speed_lines', 'examined_line', 'remarks', 'verdict_lines', 'verdict_facts', 'check_expected', 'take_back',
-           'experiment', 'doubtful_baseline', 'rerun_best', 'check_join', 'why_not_joined', 'left_lines',
-           'join_description', 'check_has_best', 'conduct', 'supervise', 'write_answer', 'read_answer_file',
-           'read_answer', 'explain_failure', 'stop_on_signals', 'supervisor_log', 'start', 'running', 'watch',
-           'log_after', 'explain_silence', 'attend', 'disk_full_hint', 'unforeseen', 'say_error', 'reporting_errors',
-           'exit_with', 'answer_facts', 'no_bar', 'quiet', 'is_under_way', 'run_asked', 'begun_lines', 'run_and_exit',
-           'ar_run', 'follow', 'last_answer', 'wait_and_exit', 'ar_wait', 'stop_search', 'stop_submission',
-           'stop_running', 'ar_stop', 'best_of', 'seeds_wanted', 'say_now', 'wait_for_turn', 'calibrate',
-           'ar_calibrate', 'restore', 'dropped_edits', 'save_edit', 'drop', 'onto_head', 'undrop', 'ar_drop',
-           'row_index', 'write_metadata', 'describe', 'ar_describe', 'find_keep', 'move_to_keep', 'rewind_to',
-           'new_number', 'start_from_best', 'start_expedition', 'drop_expedition', 'step_line', 'expedition_lines',
-           'expedition_facts', 'under_lock', 'finish_own', 'finish_expedition', 'ar_expedition', 'rows_of', 'made_by',
-           'typical_seconds', 'remaining', 'has', 'has_number', 'is_search_state', 'read_state', 'clock_time',
-           'state_line', 'search_state', 'row_facts', 'running_now', 'facts_of_rows', 'plateau_seen', 'limits_told',
-           'status_of', 'speed_of', 'row_line', 'running_line', 'figures_lines', 'status_lines', 'status_now',
-           'exit_going_on', 'ar_status', 'log_tail', 'cell_outputs', 'lesson_lines', 'cause_lines', 'log_lines',
-           'ar_log']
+           'limits_given', 'begin_session', 'extend_session', 'ar_setup', 'is_notebook', 'read_canvas', 'as_committed',
+           'strip_outputs', 'exports_astray', 'export_module', 'export_canvas', 'is_unchanged', 'difference',
+           'describe_edit', 'proven_rows', 'plural', 'check_runs_known', 'epochs', 'is_run', 'own_runs', 'runs_in',
+           'by_seed', 'once_a_seed', 'runs_by_code', 'runs_of', 'counted', 'as_judged', 'machine_of', 'noise_known',
+           'equal_runs', 'rule_line', 'rule_of', 'against', 'as_before', 'check_no_expedition', 'check_alone',
+           'is_valued', 'check_label', 'run_before', 'check_new', 'next_seed', 'lines_fewer', 'code_at', 'of_repeat',
+           'gone_on_with', 'less_than', 'first_or_next', 'of_edit', 'of_join', 'check_on_line', 'kind_of',
+           'put_onto_head', 'begun_journal', 'new_journal', 'check_bare_model', 'near_failed', 'commit_edit',
+           'enter_commit', 'tell', 'tell_over', 'tried_edits', 'events_of', 'tell_verdict', 'check_not_over',
+           'over_lines', 'begin', 'best_known', 'bar_of', 'run_state', 'verdict_inputs', 'refs_put_back',
+           'file_put_back', 'foreign_runs', 'put_back', 'baseline_phases', 'hear', 'held_to', 'why_unexamined',
+           'new_weights', 'run_in', 'measure', 'best_notes', 'why_disturbed', 'put_aside', 'early_of', 'outcome_of',
+           'measure_undisturbed', 'execute', 'runs_made', 'run_result', 'result_of', 'row_description', 'value_of',
+           'fault_of', 'run_facts', 'facts_made', 'told_fault', 'seedless', 'asked', 'weigh', 'why_unkept', 'set_back',
+           'enter_fault', 'figures', 'verdict_of', 'judge', 'commit_copy', 'why_no_weights', 'examine_copy',
+           'examination', 'unexamined', 'examine_run', 'awaits_examination', 'Undecided', 'drift', 'seed_unused',
+           'check_best_run', 'more_run', 'enter_verdict', 'count_rows', 'append_once', 'enter_row', 'lengthen',
+           'settle_taken', 'end_expedition', 'settle_branch', 'take_in', 'row_difference', 'beside_best', 'audit_path',
+           'score_copy', 'score_keep', 'take_brought', 'audit', 'drop_weights_of', 'told_runs', 'write_experiment',
+           'repeat_reason', 'write_repeat', 'finish', 'write_interrupted', 'kill_runs', 'undo', 'numbers_with_notes',
+           'mend_notes', 'kill_run_of', 'parent_of_interrupted', 'take_back_unknown', 'mend_interrupted',
+           'save_left_commit', 'is_edited', 'leave_own', 'leave', 'is_written', 'mend_expeditions', 'row_from_notes',
+           'makes_row', 'row_key', 'notes_without_row', 'merge_rows', 'mend_ledger', 'mend_copies', 'mend',
+           'is_consistent', 'heard_before', 'classify_orphan', 'has_weights', 'look_for_outcome', 'of_older', 'cut_off',
+           'resume', 'verdict_line', 'recover', 'line_ref', 'branch_line', 'to_beat', 'line_line', 'line_lines',
+           'value_lines', 'gain_lines', 'speed_lines', 'examined_line', 'remarks', 'verdict_lines', 'verdict_facts',
+           'check_expected', 'take_back', 'experiment', 'doubtful_baseline', 'rerun_best', 'check_join',
+           'why_not_joined', 'left_lines', 'join_description', 'check_has_best', 'conduct', 'supervise', 'write_answer',
+           'read_answer_file', 'read_answer', 'explain_failure', 'stop_on_signals', 'supervisor_log', 'start',
+           'running', 'watch', 'log_after', 'explain_silence', 'attend', 'disk_full_hint', 'unforeseen', 'say_error',
+           'reporting_errors', 'exit_with', 'answer_facts', 'no_bar', 'quiet', 'is_under_way', 'run_asked',
+           'begun_lines', 'run_and_exit', 'ar_run', 'follow', 'last_answer', 'wait_and_exit', 'ar_wait', 'stop_search',
+           'stop_submission', 'stop_running', 'ar_stop', 'best_of', 'seeds_wanted', 'say_now', 'wait_for_turn',
+           'calibrate', 'ar_calibrate', 'restore', 'dropped_edits', 'save_edit', 'drop', 'onto_head', 'undrop',
+           'ar_drop', 'row_index', 'write_metadata', 'describe', 'ar_describe', 'find_keep', 'move_to_keep',
+           'rewind_to', 'new_number', 'start_from_best', 'start_expedition', 'drop_expedition', 'step_line',
+           'expedition_lines', 'expedition_facts', 'under_lock', 'finish_own', 'finish_expedition', 'ar_expedition',
+           'rows_of', 'made_by', 'typical_seconds', 'remaining', 'has', 'has_number', 'is_search_state', 'read_state',
+           'clock_time', 'state_line', 'search_state', 'row_facts', 'running_now', 'facts_of_rows', 'plateau_seen',
+           'limits_told', 'status_of', 'speed_of', 'row_line', 'running_line', 'figures_lines', 'status_lines',
+           'status_now', 'exit_going_on', 'ar_status', 'log_tail', 'cell_outputs', 'lesson_lines', 'cause_lines',
+           'log_lines', 'ar_log']
 
 # %% ../nbs/15_ratchet.ipynb #imports
 import errno, json, math, os, random, re, signal, shutil, subprocess, sys, time, traceback
@@ -390,12 +390,25 @@ def read_canvas(path):
     raise Refused(f'{path} is no notebook: a cell lacks its type or its source; {again}')
 
 # %% ../nbs/15_ratchet.ipynb #strip-outputs
-def strip_outputs(path):
-    "Remove outputs and execution counts, writing only if there are any"
+_SAVED = {'execution', 'ExecuteTime', 'collapsed', 'scrolled', 'trusted', 'jupyter'}
+
+def as_committed(nb, was):
+    "Metadata as in the notebook `was`, but for what somebody gave a cell by hand, a tag say"
+    of_cell = {c.get('id'): set(c.get('metadata', {})) for c in was['cells']}
+    nb['metadata'] = was.get('metadata', {})
+    for c in nb['cells']:
+        for k in _SAVED & set(c.get('metadata', {})) - of_cell.get(c.get('id'), set()):
+            del c['metadata'][k]
+
+def strip_outputs(path, was=b''):
+    "Remove what running has left, and what a front end saved that the notebook `was` has not"
     nb = read_canvas(path)
     before = json.dumps(nb)
     for c in nb['cells']:
         if c['cell_type'] == 'code': c.update(outputs=[], execution_count=None)
+    try: old = json.loads(was or b'null')
+    except ValueError: old = None
+    if is_notebook(old): as_committed(nb, old)
     if json.dumps(nb) == before: return
     text = json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + '\n'
     with replacing(path, keep_mode=True) as f: f.write(text.encode())
@@ -431,7 +444,7 @@ def export_module(s:Session, path, module):
 def export_canvas(s:Session):
     "Strip, parse and export the canvas. Raises `Refused` with cell id and line."
     path = s.p.root/s.p.canvas
-    strip_outputs(path)
+    strip_outputs(path, s.file('HEAD', s.p.canvas))
     if faults := parse_cells(path):
         said = [f'cell {i}, line {l}: {m}' for i,l,m in faults[:8]]
         raise Refused('\n'.join(said) + '\nnothing was committed or run')
