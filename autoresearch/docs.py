@@ -269,7 +269,8 @@ def draws(self, cell, most=5):
     "Does it show a picture, with more than a call or two, and say nothing of folding itself?"
     said = re.findall(r'^#\|.*\n?', cell.source, flags=re.M)
     lines = len(cell.source.splitlines()) - len(said)
-    return 'image/png' in as_json(cell.get('outputs', [])) and lines > most and not any('code-fold' in o for o in said)
+    pictures = 'image/png' in as_json(cell.get('outputs', []))
+    return pictures and lines > most and not any('code-fold' in o for o in said)
 
 @patch_to(Page)
 def code(self, cell):
