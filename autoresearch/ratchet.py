@@ -3242,7 +3242,8 @@ def running_now(s:Session):
     "What runs: description, seconds and progress; None where nothing does"
     r = running(s.p) if lock_holder(s.p).get('token') else None
     if r is None: return None
-    progress = {k: v for k,v in r[1].items() if k not in ('curve', 'columns')}
+    of_curve = 'columns', 'curve', 'schedule_names'
+    progress = {k: v for k,v in r[1].items() if k not in of_curve}
     seconds = max(0, time.time()-r[2].get('started', time.time()))
     return dict(description=r[2]['description'], seconds=seconds, progress=progress)
 
