@@ -72,7 +72,7 @@ from autoresearch.cells import (CellsError, changed_cells, changed_constants, co
 from autoresearch.ledger import (SHOWN, STATUSES, LedgerError, Row, frontier, noise_seen, one_line,
     parse_row, vouch)
 from .judge import (Noise, Rule, Run, Verdict, best_so_far, compare_rows, curve_of,
-    decide, drifted, early_stop, equal_of, gain_of_runs, next_run, noise_at_marks, noise_of,
+    decide, digits, drifted, early_stop, equal_of, gain_of_runs, next_run, noise_at_marks, noise_of,
     same_run, spread_tail)
 from .run import (OUTCOMES, GitError, Result, classify, compared, compile_packages,
     differs, disturbance, failure, fewer_kernels, fingerprint, git, is_number, kill_run, link_log,
@@ -2127,9 +2127,9 @@ def value_lines(s:Session, n):
     "What a run measured, and what it had to beat"
     ok = is_valued(n) or n['class'] == 'early'
     best = n.get('best')
-    value = f"{n['value']:.6f}" if ok else 'none'
-    before = 'none' if best is None else f'{best:.6f}'
-    if ok and best is not None: before += f'   difference: {n["value"]-best:+.6f}'
+    value = digits(n['value']) if ok else 'none'
+    before = 'none' if best is None else digits(best)
+    if ok and best is not None: before += f'   difference: {digits(n["value"]-best, "+")}'
     runs = by_seed([r for k in ('joined', 'runs') for r in n.get(k) or []])
     if len(runs) > 1: value += f', the mean of {len(runs)} runs'
     if n['class'] == 'early':
@@ -3311,7 +3311,7 @@ def speed_of(o, best):
 # %% ../nbs/15_ratchet.ipynb #row-line
 def row_line(o, best, numbered=False):
     "A row of `ar-status`: of a crash its reason first"
-    value = 'crash   ' if o['status'] == 'crash' else f"{o['value']:.6f}"
+    value = 'crash   ' if o['status'] == 'crash' else digits(o['value'])
     marks = '' if o['ran'] else '  NOBODY RAN THIS: it decides nothing'
     if o.get('disturbed') or o.get('rerun'): marks += '  disturbed'
     if o.get('class') == 'expedition': marks += f"  step of expedition {o['expedition']}"
