@@ -593,10 +593,13 @@ def site(tmp_path_factory):
     yield {name: at + name for name in ('page.html', 'dark.html')}
     server.shutdown()
 
+def wait(browser, seconds):
+    from selenium.webdriver.support.ui import WebDriverWait
+    return WebDriverWait(browser, seconds)
+
 def drawn(browser):
     "The curves that plotly shows, once it does"
-    from selenium.webdriver.support.ui import WebDriverWait
-    WebDriverWait(browser, 60).until(lambda b: b.execute_script(
+    wait(browser, 60).until(lambda b: b.execute_script(
         "return document.querySelectorAll('.drag-picture .scatterlayer .trace').length") == 2)
     return browser.execute_script("return [...document.querySelectorAll('.drag-picture "
         ".scatterlayer .js-line')].map(o => o.getAttribute('d'))")
@@ -635,6 +638,32 @@ def test_a_constant_is_dragged(browser, site):
         "return performance.getEntriesByType('resource').map(o => o.name)")
     own = site['page.html'].removesuffix('page.html')
     assert len(asked) >= 4 and all(o.startswith(own) for o in asked), asked
+
+def test_a_finger_scrolls_past_a_picture(browser, site):
+    "Neither the picture nor its slider holds a page that is swiped, and no value moves by it"
+    say = browser.execute_cdp_cmd
+    say('Emulation.setDeviceMetricsOverride',
+        dict(width=390, height=844, deviceScaleFactor=1, mobile=True))
+    say('Emulation.setTouchEmulationEnabled', dict(enabled=True))
+    try:
+        browser.get(site['page.html'])
+        browser.execute_script("document.body.style.padding = '900px 0'")
+        drawn(browser)
+        for part in ('.drag-picture', '.drag input'):
+            at = browser.execute_script(f"""const o = document.querySelector('{part}')
+                o.scrollIntoView({{block: 'center'}})
+                const r = o.getBoundingClientRect()
+                return [r.x + r.width/2, r.y + r.height/2, scrollY]""")
+            for kind,up in [('touchStart', 0), *(('touchMove', k) for k in range(10, 130, 10))]:
+                say('Input.dispatchTouchEvent',
+                    dict(type=kind, touchPoints=[dict(x=at[0], y=at[1]-up)]))
+            say('Input.dispatchTouchEvent', dict(type='touchEnd', touchPoints=[]))
+            wait(browser, 20).until(
+                lambda b: b.execute_script('return scrollY') > at[2] + 50)
+            assert browser.find_element('css selector', '.drag output').text == '2'
+    finally:
+        say('Emulation.setTouchEmulationEnabled', dict(enabled=False))
+        say('Emulation.clearDeviceMetricsOverride', {})
 
 def test_without_plotly_words_and_a_drawing_are_left(browser, site, tmp_path):
     browser.get('about:blank')
@@ -675,7 +704,7 @@ def test_every_pair_of_colours_can_be_read(browser, site, name):
     card = browser.find_element('css selector', '.ar-page').get_attribute('class')
     assert ('ar-dark' in card) == (name == 'dark.html')
 
-@pytest.mark.parametrize('width', [360, NARROW, 768, WIDE])
+@pytest.mark.parametrize('width', [360, NARROW, 768, WIDE, 2000])
 def test_nothing_sticks_out(browser, site, width):
     browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride',
         dict(width=width, height=900, deviceScaleFactor=1, mobile=False))
