@@ -333,14 +333,14 @@ def _told(found, candidate, best):
     "A gain in words"
     way = 'better' if found.gain > 0 else 'worse'
     count = f'{candidate} run{"s" if candidate > 1 else ""} against {best}'
-    return f'{way} by {abs(found.gain):.6f} +- {found.error:.6f}, {count}'
+    return f'{way} by {digits(abs(found.gain))} +- {digits(found.error)}, {count}'
 
 def _bare(best_runs, candidate_runs, noise, direction, lines):
     "The original's rule on the means, with how sure it is where that is known"
     b,c = (fmean(o.value for o in runs) for runs in (best_runs, candidate_runs))
     status,reason = strict(c, b, direction)
     if lines > 0 and gain_over(b, c, direction) == 0:
-        status,reason = 'keep', f'{lines} lines fewer at the same value, {b:.6f}'
+        status,reason = 'keep', f'{lines} lines fewer at the same value, {digits(b)}'
     if noise is None or not noise.sigma: return Verdict(status, reason)
     found = gain_of_runs(best_runs, candidate_runs, noise, direction)
     return Verdict(status, reason, 1-t_tail(found.gain/found.error, found.df))
@@ -371,7 +371,7 @@ def _confirm(best_runs, candidate_runs, noise, rule, number, direction, lines):
         return Verdict('discard', f'{told}; p {p:.1g} at the last, allowed {allowed:.1g}', 1-p)
     bar = needed(rule, noise, number, last, runs, best)
     if found.gain + HOPE*found.error < bar:
-        why = f'no hope of the {bar:.6f} that {last} runs must show'
+        why = f'no hope of the {digits(bar)} that {last} runs must show'
         return Verdict('discard', f'{told}; {why}', 1-p)
     then = next(o for o in looks(rule) if o > runs)
     return Verdict('again', f'{told}; p {p:.1g}, the next look is after {then} runs', 1-p)

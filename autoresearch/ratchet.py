@@ -668,7 +668,7 @@ def check_new(s:Session, n:dict):
     "Raises `Refused` for a code that was run before, by the notes of that experiment"
     if not n: return
     number = experiment_number(n['dir'])
-    ended = f"{n['status']} {n['value']:.6f}" if is_valued(n) else n['status']
+    ended = f"{n['status']} {digits(n['value'])}" if is_valued(n) else n['status']
     raise Refused(f"this code ran before, as experiment {number} on {clock_time(n['time'])} "
         f"({n['description'][:80]}): {ended}, {plain(n['reason'])[:200]}. Edit a cell; or run it "
         'once more: ar-run --again -m "..."')
@@ -1173,7 +1173,7 @@ def measure_undisturbed(s:Session, j, run, code, contract):
     why = why_disturbed(s, j, run, result)
     if why:
         put_aside(s, run)
-        run['rerun'] = f'{why}; the first run had {result.value:.6f}'
+        run['rerun'] = f'{why}; the first run had {digits(result.value)}'
         if run['dir'] == j['run_dir']: write_step(s, j, j['step'], rerun=run['rerun'])
         result = measure(s, j, run, code, contract)
         why = why_disturbed(s, j, run, result)
@@ -1724,8 +1724,8 @@ def repeat_reason(s:Session, j):
     mean = fmean(o.value for o in runs)
     same = seed_unused(s, j, run)
     left_out = 'it was disturbed, and does not count'*bool(run['disturbed'] and earlier)
-    told = [f'{plural(len(runs), "run")} of {j["commit"][:7]}, mean {mean:.6f}', left_out, same]
-    return '; '.join(filter(None, [*told, j.get('break')]))
+    told = [f'{plural(len(runs), "run")} of {j["commit"][:7]}, mean {digits(mean)}']
+    return '; '.join(filter(None, [*told, left_out, same, j.get('break')]))
 
 def write_repeat(s:Session, j):
     "The notes of a repeat; returns them"
@@ -2067,7 +2067,7 @@ def resume(s:Session):
 # %% ../nbs/15_ratchet.ipynb #recover
 def verdict_line(n):
     "One line on an experiment"
-    return f"{n['status']} {n['value']:.6f} {n['description']} ({n['reason']})"
+    return f"{n['status']} {digits(n['value'])} {n['description']} ({n['reason']})"
 
 def recover(s:Session):
     "Put in order what a dead supervisor left, bring back what is gone; says what it did"
@@ -2099,7 +2099,7 @@ def to_beat(s:Session, value, bar):
     if bar is None: return ''
     gain = (bar-value)*(1 if s.p.direction == 'lower' else -1)
     if not gain: return ', as the best'
-    return f', {abs(gain):.6f} {"better" if gain > 0 else "worse"} than the best'
+    return f', {digits(abs(gain))} {"better" if gain > 0 else "worse"} than the best'
 
 # %% ../nbs/15_ratchet.ipynb #line-line
 def line_line(s:Session, e, bar):
@@ -2109,7 +2109,7 @@ def line_line(s:Session, e, bar):
     best = line_best(s, e['line'])
     nth = e['line'].index(best)+1
     then = f'{plural(left, "step")} left' if left > 0 else 'ar-expedition finish tries it'
-    return (f'its best is step {nth}, {best["commit"][:7]}, {best["value"]:.6f}'
+    return (f'its best is step {nth}, {best["commit"][:7]}, {digits(best["value"])}'
         f'{to_beat(s, best["value"], bar)}; {then}')
 
 # %% ../nbs/15_ratchet.ipynb #line-lines-function
@@ -2143,10 +2143,11 @@ def gain_lines(s:Session, n):
     lines = []
     if n['status'] == 'keep' and n.get('best') is None and s.p.rule == 'confirm':
         lines.append('judge:    less-than, until ar-calibrate has learned how much is luck')
-    if gain and sure: lines.append(f"gain:     {gain['gain']:+.6f} +- {gain['error']:.6f} by the "
-        f'noise of training, {100*sure:.1f} % sure')
-    if 'gain' in rows: lines.append(f"rows:     {rows['gain']:+.6f} +- {rows['error']:.6f} by the "
-        f"choice of text, own run, {rows['documents']} documents")
+    found = lambda o: f"{digits(o['gain'], '+')} +- {digits(o['error'])} by the"
+    if gain and sure: lines.append(
+        f'gain:     {found(gain)} noise of training, {100*sure:.1f} % sure')
+    if 'gain' in rows: lines.append(f'rows:     {found(rows)} choice of text, own run, '
+        f"{rows['documents']} documents")
     seen = is_number(equal.get('at_steps')) and equal['steps'] >= SHOWN
     if seen: lines.append(f"loss:     {equal['at_steps']:+.4f} nats at "
         f"equal steps, {equal['at_seconds']:+.4f} at equal time (above 0: lower than the best's)")
@@ -2168,7 +2169,7 @@ def examined_line(found):
     line = f"yes, in {found['seconds']:.0f} s"
     if not is_number(claimed) or round(claimed, 6) == round(value, 6): return line
     far = '; what it needs beside its state_dict was not there'*(abs(claimed-value) > .002)
-    return f'{line}: {value:.6f}, where the run itself said {claimed:.6f}{far}'
+    return f'{line}: {digits(value)}, where the run itself said {digits(claimed)}{far}'
 
 def remarks(n):
     "What else is to be said of a run, beside its verdict"
@@ -2295,7 +2296,8 @@ def why_not_joined(s:Session, e)->str: # '' where the line's best is to be tried
     best,bar = line_best(s, e['line']), bar_of(s)
     if code_at(s, best['commit']) == code_at(s, tip(s)): return 'its best step is the best itself'
     beats = best['value'] < bar if s.p.direction == 'lower' else best['value'] > bar
-    return '' if beats else f'no step beats the best, {bar:.6f}: {best["value"]:.6f} came closest'
+    near = digits(best['value'])
+    return '' if beats else f'no step beats the best, {digits(bar)}: {near} came closest'
 
 # %% ../nbs/15_ratchet.ipynb #left-lines
 def left_lines(s:Session, e, why, said):
@@ -3058,7 +3060,7 @@ def drop_expedition(s:Session)->list: # What to say
 # %% ../nbs/15_ratchet.ipynb #expedition-lines
 def step_line(n, o):
     "A step of a line"
-    return f'step {n:<2} {o["number"]:03d}  {o["commit"][:7]}  {o["value"]:.6f}'
+    return f'step {n:<2} {o["number"]:03d}  {o["commit"][:7]}  {digits(o["value"])}'
 
 # %% ../nbs/15_ratchet.ipynb #expedition-lines-function
 def expedition_lines(s:Session)->list:
@@ -3332,13 +3334,13 @@ def running_line(r):
 # %% ../nbs/15_ratchet.ipynb #status-lines
 def figures_lines(st):
     "Branch, best and pace, a line each"
-    value = lambda v: 'none' if v is None else f'{v:.6f}'
+    value = lambda v: 'none' if v is None else digits(v)
     best = f"best {value(st['best'])} ({st['best_commit']})" if st['best_commit'] else 'no best yet'
     counts = ', '.join(f'{v} {k}' for k,v in st['counts'].items())
     since = 'no keep yet'
     if st['since_keep'] is not None: since = f"{st['since_keep']:.0f} s since the last keep"
     if st['bar'] is not None and st['best'] is not None and abs(st['bar']-st['best']) > 5e-7:
-        best += f"; to beat {st['bar']:.6f}, the mean of the runs of what the branch stands at"
+        best += f"; to beat {digits(st['bar'])}, the mean of the runs of what the branch stands at"
     return [f"{st['branch']} at {st['at']}, base {st['base']}, profile {st['profile']}",
         f"{best}, baseline {value(st['baseline'])}; {counts}",
         f"{st['per_hour']:.1f} experiments per hour, {since}"]
