@@ -340,7 +340,7 @@ def _bare(best_runs, candidate_runs, noise, direction, lines):
     b,c = (fmean(o.value for o in runs) for runs in (best_runs, candidate_runs))
     status,reason = strict(c, b, direction)
     if lines > 0 and gain_over(b, c, direction) == 0:
-        status,reason = 'keep', f'{lines} lines fewer at the same value, {digits(b)}'
+        status,reason = 'keep', f'{lines} lines fewer at the same value, {b:.6f}'
     if noise is None or not noise.sigma: return Verdict(status, reason)
     found = gain_of_runs(best_runs, candidate_runs, noise, direction)
     return Verdict(status, reason, 1-t_tail(found.gain/found.error, found.df))
