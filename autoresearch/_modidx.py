@@ -738,7 +738,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'autoresearch.docs.fence_faults': ('docs.html#fence_faults', 'autoresearch/docs.py'),
                                    'autoresearch.docs.fenced': ('docs.html#fenced', 'autoresearch/docs.py'),
                                    'autoresearch.docs.finish': ('docs.html#finish', 'autoresearch/docs.py'),
-                                   'autoresearch.docs.for_themes': ('docs.html#for_themes', 'autoresearch/docs.py'),
                                    'autoresearch.docs.foreign_faults': ('docs.html#foreign_faults', 'autoresearch/docs.py'),
                                    'autoresearch.docs.grounds': ('docs.html#grounds', 'autoresearch/docs.py'),
                                    'autoresearch.docs.groups': ('docs.html#groups', 'autoresearch/docs.py'),

@@ -10,11 +10,11 @@ What is left to break is what joins the pages: links, the order in the sidebar, 
 __all__ = ['HOMES', 'DARK_GROUND', 'LIGHT_GROUND', 'DRAWN', 'SOURCES', 'OWN', 'VARIABLES', 'INKS', 'GET_QUARTO', 'SHAPES',
            'DocsError', 'repo_root', 'sidebar', 'cells_of', 'tour_table', 'without_captions', 'unnamed_fences',
            'fenced', 'raw_html', 'turned', 'grounds', 'luminance', 'contrast', 'paired', 'words', 'slug', 'Page',
-           'for_themes', 'process', 'texts', 'tokens', 'unused', 'anchors', 'target', 'link_fault', 'link_faults',
-           'html_of', 'shown_faults', 'picture_faults', 'ids_of', 'id_faults', 'foreign_faults', 'fence_faults',
-           'sidebar_faults', 'site_faults', 'escaped', 'option_row', 'options', 'shape_rows', 'command', 'commands',
-           'groups', 'shown', 'settings_row', 'settings', 'variables_named', 'variables', 'included', 'page_text',
-           'llms_txt', 'write_texts', 'Slider', 'plotly_js', 'finish', 'ar_docs']
+           'process', 'texts', 'tokens', 'unused', 'anchors', 'target', 'link_fault', 'link_faults', 'html_of',
+           'shown_faults', 'picture_faults', 'ids_of', 'id_faults', 'foreign_faults', 'fence_faults', 'sidebar_faults',
+           'site_faults', 'escaped', 'option_row', 'options', 'shape_rows', 'command', 'commands', 'groups', 'shown',
+           'settings_row', 'settings', 'variables_named', 'variables', 'included', 'page_text', 'llms_txt',
+           'write_texts', 'Slider', 'plotly_js', 'finish', 'ar_docs']
 
 # %% ../nbs/32_docs.ipynb #imports
 import base64, html, importlib, inspect, io, itertools, json, math, os, re, shutil, subprocess
@@ -246,21 +246,6 @@ class Page(Processor):
         return re.sub(rf'^!\[\]\(images/({names})\)\{{fig-alt="([^"]+)"\}}$', pair, text,
             flags=re.M)
 
-# %% ../nbs/32_docs.ipynb #themes
-_PICTURE = re.compile(r'<picture>(.*?)</picture>', re.S)
-
-def for_themes(text):
-    "HTML whose pictures with a dark source follow the site's theme and not the system's"
-    def both(m):
-        dark = re.search(r'<source\b[^>]*prefers-color-scheme: *dark[^>]*>', m[1])
-        light = re.search(r'<img\b[^>]*>', m[1])
-        if not dark or not light: return m[0]
-        file = re.search(r'\bsrcset="([^"]*)"', dark[0])[1]
-        other = re.sub(r'\bsrc="[^"]*"', lambda _: f'src="{file}"', light[0])
-        return ''.join(f'<span class="on-{ground}">{img}</span>'
-            for ground,img in (('light', light[0]), ('dark', other)))
-    return _PICTURE.sub(both, text)
-
 # %% ../nbs/32_docs.ipynb #page-code
 _ALT = re.compile(r'^#\| *fig-alt: *["\']?(.*?)["\']?$', re.M)
 
@@ -290,7 +275,6 @@ def shown(self, data, name, alt):
     if 'image/png' in data and alt:
         png = base64.b64decode(''.join(data['image/png']))
         text = paired(png, alt, name, self.folder)
-    text = for_themes(text)
     if text: data['text/markdown'] = raw_html(text)
     elif 'text/markdown' in data:
         data['text/markdown'] = self.prose(''.join(data['text/markdown']))
