@@ -470,6 +470,7 @@ def test_notebooks_open_clean():
         nb = nbformat.read(p, 4)
         nbformat.validate(nb)
         assert nb.metadata.kernelspec.name == 'python3', p.name
+        assert set(nb.metadata) == {'kernelspec'}, f'{p.name}: no state of a widget, no version'
         assert nbformat.writes(nb) + '\n' == p.read_text(), p.name
         assert not [c.id for c in nb.cells for o in c.get('outputs', [])
             if o.output_type == 'error' or 'application/vnd.jupyter.widget-view+json' in
