@@ -1,6 +1,6 @@
 """The site: every page goes through nbdev, every link leads somewhere, every picture is described;
 and each check can fail"""
-import ast, html, io, json, os, re, shutil, subprocess, sys
+import ast, base64, html, io, json, os, re, shutil, subprocess, sys
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -675,7 +675,13 @@ def test_without_plotly_words_and_a_drawing_are_left(browser, site, tmp_path):
     browser.get((tmp_path/'page.html').as_uri())
     browser.find_element('css selector', '.drag input').send_keys('\ue014')
     assert browser.find_element('css selector', '.drag-says').text == 'To the power of 3.'
-    assert len(browser.find_elements('css selector', '.drag-picture polyline')) == 2
+    drawing = browser.find_element('css selector', '.drag-picture img')
+    assert drawing.get_attribute('alt') == 'To the power of 2.'
+    svg = base64.b64decode(drawing.get_attribute('src').partition('base64,')[2]).decode()
+    colors = re.findall('<polyline .*?stroke="(#[0-9A-F]+)"', svg)
+    assert browser.execute_script('return arguments[0].naturalWidth', drawing) == 600
+    assert len(colors) == 2 and all(contrast(c, ground) > 3 for c in colors
+        for ground in ('#ffffff', '#111111', DARK_GROUND))
 
 def test_the_page_that_is_open_is_marked(browser, site):
     browser.get(site['page.html'])
