@@ -266,7 +266,7 @@ _DIFF_CSS = f'''<style>.ar-diff pre{{overflow-x:auto;margin:.3em 0 1em}}
 .ar-diff pre>*{{display:block;text-decoration:none;color:inherit}}
 .ar-diff .ar-add{{background:{COLORS["sky"]}44}}
 .ar-diff .ar-del{{background:{COLORS["red"]}44}}
-.ar-diff .ar-at{{opacity:.6}}</style>'''
+.ar-diff .ar-at{{opacity:.8}}</style>'''
 _ELEMENTS = {'+': ('ins', 'ar-add'), '-': ('del', 'ar-del'), '@': ('span', 'ar-at')}
 
 def _line_html(line):

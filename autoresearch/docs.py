@@ -250,12 +250,21 @@ class Page(Processor):
 _ALT = re.compile(r'^#\| *fig-alt: *["\']?(.*?)["\']?$', re.M)
 
 @patch_to(Page)
+def draws(self, cell, most=5):
+    "Does it show a picture, with more than a call or two, and say nothing of folding itself?"
+    said = re.findall(r'^#\|.*\n?', cell.source, flags=re.M)
+    lines = len(cell.source.splitlines()) - len(said)
+    pictures = 'image/png' in as_json(cell.get('outputs', []))
+    return pictures and lines > most and not any('code-fold' in o for o in said)
+
+@patch_to(Page)
 def code(self, cell):
     "A cell of code: its id, and each of its outputs"
     name = cell.id
     alt = _ALT.search(cell.source)
     cell.id = f'cell-{name}'
     if self.bare(cell): del cell['source']
+    elif self.draws(cell): cell.source = f'#| code-fold: true\n{cell.source}'
     for i,output in enumerate(cell.get('outputs', [])):
         if data := output.get('data'): self.shown(data, f'{self.stem}-{name}-{i}', alt and alt[1])
 
@@ -726,18 +735,22 @@ def write_texts(
 # %% ../nbs/32_docs.ipynb #slider-line
 INKS = ('blue', 'orange', 'green') # the style sheet's names for lines, which differ in their dashes
 _DASHES = ('', '7 4', '2 3')
+_STILL = ('#3A8BCB', '#C27400', '#1B9468') # of a drawing on any ground
 
 def _line_drawing(x, curves, ends):
-    "Curves as SVG, one above the other in a box of 600 by 220"
+    "Curves one above the other in a box of 600 by 220, as a picture that needs no style sheet"
     x0,x1 = min(x), max(x)
     y0,y1 = ends
     place = lambda a,b: f'{600*(a-x0)/(x1-x0):.1f},{220*(1-(b-y0)/(y1-y0)):.1f}'
     lines = []
-    for ys,ink,dash in zip(curves.values(), INKS, _DASHES):
+    for ys,color,dash in zip(curves.values(), _STILL, _DASHES):
         points = ' '.join(place(a, min(max(b, y0), y1)) for a,b in zip(x, ys))
-        lines.append(f'<polyline class="ink-{ink}" fill="none" stroke="currentColor" '
+        lines.append(f'<polyline fill="none" stroke="{color}" '
             f'stroke-width="2" stroke-dasharray="{dash}" points="{points}"/>')
-    return f'<svg viewBox="0 0 600 220" aria-hidden="true">{"".join(lines)}</svg>'
+    svg = ('<svg xmlns="http://www.w3.org/2000/svg" width="600" height="220" '
+        f'viewBox="0 0 600 220">{"".join(lines)}</svg>')
+    data = base64.b64encode(svg.encode()).decode()
+    return f'<img width="600" height="220" src="data:image/svg+xml;base64,{data}"'
 
 # %% ../nbs/32_docs.ipynb #slider-table
 def _value_table(x, frames, xlabel, rows=6):
@@ -791,7 +804,7 @@ def _repr_html_(self):
         f'value="{first}" aria-valuetext="{html.escape(self.start)}"> '
         f'<output>{html.escape(self.start)}</output></label>'
         f'<div class="drag-picture" role="img" aria-label="{about}">'
-        f'{_line_drawing(self.x, drawn, [scale(v) for v in self.ends])}</div>'
+        f'{_line_drawing(self.x, drawn, [scale(v) for v in self.ends])} alt="{about}"></div>'
         f'<p class="drag-says" aria-live="polite">{about}</p>'
         f'<details><summary>All positions as a table</summary>'
         f'{_value_table(self.x, self.frames, self.xlabel)}</details></figure>')

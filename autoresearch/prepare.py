@@ -1,6 +1,6 @@
 """The other half of the contract: which text a model sees, in which pieces, and how its number is taken.
 
-[The contract](00_contract.ipynb) fixes the constants and the clock. This notebook fixes what stands between a folder of text and a number: the shards, the tokenizer, the order and form of the batches, and `evaluate_bpb`. A [canvas](02_train.ipynb) that could choose its own validation text or its own definition of a byte would improve those instead of the model, so both are frozen.
+[The contract](00_contract.ipynb) fixes the constants and the clock. This notebook fixes what stands between a folder of text and a number: the shards, the tokenizer, the order and form of the batches, and `evaluate_bpb`. A [canvas](02_train.ipynb) that could choose its own validation text or its own definition of a byte would improve those instead of the model, so no experiment may change either notebook.
 
 Everything that can be done once is done once, by `ar-prepare`: text is fetched, the tokenizer trained, every shard tokenized, the validation rows packed. A run of five minutes then spends none of them on text. Nothing here imports torch before a loader or an evaluation needs it, so `ar-prepare -h` and its worker processes start at once."""
 

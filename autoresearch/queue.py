@@ -10,7 +10,8 @@ __all__ = ['PENDING', 'ENDED', 'SHAPES', 'STAYS', 'HOMELESS', 'TRIES', 'BEYOND',
            'notes_of_job', 'ended_lines', 'pending_line', 'is_told', 'tell_once', 'is_mine', 'has_ended', 'next_told',
            'waits_for', 'wait_for', 'end_job', 'slim', 'stop_job', 'submitted_lines', 'ar_submit', 'class_facts',
            'class_of', 'class_name', 'canvas_at', 'put_onto', 'unpack', 'place_run', 'Driver', 'lost_outcome', 'lane',
-           'unstored', 'store', 'journal_of', 'instead', 'moved_into', 'class_bests', 'clearly_worse', 'valued_run']
+           'unstored', 'store', 'journal_of', 'instead', 'moved_into', 'class_bests', 'clearly_worse', 'valued_run',
+           'thinned']
 
 # %% ../nbs/19_queue.ipynb #imports
 import hashlib, io, json, math, os, re, shutil, subprocess, sys, tarfile, tempfile, time, zlib
@@ -1218,6 +1219,16 @@ def read_new(self:Driver):
         if (folder/o['id']/'stop').exists(): self.stop(o)
     self.make_baseline()
 
+# %% ../nbs/19_queue.ipynb #thinned
+def thinned(
+    progress:dict, # What a run's progress.json says
+    most:int=80 # Points
+)->dict: # The same, its `curve` thinned; the last point stays
+    "Progress as somebody who looks needs it"
+    curve = progress.get('curve')
+    if not isinstance(curve, list) or len(curve) <= most: return progress
+    return dict(progress, curve=[curve[(i+1)*len(curve)//most - 1] for i in range(most)])
+
 # %% ../nbs/19_queue.ipynb #status-written
 @patch
 def slots_told(self:Driver, slots)->list:
@@ -1230,7 +1241,7 @@ def slots_told(self:Driver, slots)->list:
             cls=slot['cls'], home=slot['cls'] == home, job=o.get('id', ''), key=slot['busy'],
             whose=r.get('whose', ''), seed=r.get('seed'), commit=r.get('commit', ''),
             description=o.get('description', ''), agent=o.get('agent', ''),
-            since=r.get('began'), progress=figures.get(slot['busy']) or {})
+            since=r.get('began'), progress=thinned(figures.get(slot['busy']) or {}))
     return list(map(one, slots))
 
 # %% ../nbs/19_queue.ipynb #figures

@@ -1,6 +1,6 @@
 """Commit, run, judge, keep or go back: the protocol around an experiment, made to be killed at any instant.
 
-The recipe asks a lot of discipline of an agent: commit before the run, read the right number, write the row, go back if it was no gain, and touch nothing else, a hundred times in one night. An agent forgets, a shell kills its commands after some minutes, a machine reboots. So the discipline is code. The agent edits cells and types one command.
+The loop asks a lot of discipline of an agent: commit before the run, read the right number, write the row, go back if it was no gain, and touch nothing else, a hundred times in one night. An agent forgets, a shell kills its commands after some minutes, a machine reboots. So the discipline is code. The agent edits cells and types one command.
 
 The run belongs to a *supervisor*, a process detached from the terminal, so that losing the terminal loses nothing. What it stands on is [the repository](14_repo.ipynb): git moved by its plumbing, one lock, and a journal that says how far an experiment came, so that whoever comes after a dead supervisor knows what to do again and what to undo. What a value is worth, [the judge](11_judge.ipynb) says. Here is the order in which all of it happens, and the commands."""
 
@@ -12,48 +12,48 @@ __all__ = ['FORESEEN', 'SEEDS', 'LARGEST_SEED', 'CHOSEN', 'CALIBRATED', 'STILL',
            'session_data', 'data_changes', 'check_data', 'check_machine', 'is_valid_tag', 'run_refs', 'check_name',
            'check_tag', 'check_no_line', 'draw_seeds', 'seeds_of', 'check_committed', 'pins_of', 'use_cache',
            'checked_walls', 'how_of', 'not_audited', 'not_examined', 'check_begins_here', 'setup', 'prune_cache',
-           'limits_given', 'begin_session', 'extend_session', 'ar_setup', 'is_notebook', 'read_canvas', 'strip_outputs',
-           'exports_astray', 'export_module', 'export_canvas', 'is_unchanged', 'difference', 'describe_edit',
-           'proven_rows', 'plural', 'check_runs_known', 'epochs', 'is_run', 'own_runs', 'runs_in', 'by_seed',
-           'once_a_seed', 'runs_by_code', 'runs_of', 'counted', 'as_judged', 'machine_of', 'noise_known', 'equal_runs',
-           'rule_line', 'rule_of', 'against', 'as_before', 'check_no_expedition', 'check_alone', 'is_valued',
-           'check_label', 'run_before', 'check_new', 'next_seed', 'lines_fewer', 'code_at', 'of_repeat', 'gone_on_with',
-           'less_than', 'first_or_next', 'of_edit', 'of_join', 'check_on_line', 'kind_of', 'put_onto_head',
-           'begun_journal', 'new_journal', 'check_bare_model', 'near_failed', 'commit_edit', 'enter_commit', 'tell',
-           'tell_over', 'tried_edits', 'events_of', 'tell_verdict', 'check_not_over', 'over_lines', 'begin',
-           'best_known', 'bar_of', 'run_state', 'verdict_inputs', 'refs_put_back', 'file_put_back', 'foreign_runs',
-           'put_back', 'baseline_phases', 'hear', 'held_to', 'why_unexamined', 'new_weights', 'run_in', 'measure',
-           'best_notes', 'why_disturbed', 'put_aside', 'early_of', 'outcome_of', 'measure_undisturbed', 'execute',
-           'runs_made', 'run_result', 'result_of', 'row_description', 'value_of', 'fault_of', 'run_facts', 'facts_made',
-           'told_fault', 'seedless', 'asked', 'weigh', 'why_unkept', 'set_back', 'enter_fault', 'figures', 'verdict_of',
-           'judge', 'commit_copy', 'why_no_weights', 'examine_copy', 'examination', 'unexamined', 'examine_run',
-           'awaits_examination', 'Undecided', 'drift', 'seed_unused', 'check_best_run', 'more_run', 'enter_verdict',
-           'count_rows', 'append_once', 'enter_row', 'lengthen', 'settle_taken', 'end_expedition', 'settle_branch',
-           'take_in', 'row_difference', 'beside_best', 'audit_path', 'score_copy', 'score_keep', 'take_brought',
-           'audit', 'drop_weights_of', 'told_runs', 'write_experiment', 'repeat_reason', 'write_repeat', 'finish',
-           'write_interrupted', 'kill_runs', 'undo', 'numbers_with_notes', 'mend_notes', 'kill_run_of',
-           'parent_of_interrupted', 'take_back_unknown', 'mend_interrupted', 'save_left_commit', 'is_edited',
-           'leave_own', 'leave', 'is_written', 'mend_expeditions', 'row_from_notes', 'makes_row', 'row_key',
-           'notes_without_row', 'merge_rows', 'mend_ledger', 'mend_copies', 'mend', 'is_consistent', 'heard_before',
-           'classify_orphan', 'has_weights', 'look_for_outcome', 'of_older', 'cut_off', 'resume', 'verdict_line',
-           'recover', 'line_ref', 'branch_line', 'to_beat', 'line_line', 'line_lines', 'value_lines', 'gain_lines',
-           'speed_lines', 'examined_line', 'remarks', 'verdict_lines', 'verdict_facts', 'check_expected', 'take_back',
-           'experiment', 'doubtful_baseline', 'rerun_best', 'check_join', 'why_not_joined', 'left_lines',
-           'join_description', 'check_has_best', 'conduct', 'supervise', 'write_answer', 'read_answer_file',
-           'read_answer', 'explain_failure', 'stop_on_signals', 'supervisor_log', 'start', 'running', 'watch',
-           'log_after', 'explain_silence', 'attend', 'disk_full_hint', 'unforeseen', 'say_error', 'reporting_errors',
-           'exit_with', 'answer_facts', 'no_bar', 'quiet', 'is_under_way', 'run_asked', 'begun_lines', 'run_and_exit',
-           'ar_run', 'follow', 'last_answer', 'wait_and_exit', 'ar_wait', 'stop_search', 'stop_submission',
-           'stop_running', 'ar_stop', 'best_of', 'seeds_wanted', 'say_now', 'wait_for_turn', 'calibrate',
-           'ar_calibrate', 'restore', 'dropped_edits', 'save_edit', 'drop', 'onto_head', 'undrop', 'ar_drop',
-           'row_index', 'write_metadata', 'describe', 'ar_describe', 'find_keep', 'move_to_keep', 'rewind_to',
-           'new_number', 'start_from_best', 'start_expedition', 'drop_expedition', 'step_line', 'expedition_lines',
-           'expedition_facts', 'under_lock', 'finish_own', 'finish_expedition', 'ar_expedition', 'rows_of', 'made_by',
-           'typical_seconds', 'remaining', 'has', 'has_number', 'is_search_state', 'read_state', 'clock_time',
-           'state_line', 'search_state', 'row_facts', 'running_now', 'facts_of_rows', 'plateau_seen', 'limits_told',
-           'status_of', 'speed_of', 'row_line', 'running_line', 'figures_lines', 'status_lines', 'status_now',
-           'exit_going_on', 'ar_status', 'log_tail', 'cell_outputs', 'lesson_lines', 'cause_lines', 'log_lines',
-           'ar_log']
+           'limits_given', 'begin_session', 'extend_session', 'ar_setup', 'is_notebook', 'read_canvas', 'as_committed',
+           'strip_outputs', 'exports_astray', 'export_module', 'export_canvas', 'is_unchanged', 'difference',
+           'describe_edit', 'proven_rows', 'plural', 'check_runs_known', 'epochs', 'is_run', 'own_runs', 'runs_in',
+           'by_seed', 'once_a_seed', 'runs_by_code', 'runs_of', 'counted', 'as_judged', 'machine_of', 'noise_known',
+           'equal_runs', 'rule_line', 'rule_of', 'against', 'as_before', 'check_no_expedition', 'check_alone',
+           'is_valued', 'check_label', 'run_before', 'check_new', 'next_seed', 'lines_fewer', 'code_at', 'of_repeat',
+           'gone_on_with', 'less_than', 'first_or_next', 'of_edit', 'of_join', 'check_on_line', 'kind_of',
+           'put_onto_head', 'begun_journal', 'new_journal', 'check_bare_model', 'near_failed', 'commit_edit',
+           'enter_commit', 'tell', 'tell_over', 'tried_edits', 'events_of', 'tell_verdict', 'check_not_over',
+           'over_lines', 'begin', 'best_known', 'bar_of', 'run_state', 'verdict_inputs', 'refs_put_back',
+           'file_put_back', 'foreign_runs', 'put_back', 'baseline_phases', 'hear', 'held_to', 'why_unexamined',
+           'new_weights', 'run_in', 'measure', 'best_notes', 'why_disturbed', 'put_aside', 'early_of', 'outcome_of',
+           'measure_undisturbed', 'execute', 'runs_made', 'run_result', 'result_of', 'row_description', 'value_of',
+           'fault_of', 'run_facts', 'facts_made', 'told_fault', 'seedless', 'asked', 'weigh', 'why_unkept', 'set_back',
+           'enter_fault', 'figures', 'verdict_of', 'judge', 'commit_copy', 'why_no_weights', 'examine_copy',
+           'examination', 'unexamined', 'examine_run', 'awaits_examination', 'Undecided', 'drift', 'seed_unused',
+           'check_best_run', 'more_run', 'enter_verdict', 'count_rows', 'append_once', 'enter_row', 'lengthen',
+           'settle_taken', 'end_expedition', 'settle_branch', 'take_in', 'row_difference', 'beside_best', 'audit_path',
+           'score_copy', 'score_keep', 'take_brought', 'audit', 'drop_weights_of', 'told_runs', 'write_experiment',
+           'repeat_reason', 'write_repeat', 'finish', 'write_interrupted', 'kill_runs', 'undo', 'numbers_with_notes',
+           'mend_notes', 'kill_run_of', 'parent_of_interrupted', 'take_back_unknown', 'mend_interrupted',
+           'save_left_commit', 'is_edited', 'leave_own', 'leave', 'is_written', 'mend_expeditions', 'row_from_notes',
+           'makes_row', 'row_key', 'notes_without_row', 'merge_rows', 'mend_ledger', 'mend_copies', 'mend',
+           'is_consistent', 'heard_before', 'classify_orphan', 'has_weights', 'look_for_outcome', 'of_older', 'cut_off',
+           'resume', 'verdict_line', 'recover', 'line_ref', 'branch_line', 'to_beat', 'line_line', 'line_lines',
+           'value_lines', 'gain_lines', 'speed_lines', 'examined_line', 'remarks', 'verdict_lines', 'verdict_facts',
+           'check_expected', 'take_back', 'experiment', 'doubtful_baseline', 'rerun_best', 'check_join',
+           'why_not_joined', 'left_lines', 'join_description', 'check_has_best', 'conduct', 'supervise', 'write_answer',
+           'read_answer_file', 'read_answer', 'explain_failure', 'stop_on_signals', 'supervisor_log', 'start',
+           'running', 'watch', 'log_after', 'explain_silence', 'attend', 'disk_full_hint', 'unforeseen', 'say_error',
+           'reporting_errors', 'exit_with', 'answer_facts', 'no_bar', 'quiet', 'is_under_way', 'run_asked',
+           'begun_lines', 'run_and_exit', 'ar_run', 'follow', 'last_answer', 'wait_and_exit', 'ar_wait', 'stop_search',
+           'stop_submission', 'stop_running', 'ar_stop', 'best_of', 'seeds_wanted', 'say_now', 'wait_for_turn',
+           'calibrate', 'ar_calibrate', 'restore', 'dropped_edits', 'save_edit', 'drop', 'onto_head', 'undrop',
+           'ar_drop', 'row_index', 'write_metadata', 'describe', 'ar_describe', 'find_keep', 'move_to_keep',
+           'rewind_to', 'new_number', 'start_from_best', 'start_expedition', 'drop_expedition', 'step_line',
+           'expedition_lines', 'expedition_facts', 'under_lock', 'finish_own', 'finish_expedition', 'ar_expedition',
+           'rows_of', 'made_by', 'typical_seconds', 'remaining', 'has', 'has_number', 'is_search_state', 'read_state',
+           'clock_time', 'state_line', 'search_state', 'row_facts', 'running_now', 'facts_of_rows', 'plateau_seen',
+           'limits_told', 'status_of', 'speed_of', 'row_line', 'running_line', 'figures_lines', 'status_lines',
+           'status_now', 'exit_going_on', 'ar_status', 'log_tail', 'cell_outputs', 'lesson_lines', 'cause_lines',
+           'log_lines', 'ar_log']
 
 # %% ../nbs/15_ratchet.ipynb #imports
 import errno, json, math, os, random, re, signal, shutil, subprocess, sys, time, traceback
@@ -72,7 +72,7 @@ from autoresearch.cells import (CellsError, changed_cells, changed_constants, co
 from autoresearch.ledger import (SHOWN, STATUSES, LedgerError, Row, frontier, noise_seen, one_line,
     parse_row, vouch)
 from .judge import (Noise, Rule, Run, Verdict, best_so_far, compare_rows, curve_of,
-    decide, drifted, early_stop, equal_of, gain_of_runs, next_run, noise_at_marks, noise_of,
+    decide, digits, drifted, early_stop, equal_of, gain_of_runs, next_run, noise_at_marks, noise_of,
     same_run, spread_tail)
 from .run import (OUTCOMES, GitError, Result, classify, compared, compile_packages,
     differs, disturbance, failure, fewer_kernels, fingerprint, git, is_number, kill_run, link_log,
@@ -390,12 +390,25 @@ def read_canvas(path):
     raise Refused(f'{path} is no notebook: a cell lacks its type or its source; {again}')
 
 # %% ../nbs/15_ratchet.ipynb #strip-outputs
-def strip_outputs(path):
-    "Remove outputs and execution counts, writing only if there are any"
+_SAVED = {'execution', 'ExecuteTime', 'collapsed', 'scrolled', 'trusted', 'jupyter'}
+
+def as_committed(nb, was):
+    "Metadata as in the notebook `was`, but for what somebody gave a cell by hand, a tag say"
+    of_cell = {c.get('id'): set(c.get('metadata', {})) for c in was['cells']}
+    nb['metadata'] = was.get('metadata', {})
+    for c in nb['cells']:
+        for k in _SAVED & set(c.get('metadata', {})) - of_cell.get(c.get('id'), set()):
+            del c['metadata'][k]
+
+def strip_outputs(path, was=b''):
+    "Remove what running has left, and what a front end saved that the notebook `was` has not"
     nb = read_canvas(path)
     before = json.dumps(nb)
     for c in nb['cells']:
         if c['cell_type'] == 'code': c.update(outputs=[], execution_count=None)
+    try: old = json.loads(was or b'null')
+    except ValueError: old = None
+    if is_notebook(old): as_committed(nb, old)
     if json.dumps(nb) == before: return
     text = json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + '\n'
     with replacing(path, keep_mode=True) as f: f.write(text.encode())
@@ -431,7 +444,7 @@ def export_module(s:Session, path, module):
 def export_canvas(s:Session):
     "Strip, parse and export the canvas. Raises `Refused` with cell id and line."
     path = s.p.root/s.p.canvas
-    strip_outputs(path)
+    strip_outputs(path, s.file('HEAD', s.p.canvas))
     if faults := parse_cells(path):
         said = [f'cell {i}, line {l}: {m}' for i,l,m in faults[:8]]
         raise Refused('\n'.join(said) + '\nnothing was committed or run')
@@ -655,7 +668,7 @@ def check_new(s:Session, n:dict):
     "Raises `Refused` for a code that was run before, by the notes of that experiment"
     if not n: return
     number = experiment_number(n['dir'])
-    ended = f"{n['status']} {n['value']:.6f}" if is_valued(n) else n['status']
+    ended = f"{n['status']} {digits(n['value'])}" if is_valued(n) else n['status']
     raise Refused(f"this code ran before, as experiment {number} on {clock_time(n['time'])} "
         f"({n['description'][:80]}): {ended}, {plain(n['reason'])[:200]}. Edit a cell; or run it "
         'once more: ar-run --again -m "..."')
@@ -1160,7 +1173,7 @@ def measure_undisturbed(s:Session, j, run, code, contract):
     why = why_disturbed(s, j, run, result)
     if why:
         put_aside(s, run)
-        run['rerun'] = f'{why}; the first run had {result.value:.6f}'
+        run['rerun'] = f'{why}; the first run had {digits(result.value)}'
         if run['dir'] == j['run_dir']: write_step(s, j, j['step'], rerun=run['rerun'])
         result = measure(s, j, run, code, contract)
         why = why_disturbed(s, j, run, result)
@@ -1711,8 +1724,8 @@ def repeat_reason(s:Session, j):
     mean = fmean(o.value for o in runs)
     same = seed_unused(s, j, run)
     left_out = 'it was disturbed, and does not count'*bool(run['disturbed'] and earlier)
-    told = [f'{plural(len(runs), "run")} of {j["commit"][:7]}, mean {mean:.6f}', left_out, same]
-    return '; '.join(filter(None, [*told, j.get('break')]))
+    told = [f'{plural(len(runs), "run")} of {j["commit"][:7]}, mean {digits(mean)}']
+    return '; '.join(filter(None, [*told, left_out, same, j.get('break')]))
 
 def write_repeat(s:Session, j):
     "The notes of a repeat; returns them"
@@ -2054,7 +2067,7 @@ def resume(s:Session):
 # %% ../nbs/15_ratchet.ipynb #recover
 def verdict_line(n):
     "One line on an experiment"
-    return f"{n['status']} {n['value']:.6f} {n['description']} ({n['reason']})"
+    return f"{n['status']} {digits(n['value'])} {n['description']} ({n['reason']})"
 
 def recover(s:Session):
     "Put in order what a dead supervisor left, bring back what is gone; says what it did"
@@ -2086,7 +2099,7 @@ def to_beat(s:Session, value, bar):
     if bar is None: return ''
     gain = (bar-value)*(1 if s.p.direction == 'lower' else -1)
     if not gain: return ', as the best'
-    return f', {abs(gain):.6f} {"better" if gain > 0 else "worse"} than the best'
+    return f', {digits(abs(gain))} {"better" if gain > 0 else "worse"} than the best'
 
 # %% ../nbs/15_ratchet.ipynb #line-line
 def line_line(s:Session, e, bar):
@@ -2096,7 +2109,7 @@ def line_line(s:Session, e, bar):
     best = line_best(s, e['line'])
     nth = e['line'].index(best)+1
     then = f'{plural(left, "step")} left' if left > 0 else 'ar-expedition finish tries it'
-    return (f'its best is step {nth}, {best["commit"][:7]}, {best["value"]:.6f}'
+    return (f'its best is step {nth}, {best["commit"][:7]}, {digits(best["value"])}'
         f'{to_beat(s, best["value"], bar)}; {then}')
 
 # %% ../nbs/15_ratchet.ipynb #line-lines-function
@@ -2114,9 +2127,9 @@ def value_lines(s:Session, n):
     "What a run measured, and what it had to beat"
     ok = is_valued(n) or n['class'] == 'early'
     best = n.get('best')
-    value = f"{n['value']:.6f}" if ok else 'none'
-    before = 'none' if best is None else f'{best:.6f}'
-    if ok and best is not None: before += f'   difference: {n["value"]-best:+.6f}'
+    value = digits(n['value']) if ok else 'none'
+    before = 'none' if best is None else digits(best)
+    if ok and best is not None: before += f'   difference: {digits(n["value"]-best, "+")}'
     runs = by_seed([r for k in ('joined', 'runs') for r in n.get(k) or []])
     if len(runs) > 1: value += f', the mean of {len(runs)} runs'
     if n['class'] == 'early':
@@ -2130,10 +2143,11 @@ def gain_lines(s:Session, n):
     lines = []
     if n['status'] == 'keep' and n.get('best') is None and s.p.rule == 'confirm':
         lines.append('judge:    less-than, until ar-calibrate has learned how much is luck')
-    if gain and sure: lines.append(f"gain:     {gain['gain']:+.6f} +- {gain['error']:.6f} by the "
-        f'noise of training, {100*sure:.1f} % sure')
-    if 'gain' in rows: lines.append(f"rows:     {rows['gain']:+.6f} +- {rows['error']:.6f} by the "
-        f"choice of text, own run, {rows['documents']} documents")
+    found = lambda o: f"{digits(o['gain'], '+')} +- {digits(o['error'])} by the"
+    if gain and sure: lines.append(
+        f'gain:     {found(gain)} noise of training, {100*sure:.1f} % sure')
+    if 'gain' in rows: lines.append(f'rows:     {found(rows)} choice of text, own run, '
+        f"{rows['documents']} documents")
     seen = is_number(equal.get('at_steps')) and equal['steps'] >= SHOWN
     if seen: lines.append(f"loss:     {equal['at_steps']:+.4f} nats at "
         f"equal steps, {equal['at_seconds']:+.4f} at equal time (above 0: lower than the best's)")
@@ -2155,7 +2169,7 @@ def examined_line(found):
     line = f"yes, in {found['seconds']:.0f} s"
     if not is_number(claimed) or round(claimed, 6) == round(value, 6): return line
     far = '; what it needs beside its state_dict was not there'*(abs(claimed-value) > .002)
-    return f'{line}: {value:.6f}, where the run itself said {claimed:.6f}{far}'
+    return f'{line}: {digits(value)}, where the run itself said {digits(claimed)}{far}'
 
 def remarks(n):
     "What else is to be said of a run, beside its verdict"
@@ -2282,7 +2296,8 @@ def why_not_joined(s:Session, e)->str: # '' where the line's best is to be tried
     best,bar = line_best(s, e['line']), bar_of(s)
     if code_at(s, best['commit']) == code_at(s, tip(s)): return 'its best step is the best itself'
     beats = best['value'] < bar if s.p.direction == 'lower' else best['value'] > bar
-    return '' if beats else f'no step beats the best, {bar:.6f}: {best["value"]:.6f} came closest'
+    near = digits(best['value'])
+    return '' if beats else f'no step beats the best, {digits(bar)}: {near} came closest'
 
 # %% ../nbs/15_ratchet.ipynb #left-lines
 def left_lines(s:Session, e, why, said):
@@ -3045,7 +3060,7 @@ def drop_expedition(s:Session)->list: # What to say
 # %% ../nbs/15_ratchet.ipynb #expedition-lines
 def step_line(n, o):
     "A step of a line"
-    return f'step {n:<2} {o["number"]:03d}  {o["commit"][:7]}  {o["value"]:.6f}'
+    return f'step {n:<2} {o["number"]:03d}  {o["commit"][:7]}  {digits(o["value"])}'
 
 # %% ../nbs/15_ratchet.ipynb #expedition-lines-function
 def expedition_lines(s:Session)->list:
@@ -3229,7 +3244,8 @@ def running_now(s:Session):
     "What runs: description, seconds and progress; None where nothing does"
     r = running(s.p) if lock_holder(s.p).get('token') else None
     if r is None: return None
-    progress = {k: v for k,v in r[1].items() if k not in ('curve', 'columns')}
+    of_curve = 'columns', 'curve', 'schedule_names'
+    progress = {k: v for k,v in r[1].items() if k not in of_curve}
     seconds = max(0, time.time()-r[2].get('started', time.time()))
     return dict(description=r[2]['description'], seconds=seconds, progress=progress)
 
@@ -3297,7 +3313,7 @@ def speed_of(o, best):
 # %% ../nbs/15_ratchet.ipynb #row-line
 def row_line(o, best, numbered=False):
     "A row of `ar-status`: of a crash its reason first"
-    value = 'crash   ' if o['status'] == 'crash' else f"{o['value']:.6f}"
+    value = 'crash   ' if o['status'] == 'crash' else digits(o['value'])
     marks = '' if o['ran'] else '  NOBODY RAN THIS: it decides nothing'
     if o.get('disturbed') or o.get('rerun'): marks += '  disturbed'
     if o.get('class') == 'expedition': marks += f"  step of expedition {o['expedition']}"
@@ -3318,13 +3334,13 @@ def running_line(r):
 # %% ../nbs/15_ratchet.ipynb #status-lines
 def figures_lines(st):
     "Branch, best and pace, a line each"
-    value = lambda v: 'none' if v is None else f'{v:.6f}'
+    value = lambda v: 'none' if v is None else digits(v)
     best = f"best {value(st['best'])} ({st['best_commit']})" if st['best_commit'] else 'no best yet'
     counts = ', '.join(f'{v} {k}' for k,v in st['counts'].items())
     since = 'no keep yet'
     if st['since_keep'] is not None: since = f"{st['since_keep']:.0f} s since the last keep"
     if st['bar'] is not None and st['best'] is not None and abs(st['bar']-st['best']) > 5e-7:
-        best += f"; to beat {st['bar']:.6f}, the mean of the runs of what the branch stands at"
+        best += f"; to beat {digits(st['bar'])}, the mean of the runs of what the branch stands at"
     return [f"{st['branch']} at {st['at']}, base {st['base']}, profile {st['profile']}",
         f"{best}, baseline {value(st['baseline'])}; {counts}",
         f"{st['per_hour']:.1f} experiments per hour, {since}"]

@@ -1,6 +1,6 @@
 """Small steps around the best canvas, or Optuna, propose values for the constants; the ratchet judges them: an overnight loop without an API key.
 
-A coding agent can rewrite the model. Much of what it gains in a night, though, comes from moving constants, and for that no agent is needed. Who gets farther is open: with a GPU for a day, TPE and CMA-ES in a fixed space of constants came out ahead of agents that edit code, and a mixture of CMA-ES and a language model ahead of both ([Ferreira et al. 2026](https://arxiv.org/abs/2603.24647), three seeds); [Weco](https://www.weco.ai/blog/autoresearch-vs-classical-hpo) found the agent ahead of TPE.
+A coding agent can rewrite the model. Much of what it gains in a night, though, comes from moving constants, and for that no agent is needed. Who gets farther is open: with a GPU for a day, two samplers that move nothing but constants, TPE and CMA-ES, came out ahead of agents that edit code, and a mixture of CMA-ES and a language model ahead of both ([Ferreira et al. 2026](https://arxiv.org/abs/2603.24647), three seeds); [Weco](https://www.weco.ai/blog/autoresearch-vs-classical-hpo) found the agent ahead of TPE.
 
 So the ratchet has a proposer of its own. It fills the hours when no agent runs, and it is the rival that every agent must beat."""
 
