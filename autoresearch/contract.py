@@ -763,8 +763,10 @@ def _short(v):
     if not isinstance(v, (int, float)): return str(v)
     return f'{v:,.0f}' if abs(v) >= 1000 else f'{v:.4g}' if isinstance(v, float) else str(v)
 
-# %% ../nbs/00_contract.ipynb #progress
-COLUMNS = 'step seconds loss fraction schedule'.split() # of a point of the loss curve
+# %% ../nbs/00_contract.ipynb #progress-point
+# Of a point of the loss curve; null is what a canvas does not say. Readers go by these names:
+# in an older file the last ones may be missing
+COLUMNS = 'step seconds loss fraction schedule grad_norm'.split()
 POINTS = 600 # of a loss curve, at most
 FIRST = 8 # steps whose losses are all in it
 
@@ -772,8 +774,11 @@ def _point(figures, began, schedule):
     "A point of the curve; rates in six digits, which tell two schedules apart"
     fraction = began/100 if 'percent' in figures else None
     rates = schedule and [float(f'{v:.6g}') for v in schedule]
-    return [*(figures.get(k) for k in COLUMNS[:3]), fraction, rates]
+    norm = figures.get('grad_norm')
+    norm = float(f'{norm:.6g}') if norm is not None and math.isfinite(norm) else None
+    return [*(figures.get(k) for k in COLUMNS[:3]), fraction, rates, norm]
 
+# %% ../nbs/00_contract.ipynb #progress
 class Progress:
     "Prints figures of a run once a second at most; they and the loss curve go to `progress.json`"
     def __init__(self,
@@ -787,7 +792,8 @@ class Progress:
     def __call__(self,
         last=False, # Print in any case?
         schedule=None, # What the step used: rates of all groups, momentum, weight decay, tokens
-        **figures # step, seconds, loss, percent (of the budget), and what else is to be printed
+        schedule_names=None, # What each number of it is; left out unless there are as many
+        **figures # step, seconds, loss, grad_norm, percent (of the budget), and what else to print
     ):
         now,percent = time.perf_counter(), figures.get('percent', -math.inf)
         self.note(last, now, percent, schedule, figures)
@@ -797,6 +803,8 @@ class Progress:
         print(' | '.join(f'{k} {_short(v)}' for k,v in figures.items()), flush=True)
         if not self.run_dir: return
         shown = dict(figures, time=time.time(), columns=COLUMNS, curve=self.curve)
+        if schedule and schedule_names and len(schedule) == len(schedule_names):
+            shown['schedule_names'] = list(schedule_names)
         text = json.dumps(shown) # without indents, which take ten times as long
         with replacing(Path(self.run_dir)/'progress.json', durable=False) as f:
             f.write(text.encode())
