@@ -13,8 +13,8 @@ __all__ = ['TARGET_KEYS', 'TEXT_KEYS', 'LATER', 'cpu_seconds', 'RUN', 'MARKS', '
            'hash_files', 'contract_hash', 'CpuClock', 'usable_cpus', 'num_threads', 'mark', 'note_asked', 'note_batch',
            'Budget', 'counted_seconds', 'charged_seconds', 'seconds_beyond', 'begin_evaluation', 'validation_folder',
            'end_evaluation', 'peak_flops', 'sync_folder', 'replacing', 'write_json', 'is_named', 'file_lock',
-           'Progress', 'final_block', 'clock_facts', 'host_facts', 'peak_memory_mb', 'report', 'of_type', 'shape',
-           'as_json', 'telling_json', 'known_commands', 'ar_help', 'install_line']
+           'Progress', 'final_block', 'clock_facts', 'package_versions', 'variables', 'host_facts', 'peak_memory_mb',
+           'report', 'of_type', 'shape', 'as_json', 'telling_json', 'known_commands', 'ar_help', 'install_line']
 
 # %% ../nbs/00_contract.ipynb #imports
 import ast, ctypes, errno, fcntl, hashlib, json, math, os, platform, re, resource, shlex
@@ -22,7 +22,7 @@ import shutil, stat, sys, time
 from collections import deque
 from contextlib import contextmanager, suppress
 from configparser import ConfigParser
-from importlib.metadata import PackageNotFoundError, entry_points, requires
+from importlib.metadata import PackageNotFoundError, entry_points, requires, version
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -864,15 +864,42 @@ def clock_facts(
         began=b.t0[0]+shift, ended=end[0]+shift,
         budgets=RUN.budgets, never_asked=b.asked == 0 or b.num_steps == 0)
 
+# %% ../nbs/00_contract.ipynb #package-versions
+def package_versions()->dict: # {package: version}
+    "What is installed of this package and of what it declares for a run"
+    try: declared = requires('autoresearch') or []
+    except PackageNotFoundError: declared = [] # run from its folder, and never installed
+    declared = [o for o in declared if 'extra ==' not in o or re.search('extra == .hopper', o)]
+    names = ['autoresearch', 'triton', *(re.match(r'[\w.-]+', o)[0] for o in declared)]
+    res = {}
+    for name in names:
+        with suppress(PackageNotFoundError): res[name] = version(name)
+    return res
+
+# %% ../nbs/00_contract.ipynb #variables-that-matter
+_VARIABLES = re.compile('(AUTORESEARCH_(ATTENTION|FUSE)$|CUDA_|CUBLAS|CUDNN_|HIP_|ROCR_|HSA_|NCCL_|'
+    'OMP_|GOMP_|KMP_|MKL_|OPENBLAS_|MALLOC_|PYTORCH_|TORCH|TRITON_|PYTHONHASHSEED$)')
+_SECRET = re.compile('TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|KEY$', re.I)
+
+# %% ../nbs/00_contract.ipynb #variables
+def variables(
+    env:dict # An environment
+)->dict: # {name: value}, the value's first 200 characters
+    "What of an environment may change a run; nothing that is called like a secret"
+    wanted = [k for k in sorted(env) if _VARIABLES.match(k) and not _SECRET.search(k)]
+    return {k: env[k][:200] for k in wanted}
+
 # %% ../nbs/00_contract.ipynb #host-facts
 def host_facts()->dict: # Names and versions
-    "Where a run ran"
+    "Where a run ran, and with what"
     torch = sys.modules.get('torch')
     cuda = torch is not None and torch.cuda.is_initialized()
     device = torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine()
+    built = getattr(getattr(torch, 'version', None), 'cuda', None)
     return dict(host=platform.node(), system=platform.platform(),
         python=platform.python_version(), torch=getattr(torch, '__version__', None),
-        device=device, cpus=os.cpu_count())
+        torch_cuda=built, device=device, cpus=os.cpu_count(), versions=package_versions(),
+        variables=variables(os.environ))
 
 # %% ../nbs/00_contract.ipynb #peak-memory
 def _peak_resident():

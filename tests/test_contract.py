@@ -993,6 +993,21 @@ def test_host_facts(monkeypatch):
     facts = c.host_facts()
     assert facts['torch'] is None and facts['device'] and facts['host'] and json.dumps(facts)
 
+def test_the_environment_of_a_run(monkeypatch):
+    monkeypatch.setenv('PYTORCH_ALLOC_CONF', 'a'*300)
+    monkeypatch.setenv('NCCL_AUTH_TOKEN', 'hidden')
+    monkeypatch.setenv('AUTORESEARCH_ATTENTION', 'sdpa')
+    monkeypatch.setenv('AUTORESEARCH_NONCE', 'secret word')
+    facts = c.host_facts()
+    assert facts['versions']['torch'] == c.version('torch') and facts['versions']['autoresearch']
+    assert not {'pytest', 'ray', 'optuna'} & set(facts['versions']), 'what a run can do without'
+    told = facts['variables']
+    assert told['PYTORCH_ALLOC_CONF'] == 'a'*200 and told['AUTORESEARCH_ATTENTION'] == 'sdpa'
+    assert not {'NCCL_AUTH_TOKEN', 'AUTORESEARCH_NONCE', 'PATH', 'HOME'} & set(told)
+    def gone(name): raise c.PackageNotFoundError(name)
+    monkeypatch.setattr(c, 'requires', gone)
+    assert c.package_versions().keys() <= {'autoresearch', 'triton'}
+
 def test_the_contracts_hash_follows_the_settings(ini):
     path = ini(INI)
     first = c.contract_hash(c.get_profile('tiny', path))
