@@ -1000,7 +1000,7 @@ def telling_json(
 # %% ../nbs/00_contract.ipynb #help-order
 LOOP = ('help new prepare setup status cells run submit wait stop drop log show describe note '
     'ideas calibrate expedition combine ablate search swarm board frontier report finish audit '
-    'dashboard docs').split()
+    'dashboard export-runs docs').split()
 
 def _place(e):
     "Where a command stands in the list"
