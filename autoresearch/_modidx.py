@@ -860,6 +860,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'autoresearch.export._wandb_settings': ('export.html#_wandb_settings', 'autoresearch/export.py'),
                                      'autoresearch.export._write_trackio': ('export.html#_write_trackio', 'autoresearch/export.py'),
                                      'autoresearch.export._write_wandb': ('export.html#_write_wandb', 'autoresearch/export.py'),
+                                     'autoresearch.export.a_folder': ('export.html#a_folder', 'autoresearch/export.py'),
                                      'autoresearch.export.ar_export_runs': ('export.html#ar_export_runs', 'autoresearch/export.py'),
                                      'autoresearch.export.as_plain': ('export.html#as_plain', 'autoresearch/export.py'),
                                      'autoresearch.export.audits': ('export.html#audits', 'autoresearch/export.py'),

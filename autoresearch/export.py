@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['LONG', 'TABLES', 'TARGETS', 'SHAPES', 'as_plain', 'known', 'history_of', 'machine_of', 'constants_of',
            'environment_of', 'config_of', 'summary_of', 'Exported', 'run_id', 'rows_of', 'exported', 'audits',
-           'guarded', 'is_own', 'to_csv', 'tracker', 'trackio_store', 'iso', 'to_trackio', 'wandb_package', 'to_wandb',
-           'server', 'check_asked', 'target', 'export_runs', 'left_out', 'ar_export_runs']
+           'guarded', 'a_folder', 'is_own', 'to_csv', 'tracker', 'trackio_store', 'iso', 'to_trackio', 'wandb_package',
+           'to_wandb', 'server', 'check_asked', 'target', 'export_runs', 'left_out', 'ar_export_runs']
 
 # %% ../nbs/33_export.ipynb #imports
-import csv, hashlib, importlib, io, json, math, os, re, shutil, sys
+import csv, hashlib, importlib, io, json, math, os, re, shlex, shutil, sys
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -22,7 +22,7 @@ from .ledger import one_line, session_notes, vouch
 from .ratchet import exit_with, plural, reporting_errors, running
 from .repo import Refused, Session
 from .report import find_session, ledger_of
-from .run import is_number, notes_of, plain, read_json
+from .run import is_number, notes_of, plain, read_json, read_notes
 from .search import SearchError, read_constants
 
 # %% ../nbs/33_export.ipynb #as-plain
@@ -35,6 +35,7 @@ def as_plain(
     if is_number(v): return v
     return plain(v)[:most] if isinstance(v, str) else None
 
+# %% ../nbs/33_export.ipynb #known
 def known(d): return {k: v for k,v in d.items() if v is not None and v != ''}
 
 # %% ../nbs/33_export.ipynb #rates
@@ -46,6 +47,7 @@ def _named(progress, rates):
     names = names if told else [f'rate {i}' for i in range(1, len(rates)+1)]
     return known({plain(str(k))[:80]: as_plain(v) for k,v in zip(names, rates)})
 
+# %% ../nbs/33_export.ipynb #points
 def _points(progress):
     "Points by column name, in the order of their steps, each step once"
     columns,curve = (progress.get(k) for k in ('columns', 'curve'))
@@ -66,6 +68,7 @@ def _each_step(block):
     both = is_number(tokens) and is_number(steps) and steps > 0
     return tokens*1e6/steps if both else None
 
+# %% ../nbs/33_export.ipynb #history-of-def
 def history_of(
     progress:dict, # As read from progress.json
     block:dict # The record's
@@ -108,12 +111,14 @@ def constants_of(
 _HOST = 'host device cpus system python torch torch_cuda'.split()
 _MACHINE = 'gpu gpus driver cpu power_w'.split()
 
+# %% ../nbs/33_export.ipynb #environment-of-def
 def environment_of(
     notes:dict # Of an experiment
 )->dict: # host, device, cpus, python, torch, gpu, driver, ...; `versions` and `variables` by name
     "Where an experiment ran, and with what"
     host,machine = (o if isinstance(o := notes.get(k), dict) else {} for k in ('host', 'machine'))
-    res = {k: as_plain(host.get(k)) for k in _HOST} | {k: as_plain(machine.get(k)) for k in _MACHINE}
+    res = {k: as_plain(host.get(k)) for k in _HOST}
+    res |= {k: as_plain(machine.get(k)) for k in _MACHINE}
     for k in ('versions', 'variables'):
         found = host.get(k)
         if isinstance(found, dict): res[k] = known({str(n): as_plain(v) for n,v in found.items()})
@@ -122,6 +127,7 @@ def environment_of(
 # %% ../nbs/33_export.ipynb #config-of
 _NOTED = 'parent seed reason kind walls examined disturbed'.split()
 
+# %% ../nbs/33_export.ipynb #config-of-def
 def config_of(
     s:Session,
     n:int, # Number of the row
@@ -139,6 +145,7 @@ def config_of(
 # %% ../nbs/33_export.ipynb #summary-of
 _BLOCK = 'training_seconds total_seconds mfu_percent total_tokens_M num_params_M depth'.split()
 
+# %% ../nbs/33_export.ipynb #summary-of-def
 def summary_of(
     s:Session,
     row, # `Row` of the ledger
@@ -149,11 +156,12 @@ def summary_of(
     block = o if isinstance(o := notes.get('block'), dict) else {}
     valued = row.status != 'crash' and notes.get('class') != 'early'
     runs = len(o) if isinstance(o := notes.get('runs'), list) else None
-    own = dict(memory_gb=row.memory_gb or None, tokens_per_second=as_plain(notes.get('rate')) or None,
-        num_steps=as_plain(notes.get('steps')) or None, certainty=as_plain(notes.get('certainty')),
-        runs=runs, audit=audit, seconds=as_plain(notes.get('seconds')))
-    return known({s.p.metric: row.value if valued else None, **own,
-        **{k: as_plain(block.get(k)) for k in _BLOCK}})
+    unit = 'tokens' if 'total_tokens_M' in block else 'steps'
+    own = {f'{unit}_per_second': notes.get('rate') or None, 'num_steps': notes.get('steps') or None,
+        'certainty': notes.get('certainty'), 'seconds': notes.get('seconds')}
+    found = {k: as_plain(v) for k,v in {**own, **{k: block.get(k) for k in _BLOCK}}.items()}
+    return known({s.p.metric: row.value if valued else None, 'memory_gb': row.memory_gb or None,
+        'runs': runs, 'audit': audit, **found})
 
 # %% ../nbs/33_export.ipynb #exported
 @dataclass
@@ -190,7 +198,7 @@ def rows_of(
     s:Session,
     only:str='all' # all, or kept
 )->list: # (number, `Row`, notes), in order
-    "The rows to export, with the notes of each. Raises `LedgerError`, `Refused` where there are none"
+    "The rows to export, and the notes of each. Raises `LedgerError`, `Refused` for none."
     rows,_ = ledger_of(s).read(warn=False)
     claims = session_notes(s.dir)
     ran = [True]*len(rows) if claims is None else vouch(rows, claims)
@@ -215,38 +223,41 @@ def exported(
     config = config_of(s, n, row, notes)
     block = o if isinstance(o := notes.get('block'), dict) else {}
     began = notes.get('started') if is_number(notes.get('started')) else 0.
-    return Exported(run_id(s.tag, n, row.commit), f'{n:03d} {one_line(config["description"])}'[:120],
-        config, summary_of(s, row, notes, audit), history_of(file('progress.json'), block),
+    name = f'{n:03d} {one_line(config["description"])}'[:120]
+    return Exported(run_id(s.tag, n, row.commit), name, config,
+        summary_of(s, row, notes, audit), history_of(file('progress.json'), block),
         machine_of(file('usage.json')), began)
 
+# %% ../nbs/33_export.ipynb #audits
 def audits(s): return {o['number']: o['value'] for o in audit_records(s)}
 
 # %% ../nbs/33_export.ipynb #guarded
 def guarded(v):
-    "A value for a cell of a table: a text that a spreadsheet would take for a formula is no longer one"
+    "A value for a table; a text that a spreadsheet would take for a formula begins with '"
     if not isinstance(v, str): return v
     text = one_line(v)
     return f"'{text}" if text[:1] in tuple('=+-@＝＋－＠') else text
 
 # %% ../nbs/33_export.ipynb #csv-columns
-LONG = dict(session='TAG', number='of the experiment, from 1', commit='its commit, 7 characters')
+LONG = dict(session='TAG', number='of the experiment, from 1', commit='its commit')
 TABLES = {'experiments.csv': LONG | dict(parent='commit that it was made from',
         status='keep, discard or crash', outcome='how its run ended; not run: nobody ran it',
         description='what was tried', reason='why it was kept or not', seed='of its first run',
         metric='name of the metric', value='the metric; empty for a crash or a run cut early',
-        memory_gb='the most memory, GiB', tokens_per_second='speed; steps where there are no tokens',
+        memory_gb='the most memory, GiB', tokens_per_second='speed',
         num_steps='of training', certainty='from 0 to 1: how sure it is that it is better',
         runs='how many its value was judged by', audit='value on text that decides nothing',
         training_seconds='counted by the clock', seconds='of the whole run'),
     'curves.csv': LONG | dict(step='of the optimizer', seconds='of training', tokens='so far',
         name='loss, grad_norm, or schedule/ and the name of a rate', value='a number'),
-    'machine.csv': LONG | dict(seconds='since the process began', name='cores, memory, gpu, watts, ...',
-        value='a number')}
+    'machine.csv': LONG | dict(seconds='since the process began',
+        name='cores, memory, gpu, watts, ...', value='a number')}
 
 # %% ../nbs/33_export.ipynb #csv-rows
 def _key(e): return dict(session=e.config['session'], number=e.config['number'],
     commit=e.config['commit'][:7])
 
+# %% ../nbs/33_export.ipynb #csv-flat
 def _flat(e):
     "An experiment as one row: the metric as `value`, versions and variables by name"
     named = {k: e.config.get(k, {}) for k in ('versions', 'variables')}
@@ -257,15 +268,23 @@ def _flat(e):
     rest = {k: v for k,v in e.summary.items() if k != metric}
     return {**own, **value, **rest, **more, **_key(e)}
 
+# %% ../nbs/33_export.ipynb #csv-long
 def _long(e, points, at):
     "A row for each number of some points, beside where it was"
     for o in points:
         place = {k: o.get(k) for k in at}
         yield from (_key(e) | place | dict(name=k, value=v) for k,v in o.items() if k not in at)
 
+# %% ../nbs/33_export.ipynb #a-folder
+def a_folder(path:str|Path)->Path:
+    "The folder to write to, which need not exist. Raises `Refused` for a file."
+    if Path(path).is_file(): raise Refused(f'--out {path}: is a file; name a folder')
+    return Path(path).resolve()
+
 # %% ../nbs/33_export.ipynb #csv-own
 def _quoted(names): return ','.join(f'"{o}"' for o in names)
 
+# %% ../nbs/33_export.ipynb #csv-is-own
 def is_own(
     path:Path, # A file
     columns # That it begins with
@@ -276,9 +295,9 @@ def is_own(
     except FileNotFoundError: return True
     return first.startswith(_quoted(columns))
 
+# %% ../nbs/33_export.ipynb #csv-check
 def _check_tables(folder, force):
     "Raises `Refused` for a folder that can't be one, or tables by somebody else"
-    if folder.exists() and not folder.is_dir(): raise Refused(f'--out {folder}: is a file; name a folder')
     if force: return
     columns = {name: list(LONG) for name in TABLES} | {'columns.csv': ['file', 'column', 'meaning']}
     alien = [name for name,c in columns.items() if not is_own(folder/name, c)]
@@ -292,6 +311,7 @@ class _Kept(io.BufferedIOBase):
     def writable(self): return True
     def write(self, data): return self.raw.write(data)
 
+# %% ../nbs/33_export.ipynb #csv-table
 def _table(stack, path, columns):
     "A function that adds a row to a table; the old file stays until all of the new one is written"
     raw = stack.enter_context(replacing(path))
@@ -314,7 +334,7 @@ def to_csv(
     force:bool=False # Replace tables that somebody else wrote?
 ): # Gives a function that takes an `Exported` and says whether it was new
     "Four tables, which replace those of an earlier export at the end. Raises `Refused`."
-    folder = Path(folder)
+    folder = a_folder(folder)
     _check_tables(folder, force)
     rows = []
     with ExitStack() as stack:
@@ -371,6 +391,7 @@ def _write_trackio(store, project, e):
         for o in e.machine], timestamps=[iso(e.began + o['seconds']) for o in e.machine], **ids)
     store.bulk_log(metrics_list=points, steps=steps, timestamps=times, config=config, **ids)
 
+# %% ../nbs/33_export.ipynb #to-trackio-def
 @contextmanager
 def to_trackio(
     project:str, # Name of a project, old or new
@@ -395,6 +416,7 @@ def wandb_package():
     os.environ['WANDB_ERROR_REPORTING'] = 'false' # read when it is imported
     return tracker('wandb')
 
+# %% ../nbs/33_export.ipynb #wandb-settings
 def _wandb_settings(wandb, online, began):
     "A run's, without what wandb would add by itself"
     return wandb.Settings(mode='online' if online else 'offline', console='off', silent=True,
@@ -413,6 +435,7 @@ def _log_wandb(run, e):
         run.log({**point, '_timestamp': e.began + o['seconds']})
     run.summary.update(e.summary)
 
+# %% ../nbs/33_export.ipynb #write-wandb-def
 def _write_wandb(wandb, project, folder, online, e):
     "A run and all that belongs to it. Raises `Refused`."
     try: run = wandb.init(project=project, id=e.id, name=e.name, group=e.config['session'],
@@ -442,8 +465,8 @@ def to_wandb(
     online:bool=False # Send it to wandb's server?
 ): # Gives a function that takes an `Exported` and says whether it was new, or had changed
     "Runs of a project, as files or on the server. Raises `Refused`."
-    wandb,folder = wandb_package(), Path(folder).resolve()
-    if folder.exists() and not folder.is_dir(): raise Refused(f'--out {folder}: is a file; name a folder')
+    wandb = wandb_package()
+    folder = a_folder(folder)
     at = folder/'wandb'
     at.mkdir(parents=True, exist_ok=True)
     where = f'{server(online)} {project}'
@@ -458,6 +481,7 @@ def to_wandb(
         return True
     yield put
 
+# %% ../nbs/33_export.ipynb #server
 def server(online): # whom wandb sends to
     return os.environ.get('WANDB_BASE_URL', 'https://api.wandb.ai') if online else 'offline'
 
@@ -477,7 +501,7 @@ def check_asked(
     if only not in ('kept', 'all'): raise Refused(f'--only {only}; accepted: kept, all')
     if online and offline: raise Refused('--online and --offline: choose one')
     if (online or offline) and to != 'wandb':
-        raise Refused(f'--to {to} sends nothing anywhere: --online and --offline go with --to wandb')
+        raise Refused(f'--to {to} stays on this machine: leave out --online and --offline')
 
 # %% ../nbs/33_export.ipynb #target
 def target(
@@ -491,11 +515,13 @@ def target(
     "Where experiments go"
     folder = Path(out or s.dir/'export').resolve()
     if to == 'csv': return to_csv(folder, force), f'{folder}/experiments.csv'
-    if to == 'wandb': return to_wandb(project, folder, online), (f'{server(True)}, project {project}'
-        if online else f'{folder}/wandb; to send it: wandb sync {folder}/wandb/offline-run-*')
-    shown = f'trackio show --project {project}'
-    where = f'TRACKIO_DIR={folder} ' if out else ''
-    return to_trackio(project, out), f'project {project}; to see it: {where}{shown}'
+    named = shlex.quote(project)
+    if to == 'trackio':
+        where = f'TRACKIO_DIR={shlex.quote(str(folder))} ' if out else ''
+        return to_trackio(project, out), f'to see it: {where}trackio show --project {named}'
+    if online: return to_wandb(project, folder, online), f'{server(True)}, project {project}'
+    files = f'{shlex.quote(str(folder))}/wandb/offline-run-*'
+    return to_wandb(project, folder, online), f'to send it: wandb sync --project {named} {files}'
 
 # %% ../nbs/33_export.ipynb #export-runs
 def export_runs(
@@ -507,7 +533,8 @@ def export_runs(
 )->dict: # Numbers `new` and `unchanged`
     "Export a session's experiments. Raises `Refused`, `OSError`."
     from tqdm import tqdm
-    scored,count = audits(s), {} if count is None else count
+    scored = audits(s)
+    count = {} if count is None else count
     count.update(new=0, unchanged=0)
     with context as put:
         for n,row,notes in tqdm(rows, 'exporting', disable=None if bar else True, unit=' runs'):
@@ -515,16 +542,12 @@ def export_runs(
     return count
 
 # %% ../nbs/33_export.ipynb #left-out
-def left_out(
-    s:Session,
-    rows:list # Of `rows_of`
-)->list: # Sentences
+def left_out(s:Session)->list: # Sentences
     "What of a session is not exported, or not whole"
     now = running(s.p) if ledger_of(s).path == s.ledger.path else None
     res = [f'{now[0].name} has not ended and is left out: type it again then'] if now else []
-    with_notes = {f'{n["dir"]}' for _,_,n in rows if n.get('dir')}
-    bad = [d.name for d in s.run_dirs() if d.name not in with_notes
-        and (d/'experiment.json').exists() and not read_json(d/'experiment.json').get('commit')]
+    files = [d/'experiment.json' for d in s.run_dirs()]
+    bad = [f.parent.name for f in files if f.exists() and not read_notes(f)]
     if bad: res.append(f'{bad[0]}/experiment.json can\'t be read: its row alone goes over'
         + (f', and so do those of {len(bad)-1} more' if bad[1:] else ''))
     damaged = ledger_of(s).read(warn=False)[1]
@@ -546,14 +569,18 @@ SHAPES = {'ar-export-runs': shape('what was exported, and where to',
 _TAG = Annotated[str, 'Name of the session; that of the branch checked out when left out',
     dict(nargs='?', opt=False)]
 
+# %% ../nbs/33_export.ipynb #session-asked
 def _session(tag, profile):
     "The session asked for. Raises `Refused`, `SettingsError`."
     try: return find_session(tag, profile)
-    except Refused as e: raise Refused(str(e).replace('ar-report TAG', 'ar-export-runs TAG')) from None
+    except Refused as e:
+        raise Refused(str(e).replace('ar-report TAG', 'ar-export-runs TAG')) from None
 
+# %% ../nbs/33_export.ipynb #say-first
 def _say_first(s, to, project, rows, online):
     "Before anything leaves this machine: what, and where to"
-    if online: print(f'sending {plural(len(rows), "experiment")} of session {s.tag} to {server(True)}, '
+    if not online: return
+    print(f'sending {plural(len(rows), "experiment")} of session {s.tag} to {server(True)}, '
         f'project {project}: descriptions, reasons, commits, constants, curves, host names and '
         'versions; Ctrl-C stops it', file=sys.stderr, flush=True)
 
@@ -575,14 +602,15 @@ def ar_export_runs(
     with reporting_errors(json):
         check_asked(to, only, online, offline)
         s = _session(tag, profile)
-        rows,count = rows_of(s, only), {}
+        rows = rows_of(s, only)
+        count = {}
         context,where = target(s, to, project, out, force, online)
         _say_first(s, to, project, rows, online)
         try: export_runs(s, rows, context, not json, count)
         except KeyboardInterrupt:
             exit_with(130, [f'interrupted after {sum(count.values())} of {len(rows)}; '
                 'typed again it goes on'], {} if json else None)
-        missing = left_out(s, rows)
+        missing = left_out(s)
         facts = dict(session=s.tag, to=to, project='' if to == 'csv' else project, where=where,
             sent=online, left_out=missing, **count)
         told = f'{plural(count["new"], "experiment")} written'
