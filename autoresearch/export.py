@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['LONG', 'TABLES', 'TARGETS', 'SHAPES', 'as_plain', 'known', 'history_of', 'machine_of', 'constants_of',
            'environment_of', 'config_of', 'summary_of', 'Exported', 'run_id', 'rows_of', 'exported', 'audits',
-           'guarded', 'a_folder', 'is_own', 'to_csv', 'tracker', 'trackio_store', 'iso', 'to_trackio', 'wandb_package',
-           'to_wandb', 'server', 'check_asked', 'target', 'export_runs', 'left_out', 'ar_export_runs']
+           'guarded', 'rates_in', 'a_folder', 'is_own', 'to_csv', 'tracker', 'trackio_store', 'iso', 'to_trackio',
+           'wandb_package', 'to_wandb', 'server', 'check_asked', 'target', 'export_runs', 'left_out', 'ar_export_runs']
 
 # %% ../nbs/33_export.ipynb #imports
 import csv, hashlib, importlib, io, json, math, os, re, shlex, shutil, sys
@@ -249,9 +249,11 @@ TABLES = {'experiments.csv': LONG | dict(parent='commit that it was made from',
         runs='how many its value was judged by', audit='value on text that decides nothing',
         training_seconds='counted by the clock', seconds='of the whole run'),
     'curves.csv': LONG | dict(step='of the optimizer', seconds='of training', tokens='so far',
-        name='loss, grad_norm, or schedule/ and the name of a rate', value='a number'),
-    'machine.csv': LONG | dict(seconds='since the process began',
-        name='cores, memory, gpu, watts, ...', value='a number')}
+        fraction='of the budget that was spent', loss='of training', grad_norm='of the gradient'),
+    'machine.csv': LONG | dict(seconds='since the process began', cores='that the run used',
+        others='cores that everything else used', memory='share of it in use', gpu='share of the '
+        'time that it worked', gpu_gb='GiB of the GPU in use', watts='of the GPU',
+        celsius='of the GPU', sm_mhz='clock of the GPU')}
 
 # %% ../nbs/33_export.ipynb #csv-rows
 def _key(e): return dict(session=e.config['session'], number=e.config['number'],
@@ -268,12 +270,18 @@ def _flat(e):
     rest = {k: v for k,v in e.summary.items() if k != metric}
     return {**own, **value, **rest, **more, **_key(e)}
 
-# %% ../nbs/33_export.ipynb #csv-long
-def _long(e, points, at):
-    "A row for each number of some points, beside where it was"
-    for o in points:
-        place = {k: o.get(k) for k in at}
-        yield from (_key(e) | place | dict(name=k, value=v) for k,v in o.items() if k not in at)
+# %% ../nbs/33_export.ipynb #rates-in
+def rates_in(
+    s:Session,
+    rows:list # Of `rows_of`
+)->list: # Columns like `schedule/head lr`
+    "Names of all rates in a session's curves, in the order in which they appear"
+    files = [s.dir/n['dir']/'progress.json' for _,_,n in rows if n.get('dir')]
+    def names(progress):
+        first = next((o for o in _points(progress) if o.get('schedule')), {})
+        return _named(progress, first.get('schedule'))
+    found = (k for f in files for k in names(read_json(f, 2**22)))
+    return [f'schedule/{k}' for k in dict.fromkeys(found)]
 
 # %% ../nbs/33_export.ipynb #a-folder
 def a_folder(path:str|Path)->Path:
@@ -316,33 +324,36 @@ def _table(stack, path, columns):
     "A function that adds a row to a table; the old file stays until all of the new one is written"
     raw = stack.enter_context(replacing(path))
     text = stack.enter_context(io.TextIOWrapper(_Kept(raw), 'utf8', newline=''))
-    out = csv.DictWriter(text, columns, '', 'ignore', quoting=csv.QUOTE_NONNUMERIC)
-    out.writeheader()
-    return lambda row: out.writerow({k: guarded(v) for k,v in row.items()})
+    out = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC)
+    out.writerow(map(guarded, columns))
+    return lambda row: out.writerow([guarded(row.get(k)) for k in columns])
 
-def _meanings(columns):
+def _meanings(columns, rates):
     "Rows of columns.csv"
     told = [(f, c, says) for f,t in TABLES.items() for c,says in t.items()]
     more = [('experiments.csv', c, 'constant of the canvas' if c.isupper() else
         'as the notes of the run have it') for c in columns]
+    more += [('curves.csv', c, 'a rate that the step used') for c in rates]
     return [dict(zip(('file', 'column', 'meaning'), o)) for o in told + more]
 
 # %% ../nbs/33_export.ipynb #to-csv
 @contextmanager
 def to_csv(
     folder:str|Path, # Where the tables go; made if need be
-    force:bool=False # Replace tables that somebody else wrote?
+    force:bool=False, # Replace tables that somebody else wrote?
+    rates=() # Columns of rates, as `rates_in` finds them
 ): # Gives a function that takes an `Exported` and says whether it was new
     "Four tables, which replace those of an earlier export at the end. Raises `Refused`."
     folder = a_folder(folder)
     _check_tables(folder, force)
     rows = []
     with ExitStack() as stack:
-        curves,machine = (_table(stack, folder/f, TABLES[f]) for f in ('curves.csv', 'machine.csv'))
+        curve = _table(stack, folder/'curves.csv', [*TABLES['curves.csv'], *rates])
+        machine = _table(stack, folder/'machine.csv', TABLES['machine.csv'])
         def put(e):
             rows.append(_flat(e))
-            for row in _long(e, e.history, ('step', 'seconds', 'tokens')): curves(row)
-            for row in _long(e, e.machine, ('seconds',)): machine(row)
+            for o in e.history: curve(_key(e) | o)
+            for o in e.machine: machine(_key(e) | o)
             return True
         yield put
         own = TABLES['experiments.csv']
@@ -350,7 +361,7 @@ def to_csv(
         write = _table(stack, folder/'experiments.csv', [*own, *more])
         for r in rows: write(r)
         write = _table(stack, folder/'columns.csv', ['file', 'column', 'meaning'])
-        for r in _meanings(more): write(r)
+        for r in _meanings(more, rates): write(r)
 
 # %% ../nbs/33_export.ipynb #package
 def tracker(name:str):
@@ -506,6 +517,7 @@ def check_asked(
 # %% ../nbs/33_export.ipynb #target
 def target(
     s:Session,
+    rows:list, # Of `rows_of`
     to:str, # One of `TARGETS`
     project:str, # Of a tracker
     out:str='', # Folder; the session's own folder `export`, or trackio's own, when empty
@@ -514,7 +526,7 @@ def target(
 ): # A context that gives a function, and what to do next, in words
     "Where experiments go"
     folder = Path(out or s.dir/'export').resolve()
-    if to == 'csv': return to_csv(folder, force), f'{folder}/experiments.csv'
+    if to == 'csv': return to_csv(folder, force, rates_in(s, rows)), f'{folder}/experiments.csv'
     named = shlex.quote(project)
     if to == 'trackio':
         where = f'TRACKIO_DIR={shlex.quote(str(folder))} ' if out else ''
@@ -604,7 +616,7 @@ def ar_export_runs(
         s = _session(tag, profile)
         rows = rows_of(s, only)
         count = {}
-        context,where = target(s, to, project, out, force, online)
+        context,where = target(s, rows, to, project, out, force, online)
         _say_first(s, to, project, rows, online)
         try: export_runs(s, rows, context, not json, count)
         except KeyboardInterrupt:
