@@ -221,7 +221,7 @@ def test_staleness_can_fail(copy):
 
 def test_every_command_is_in_the_reference():
     text = commands(ROOT)
-    scripts = re.findall(r'^(ar-[a-z]+) = ', (ROOT/'pyproject.toml').read_text(), re.M)
+    scripts = re.findall(r'^(ar-[a-z-]+) = ', (ROOT/'pyproject.toml').read_text(), re.M)
     assert scripts and re.findall(r'^### (.+)', text, re.M) == scripts
     assert '`--num-shards INT`' in text and '`ar-cells edit`' in text
     assert '| `changes[].diff` | string |' in text and text.count('`--json` answers') == len(scripts)
