@@ -20,7 +20,7 @@ from .audit import audit_records
 from .contract import COLUMNS, install_line, of_type, replacing, shape
 from .ledger import one_line, session_notes, vouch
 from .ratchet import exit_with, plural, reporting_errors, running
-from .repo import Refused, Session
+from .repo import Refused, Session, experiment_number
 from .report import find_session, ledger_of
 from .run import is_number, notes_of, plain, read_json, read_notes
 from .search import SearchError, read_constants
@@ -139,7 +139,8 @@ def config_of(
 )->dict:
     "What an experiment was: it does not change once it has ended"
     known_here = {k: as_plain(notes.get(k)) for k in _NOTED}
-    own = dict(session=s.tag, number=n, commit=as_plain(notes.get('commit')) or row.commit,
+    number = experiment_number(notes.get('dir', '')) or None
+    own = dict(session=s.tag, number=number, row=n, commit=as_plain(notes.get('commit')) or row.commit,
         status=row.status, outcome=as_plain(notes.get('class')) or 'not run',
         description=as_plain(notes.get('description')) or row.description, **known_here,
         started=iso(notes['started']) if is_number(notes.get('started')) else None,
@@ -188,14 +189,14 @@ class Exported:
 # %% ../nbs/33_export.ipynb #run-id
 def run_id(
     tag:str, # The session's
-    n:int, # Number of the row
+    number:str, # Of the experiment, or of the row where nobody ran it
     commit:str
 )->str: # At most 110 characters of those that trackers take in an id
     "The id of an experiment, the same each time"
     safe = re.sub('[^A-Za-z0-9_-]', '-', tag)
     if safe != tag or len(safe) > 80: # so that no two sessions share one
         safe = f'{safe[:70]}-{hashlib.sha256(tag.encode()).hexdigest()[:8]}'
-    return f'{safe}-{n:03d}-{commit[:7]}'
+    return f'{safe}-{number}-{commit[:7]}'
 
 # %% ../nbs/33_export.ipynb #rows-of
 def rows_of(
@@ -227,8 +228,9 @@ def exported(
     config = config_of(s, n, row, notes)
     block = o if isinstance(o := notes.get('block'), dict) else {}
     began = notes.get('started') if is_number(notes.get('started')) else 0.
-    name = f'{n:03d} {one_line(config["description"])}'[:120]
-    return Exported(run_id(s.tag, n, row.commit), name, config,
+    number = f'{o:03d}' if (o := config.get('number')) else f'row{n}'
+    name = f'{number} {one_line(config["description"])}'[:120]
+    return Exported(run_id(s.tag, number, row.commit), name, config,
         summary_of(s, row, notes, audit), history_of(file('progress.json'), block),
         machine_of(file('usage.json')), began)
 
@@ -243,8 +245,9 @@ def guarded(v):
     return f"'{text}" if text[:1] in tuple('=+-@＝＋－＠') else text
 
 # %% ../nbs/33_export.ipynb #csv-columns
-LONG = dict(session='TAG', number='of the experiment, from 1', commit='its commit')
-TABLES = {'experiments.csv': LONG | dict(parent='commit that it was made from',
+LONG = dict(session='TAG', number='of the experiment, as ar-show takes it; empty: nobody ran it',
+    commit='its commit')
+TABLES = {'experiments.csv': LONG | dict(row='of the ledger, from 1', parent='commit that it was made from',
         status='keep, discard or crash', outcome='how its run ended; not run: nobody ran it',
         description='what was tried', reason='why it was kept or not', seed='of its first run',
         started='when its run began, UTC',
@@ -261,7 +264,7 @@ TABLES = {'experiments.csv': LONG | dict(parent='commit that it was made from',
         celsius='of the GPU', sm_mhz='clock of the GPU')}
 
 # %% ../nbs/33_export.ipynb #csv-rows
-def _key(e): return dict(session=e.config['session'], number=e.config['number'],
+def _key(e): return dict(session=e.config['session'], number=e.config.get('number'),
     commit=e.config['commit'][:7])
 
 # %% ../nbs/33_export.ipynb #csv-flat
@@ -557,7 +560,9 @@ def export_runs(
     count.update(new=0, unchanged=0)
     with context as put:
         for n,row,notes in tqdm(rows, 'exporting', disable=None if bar else True, unit=' runs'):
-            count['new' if put(exported(s, n, row, notes, scored.get(n))) else 'unchanged'] += 1
+            audit = scored.get(experiment_number(notes.get('dir', '')))
+            new = put(exported(s, n, row, notes, audit))
+            count['new' if new else 'unchanged'] += 1
     return count
 
 # %% ../nbs/33_export.ipynb #left-out
@@ -600,8 +605,8 @@ def _say_first(s, to, project, rows, online):
     "Before anything leaves this machine: what, and where to"
     if not online: return
     print(f'sending {plural(len(rows), "experiment")} of session {s.tag} to {server(True)}, '
-        f'project {project}: descriptions, reasons, commits, constants, curves, host names and '
-        'versions; Ctrl-C stops it', file=sys.stderr, flush=True)
+        f'project {project}: descriptions, reasons, commits, constants, curves, host names, '
+        'versions and variables of the shell for threads and kernels; Ctrl-C stops it', file=sys.stderr, flush=True)
 
 # %% ../nbs/33_export.ipynb #ar-export-runs
 @call_parse

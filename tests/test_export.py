@@ -63,7 +63,8 @@ def test_tables(root):
     assert len(curve) == 250 and curve.tokens.iloc[-1] == 250*2048
     last = curve.iloc[-1]
     assert (last.loss, last.grad_norm, last['schedule/head lr']) == (4.5, 25., .1)
-    assert list(t['machine'].cores) [-2:] == [1.5, 1.7] or len(t['machine']) >= 2
+    machine = t['machine'][t['machine'].number == 2]
+    assert list(machine.cores) == [1.5, 1.7] and pd.isna(machine.gpu.iloc[0])
     told = t['columns']
     for name in ('experiments', 'curves', 'machine'):
         assert list(told[told.file == f'{name}.csv'].column) == list(t[name].columns), name
@@ -189,6 +190,23 @@ def test_a_run_that_was_cut_early_has_no_value(root):
     export_runs(root, '--to', 'csv')
     every = tables(root/f'runs/{lab.TAG}/export')['experiments']
     assert every.outcome[1] == 'early' and pd.isna(every.value[1])
+
+def test_numbers_are_those_that_commands_take(root):
+    "A run of the best has a number and no row; an imported row has no number"
+    lab.ar(root, 'ar-drop', ok=False)
+    lab.ar(root, 'ar-run', '--repeat')
+    lab.edit(root, 'STEPS = 300 ', 'STEPS = 200 ')
+    lab.run(root, 'fewer steps')
+    with open(root/'results.tsv', 'a') as f: f.write('0c0ffee\t0.500000\t0.0\tdiscard\tby hand\n')
+    assert run_dir(root, 5)
+    audit = root/f'runs/{lab.TAG}/audit'
+    audit.mkdir(exist_ok=True)
+    (audit/'005.json').write_text(json.dumps(dict(commit='0'*40, number=5, value=.25)))
+    export_runs(root, '--to', 'csv')
+    every = tables(root/f'runs/{lab.TAG}/export')['experiments']
+    assert list(every.row) == [1, 2, 3, 4, 5] and list(every.number)[:4] == [1, 2, 3, 5]
+    assert pd.isna(every.number[4]) and every.outcome[4] == 'not run' and every.value[4] == .5
+    assert every.audit[3] == .25 and every.audit.notna().sum() == 1
 
 def test_audits(root):
     folder = root/f'runs/{lab.TAG}/audit'
