@@ -879,14 +879,14 @@ def package_versions()->dict: # {package: version}
 # %% ../nbs/00_contract.ipynb #variables-that-matter
 _VARIABLES = re.compile('(AUTORESEARCH_(ATTENTION|FUSE)$|CUDA_|CUBLAS|CUDNN_|HIP_|ROCR_|HSA_|NCCL_|'
     'OMP_|GOMP_|KMP_|MKL_|OPENBLAS_|MALLOC_|PYTORCH_|TORCH|TRITON_|PYTHONHASHSEED$)')
-_SECRET = re.compile('TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|KEY$', re.I)
+_LEFT_OUT = re.compile('TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|KEY$|_CACHE_', re.I)
 
 # %% ../nbs/00_contract.ipynb #variables
 def variables(
     env:dict # An environment
 )->dict: # {name: value}, the value's first 200 characters
-    "What of an environment may change a run; nothing that is called like a secret"
-    wanted = [k for k in sorted(env) if _VARIABLES.match(k) and not _SECRET.search(k)]
+    "What of an environment may change a run: no caches, nothing that is called like a secret"
+    wanted = [k for k in sorted(env) if _VARIABLES.match(k) and not _LEFT_OUT.search(k)]
     return {k: env[k][:200] for k in wanted}
 
 # %% ../nbs/00_contract.ipynb #host-facts

@@ -140,8 +140,8 @@ def config_of(
     "What an experiment was: it does not change once it has ended"
     known_here = {k: as_plain(notes.get(k)) for k in _NOTED}
     number = experiment_number(notes.get('dir', '')) or None
-    own = dict(session=s.tag, number=number, row=n, commit=as_plain(notes.get('commit')) or row.commit,
-        status=row.status, outcome=as_plain(notes.get('class')) or 'not run',
+    own = dict(session=s.tag, number=number, row=n,
+        commit=as_plain(notes.get('commit')) or row.commit, status=row.status, outcome=as_plain(notes.get('class')) or 'not run',
         description=as_plain(notes.get('description')) or row.description, **known_here,
         started=iso(notes['started']) if is_number(notes.get('started')) else None,
         profile=s.p.name, metric=s.p.metric, direction=s.p.direction, budget=s.p.time_budget)
@@ -247,7 +247,8 @@ def guarded(v):
 # %% ../nbs/33_export.ipynb #csv-columns
 LONG = dict(session='TAG', number='of the experiment, as ar-show takes it; empty: nobody ran it',
     commit='its commit')
-TABLES = {'experiments.csv': LONG | dict(row='of the ledger, from 1', parent='commit that it was made from',
+TABLES = {'experiments.csv': LONG | dict(row='of the ledger, from 1',
+        parent='commit that it was made from',
         status='keep, discard or crash', outcome='how its run ended; not run: nobody ran it',
         description='what was tried', reason='why it was kept or not', seed='of its first run',
         started='when its run began, UTC',
@@ -606,7 +607,8 @@ def _say_first(s, to, project, rows, online):
     if not online: return
     print(f'sending {plural(len(rows), "experiment")} of session {s.tag} to {server(True)}, '
         f'project {project}: descriptions, reasons, commits, constants, curves, host names, '
-        'versions and variables of the shell for threads and kernels; Ctrl-C stops it', file=sys.stderr, flush=True)
+        'versions and variables of the shell for threads and kernels; Ctrl-C stops it',
+        file=sys.stderr, flush=True)
 
 # %% ../nbs/33_export.ipynb #ar-export-runs
 @call_parse

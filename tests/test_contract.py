@@ -998,12 +998,13 @@ def test_the_environment_of_a_run(monkeypatch):
     monkeypatch.setenv('NCCL_AUTH_TOKEN', 'hidden')
     monkeypatch.setenv('AUTORESEARCH_ATTENTION', 'sdpa')
     monkeypatch.setenv('AUTORESEARCH_NONCE', 'secret word')
+    monkeypatch.setenv('TRITON_CACHE_DIR', '/a/folder')
     facts = c.host_facts()
     assert facts['versions']['torch'] == c.version('torch') and facts['versions']['autoresearch']
     assert not {'pytest', 'ray', 'optuna'} & set(facts['versions']), 'what a run can do without'
     told = facts['variables']
     assert told['PYTORCH_ALLOC_CONF'] == 'a'*200 and told['AUTORESEARCH_ATTENTION'] == 'sdpa'
-    assert not {'NCCL_AUTH_TOKEN', 'AUTORESEARCH_NONCE', 'PATH', 'HOME'} & set(told)
+    assert not {'NCCL_AUTH_TOKEN', 'AUTORESEARCH_NONCE', 'TRITON_CACHE_DIR', 'PATH', 'HOME'} & set(told)
     def gone(name): raise c.PackageNotFoundError(name)
     monkeypatch.setattr(c, 'requires', gone)
     assert c.package_versions().keys() <= {'autoresearch', 'triton'}
