@@ -1036,7 +1036,7 @@ def _asked(question):
 
 def _help_lines(found, topics, asked):
     "The answer as lines"
-    lines = [f'{name:<14}{said}' for name,said in found]
+    lines = [f'{name:<16}{said}' for name,said in found]
     if not asked: return [*lines, '\nEach takes -h; ar-help WORDS explains a word or a message. '
         'The orders for an agent stand in program.md, the tour in nbs/.']
     lines += [f'{name} -h tells more' for name,_ in found]

@@ -141,7 +141,8 @@ def config_of(
     known_here = {k: as_plain(notes.get(k)) for k in _NOTED}
     number = experiment_number(notes.get('dir', '')) or None
     own = dict(session=s.tag, number=number, row=n,
-        commit=as_plain(notes.get('commit')) or row.commit, status=row.status, outcome=as_plain(notes.get('class')) or 'not run',
+        commit=as_plain(notes.get('commit')) or row.commit, status=row.status,
+        outcome=as_plain(notes.get('class')) or 'not run',
         description=as_plain(notes.get('description')) or row.description, **known_here,
         started=iso(notes['started']) if is_number(notes.get('started')) else None,
         profile=s.p.name, metric=s.p.metric, direction=s.p.direction, budget=s.p.time_budget)
