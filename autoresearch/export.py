@@ -514,14 +514,18 @@ TARGETS = 'trackio', 'wandb', 'csv'
 def check_asked(
     to:str,
     only:str,
-    online:bool,
-    offline:bool
+    online:bool=False,
+    offline:bool=False,
+    project:str='autoresearch'
 ):
     "Raises `Refused` for options that say nothing, or two things"
     if to not in TARGETS:
         raise Refused(f'--to {to or "(nothing)"}; accepted: {", ".join(TARGETS)}; '
             'csv needs no other package')
     if only not in ('kept', 'all'): raise Refused(f'--only {only}; accepted: kept, all')
+    if not re.fullmatch(r'\w[\w .-]{0,99}', project):
+        raise Refused(f'--project {project!r}; accepted: up to 100 letters, digits, and . _ - or '
+            'spaces after the first')
     if online and offline: raise Refused('--online and --offline: choose one')
     if (online or offline) and to != 'wandb':
         raise Refused(f'--to {to} stays on this machine: leave out --online and --offline')
@@ -627,7 +631,7 @@ def ar_export_runs(
 ):
     "Copy a session's experiments into a tracker, or into tables; the ledger stays the truth"
     with reporting_errors(json):
-        check_asked(to, only, online, offline)
+        check_asked(to, only, online, offline, project)
         s = _session(tag, profile)
         rows = rows_of(s, only)
         count = {}

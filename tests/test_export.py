@@ -122,6 +122,8 @@ def test_nothing_of_the_session_changes(root):
     (('--to', 'csv', '--only', 'best'), '--only best; accepted: kept, all'),
     (('--to', 'csv', '--online'), 'stays on this machine'),
     (('--to', 'wandb', '--online', '--offline'), 'choose one'),
+    *((('--to', 'trackio', '--project', name), 'accepted: up to 100 letters')
+        for name in ('', 'a/b', '..', 'a\nb', 'x'*101, ' a')),
     (('nov9', '--to', 'csv'), "no session 'nov9'")])
 def test_what_is_refused(root, args, said): assert said in refused(root, *args)
 
@@ -249,7 +251,8 @@ def test_interrupted(root, to):
 
 # trackio
 
-def missing(name): return f'{name} is not installed, so nothing is tested of --to {name}: {install_line(name)}'
+def missing(name):
+    return f'{name} is not installed, so nothing is tested of --to {name}: {install_line(name)}'
 needs_trackio = pytest.mark.skipif(not find_spec('trackio'), reason=missing('trackio'))
 needs_wandb = pytest.mark.skipif(not find_spec('wandb'), reason=missing('wandb'))
 
