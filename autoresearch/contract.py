@@ -13,8 +13,8 @@ __all__ = ['TARGET_KEYS', 'TEXT_KEYS', 'LATER', 'cpu_seconds', 'RUN', 'MARKS', '
            'hash_files', 'contract_hash', 'CpuClock', 'usable_cpus', 'num_threads', 'mark', 'note_asked', 'note_batch',
            'Budget', 'counted_seconds', 'charged_seconds', 'seconds_beyond', 'begin_evaluation', 'validation_folder',
            'end_evaluation', 'peak_flops', 'sync_folder', 'replacing', 'write_json', 'is_named', 'file_lock',
-           'Progress', 'final_block', 'clock_facts', 'host_facts', 'peak_memory_mb', 'report', 'of_type', 'shape',
-           'as_json', 'telling_json', 'known_commands', 'ar_help', 'install_line']
+           'Progress', 'final_block', 'clock_facts', 'package_versions', 'variables', 'host_facts', 'peak_memory_mb',
+           'report', 'of_type', 'shape', 'as_json', 'telling_json', 'known_commands', 'ar_help', 'install_line']
 
 # %% ../nbs/00_contract.ipynb #imports
 import ast, ctypes, errno, fcntl, hashlib, json, math, os, platform, re, resource, shlex
@@ -22,7 +22,7 @@ import shutil, stat, sys, time
 from collections import deque
 from contextlib import contextmanager, suppress
 from configparser import ConfigParser
-from importlib.metadata import PackageNotFoundError, entry_points, requires
+from importlib.metadata import PackageNotFoundError, entry_points, requires, version
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -763,8 +763,10 @@ def _short(v):
     if not isinstance(v, (int, float)): return str(v)
     return f'{v:,.0f}' if abs(v) >= 1000 else f'{v:.4g}' if isinstance(v, float) else str(v)
 
-# %% ../nbs/00_contract.ipynb #progress
-COLUMNS = 'step seconds loss fraction schedule'.split() # of a point of the loss curve
+# %% ../nbs/00_contract.ipynb #progress-point
+# Of a point of the loss curve; null is what a canvas does not say. Readers go by these names:
+# in an older file the last ones may be missing
+COLUMNS = 'step seconds loss fraction schedule grad_norm'.split()
 POINTS = 600 # of a loss curve, at most
 FIRST = 8 # steps whose losses are all in it
 
@@ -772,8 +774,11 @@ def _point(figures, began, schedule):
     "A point of the curve; rates in six digits, which tell two schedules apart"
     fraction = began/100 if 'percent' in figures else None
     rates = schedule and [float(f'{v:.6g}') for v in schedule]
-    return [*(figures.get(k) for k in COLUMNS[:3]), fraction, rates]
+    norm = figures.get('grad_norm')
+    norm = float(f'{norm:.6g}') if norm is not None and math.isfinite(norm) else None
+    return [*(figures.get(k) for k in COLUMNS[:3]), fraction, rates, norm]
 
+# %% ../nbs/00_contract.ipynb #progress
 class Progress:
     "Prints figures of a run once a second at most; they and the loss curve go to `progress.json`"
     def __init__(self,
@@ -787,7 +792,8 @@ class Progress:
     def __call__(self,
         last=False, # Print in any case?
         schedule=None, # What the step used: rates of all groups, momentum, weight decay, tokens
-        **figures # step, seconds, loss, percent (of the budget), and what else is to be printed
+        schedule_names=None, # What each number of it is; left out unless there are as many
+        **figures # step, seconds, loss, grad_norm, percent (of the budget), and what else to print
     ):
         now,percent = time.perf_counter(), figures.get('percent', -math.inf)
         self.note(last, now, percent, schedule, figures)
@@ -797,6 +803,8 @@ class Progress:
         print(' | '.join(f'{k} {_short(v)}' for k,v in figures.items()), flush=True)
         if not self.run_dir: return
         shown = dict(figures, time=time.time(), columns=COLUMNS, curve=self.curve)
+        if schedule and schedule_names and len(schedule) == len(schedule_names):
+            shown['schedule_names'] = list(schedule_names)
         text = json.dumps(shown) # without indents, which take ten times as long
         with replacing(Path(self.run_dir)/'progress.json', durable=False) as f:
             f.write(text.encode())
@@ -856,15 +864,42 @@ def clock_facts(
         began=b.t0[0]+shift, ended=end[0]+shift,
         budgets=RUN.budgets, never_asked=b.asked == 0 or b.num_steps == 0)
 
+# %% ../nbs/00_contract.ipynb #package-versions
+def package_versions()->dict: # {package: version}
+    "What is installed of this package and of what it declares for a run"
+    try: declared = requires('autoresearch') or []
+    except PackageNotFoundError: declared = [] # run from its folder, and never installed
+    declared = [o for o in declared if 'extra ==' not in o or re.search('extra == .hopper', o)]
+    names = ['autoresearch', 'triton', *(re.match(r'[\w.-]+', o)[0] for o in declared)]
+    res = {}
+    for name in names:
+        with suppress(PackageNotFoundError): res[name] = version(name)
+    return res
+
+# %% ../nbs/00_contract.ipynb #variables-that-matter
+_VARIABLES = re.compile('(AUTORESEARCH_(ATTENTION|FUSE)$|CUDA_|CUBLAS|CUDNN_|HIP_|ROCR_|HSA_|NCCL_|'
+    'OMP_|GOMP_|KMP_|MKL_|OPENBLAS_|MALLOC_|PYTORCH_|TORCH|TRITON_|PYTHONHASHSEED$)')
+_LEFT_OUT = re.compile('TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|KEY$|_CACHE_', re.I)
+
+# %% ../nbs/00_contract.ipynb #variables
+def variables(
+    env:dict # An environment
+)->dict: # {name: value}, the value's first 200 characters
+    "What of an environment may change a run: no caches, nothing that is called like a secret"
+    wanted = [k for k in sorted(env) if _VARIABLES.match(k) and not _LEFT_OUT.search(k)]
+    return {k: env[k][:200] for k in wanted}
+
 # %% ../nbs/00_contract.ipynb #host-facts
 def host_facts()->dict: # Names and versions
-    "Where a run ran"
+    "Where a run ran, and with what"
     torch = sys.modules.get('torch')
     cuda = torch is not None and torch.cuda.is_initialized()
     device = torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine()
+    built = getattr(getattr(torch, 'version', None), 'cuda', None)
     return dict(host=platform.node(), system=platform.platform(),
         python=platform.python_version(), torch=getattr(torch, '__version__', None),
-        device=device, cpus=os.cpu_count())
+        torch_cuda=built, device=device, cpus=os.cpu_count(), versions=package_versions(),
+        variables=variables(os.environ))
 
 # %% ../nbs/00_contract.ipynb #peak-memory
 def _peak_resident():
@@ -965,7 +1000,7 @@ def telling_json(
 # %% ../nbs/00_contract.ipynb #help-order
 LOOP = ('help new prepare setup status cells run submit wait stop drop log show describe note '
     'ideas calibrate expedition combine ablate search swarm board frontier report finish audit '
-    'dashboard docs').split()
+    'dashboard export-runs docs').split()
 
 def _place(e):
     "Where a command stands in the list"
@@ -1001,7 +1036,7 @@ def _asked(question):
 
 def _help_lines(found, topics, asked):
     "The answer as lines"
-    lines = [f'{name:<14}{said}' for name,said in found]
+    lines = [f'{name:<16}{said}' for name,said in found]
     if not asked: return [*lines, '\nEach takes -h; ar-help WORDS explains a word or a message. '
         'The orders for an agent stand in program.md, the tour in nbs/.']
     lines += [f'{name} -h tells more' for name,_ in found]

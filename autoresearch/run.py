@@ -33,7 +33,7 @@ from types import SimpleNamespace
 from .contract import (MARK_BYTES, MARKS, Profile, charged_seconds, counted_seconds,
     final_block, package_folder, seconds_beyond, usable_cpus, write_json)
 from .judge import Early, curve_of
-from .walls import PASSIVE, WALLS, Enclosure, Kind, Log, enclose, find
+from .walls import PASSIVE, Enclosure, Kind, Log, enclose, find
 
 # %% ../nbs/12_run.ipynb #outcomes
 OUTCOMES = dict(ok='finished, with a record', error='a cell raised an exception',

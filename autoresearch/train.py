@@ -7,11 +7,12 @@ __all__ = ['SEED', 'PROFILE', 'RUN_DIR', 'DEPTH', 'ASPECT_RATIO', 'HEAD_DIM', 'W
            'GATE_CHANNELS', 'RESID_INIT', 'X0_INIT', 'TOTAL_BATCH_SIZE', 'DEVICE_BATCH_SIZE', 'EMBEDDING_LR',
            'UNEMBEDDING_LR', 'MATRIX_LR', 'SCALAR_LR', 'WEIGHT_DECAY', 'HEAD_DECAY', 'EMBEDDING_DECAY', 'VALUE_DECAY',
            'ADAM_BETAS', 'MOMENTUM_END', 'WARMUP_RATIO', 'WARMDOWN_RATIO', 'FINAL_LR_FRAC', 'profile', 'POLAR_EXPRESS',
-           'pick_device', 'compute_dtype', 'choose_attention', 'GPTConfig', 'norm', 'rope_tables', 'rope', 'Attention',
-           'MLP', 'Block', 'GPT', 'init_weights', 'count_params', 'flops_per_token', 'adamw_step', 'orthogonalize',
-           'muon_step', 'adamw', 'muon', 'named_rates', 'param_groups', 'leaves', 'check_groups', 'check_gradients',
-           'all_steps', 'MuonAdamW', 'lr_multiplier', 'muon_momentum', 'weight_decay', 'build_config', 'bare_model',
-           'build', 'halve', 'passes', 'train_step', 'train', 'sample']
+           'WORDS', 'pick_device', 'compute_dtype', 'choose_attention', 'GPTConfig', 'norm', 'rope_tables', 'rope',
+           'Attention', 'MLP', 'Block', 'GPT', 'init_weights', 'count_params', 'flops_per_token', 'adamw_step',
+           'orthogonalize', 'muon_step', 'adamw', 'muon', 'named_rates', 'param_groups', 'leaves', 'check_groups',
+           'check_gradients', 'all_steps', 'MuonAdamW', 'group_name', 'schedule_names', 'lr_multiplier',
+           'muon_momentum', 'weight_decay', 'build_config', 'bare_model', 'build', 'halve', 'passes', 'grad_norm',
+           'train_step', 'train', 'sample']
 
 # %% ../nbs/02_train.ipynb #imports
 import gc, importlib, os, threading, time
@@ -382,6 +383,23 @@ class MuonAdamW(torch.optim.Optimizer):
             self.state[p] = {name: p.new_zeros(shape) for name,shape in shapes.items()}
         return [self.state[p][name] for name in shapes]
 
+# %% ../nbs/02_train.ipynb #schedule-names
+WORDS = {'lm_head.*': 'head', 'wte.*': 'embedding', 'value_embeds.*': 'value embeddings',
+    'x0_lambdas': 'x0 scalars', 'resid_lambdas': 'residual scalars'}
+
+def group_name(group, names):
+    "Whose rate a group's is; `names` are its parameters'"
+    if group['kind'] == 'muon': return '{}x{} matrices'.format(*group['shape'])
+    words = [next((w for o,w in WORDS.items() if fnmatch(name, o)), name) for name in names]
+    first,*more = dict.fromkeys(words)
+    return ' and '.join([first, *more]) if len(more) < 2 else f'{first} and {len(more)} more'
+
+def schedule_names(model, groups):
+    "What the numbers of a step's schedule are: a rate of each group, then what all groups share"
+    name = {id(p): name for name,p in model.named_parameters()}
+    rates = [group_name(g, [name.get(id(p), 'unnamed') for p in g['params']]) for g in groups]
+    return [*(f'{o} lr' for o in rates), 'momentum', 'weight decay', 'tokens a step']
+
 # %% ../nbs/02_train.ipynb #schedules
 def lr_multiplier(progress):
     "Share of the peak rate: up, flat, down"
@@ -431,7 +449,7 @@ def build(seed=SEED):
     loader = make_dataloader(tokenizer, rows, T, 'train', profile, device)
     return SimpleNamespace(device=device, model=model, optimizer=optimizer, tokenizer=tokenizer,
         loader=loader, rows=rows, accumulate=TOTAL_BATCH_SIZE//(rows*T), pieces=1,
-        flops=flops_per_token(model), attention=attention.name, history=[])
+        flops=flops_per_token(model), attention=attention.name, history=[], grad_norms=[])
 
 # %% ../nbs/02_train.ipynb #halve
 def halve(run):
@@ -458,6 +476,12 @@ def passes(run, batch):
         return None
     return total
 
+# %% ../nbs/02_train.ipynb #grad-norm
+def grad_norm(optimizer):
+    "Norm of the gradients as the optimizer will use them, on the device"
+    ps = [p for g in optimizer.param_groups for p in g['params']]
+    return torch.nn.utils.get_total_norm([p.grad for p in ps])
+
 # %% ../nbs/02_train.ipynb #step
 def train_step(run, budget, batch):
     "One optimizer step over the whole batch; gives the loss (on the device) and the next batch"
@@ -473,6 +497,7 @@ def train_step(run, budget, batch):
             batch = next(run.loader)
     progress = budget.progress
     momentum = muon_momentum(budget.num_steps)
+    run.grad_norm = grad_norm(run.optimizer)
     run.optimizer.step(lr_multiplier(progress), momentum, weight_decay(progress))
     run.optimizer.zero_grad(set_to_none=True)
     return total, batch
@@ -485,7 +510,8 @@ def train(budget:Budget, seed=SEED, run_dir=RUN_DIR):
     cuda = run.device.type == 'cuda'
     show = Progress(run_dir)
     peak = peak_flops(torch.cuda.get_device_name()) if cuda else 0.
-    losses = torch.zeros(2, pin_memory=cuda)
+    names = schedule_names(run.model, run.optimizer.param_groups)
+    losses,norms = torch.zeros(2, 2, pin_memory=cuda)
     smooth = 0.
     t_last = time.perf_counter()
     batch = next(run.loader)
@@ -493,6 +519,7 @@ def train(budget:Budget, seed=SEED, run_dir=RUN_DIR):
     while not budget.done:
         loss,batch = train_step(run, budget, batch)
         losses[budget.num_steps % 2].copy_(loss, non_blocking=True)
+        norms[budget.num_steps % 2].copy_(run.grad_norm, non_blocking=True)
         budget.step()
         step = budget.num_steps
         now = time.perf_counter()
@@ -512,10 +539,12 @@ def train(budget:Budget, seed=SEED, run_dir=RUN_DIR):
         t_last = now
         loss_now = smooth/(1-0.9**(step-1))
         run.history.append((budget.seconds, value, rate))
+        run.grad_norms.append(norms[step % 2].item())
         show(last=budget.done, step=step, percent=100*budget.progress, loss=loss_now,
+            grad_norm=run.grad_norms[-1],
             tokens_per_second=rate, epoch=batch[2], mfu=100*rate*run.flops/peak if peak else 0.,
             seconds=budget.seconds, seconds_left=budget.seconds_left,
-            schedule=[*run.optimizer.schedule(), TOTAL_BATCH_SIZE])
+            schedule=[*run.optimizer.schedule(), TOTAL_BATCH_SIZE], schedule_names=names)
     gc.enable()
     gc.unfreeze()
     return run

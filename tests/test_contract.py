@@ -867,7 +867,7 @@ def test_progress_prints_at_most_one_line_a_second(tmp_path, capsys):
     show(last=True, step=300, seconds=.6, loss=1.)
     now = json.loads((tmp_path/'progress.json').read_text())
     assert (now['step'] == 300 and now['columns'] == c.COLUMNS and 'schedule' not in now
-        and now['curve'][-1] == [300, .6, 1., None, None] and len(now['curve']) == c.FIRST + len(lines))
+        and now['curve'][-1] == [300, .6, 1., None, None, None] and len(now['curve']) == c.FIRST + len(lines))
 
 def test_a_curve_has_a_point_for_every_half_percent_and_stays_short(capsys):
     show = c.Progress(every=1e9)
@@ -882,6 +882,20 @@ def test_a_curve_has_a_point_for_every_half_percent_and_stays_short(capsys):
     for i in range(20 * c.POINTS): show(step=i, loss=2.)
     steps = [o[0] for o in show.curve]
     assert c.POINTS//2 <= len(steps) <= c.POINTS + 1 and steps[0] == 0 and steps == sorted(steps)
+
+def test_the_norm_of_a_gradient_and_the_names_of_rates(tmp_path, capsys):
+    show = c.Progress(tmp_path, every=0)
+    def said(**more):
+        show(step=1, loss=2., **more)
+        now = json.loads((tmp_path/'progress.json').read_text())
+        return dict(zip(now['columns'], now['curve'][-1]))['grad_norm'], now.get('schedule_names')
+    names = ['head lr', 'momentum']
+    whole = said(grad_norm=1/3, schedule=[.1, .9], schedule_names=names)
+    assert whole == (.333333, names) and 'grad_norm 0.3333' in capsys.readouterr().out
+    assert said() == (None, None) and 'grad_norm' not in capsys.readouterr().out
+    for odd in (math.inf, -math.inf, math.nan): assert said(grad_norm=odd)[0] is None
+    assert said(schedule=[.1], schedule_names=names)[1] is None, 'as many as there are rates'
+    assert said(schedule_names=names)[1] is None
 
 def test_a_link_in_the_place_of_a_file_is_replaced(tmp_path):
     "A run writes into its folder what it likes: nothing is written to where its links lead"
@@ -978,6 +992,22 @@ def test_host_facts(monkeypatch):
     monkeypatch.delitem(sys.modules, 'torch')
     facts = c.host_facts()
     assert facts['torch'] is None and facts['device'] and facts['host'] and json.dumps(facts)
+
+def test_the_environment_of_a_run(monkeypatch):
+    monkeypatch.setenv('PYTORCH_ALLOC_CONF', 'a'*300)
+    monkeypatch.setenv('NCCL_AUTH_TOKEN', 'hidden')
+    monkeypatch.setenv('AUTORESEARCH_ATTENTION', 'sdpa')
+    monkeypatch.setenv('AUTORESEARCH_NONCE', 'secret word')
+    monkeypatch.setenv('TRITON_CACHE_DIR', '/a/folder')
+    facts = c.host_facts()
+    assert facts['versions']['torch'] == c.version('torch') and facts['versions']['autoresearch']
+    assert not {'pytest', 'ray', 'optuna'} & set(facts['versions']), 'what a run can do without'
+    told = facts['variables']
+    assert told['PYTORCH_ALLOC_CONF'] == 'a'*200 and told['AUTORESEARCH_ATTENTION'] == 'sdpa'
+    assert not {'NCCL_AUTH_TOKEN', 'AUTORESEARCH_NONCE', 'TRITON_CACHE_DIR', 'PATH', 'HOME'} & set(told)
+    def gone(name): raise c.PackageNotFoundError(name)
+    monkeypatch.setattr(c, 'requires', gone)
+    assert c.package_versions().keys() <= {'autoresearch', 'triton'}
 
 def test_the_contracts_hash_follows_the_settings(ini):
     path = ini(INI)

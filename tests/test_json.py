@@ -158,6 +158,8 @@ def told(tmp_path_factory):
     ar('ar-status', '--go-on')
     ar('ar-frontier')
     ar('ar-report')
+    ar('ar-export-runs', '--to', 'csv')
+    ar('ar-export-runs', '--to', 'papers')
     ar('ar-audit')
     audited(root)
     ar('ar-audit')

@@ -342,7 +342,62 @@ def test_loss_falls_and_a_seed_repeats(data, tmp_path):
     a,b = ([l for _,l,_ in r.history] for r in (first, second))
     assert len(a) == 49 and max(abs(x-y) for x,y in zip(a, b)) < 1e-4
     assert a[0] > 6.5 and a[-1] < 5.2
-    assert (tmp_path/'progress.json').exists()
+    now = json.loads((tmp_path/'progress.json').read_text())
+    points = [dict(zip(now['columns'], o)) for o in now['curve']]
+    assert len(first.grad_norms) == len(a) and points[0]['grad_norm'] == pytest.approx(
+        second.grad_norms[0], rel=1e-5)
+    assert all(len(o['schedule']) == len(now['schedule_names']) for o in points)
+    rates = dict(zip(now['schedule_names'], points[0]['schedule']))
+    assert rates['head lr'] == pytest.approx(t.UNEMBEDDING_LR*(128/768)**-.5, rel=1e-5)
+    assert rates['tokens a step'] == t.TOTAL_BATCH_SIZE and .85 < rates['momentum'] < .851
+
+@pytest.fixture
+def one_thread():
+    "Sums in one order"
+    n = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n)
+
+def test_the_norm_is_only_looked_at(data, monkeypatch, one_thread):
+    "Bit for bit the same weights without it; of passes that add up it is the norm of the sum"
+    def trained():
+        run = t.train(Budget(get_profile('tiny'), steps=6))
+        return run.grad_norms, [p.detach().clone() for p in run.model.parameters()]
+    norms,weights = trained()
+    build = t.build
+    def halved(seed):
+        run = build(seed)
+        t.halve(run)
+        return run
+    monkeypatch.setattr(t, 'build', halved)
+    assert trained()[0][0] == pytest.approx(norms[0], rel=1e-5)
+    monkeypatch.setattr(t, 'build', build)
+    monkeypatch.setattr(t, 'grad_norm', lambda optimizer: torch.zeros(()))
+    without = trained()
+    assert without[0] == [0.]*5 and all(map(torch.equal, weights, without[1]))
+
+def test_the_norm_is_that_of_all_gradients(monkeypatch):
+    m,_ = with_more()
+    ps = list(m.parameters())
+    for p in ps: p.grad = torch.randn_like(p)
+    m.wte.to(torch.bfloat16)
+    groups = t.param_groups(m)
+    whole = torch.cat([p.grad.flatten().float() for p in m.parameters()]).norm()
+    assert t.grad_norm(SimpleNamespace(param_groups=groups)).item() == pytest.approx(
+        whole.item(), rel=4e-3)
+
+def test_every_rate_has_a_name(monkeypatch):
+    m,_ = with_more()
+    groups = t.param_groups(m)
+    names = t.schedule_names(m, groups)
+    assert len(names) == len(groups) + 3 and len(set(names)) == len(names)
+    assert {'head lr', 'x0 scalars lr', '64x256 matrices lr', 'momentum', 'weight decay'} <= set(names)
+    assert 'residual scalars and 6 more lr' in names, names
+    monkeypatch.setattr(t, 'VALUE_DECAY', .01)
+    plain = small()
+    apart = t.schedule_names(plain, t.param_groups(plain))
+    assert {'embedding lr', 'value embeddings lr', 'residual scalars lr'} <= set(apart)
 
 def test_another_seed_differs_and_divergence_fails(data, monkeypatch, capsys):
     same,other = (t.train(Budget(get_profile('tiny'), steps=5), seed=s).history for s in (42, 43))
