@@ -1394,6 +1394,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'autoresearch.ledger._gigabytes': ('ledger.html#_gigabytes', 'autoresearch/ledger.py'),
                                      'autoresearch.ledger._in_view': ('ledger.html#_in_view', 'autoresearch/ledger.py'),
                                      'autoresearch.ledger._is_header': ('ledger.html#_is_header', 'autoresearch/ledger.py'),
+                                     'autoresearch.ledger._is_wide': ('ledger.html#_is_wide', 'autoresearch/ledger.py'),
                                      'autoresearch.ledger._json': ('ledger.html#_json', 'autoresearch/ledger.py'),
                                      'autoresearch.ledger._lane_run': ('ledger.html#_lane_run', 'autoresearch/ledger.py'),
                                      'autoresearch.ledger._left_out': ('ledger.html#_left_out', 'autoresearch/ledger.py'),

@@ -14,7 +14,7 @@ __all__ = ['STATUSES', 'Step', 'Sigma', 'Line', 'Seen', 'SHOWN', 'COLORS', 'STYL
            'lane_runs', 'idle_shares', 'lane_kind', 'plot_lanes', 'shape', 'field', 'ar_frontier']
 
 # %% ../nbs/10_ledger.ipynb #imports
-import csv, errno, glob, html, io, json, math, os, re, stat, sys, warnings
+import csv, errno, glob, html, io, json, math, os, re, stat, sys, textwrap, warnings
 from collections import Counter, defaultdict, deque, namedtuple
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -819,11 +819,14 @@ def _cycle(*names): return f'cycler("color", {[COLORS[c] for c in names]})'
 STYLE = {'font.size': 11, 'axes.titlesize': 13, 'axes.labelsize': 11,
     'figure.figsize': (11, 5.5), 'figure.dpi': 100, 'lines.linewidth': 1.8,
     'axes.spines.top': False, 'axes.spines.right': False, 'legend.frameon': False,
+    'axes.edgecolor': '#767676', 'xtick.color': '#767676', 'ytick.color': '#767676',
+    'xtick.labelcolor': 'black', 'ytick.labelcolor': 'black',
     'axes.grid': True, 'grid.alpha': .3, 'grid.linewidth': .6,
     'axes.prop_cycle': _cycle('blue', 'orange', 'green', 'red', 'purple', 'sky')}
 DARK = {'figure.facecolor': '#14171A', 'axes.facecolor': '#14171A', 'text.color': '#DDDDDD',
     'axes.edgecolor': '#DDDDDD', 'axes.labelcolor': '#DDDDDD', 'xtick.color': '#DDDDDD',
-    'ytick.color': '#DDDDDD', 'grid.color': '#888888',
+    'ytick.color': '#DDDDDD', 'xtick.labelcolor': 'inherit', 'ytick.labelcolor': 'inherit',
+    'grid.color': '#888888',
     'axes.prop_cycle': _cycle('yellow', 'orange', 'green', 'red', 'purple', 'sky')}
 
 # %% ../nbs/10_ledger.ipynb #style-function
@@ -848,9 +851,14 @@ def save_figure(
         fig.savefig(to, bbox_inches='tight', **kwargs)
 
 # %% ../nbs/10_ledger.ipynb #figure
-def _png(fig):
+def _png(fig, dark):
+    "For a notebook, whose theme nobody knows: readable on either ground, unless drawn for a dark one"
+    from matplotlib.patheffects import withStroke
+    from matplotlib.text import Text
+    edge = [withStroke(linewidth=2.2, foreground='white')]
+    for text in [] if dark else fig.findobj(Text): text.set_path_effects(edge)
     file = io.BytesIO()
-    save_figure(fig, file, format='png')
+    save_figure(fig, file, format='png', transparent=not dark)
     return file.getvalue()
 
 def figure(
@@ -862,7 +870,7 @@ def figure(
     from matplotlib.figure import Figure
     with style(dark): fig = Figure(figsize=size)
     FigureCanvasAgg(fig)
-    fig._repr_png_ = lambda: _png(fig)
+    fig._repr_png_ = lambda: _png(fig, dark)
     return fig
 
 # %% ../nbs/10_ledger.ipynb #limits
@@ -929,6 +937,8 @@ def place_labels(
     return res
 
 # %% ../nbs/10_ledger.ipynb #draw-labels
+def _is_wide(ax): return ax.figure.get_figwidth() > 6
+
 def truncate(text, most): return text if len(text) <= most else text[:most-1].rstrip() + '…'
 
 def _draw_labels(ax, f, steps, size=8, slant=30):
@@ -936,7 +946,9 @@ def _draw_labels(ax, f, steps, size=8, slant=30):
     up = 1 if f.direction == 'lower' else -1
     scale = 72/ax.figure.dpi # pixels to typographic points
     at = {s: scale*ax.transData.transform((s.n, s.row.value)) for s in steps}
-    corner = math.inf, scale*(ax.bbox.y1 if up == 1 else ax.bbox.y0)
+    # a wide picture may grow by its last label, a narrow one would be mostly label
+    x_end = math.inf if _is_wide(ax) else scale*ax.figure.bbox.x1
+    corner = x_end, scale*(ax.bbox.y1 if up == 1 else ax.bbox.y0)
     for s,dx,dy,letters in place_labels(at, size, corner, f.direction, slant):
         far = max(abs(dx), abs(dy)) > size
         text = truncate(s.row.description, max(12, letters)) # less would say nothing
@@ -1030,7 +1042,7 @@ def _draw(ax, rows, f, ran, dark, band=None, breaks=(), kinds={}, lines=()):
     missing = f.counts['discard'] - len(points['discard'])
     outside = f' ({missing} outside the picture)' if missing else ''
     color = COLORS['yellow' if dark else 'blue']
-    _dots(ax, points['discard'], s=14, color='#999999', alpha=.5, lw=0, label=f'discarded{outside}')
+    _dots(ax, points['discard'], s=14, color='#8A8A8A', alpha=.8, lw=0, label=f'discarded{outside}')
     for i,(xs,ys) in enumerate(_pieces(f.running, breaks)):
         ax.step(xs, ys, where='post', label='' if i else 'running best', color=color, lw=1.4,
             alpha=.8)
@@ -1047,7 +1059,8 @@ def _draw(ax, rows, f, ran, dark, band=None, breaks=(), kinds={}, lines=()):
             zorder=4, clip_on=False, label='not run by anybody')
     _draw_labels(ax, f, [s for s in f.steps if lo <= s.row.value <= hi])
     # below the axes, the one place where no label can be
-    ax.legend(loc='upper center', bbox_to_anchor=(.5, -.12), ncols=4, fontsize=9)
+    ax.legend(loc='upper center', bbox_to_anchor=(.5, -.12), ncols=4 if _is_wide(ax) else 2,
+        fontsize=9)
 
 # %% ../nbs/10_ledger.ipynb #why-empty
 def _why_empty(f):
@@ -1095,9 +1108,10 @@ def plot_frontier(
         if f.baseline: _draw(ax, rows, f, ran, dark, band, breaks, kinds or {}, lines)
         else: ax.text(.5, .5, _why_empty(f), transform=ax.transAxes,
             ha='center', va='center', size=14)
-        ax.set_xlabel('experiment')
+        ax.set_xlabel('experiment, by number')
         ax.set_ylabel(f'{metric} ({direction} is better)', parse_math=False)
-        ax.set_title(_title(f), pad=14)
+        title = _title(f)
+        ax.set_title(title if _is_wide(ax) else textwrap.fill(title, 36), pad=14)
     return ax
 
 # %% ../nbs/10_ledger.ipynb #lane-runs
@@ -1166,39 +1180,46 @@ def lane_kind(
     return told if told in STATUSES else 'discard' if run.status in ('ok', '') else 'crash'
 
 # %% ../nbs/10_ledger.ipynb #draw-lane
-def _draw_lane(ax, i, runs, first, statuses):
-    "The bars of lane `i`"
+def _draw_lane(ax, i, runs, first, statuses, named):
+    "The bars of lane `i`; kinds that the legend has are `named`"
     for kind,colour in LANE_COLORS.items():
         some = [o for o in runs if lane_kind(o, statuses) == kind]
+        if not some: continue
         bars = [((o.began-first)/3600, max(.001, (o.ended-o.began)/3600)) for o in some]
         lost = kind == 'lost'
-        ax.broken_barh(bars, (i-.36, .72), lw=.6, label='' if i else kind,
+        ax.broken_barh(bars, (i-.36, .72), lw=.6, label='' if kind in named else kind,
             facecolor='none' if lost else COLORS.get(colour, '#999999'),
             edgecolor='#999999' if lost else ax.get_facecolor())
+        named.add(kind)
 
 # %% ../nbs/10_ledger.ipynb #plot-lanes
 def plot_lanes(
     runs:list, # `LaneRun`s
     dark:bool=False, # Light on dark?
     statuses:dict={}, # The ledger's, by commit
-    most:int=64 # Lanes that are drawn; the rest is counted
+    most:int=64, # Lanes that are drawn; the rest is counted
+    width:float=11 # Of the figure, inches
 ): # matplotlib Figure; hours from the first beginning to the right
     "A lane for each slot of a swarm, with its runs"
     idle = idle_shares(runs)
     slots = list(idle)[:most]
-    fig = figure(dark, (11, 1.4 + .28*len(slots)))
+    fig = figure(dark, (width, 1.4 + .28*len(slots)))
+    left = len(idle)-len(slots)
+    more = f'; {left} more lanes are not drawn' if left else ''
     first = min((o.began for o in runs), default=0.)
     with style(dark):
         ax = fig.add_subplot()
+        named = set()
         for i,slot in enumerate(slots):
-            _draw_lane(ax, i, [o for o in runs if o.slot == slot], first, statuses)
+            _draw_lane(ax, i, [o for o in runs if o.slot == slot], first, statuses, named)
         ax.set_yticks(range(len(slots)), [f'{s}  {idle[s]:.0%} idle' for s in slots])
-        ax.set(ylim=(len(slots)-.4, -.6), xlabel='hours')
+        ax.set(ylim=(max(.6, len(slots)-.4), -.6), xlabel=f'hours since the first run began{more}')
         ax.grid(axis='y', visible=False)
-        above = 1.04 + .5/max(1, len(slots))
-        ax.legend(loc='upper center', bbox_to_anchor=(.5, above), ncols=5, fontsize=9)
-        more = len(idle)-len(slots)
-        if more: ax.set_title(f'{more} more lanes are not drawn', fontsize=9)
+        if not slots:
+            ax.text(.5, .5, 'no runs', transform=ax.transAxes, ha='center', va='center', size=14)
+            return fig
+        ncols = 5 if _is_wide(ax) else 3
+        ax.legend(loc='lower center', bbox_to_anchor=(.5, 1), ncols=ncols, fontsize=9)
     return fig
 
 # %% ../nbs/10_ledger.ipynb #command-save
