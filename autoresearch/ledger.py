@@ -8,10 +8,10 @@ Nothing here imports torch; pandas and matplotlib are imported only by the funct
 
 # %% auto #0
 __all__ = ['STATUSES', 'Step', 'Sigma', 'Line', 'Seen', 'SHOWN', 'COLORS', 'STYLE', 'DARK', 'Label', 'LaneRun', 'LANES',
-           'LANE_COLORS', 'SHAPES', 'LedgerError', 'one_line', 'Row', 'parse_row', 'Ledger', 'get_ledger', 'vouch',
-           'session_notes', 'Frontier', 'frontier', 'aside', 'noise_seen', 'sure', 'sigma_told', 'runs_told', 'efforts',
-           'any_ledger', 'style', 'save_figure', 'figure', 'place_labels', 'truncate', 'line_points', 'plot_frontier',
-           'lane_runs', 'idle_shares', 'lane_kind', 'plot_lanes', 'shape', 'field', 'ar_frontier']
+           'LANE_COLORS', 'LANE_SAYS', 'SHAPES', 'LedgerError', 'one_line', 'Row', 'parse_row', 'Ledger', 'get_ledger',
+           'vouch', 'session_notes', 'Frontier', 'frontier', 'aside', 'noise_seen', 'sure', 'sigma_told', 'runs_told',
+           'efforts', 'any_ledger', 'style', 'save_figure', 'figure', 'place_labels', 'truncate', 'line_points',
+           'plot_frontier', 'lane_runs', 'idle_shares', 'lane_kind', 'plot_lanes', 'shape', 'field', 'ar_frontier']
 
 # %% ../nbs/10_ledger.ipynb #imports
 import csv, errno, glob, html, io, json, math, os, re, stat, sys, textwrap, warnings
@@ -1072,7 +1072,7 @@ def _title(f):
     "How many experiments there were and what became of them"
     n = sum(f.counts.values())
     words = dict(keep='kept', discard='discarded', crash='crashed', unproven='not run',
-        expedition='on expeditions', ablation='to look')
+        expedition='on expeditions', ablation='ablations')
     counts = ', '.join(f'{f.counts[k]} {v}' for k,v in words.items() if k in f.counts)
     return f'{n} experiment{"s"*(n != 1)}: {counts}'
 
@@ -1168,6 +1168,7 @@ def idle_shares(
 
 # %% ../nbs/10_ledger.ipynb #lane-kind
 LANE_COLORS = dict(keep='green', discard='grey', crash='red', best='blue', lost='hollow')
+LANE_SAYS = dict(best='the best again')
 
 def lane_kind(
     run, # A `LaneRun`
@@ -1187,7 +1188,7 @@ def _draw_lane(ax, i, runs, first, statuses, named):
         if not some: continue
         bars = [((o.began-first)/3600, max(.001, (o.ended-o.began)/3600)) for o in some]
         lost = kind == 'lost'
-        ax.broken_barh(bars, (i-.36, .72), lw=.6, label='' if kind in named else kind,
+        ax.broken_barh(bars, (i-.36, .72), lw=.6, label='' if kind in named else LANE_SAYS.get(kind, kind),
             facecolor='none' if lost else COLORS.get(colour, '#999999'),
             edgecolor='#999999' if lost else ax.get_facecolor())
         named.add(kind)
