@@ -118,6 +118,7 @@ def _html_table(columns, rows):
     if columns[:1] == ['>n'] and kinds[-1] == 't': order.insert(1, order.pop())
     def row(tag, values): return _html_row(tag, *zip(*((kinds[i], values[i]) for i in order)))
     head = row('th', [c.lstrip('>') for c in columns])
+    head = re.sub(r'class="(\w)">(?=[^<]{15})', r'class="\1 wordy">', head)
     body = ''.join(f'<tr>{row("td", r)}</tr>\n' for r in rows)
     return (f'<div class="wide" tabindex="0"><table>\n<thead><tr>{head}</tr></thead>\n'
         f'<tbody>\n{body}</tbody></table></div>')
@@ -663,7 +664,8 @@ def best_told(
     f = found.frontier
     e = next((e for e in found.experiments if e.n == f.best_n), None)
     if e is None: return [['best', 'none: nothing was kept']]
-    if f.best is f.baseline: return [['best', f'{f.best.value:.6f}, the baseline: nothing beat it']]
+    if f.best.commit == f.baseline.commit:
+        return [['best', f'{f.best.value:.6f}, the baseline: nothing beat it']]
     sigma = found.seen.band[-1] if found.seen.band else None
     certain = sure(e.notes)
     said = f'{certain}: how often noise alone gives no such gain' if certain else ''
@@ -696,6 +698,10 @@ def stopped(
     s,es = found.s, found.experiments
     if (now := current_tag(s.p)) != s.tag:
         return f'the session was closed; open is {now or "none"}', ''
+    if not es and found.notes:
+        return (f'the ledger has no row that can be read, but {many(len(found.notes), "run")} of '
+            'this session left notes', f'move {ledger_of(s).path.name} away, if it is there: '
+            'ar-status then writes it anew from the notes')
     if not es: return 'nothing was run yet', 'ar-run -m "baseline", then ar-calibrate'
     over = ''
     with suppress(LedgerError, OSError): over = ended(s, found.notes)
@@ -782,9 +788,10 @@ def execute_report(s:Session, summary:str=''):
 
 # %% ../nbs/30_report.ipynb #page
 _CSS = f'''<style>
-:root{{color-scheme:light dark;--ink:#1b1f23;--soft:#5a636c;--paper:#fff;--line:#8884;--shade:#0004}}
+:root{{color-scheme:light dark;--ink:#1b1f23;--soft:#5a636c;--paper:#fff;--line:#8884;
+--shade:#0004}}
 @media(prefers-color-scheme:dark){{:root{{--ink:{DARK["text.color"]};--soft:#adb6bf;
---paper:{DARK["figure.facecolor"]};--shade:#fff6}}
+--paper:{DARK["figure.facecolor"]};--shade:#fff3}}
 .report .on-light{{display:none}}.report .on-dark{{display:inline}}}}
 body{{background:var(--paper);color:var(--ink);font:16px/1.5 "DejaVu Sans",Verdana,sans-serif;
 max-width:70rem;margin:2rem auto;padding:0 1rem}}
@@ -802,8 +809,9 @@ no-repeat local,linear-gradient(to left,var(--shade),transparent) right/.8rem 10
 table{{border-collapse:collapse;font-size:.9rem}}
 td,th{{padding:.25rem .6rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}}
 th{{vertical-align:bottom}}
+th.wordy{{min-width:7rem}}
 td.s,td.n,th.n{{white-space:nowrap}}
-td.t{{min-width:min(16rem,48vw)}}
+td.t{{min-width:min(20rem,48vw)}}
 td.l{{min-width:5rem}}
 td.n,th.n{{text-align:right;font-variant-numeric:tabular-nums}}
 td.n:first-child,th.n:first-child{{position:sticky;left:0;background:var(--paper)}}
@@ -821,7 +829,8 @@ _BODY = '''{% for c in nb.cells %}{% if c.cell_type == 'markdown' %}SOURCE\n\n{%
 {% endfor %}{% endfor %}'''
 _HEAD = f'''<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width">{_POLICY}
-<title>autoresearch/{{{{ nb.metadata.papermill.parameters.TAG | e }}}}</title>{_CSS}</head><body class="report">'''
+<title>autoresearch/{{{{ nb.metadata.papermill.parameters.TAG | e }}}}</title>{_CSS}</head>
+<body class="report">'''
 
 def _body(kind, source): return _BODY.replace('KIND', kind).replace('SOURCE', source)
 
@@ -853,9 +862,10 @@ def _pictures(nb):
     "The pictures of the executed report by file name, for windows"
     data = [o.data for c in nb.cells for o in c.get('outputs', []) if 'data' in o]
     shown = ''.join(o['text/html'] for o in data if '<picture' in o.get('text/html', ''))
-    found = re.findall(r'<img data-file="([\w.-]+)"[^>]* src="data:image/png;base64,([^"]+)"', shown)
-    grounds = {name: DARK['figure.facecolor'] if '-dark.' in name else '#ffffff' for name,_ in found}
-    return {name: _on_ground(base64.b64decode(o), grounds[name]) for name,o in found}
+    image = r'<img data-file="([\w.-]+)"[^>]* src="data:image/png;base64,([^"]+)"'
+    def ground(name): return DARK['figure.facecolor'] if '-dark.' in name else '#ffffff'
+    return {name: _on_ground(base64.b64decode(data), ground(name))
+        for name,data in re.findall(image, shown)}
 
 def pages(
     nb # The executed report

@@ -177,7 +177,8 @@ def test_pictures_lie_beside_the_markdown(first, made):
     """By links that GitHub shows: to files beside it, in the order of their names, one for each
     theme; each on its own ground, for what shows the page may have another theme"""
     names = re.findall(r'(?:src|srcset)="([^"]+)"', made[0])
-    assert names == [f'{n}{dark}.png' for n in ('1-staircase', '3-seconds') for dark in ('-dark', '')]
+    both = '1-staircase', '3-seconds'
+    assert names == [f'{n}{dark}.png' for n in both for dark in ('-dark', '')]
     assert 'data:' not in made[0] and 'http' not in made[0]
     for n in names:
         drawn = Image.open(first/'runs'/TAG/'report'/n)
