@@ -34,7 +34,7 @@ from .audit import final_score, is_finished, stored_final
 from .cells import _changes, cells_diff, changed_lines, diff_html, list_cells
 from .hill import ablations_told
 from .ledger import (COLORS, DARK, Frontier, Ledger, LedgerError, Row, Seen,
-    _row_numbers, _title, field, frontier, noise_seen, one_line, runs_told, save_figure,
+    _row_numbers, _title, decimals, field, frontier, noise_seen, one_line, runs_told, save_figure,
     session_notes, shape, sure, vouch)
 from .judge import best_so_far
 from .night import MORE, ended
@@ -112,10 +112,10 @@ def _markdown_row(cells): return f'| {" | ".join(cells)} |'
 
 # %% ../nbs/30_report.ipynb #html-table
 def _html_table(columns, rows):
-    "A table for the page: a text in the last column stands behind the number in the first"
+    "A table for the page: what was tried, in the last column, stands right behind the number"
     kinds = _kinds(columns, rows)
     order = list(range(len(columns)))
-    if columns[:1] == ['>n'] and kinds[-1] == 't': order.insert(1, order.pop())
+    if columns[:1] == ['>n'] and columns[-1].startswith('what '): order.insert(1, order.pop())
     def row(tag, values): return _html_row(tag, *zip(*((kinds[i], values[i]) for i in order)))
     head = row('th', [c.lstrip('>') for c in columns])
     head = re.sub(r'class="(\w)">(?=[^<]{15})', r'class="\1 wordy">', head)
@@ -147,7 +147,7 @@ def table(
 # %% ../nbs/30_report.ipynb #texts
 def doubt(text): return Said(text) if text else ''
 
-FORMATS = dict(n='{:.0f}', commit='{}', value='{:.6f}', status='{}', gain='{:.6f}', memory='{:.1f}',
+FORMATS = dict(n='{:.0f}', commit='{}', value=decimals, status='{}', gain=decimals, memory='{:.1f}',
     added='+{:.0f}', removed='−{:.0f}', seconds='{:.1f}', sure='{}', doubt=doubt, description=Said)
 
 def texts(
@@ -407,12 +407,16 @@ def against(
 
 # %% ../nbs/30_report.ipynb #further
 def further(
-    notes:dict # Of an experiment
+    notes:dict, # Of an experiment
+    wall:bool=True # By the clock, with their start-up; else their training alone
 )->float: # Seconds
     "How long the runs took that the judge asked for beside the first: of the edit and of the best"
     lists = [o if isinstance(o := notes.get(k), list) else [] for k in ('runs', 'best_runs')]
     runs = [o for o in [*lists[0][1:], *lists[1]] if isinstance(o, dict)]
-    return math.fsum(o['seconds'] for o in runs if is_number(o.get('seconds')))
+    trained = math.fsum(o['seconds'] for o in runs if is_number(o.get('seconds')))
+    keys = 'time', 'started', 'seconds'
+    if not (wall and runs and all(is_number(notes.get(k)) for k in keys)): return trained
+    return max(trained, notes['time'] - notes['started'] - notes['seconds'])
 
 # %% ../nbs/30_report.ipynb #valued
 def valued(
@@ -484,9 +488,9 @@ def expeditions_of(
         best = best_so_far(values, s.p.direction)
         became = f'kept as experiment {line.kept}' if line.kept else 'nothing: the branch went back'
         if e.get('state') == 'under way': became = 'it is under way'
-        steps = ', '.join(f'{n}: {v:.6f}' for n,v in zip(line.steps, values))
+        steps = ', '.join(f'{n}: {decimals(v)}' for n,v in zip(line.steps, values))
         res.append([str(line.number), Said(e.get('why') or 'no reason given'), steps,
-            f'{best:.6f}', became])
+            decimals(best), became])
     return res
 
 # %% ../nbs/30_report.ipynb #unguarded
@@ -665,13 +669,13 @@ def best_told(
     e = next((e for e in found.experiments if e.n == f.best_n), None)
     if e is None: return [['best', 'none: nothing was kept']]
     if f.best.commit == f.baseline.commit:
-        return [['best', f'{f.best.value:.6f}, the baseline: nothing beat it']]
+        return [['best', f'{decimals(f.best.value)}, the baseline: nothing beat it']]
     sigma = found.seen.band[-1] if found.seen.band else None
     certain = sure(e.notes)
     said = f'{certain}: how often noise alone gives no such gain' if certain else ''
     if not said and sigma:
         said = f'not reckoned; the gain in all is {abs(f.gain)/sigma.sigma:.1f} sigma of a run'
-    return [['best', f'{f.best.value:.6f}, experiment {e.n}'],
+    return [['best', f'{decimals(f.best.value)}, experiment {e.n}'],
         ['what did it', Said(e.row.description)],
         ['how sure', said or 'not known: ar-calibrate measures the noise of a run']]
 
@@ -690,6 +694,18 @@ def _crashes_at_the_end(experiments):
         left += 1
     return left
 
+def _search_said(found):
+    "Why the last search ended or waits, and what to do; () where something came after it"
+    state = read_state(found.s) or {}
+    if w := state.get('waiting'): return Said(f'a search waits for: {w["reason"]}'), 'do that'
+    if e := state.get('ended'):
+        after = e['time'] if is_number(e['time']) else math.inf
+        if any(is_number(t := n.get('started')) and t > after for n in found.notes): return ()
+        return (Said(f'a search ended by itself: {e["why"]}'),
+            'read on; another ar-search, or the agent, goes on from the best')
+    if not state.get('open'): return ()
+    return 'a search was cut off and left no word', 'the same ar-search again goes on where it was'
+
 # %% ../nbs/30_report.ipynb #stopped
 def stopped(
     found:Findings
@@ -706,9 +722,10 @@ def stopped(
     over = ''
     with suppress(LedgerError, OSError): over = ended(s, found.notes)
     if over: return Said(over), f'read on; {MORE} goes on'
-    search = {k: v for k,v in last_search(s)}
-    why = search.get('because') or search.get('for') or search.get('search ended', '')
-    if why: return Said(why), 'read on; the same ar-search goes on'
+    if why := _search_said(found): return why
+    if found.notes and found.notes[-1].get('status') == 'interrupted':
+        return ('the last run was stopped from outside: by ar-stop, or by a signal',
+            'its edit is still in the canvas: ask the agent to go on')
     if (n := _crashes_at_the_end(es)) > 2:
         return f'the last {n} experiments crashed', 'see why below, then ask the agent to go on'
     return ('nobody left a word: no limit was reached, so who worked here stopped asking',
@@ -719,15 +736,16 @@ def happened(
     found:Findings
 )->list: # Rows of label and text
     "What was tried, the best, and whether it goes on"
-    f,last = found.frontier, max((n['time'] for n in found.notes if 'time' in n), default=None)
-    title = _title(f).partition(': ')[2]
+    ends = [n['time'] for n in found.notes if 'time' in n]
+    left = sum(n.get('status') == 'interrupted' for n in found.notes)
+    tried = f'{len(found.experiments)}: {_title(found.frontier).partition(": ")[2]}'
+    if left: tried += f'; {many(left, "run")} more, stopped from outside'
     lost = lost_to(found.experiments)
-    rows = [['tried', f'{len(found.experiments)}: {title}'], *([['lost to', lost]] if lost else []),
-        *best_told(found)]
+    rows = [['tried', tried], *([['lost to', lost]] if lost else []), *best_told(found)]
     if on := goes_on(found.s): return rows + [['goes on', on]]
     why,todo = stopped(found)
-    rows += [['stopped', f'after {utc(last)}'], ['why', why]] if last else [['why', why]]
-    return rows + [['what to do', todo]]*bool(todo)
+    if ends: rows.append(['stopped', f'after {utc(max(ends))}'])
+    return rows + [['why', why]] + [['what to do', todo]]*bool(todo)
 
 # %% ../nbs/30_report.ipynb #grouped
 def grouped(
@@ -746,7 +764,7 @@ def missed(
 )->str:
     "By how much it missed the best before it"
     if math.isnan(gain): return 'crash' if crashed else 'cut early'
-    return 'better, yet discarded' if gain > 0 else f'{-gain:.6f}'
+    return 'better, yet discarded' if gain > 0 else decimals(-gain)
 
 # %% ../nbs/30_report.ipynb #diff
 def diff(old:dict, new:dict):
@@ -812,6 +830,7 @@ th{{vertical-align:bottom}}
 th.wordy{{min-width:7rem}}
 td.s,td.n,th.n{{white-space:nowrap}}
 td.t{{min-width:min(20rem,48vw)}}
+td.t:nth-child(n+4){{min-width:20rem}}
 td.l{{min-width:5rem}}
 td.n,th.n{{text-align:right;font-variant-numeric:tabular-nums}}
 td.n:first-child,th.n:first-child{{position:sticky;left:0;background:var(--paper)}}

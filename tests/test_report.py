@@ -891,7 +891,7 @@ def test_what_is_sure_stands_first(tmp_path):
     assert md_title(text).split('→')[1].split()[0] == mean
     assert facts(text)['noise of training, sigma'] == (
         '0.010000 of a run, 95 % interval 0.005000 to 0.030000')
-    told = dict(zip(*md_table(text, 'n', 'commit', 'became')))
+    told = dict(zip(*md_table(text, 'n', 'sure that it is better', 'commit')))
     assert (told['runs'] == f'2, their mean {best.value + .01:.6f}; 1 more of the best'
         and told['gain, by the noise of training'] == '0.500000 ± 0.070000'
         and told['gain, by the choice of text'] == (
