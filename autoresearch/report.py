@@ -830,7 +830,7 @@ th{{vertical-align:bottom}}
 th.wordy{{min-width:7rem}}
 td.s,td.n,th.n{{white-space:nowrap}}
 td.t{{min-width:min(20rem,48vw)}}
-td.t:nth-child(n+4){{min-width:20rem}}
+td.t:nth-child(n+4){{min-width:min(20rem,80vw)}}
 td.l{{min-width:5rem}}
 td.n,th.n{{text-align:right;font-variant-numeric:tabular-nums}}
 td.n:first-child,th.n:first-child{{position:sticky;left:0;background:var(--paper)}}
