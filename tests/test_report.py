@@ -1,11 +1,11 @@
 """The report over real sessions of the example: every number against the data, hostile text,
 sessions with pieces missing."""
-import base64, html, io, json, re, shutil, sys, time
+import base64, html, io, json, math, re, shutil, sys, time
 from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
 # once here, not in the fork of each report
-import matplotlib.pyplot, nbconvert, nbformat, pytest
+import matplotlib.pyplot, nbconvert, nbformat, numpy as np, pytest
 from types import SimpleNamespace
 from PIL import Image
 from execnb.shell import CaptureShell
@@ -15,9 +15,9 @@ from autoresearch.cells import cells_diff, changed_lines, diff_html
 from autoresearch.contract import install_line
 from autoresearch.ledger import Row, one_line, parse_row
 from autoresearch.repo import Refused
-from autoresearch.report import (Experiment, Said, against, budgets, code_span, collect, cut, fenced,
-    find_session, last_search, looked, many, paced, read_summary, report_cells, score_once, speed,
-    table, touched, unguarded, utc, write_report)
+from autoresearch.report import (Experiment, Said, against, budgets, code_span, collect, cut,
+    energy, fenced, find_session, happened, last_search, looked, many, paced, read_summary,
+    report_cells, score_once, speed, table, touched, unguarded, utc, write_report)
 from autoresearch.run import pace, project, read_json, read_notes
 from lab import (BIN, TAG, ROOT, ar, commit, edit, example, forked_script, git, run, setup, sh,
     until)
@@ -962,3 +962,80 @@ def test_a_swarm_has_its_lanes(copy, made):
     spent = dict(re.findall(r'^\| ([a-z].*?) \| (-?[\d.]+) \| [\d.]+% \|$', md, re.M))
     assert 'between the runs' not in spent and spent['slots of the swarm that stood idle'] == (
         f'{2*115 - 12*15:.1f}') and min(map(float, spent.values())) >= 0
+
+def test_the_audit_stands_beside_the_search(copy, made):
+    "Where keeps were scored on other text: both staircases and what they say, or what lacks"
+    assert 'On text that decides nothing' not in made[0]
+    folder = copy/'runs'/TAG/'audit'
+    folder.mkdir()
+    kept = [r for r in rows(copy) if r[3] == 'keep'][:3]
+    def nats(value, seed):
+        noise = np.random.default_rng(seed).normal(0, .001, 40)
+        return np.stack([(value + noise - noise.mean())*math.log(2)*1000, np.full(40, 1000.)], 1)
+    for k,(commit,value,*_) in enumerate(kept):
+        d = next((copy/'runs'/TAG).glob(f'[0-9]*-{commit}'))
+        number = int(d.name.split('-')[0])
+        np.save(d/'row_nats.npy', nats(float(value), k).astype('float32'))
+        np.save(folder/f'{number:03d}-rows.npy', nats(.95-.01*k, 9+k))
+        (folder/f'{number:03d}.json').write_text(json.dumps(dict(commit=d.name[4:], number=number,
+            value=.95, error=.002, rows=40, which='audit')))
+    md,page = texts(copy)
+    assert 'On text that decides nothing' in md and '3 keeps, scored on' in md
+    assert 'of the validation text alone' in md and page.count('<picture') == 6
+    assert re.findall(r'src="([^"]+)"', md) == ['1-staircase.png', '2-audit.png', '3-seconds.png']
+    for f in folder.glob('*-rows.npy'): f.unlink()
+    md,page = texts(copy)
+    assert 'The audit can not be shown: `' in md and page.count('<picture') == 4
+    assert str(copy) not in md, 'a path of this machine'
+
+def test_what_happened_is_told_first(copy):
+    "Why it stopped: a search that ended, unless something came after it; a stop from outside"
+    s = find_session(TAG, 'polynomial', str(copy))
+    def told(): return dict(happened(collect(find_session(TAG, 'polynomial', str(copy)))))
+    why = told()
+    assert 'nobody left a word' in why['why'] and 'ar-status --brief' in why['what to do']
+    crashed = sum(r[3] == 'crash' for r in rows(copy))
+    assert why['lost to'].startswith(f'{crashed} × error (') and why['tried'].startswith('12: ')
+    last = max(n['time'] for n in notes(copy))
+    end = dict(time=last+5, code=0, why='6 trials, as asked')
+    asked = dict(trials=6, hours=0., seed=0, sampler='tpe')
+    state = dict(name='tpe', asked=asked, spent=0., edit='', open=False, ended=end)
+    (s.dir/'search.json').write_text(json.dumps(state))
+    assert told()['why'] == 'a search ended by itself: 6 trials, as asked'
+    (s.dir/'search.json').write_text(json.dumps({**state, 'ended': {**end, 'time': last-1e4}}))
+    assert told()['why'] == why['why'], 'experiments came after it'
+    (d := s.dir/'099-abcdef0').mkdir()
+    (d/'experiment.json').write_text(json.dumps({'class': 'interrupted', 'status': 'interrupted',
+        'dir': d.name, 'commit': 'abcdef0'*5 + 'abcde', 'started': last+9}))
+    now = told()
+    assert 'stopped from outside' in now['why'] and '1 run more, stopped' in now['tried']
+    (copy/'results.tsv').write_text('commit\trmse\tmemory_gb\tstatus\tdescription\n')
+    assert 'the ledger has no row' in told()['why'] and 'ar-status' in told()['what to do']
+    ar(copy, 'ar-setup', 'nov2')
+    assert told()['why'] == 'the session was closed; open is nov2'
+
+def test_energy_is_what_was_measured(tmp_path):
+    "Of every run with a sensor's watts; nothing of what holds nonsense"
+    s = SimpleNamespace(run_dirs=lambda: sorted(tmp_path.iterdir()))
+    def used(name, **o):
+        (tmp_path/name).mkdir()
+        (tmp_path/name/'usage.json').write_text(json.dumps(o))
+    used('a', columns=['seconds', 'watts'],
+        rows=[[1, 100], [2, None], [4, 50.], 'x', [5], [3, 9e9]])
+    used('b', columns=['watts', 'seconds'], rows=[[600, 10], ['x', 20]])
+    for i,o in enumerate([dict(columns=5, rows=[]), dict(columns=['seconds'], rows=[[1]]),
+            dict(columns=['seconds', 'watts'], rows={}), {}]): used(f'c{i}', **o)
+    assert energy(s) == (100 + 2*50 + 6000, 3 + 10)
+
+def test_a_value_of_ninety_digits_is_no_column(copy, made):
+    "A try that diverged: its size is told, everywhere"
+    (copy/'summary.md').unlink()
+    lost = next(r for r in rows(copy) if r[3] == 'discard')
+    f = copy/'results.tsv'
+    f.write_text(f.read_text().replace(f'{lost[0]}\t{lost[1]}', f'{lost[0]}\t{1.0371e85:.6f}'))
+    change_notes(copy, lost[0], value=1.0371e85,
+        equal=dict(steps=300, at_steps=-2.7e127, seconds=3, at_seconds=-1e99, speed=.9))
+    md,page = texts(copy)
+    assert '1.04e+85' in md and 'higher by 2.70e+127 nats' in md
+    for text in (md, re.sub(r'base64,[^"]+', '', page)):
+        assert not re.search(r'(?<![\da-f])\d{20}(?![\da-f])', text)
