@@ -890,7 +890,9 @@ def pages(
     nb # The executed report
 )->dict: # Contents by file name: pictures, then report.md, then report.html
     "The report as files, by nbconvert"
-    page,text = (e.from_notebook_node(nb)[0] for e in exporters())
+    from nbconvert.exporters import TemplateExporter
+    # HTMLExporter's own would parse the page once more, for pictures without a description
+    page,text = (TemplateExporter.from_notebook_node(e, nb)[0] for e in exporters())
     made = {'report.md': f'{text.strip()}\n', 'report.html': page}
     return {**_pictures(nb), **{name: o.encode() for name,o in made.items()}}
 
