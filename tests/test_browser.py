@@ -541,20 +541,3 @@ def test_no_other_site_starts_a_kernel(browser, server, tmp_path):
     opened(browser, url)
     assert len(kernels(pid)) == 1, 'the person who opens it has a page'
     browser.get('about:blank')
-
-def test_report(browser, root):
-    "The report's page opens, with its pictures"
-    said = lab.ar(root, 'ar-report').stdout
-    page = Path(root, re.search(r'\S+\.html', said)[0]).resolve()
-    browser.get('about:blank')
-    browser.get_log('browser')
-    browser.get(page.as_uri())
-    pictures = until(lambda: browser.execute_script('return document.readyState === "complete" '
-        '&& [...document.images].map(i => i.naturalWidth)'))
-    text = browser.find_element('css selector', 'body').text
-    assert pictures and min(pictures) > 100 and 'a cubic' in text
-    assert browser.execute_script('return window.pwned === undefined '
-        '&& [...document.images].every(i => i.alt && i.src.startsWith("data:"))')
-    assert not (bad := errors(browser)), bad
-    assert page.stat().st_size < 5*2**20
-    shot(browser, 'report')

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from matplotlib.text import Text
 from autoresearch.ledger import (any_ledger, Ledger, LedgerError, Row, STATUSES, Seen, Sigma, Step,
-    efforts, frontier, noise_seen, parse_row, place_labels, plot_frontier, session_notes, vouch)
+    decimals, efforts, figure, frontier, noise_seen, parse_row, place_labels, plot_frontier,
+    session_notes, vouch)
 
 HEADER = 'commit\tval_bpb\tmemory_gb\tstatus\tdescription\n'
 def row(i, status='keep', desc=None):
@@ -605,6 +606,42 @@ def test_what_is_outside_is_not_drawn():
         and ax.get_ylim() == pytest.approx((.89, 1.01)))
     assert 'discarded (1 outside the picture)' in [
         t.get_text() for t in ax.get_legend().get_texts()]
+
+def test_a_figure_has_no_ground_and_is_read_on_white_and_on_black():
+    "In a notebook, whose theme nobody knows; one that is drawn for dark keeps its ground"
+    import io
+    from PIL import Image
+    rows = [Row('abcdef1', 1., 1., 'keep', 'baseline'), Row('abcdef2', .9, 1., 'keep', 'good')]
+    def drawn(dark):
+        png = plot_frontier(rows, dark=dark).figure._repr_png_()
+        return Image.open(io.BytesIO(png)).convert('RGBA')
+    assert drawn(True).getpixel((0, 0)) == (20, 23, 26, 255)
+    light = drawn(False)
+    assert light.getpixel((0, 0))[3] == 0
+    title = light.crop((0, 0, light.width, 30)) # letters, and nothing else
+    for ground in ('#ffffff', '#111111'):
+        seen = Image.alpha_composite(Image.new('RGBA', title.size, ground), title).convert('L')
+        assert seen.getextrema()[1] - seen.getextrema()[0] > 220, 'letters that nobody can read'
+
+def test_crashes_are_marked_and_a_narrow_picture_is_no_wider_than_its_axes():
+    rows = [Row('abcdef1', 1., 1., 'keep', 'baseline'), Row('abcdef2', 0, 1., 'crash', 'oom'),
+        *(Row(f'abcde{i}', 1-i/100, 1., 'keep', 'an idea whose description is long indeed')
+            for i in range(10, 40))]
+    def labels(ax): return [t.get_text() for t in ax.get_legend().get_texts()]
+    wide = plot_frontier(rows)
+    crosses, = [l for l in wide.lines if l.get_label() == 'crashed']
+    assert list(crosses.get_xdata()) == [2] and 'crashed' in labels(wide)
+    assert 'crashed' not in labels(plot_frontier(rows, ran=[True, False, *[True]*30]))
+    for direction in ('lower', 'higher'):
+        ax = plot_frontier(rows, figure(size=(4.4, 5)).add_subplot(), direction=direction)
+        ax.figure.canvas.draw()
+        texts = [*ax.texts, ax.title, *ax.get_legend().get_texts()]
+        ends = [t.get_window_extent().x1 for t in texts]
+        assert max(ends) < 1.06*ax.figure.bbox.x1, (direction, max(ends), ax.figure.bbox.x1)
+
+def test_decimals():
+    assert [decimals(v) for v in (0., -0.5, 999999.4, 1e6, -1.0371e85, float('inf'))] == [
+        '0.000000', '-0.500000', '999999.400000', '1.00e+06', '-1.04e+85', 'inf']
 
 # other people's ledgers
 

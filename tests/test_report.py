@@ -1,12 +1,13 @@
 """The report over real sessions of the example: every number against the data, hostile text,
 sessions with pieces missing."""
-import base64, html, json, re, shutil, sys, time
+import base64, html, io, json, math, re, shutil, sys, time
 from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
 # once here, not in the fork of each report
-import matplotlib.pyplot, nbconvert, nbformat, pytest
+import matplotlib.pyplot, nbconvert, nbformat, numpy as np, pytest
 from types import SimpleNamespace
+from PIL import Image
 from execnb.shell import CaptureShell
 from fastcore.nbio import mk_cell, new_nb
 from autoresearch import report as reports
@@ -14,9 +15,9 @@ from autoresearch.cells import cells_diff, changed_lines, diff_html
 from autoresearch.contract import install_line
 from autoresearch.ledger import Row, one_line, parse_row
 from autoresearch.repo import Refused
-from autoresearch.report import (Experiment, Said, against, budgets, code_span, collect, cut, fenced,
-    find_session, last_search, looked, many, paced, read_summary, report_cells, score_once, speed,
-    table, touched, unguarded, utc, write_report)
+from autoresearch.report import (Experiment, Said, against, budgets, code_span, collect, cut,
+    energy, fenced, find_session, happened, last_search, looked, many, paced, read_summary,
+    report_cells, score_once, speed, table, touched, unguarded, utc, write_report)
 from autoresearch.run import pace, project, read_json, read_notes
 from lab import (BIN, TAG, ROOT, ar, commit, edit, example, forked_script, git, run, setup, sh,
     until)
@@ -147,10 +148,10 @@ def notes(root):
 def test_at_once_is_as_in_a_kernel(copy, made):
     "To the byte, but for the minute that it was made in"
     when = r'\d+-\d+-\d+ \d+:\d+ UTC'
-    was = (copy/'runs'/TAG/'report'/'staircase.png').read_bytes()
+    was = (copy/'runs'/TAG/'report'/'1-staircase.png').read_bytes()
     for real,text in zip(made, texts(copy, '--summary', 'summary.md')):
         assert re.sub(when, '', real).replace(str(copy), '') == re.sub(when, '', text)
-    assert (copy/'runs'/TAG/'report'/'staircase.png').read_bytes() == was
+    assert (copy/'runs'/TAG/'report'/'1-staircase.png').read_bytes() == was
 
 def test_page_needs_nothing_else(made):
     page = Page(made[1])
@@ -158,28 +159,38 @@ def test_page_needs_nothing_else(made):
         page.tags)
     assert not [o for o in page.attrs if o[1].startswith('on') or o[1] in ('href', 'style')]
     pictures = [v for t,k,v in page.attrs if k in ('src', 'srcset')]
-    assert len(pictures) == 4 and page.tags.count('picture') == page.tags.count('img') == 2
+    # two, each for light and dark, and each of those for a window and a telephone
+    assert len(pictures) == 8 and page.tags.count('picture') == page.tags.count('img') == 4
     for v in pictures:
         head,data = v.split(',')
-        assert (head == 'data:image/png;base64'
-            and base64.b64decode(data, validate=True).startswith(b'\x89PNG'))
+        assert head == 'data:image/png;base64'
+        drawn = Image.open(io.BytesIO(base64.b64decode(data, validate=True)))
+        assert drawn.mode == 'RGBA' and drawn.getpixel((0, 0))[3] == 0, 'it has a ground of its own'
     assert (all(v for t,k,v in page.attrs if k == 'alt')
-        and sum(k == 'alt' for _,k,_ in page.attrs) == 2)
-    assert (sum(t == 'source' and v == '(prefers-color-scheme: dark)' for t,k,v in page.attrs) == 2
-        and '@media(prefers-color-scheme:dark)' in made[1])
+        and sum(k == 'alt' for _,k,_ in page.attrs) == 4)
+    assert [sum(t == 'picture' and v == f'on-{k}' for t,_,v in page.attrs)
+        for k in ('light', 'dark')] == [2, 2] and '@media(prefers-color-scheme:dark)' in made[1]
     assert "default-src 'none'" in made[1] and 'url(' not in made[1] and '@import' not in made[1]
     assert len(made[1]) < 5e6
 
 def test_pictures_lie_beside_the_markdown(first, made):
-    names = re.findall(r'!\[[^\]]+\]\(([\w.]+)\)', made[0])
-    assert names == ['staircase.png', 'seconds.png']
-    assert all((first/'runs'/TAG/'report'/n).read_bytes().startswith(b'\x89PNG') for n in names)
+    """By links that GitHub shows: to files beside it, in the order of their names, one for each
+    theme; each on its own ground, for what shows the page may have another theme"""
+    names = re.findall(r'(?:src|srcset)="([^"]+)"', made[0])
+    both = '1-staircase', '3-seconds'
+    assert names == [f'{n}{dark}.png' for n in both for dark in ('-dark', '')]
+    assert 'data:' not in made[0] and 'http' not in made[0]
+    for n in names:
+        drawn = Image.open(first/'runs'/TAG/'report'/n)
+        at = drawn.getpixel((0, 0))
+        assert drawn.mode == 'RGB' and (max(at) < 40 if 'dark' in n else at == (255,)*3), (n, at)
 
 def test_text_of_others_is_shown_and_does_nothing(first, made):
     md,page = made[0], Page(made[1])
     assert HOSTILE in page.seen and 'alert(2)' in page.seen and '</pre><script>' in page.seen
     bare = re.sub(r'(`+).*?(?<!`)\1(?!`)', '',
         re.sub(r'^(`{3,})\w*\n.*?^\1$', '', md, flags=re.M|re.S))
+    bare = re.sub(r'^<picture>(<source [^<>]*>)?<img [^<>]*></picture>$', '', bare, flags=re.M)
     assert (not re.search(r'<(?!/?(details|summary|code)>)', bare) and '@' not in bare
         and '#1' not in bare and '77777' not in bare)
     assert all(len({len(r) for r in t}) == 1 for t in md_tables(md)), 'a table is broken'
@@ -320,10 +331,10 @@ def test_past_and_empty_sessions(copy, made):
     (copy/'summary.md').unlink()
     ar(copy, 'ar-setup', 'nov2')
     md,page = texts(copy, tag='nov2')
-    assert ('0 keep, 0 discard, 0 crash' in md and 'no value yet in 0 experiments' in md
+    assert ('0: 0 kept, 0 discarded, 0 crashed' in md and 'no value yet in 0 experiments' in md
         and 'Nothing was kept' in md)
     base = git(copy, 'rev-parse', 'HEAD')
-    left = re.sub(r'^(`{3,})\w*\n.*?^\1$|`[^`]*`|\d+-\d+-\d+ \d+:\d+ UTC', '', md,
+    left = re.sub(r'^(`{3,})\w*\n.*?^\1$|`[^`]*`|^<picture>.*$|\d+-\d+-\d+ \d+:\d+ UTC', '', md,
         flags=re.M|re.S).replace(base, '')
     # 2 is of nov2, 5 the percent that are said
     assert set(re.findall(r'\d+(?:\.\d+)?', left)) <= {'0', '0.000000', '8', '2', '5'}, (
@@ -467,7 +478,7 @@ def test_only_crashes(tmp_path):
     assert (md_title(md).endswith('nothing but crashes in 1 experiment')
         and '\n1 experiment in 0:' in md and 'ValueError: 10 coefficients' in md
         and 'There is no value yet' in md)
-    assert 'Nothing was kept' in page and page.count('<picture>') == 2
+    assert 'Nothing was kept' in page and page.count('<picture') == 4
 
 def test_while_an_experiment_runs(copy, made):
     wait = copy.parent/'awake' # what it waits for, so that it runs as long as the report takes
@@ -496,7 +507,7 @@ def test_a_row_that_nobody_ran(copy, made):
     md,page = texts(copy)
     n = len(rows(copy))
     assert (md_title(md) == md_title(made[0]).replace(f'{n-2} experiments', f'{n} experiments')
-        and ' crash, 2 unproven' in facts(md)['experiments'])
+        and ' crashed, 2 not run' in facts(md)['tried'])
     assert 'Nobody ran 2 rows of the ledger, and nothing here is decided by it' in md
     assert [r[:2] for r in next(t for t in md_tables(md) if t[0][-1] == 'what it says')[1:]] == [
         [str(n-1), 'abcdef0'], [str(n), lost[0]]]
@@ -695,7 +706,8 @@ def test_a_failure_leaves_the_report_that_was_there(copy, made):
     assert (r.returncode == 1 and 'column 2 is accuracy, but the metric is rmse' in r.stderr
         and 'Traceback' not in r.stderr)
     assert ({f.name: f.read_bytes() for f in folder.iterdir()} == before
-        and set(before) == {'report.html', 'report.md', 'seconds.png', 'staircase.png'})
+        and set(before) == {'report.html', 'report.md',
+            *(f'{n}{k}.png' for n in ('1-staircase', '3-seconds') for k in ('', '-dark'))})
 
 def test_hundreds(copy):
     """Five hundred experiments with long and hostile descriptions: a page below 5 MB, a Markdown
@@ -879,7 +891,7 @@ def test_what_is_sure_stands_first(tmp_path):
     assert md_title(text).split('→')[1].split()[0] == mean
     assert facts(text)['noise of training, sigma'] == (
         '0.010000 of a run, 95 % interval 0.005000 to 0.030000')
-    told = dict(zip(*md_table(text, 'n', 'commit', 'became')))
+    told = dict(zip(*md_table(text, 'n', 'sure that it is better', 'commit')))
     assert (told['runs'] == f'2, their mean {best.value + .01:.6f}; 1 more of the best'
         and told['gain, by the noise of training'] == '0.500000 ± 0.070000'
         and told['gain, by the choice of text'] == (
@@ -945,7 +957,85 @@ def test_a_swarm_has_its_lanes(copy, made):
     idle = f'{1 - 6*15/(5*20+15):.1%}'
     said = 'A swarm of 2 slots made 12 runs (lost with a worker and tried again: 1); its slots'
     assert said in md and f'stood idle for {idle} of the time' in md, md[-3000:]
-    assert '![A lane for each slot' in md and (copy/'runs'/TAG/'report/lanes.png').stat().st_size > 999
+    assert 'alt="A lane for each slot' in md
+    assert (copy/'runs'/TAG/'report/4-lanes.png').stat().st_size > 999
     spent = dict(re.findall(r'^\| ([a-z].*?) \| (-?[\d.]+) \| [\d.]+% \|$', md, re.M))
     assert 'between the runs' not in spent and spent['slots of the swarm that stood idle'] == (
         f'{2*115 - 12*15:.1f}') and min(map(float, spent.values())) >= 0
+
+def test_the_audit_stands_beside_the_search(copy, made):
+    "Where keeps were scored on other text: both staircases and what they say, or what lacks"
+    assert 'On text that decides nothing' not in made[0]
+    folder = copy/'runs'/TAG/'audit'
+    folder.mkdir()
+    kept = [r for r in rows(copy) if r[3] == 'keep'][:3]
+    def nats(value, seed):
+        noise = np.random.default_rng(seed).normal(0, .001, 40)
+        return np.stack([(value + noise - noise.mean())*math.log(2)*1000, np.full(40, 1000.)], 1)
+    for k,(commit,value,*_) in enumerate(kept):
+        d = next((copy/'runs'/TAG).glob(f'[0-9]*-{commit}'))
+        number = int(d.name.split('-')[0])
+        np.save(d/'row_nats.npy', nats(float(value), k).astype('float32'))
+        np.save(folder/f'{number:03d}-rows.npy', nats(.95-.01*k, 9+k))
+        (folder/f'{number:03d}.json').write_text(json.dumps(dict(commit=d.name[4:], number=number,
+            value=.95, error=.002, rows=40, which='audit')))
+    md,page = texts(copy)
+    assert 'On text that decides nothing' in md and '3 keeps, scored on' in md
+    assert 'of the validation text alone' in md and page.count('<picture') == 6
+    assert re.findall(r'src="([^"]+)"', md) == ['1-staircase.png', '2-audit.png', '3-seconds.png']
+    for f in folder.glob('*-rows.npy'): f.unlink()
+    md,page = texts(copy)
+    assert 'The audit can not be shown: `' in md and page.count('<picture') == 4
+    assert str(copy) not in md, 'a path of this machine'
+
+def test_what_happened_is_told_first(copy):
+    "Why it stopped: a search that ended, unless something came after it; a stop from outside"
+    s = find_session(TAG, 'polynomial', str(copy))
+    def told(): return dict(happened(collect(find_session(TAG, 'polynomial', str(copy)))))
+    why = told()
+    assert 'nobody left a word' in why['why'] and 'ar-status --brief' in why['what to do']
+    crashed = sum(r[3] == 'crash' for r in rows(copy))
+    assert why['lost to'].startswith(f'{crashed} × error (') and why['tried'].startswith('12: ')
+    last = max(n['time'] for n in notes(copy))
+    end = dict(time=last+5, code=0, why='6 trials, as asked')
+    asked = dict(trials=6, hours=0., seed=0, sampler='tpe')
+    state = dict(name='tpe', asked=asked, spent=0., edit='', open=False, ended=end)
+    (s.dir/'search.json').write_text(json.dumps(state))
+    assert told()['why'] == 'a search ended by itself: 6 trials, as asked'
+    (s.dir/'search.json').write_text(json.dumps({**state, 'ended': {**end, 'time': last-1e4}}))
+    assert told()['why'] == why['why'], 'experiments came after it'
+    (d := s.dir/'099-abcdef0').mkdir()
+    (d/'experiment.json').write_text(json.dumps({'class': 'interrupted', 'status': 'interrupted',
+        'dir': d.name, 'commit': 'abcdef0'*5 + 'abcde', 'started': last+9}))
+    now = told()
+    assert 'stopped from outside' in now['why'] and '1 run more, stopped' in now['tried']
+    (copy/'results.tsv').write_text('commit\trmse\tmemory_gb\tstatus\tdescription\n')
+    assert 'the ledger has no row' in told()['why'] and 'ar-status' in told()['what to do']
+    ar(copy, 'ar-setup', 'nov2')
+    assert told()['why'] == 'the session was closed; open is nov2'
+
+def test_energy_is_what_was_measured(tmp_path):
+    "Of every run with a sensor's watts; nothing of what holds nonsense"
+    s = SimpleNamespace(run_dirs=lambda: sorted(tmp_path.iterdir()))
+    def used(name, **o):
+        (tmp_path/name).mkdir()
+        (tmp_path/name/'usage.json').write_text(json.dumps(o))
+    used('a', columns=['seconds', 'watts'],
+        rows=[[1, 100], [2, None], [4, 50.], 'x', [5], [3, 9e9]])
+    used('b', columns=['watts', 'seconds'], rows=[[600, 10], ['x', 20]])
+    for i,o in enumerate([dict(columns=5, rows=[]), dict(columns=['seconds'], rows=[[1]]),
+            dict(columns=['seconds', 'watts'], rows={}), {}]): used(f'c{i}', **o)
+    assert energy(s) == (100 + 2*50 + 6000, 3 + 10)
+
+def test_a_value_of_ninety_digits_is_no_column(copy, made):
+    "A try that diverged: its size is told, everywhere"
+    (copy/'summary.md').unlink()
+    lost = next(r for r in rows(copy) if r[3] == 'discard')
+    f = copy/'results.tsv'
+    f.write_text(f.read_text().replace(f'{lost[0]}\t{lost[1]}', f'{lost[0]}\t{1.0371e85:.6f}'))
+    change_notes(copy, lost[0], value=1.0371e85,
+        equal=dict(steps=300, at_steps=-2.7e127, seconds=3, at_seconds=-1e99, speed=.9))
+    md,page = texts(copy)
+    assert '1.04e+85' in md and 'higher by 2.70e+127 nats' in md
+    for text in (md, re.sub(r'base64,[^"]+', '', page)):
+        assert not re.search(r'(?<![\da-f])\d{20}(?![\da-f])', text)
