@@ -16,7 +16,7 @@ from autoresearch.contract import install_line
 from autoresearch.ledger import Row, one_line, parse_row
 from autoresearch.repo import Refused
 from autoresearch.report import (Experiment, Said, against, budgets, code_span, collect, cut,
-    energy, fenced, find_session, happened, last_search, looked, many, paced, read_summary,
+    energy, fenced, find_session, further, happened, last_search, looked, many, paced, read_summary,
     report_cells, score_once, speed, table, touched, unguarded, utc, write_report)
 from autoresearch.run import pace, project, read_json, read_notes
 from lab import (BIN, TAG, ROOT, ar, commit, edit, example, forked_script, git, run, setup, sh,
@@ -1039,3 +1039,12 @@ def test_a_value_of_ninety_digits_is_no_column(copy, made):
     assert '1.04e+85' in md and 'higher by 2.70e+127 nats' in md
     for text in (md, re.sub(r'base64,[^"]+', '', page)):
         assert not re.search(r'(?<![\da-f])\d{20}(?![\da-f])', text)
+
+def test_further_runs_take_their_start_up_with_them():
+    "What passed by the clock beside the first run; where several ran at a time, their training"
+    more = [dict(seconds=.5)]*3
+    n = dict(started=100., time=160., seconds=10., runs=[dict(seconds=9.), *more],
+        best_runs=more[:1])
+    assert further(n) == 50. and further(n, wall=False) == 2. == further({**n, 'time': 'x'})
+    assert further({**n, 'time': 111.}) == 2., 'a clock that was set back'
+    assert further({**n, 'runs': [dict(seconds=9.)], 'best_runs': None}) == 0.
