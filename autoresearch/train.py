@@ -350,7 +350,7 @@ class MuonAdamW(torch.optim.Optimizer):
     "Muon for stacks of matrices, AdamW for the rest; `step` takes the schedule's values"
     def __init__(self, groups, device):
         super().__init__(groups, {})
-        self.t = 0
+        self.t,self.used = 0, ()
         self.all_steps = kernels.compiled(all_steps, device)
 
     @torch.no_grad()
@@ -375,8 +375,8 @@ class MuonAdamW(torch.optim.Optimizer):
                 muon.append((ps, [p.grad for p in ps], *state, lr))
         self.all_steps(adam, muon, t, momentum, decay)
 
-    def schedule(self): # what the last step used
-        return [*(g['lr'] for g in self.param_groups), *self.used]
+    def schedule(self): # what the last step used, as far as a step of one's own notes it, too
+        return [*(g['lr'] for g in self.param_groups if 'lr' in g), *self.used]
 
     def state_of(self, p, **shapes): # kept with p: tensors by name, zeros at first
         if not self.state[p]:
