@@ -14,24 +14,24 @@ __all__ = ['MOST', 'RUN_DIR', 'TEXT_FIELDS', 'NUMBER_RANGES', 'OF_NOISE', 'AXES'
            'FORESEEN', 'ONLY_TRYING', 'NONE_YET', 'PAGE', 'MOST_FIRST', 'BAR', 'TEMPLATE', 'POLICY', 'PAGE_POLICY',
            'QUIET', 'SHAPES', 'needs', 'read_safely', 'current', 'tags', 'profile_of', 'lint_of', 'guards_of',
            'valid_notes', 'notes_by_row', 'Feed', 'notes_in', 'row_from_notes', 'references', 'first_few', 'axis',
-           'luminance', 'contrast', 'in_browser', 'steps_of', 'utf8', 'remarks', 'outcome', 'experiment', 'experiments',
-           'matching', 'cells_of', 'view', 'look', 'picture', 'markers', 'frontier_picture', 'plotly_text', 'hover',
-           'labels', 'loss_picture', 'points_of', 'curve', 'loss_range', 'show_loss', 'morning', 'duration', 'is_fresh',
-           'counted', 'gained', 'tiles', 'running', 'progress_bar', 'now_html', 'when', 'at_work', 'search_line',
-           'valid_slot', 'swarm_of', 'swarm_runs', 'at_it', 'soft', 'many', 'swarm_line', 'sparkline', 'slot_html',
-           'late_range', 'slots_html', 'queue_html', 'swarm_html', 'lane_bar', 'lane_bars', 'lanes_html', 'others_of',
-           'others_html', 'lost_to', 'best_told', 'crashes_at_the_end', 'is_over', 'going_on', 'standing',
-           'night_facts', 'night_html', 'gpu_sample', 'machine_sample', 'machine_html', 'diff_of', 'figure_of',
-           'doubts', 'facts', 'facts_html', 'log_end', 'too_large', 'log_of', 'block_of', 'copy_for_run', 'sandbox',
-           'sweep_short_runs', 'why_to_end', 'guard', 'start_guard', 'ShortRun', 'knob', 'text_of', 'knob_row', 'pic',
-           'row_of', 'Tinker', 'constants_of', 'verdict', 'Dashboard', 'described', 'session_options', 'card_of',
-           'legend', 'heights', 'band_around', 'apart', 'x_range', 'annotation', 'notebook_link', 'top_html',
-           'plotly_program', 'renewed', 'page_notebook', 'lay_files', 'run_notebook', 'executed', 'new_token', 'same',
-           'identity', 'from_elsewhere', 'guarded', 'notebook_pages', 'address', 'show_page', 'server', 'free_port',
-           'chosen_profile', 'serving', 'ar_dashboard']
+           'luminance', 'contrast', 'in_browser', 'steps_of', 'utf8', 'remarks', 'outcome', 'experiment', 'told',
+           'experiments', 'matching', 'cells_of', 'view', 'look', 'picture', 'markers', 'frontier_picture',
+           'plotly_text', 'hover', 'hovers', 'labels', 'loss_picture', 'points_of', 'curve', 'loss_range', 'show_loss',
+           'morning', 'duration', 'is_fresh', 'counted', 'gained', 'tiles', 'running', 'progress_bar', 'now_html',
+           'when', 'at_work', 'search_line', 'valid_slot', 'swarm_of', 'swarm_runs', 'at_it', 'soft', 'many',
+           'swarm_line', 'sparkline', 'slot_html', 'late_range', 'slots_html', 'queue_html', 'swarm_html', 'lane_bar',
+           'lane_bars', 'lanes_html', 'others_of', 'others_html', 'lost_to', 'best_told', 'crashes_at_the_end',
+           'is_over', 'going_on', 'standing', 'night_facts', 'night_html', 'gpu_sample', 'machine_sample',
+           'machine_html', 'diff_of', 'figure_of', 'doubts', 'facts', 'facts_html', 'log_end', 'too_large', 'log_of',
+           'block_of', 'copy_for_run', 'sandbox', 'sweep_short_runs', 'why_to_end', 'guard', 'start_guard', 'ShortRun',
+           'knob', 'text_of', 'knob_row', 'pic', 'row_of', 'Tinker', 'constants_of', 'verdict', 'Dashboard',
+           'described', 'session_options', 'card_of', 'legend', 'heights', 'band_around', 'apart', 'x_range',
+           'annotation', 'notebook_link', 'top_html', 'plotly_program', 'renewed', 'page_notebook', 'lay_files',
+           'run_notebook', 'executed', 'new_token', 'same', 'identity', 'from_elsewhere', 'guarded', 'notebook_pages',
+           'address', 'show_page', 'server', 'free_port', 'chosen_profile', 'serving', 'ar_dashboard']
 
 # %% ../nbs/31_dashboard.ipynb #imports
-import hmac, html, json, math, os, re, secrets, shutil, socket, stat, subprocess, sys, tempfile
+import gc, hmac, html, json, math, os, re, secrets, shutil, socket, stat, subprocess, sys, tempfile
 import threading, time, traceback, webbrowser
 from collections import Counter, defaultdict, deque
 from contextlib import suppress
@@ -201,6 +201,7 @@ class Feed:
         self.noise = noise_seen([], [])
         self.again = {} # commit -> values of the runs that were made again
         self.seen,self.mark = {}, None # notes by folder; how the files looked when they were read
+        self.told,self.hovers = {}, {} # by number: what was asked, and what it came to
         self.problems = [] # what is wrong, a sentence each
 
     @property
@@ -235,14 +236,14 @@ def new_notes(self:Feed,
 )->bool: # Are there any?
     "Read the notes that are new or have changed"
     there = [e.name for e in os.scandir(self.dir)] if self.dir.is_dir() else []
-    names = [d for d in there if re.fullmatch(RUN_DIR, d)]
+    names = list(filter(re.compile(RUN_DIR).fullmatch, there))
     was = dict(self.seen)
     for d in names:
         if (old := self.seen.get(d)) and old['notes'] and not again: continue
-        path = self.dir/d/'experiment.json'
-        try: stamp = path.stat().st_mtime_ns
+        path = f'{self.dir}/{d}/experiment.json' # a Path for each would take longer than the look
+        try: stamp = os.stat(path).st_mtime_ns
         except OSError: stamp = None
-        if not old or old['stamp'] != stamp: self.seen[d] = notes_in(path, stamp)
+        if not old or old['stamp'] != stamp: self.seen[d] = notes_in(Path(path), stamp)
     for d in set(self.seen)-set(names): del self.seen[d]
     return self.seen != was
 
@@ -785,6 +786,12 @@ def experiment(n, row, notes, ran, kind):
         (kind or row.status) if ran else 'unproven', notes.get('class', ''),
         notes.get('reason', ''))
 
+def told(feed, *asked):
+    "The same of a feed's experiment; made anew where something about it has changed"
+    if (old := feed.told.get(asked[0])) and old[0] == asked: return old[1]
+    feed.told[asked[0]] = asked, experiment(*asked)
+    return feed.told[asked[0]][1]
+
 # %% ../nbs/31_dashboard.ipynb #experiments-frame
 FIELDS = ('n status value steps rate memory seconds outcome commit description ran trace class '
     'reason').split()
@@ -799,7 +806,7 @@ def experiments(
     rows = [kept.get(n, r) for n,r in enumerate(feed.rows, 1)]
     side = {n: k if k == 'expedition' else 'ablation' for n,k in feed.noise.kinds.items()}
     kinds = [side.get(n, '') for n in range(1, len(rows)+1)] # no tries of their own
-    data = [experiment(*o) for o in zip(count(1), rows, feed.notes, ran, kinds)]
+    data = [told(feed, *o) for o in zip(count(1), rows, feed.notes, ran, kinds)]
     df = pd.DataFrame(data, columns=FIELDS, dtype=object) # text stays what it is, be it no UTF-8
     df['gain'] = df.n.map({s.n: s.gain for s in feed.f.steps})
     df['effort'] = df.n.map(efforts(feed.f))
@@ -931,6 +938,20 @@ def hover(
         facts.append(form.format(_short(v) if k == 'rate' else v))
     head = f'#{d.n}  {plotly_text(d.description, 90)}'
     return f"<b>{head}</b><br>{plotly_text(', '.join(facts))}"
+
+# %% ../nbs/31_dashboard.ipynb #hovers
+def hovers(
+    feed, # A `Feed`
+    data # Its `experiments`
+)->list: # Text for each
+    "`hover` of all experiments; made anew where something about one has changed"
+    gains = data.gain.fillna(0.).tolist()
+    keys = [(feed.told[n][1], gain) for n,gain in zip(data.n.tolist(), gains)]
+    new = [i for i,k in enumerate(keys) if feed.hovers.get(i, ('',))[0] != k]
+    some = data[['n', 'status', 'outcome', 'value', *HOVER, 'description']].iloc[new]
+    for i,d in zip(new, some.itertuples()):
+        feed.hovers[i] = keys[i], hover(d, feed.p.metric)
+    return [feed.hovers[i][1] for i in range(len(keys))]
 
 # %% ../nbs/31_dashboard.ipynb #labels
 def labels(
@@ -1976,10 +1997,13 @@ class Dashboard:
         self.sampled = None # what ran when they were taken
         self.swarm_now,self.marks = {}, {} # the swarm; how the files looked that were read last
         self.stopped = {} # what stopped a part of the page
+        self.paced = None, {} # the runs that were summed up last, and their pace
         self.make_parts()
         self.lay_out()
         try: self.update()
         except Exception as e: self.fault(e) # which the next beat may find gone
+        gc.collect()
+        gc.freeze() # notes that were read stay: the collector need not walk them at each refresh
 
     def _ipython_display_(self):
         from IPython.display import display
@@ -2138,10 +2162,12 @@ def heights(
 def draw_marks(self:Dashboard, lo, hi):
     "The marks of all traces"
     y = heights(self.data, lo, hi, self.feed.p.direction)
+    dates = self.axis.value == 'clock'
     for kind,on in self.on.items():
         some = self.data.iloc[on]
-        self.fig.data[TRACES.index(kind)].update(x=some.x.tolist(), y=y.iloc[on].tolist(),
-            hovertext=some.hover.tolist())
+        x = some.x.tolist() if dates else some.x.to_numpy(float) # which plotly checks at once
+        self.fig.data[TRACES.index(kind)].update(x=x, y=y.iloc[on].to_numpy(float),
+            hovertext=some.hover.to_numpy())
 
 # %% ../nbs/31_dashboard.ipynb #draw-lines
 @patch
@@ -2227,19 +2253,19 @@ def draw(self:Dashboard):
     "Put experiments into the frontier, filtered"
     import pandas as pd
     df = self.data
-    if 'hover' not in df:
-        rows = df[['n', 'status', 'outcome', 'value', *HOVER, 'description']].itertuples()
-        df['hover'] = pd.Series([hover(d, self.feed.p.metric) for d in rows], dtype=object)
+    if 'hover' not in df: df['hover'] = pd.Series(hovers(self.feed, df), dtype=object)
     df['x'] = pd.Series(axis(self.axis.value, self.feed.notes), dtype=object)
     a,b = self.range.value
     lo,hi = self.edges(a, b)
     self.on = self.placed(a, b)
     self.say_legend(lo, hi)
+    self.quiet = True # labels follow below, once
     with self.fig.batch_update():
         self.draw_marks(lo, hi)
         self.draw_lines(lo, hi)
         self.draw_best(a, b)
         self.scale(lo, hi)
+    self.quiet = False
     self.ring()
     self.label()
 
@@ -2591,11 +2617,21 @@ def heading(self:Dashboard):
         f' {p.time_budget:g} s of training an experiment')
     return f'<h1>{html.escape(name)}</h1><span class="ar-soft">{html.escape(about)}</span>'
 
+# %% ../nbs/31_dashboard.ipynb #speed
+@patch
+def speed(self:Dashboard):
+    "The session's `pace` now; its sums are made anew where another run ended"
+    now,runs = time.time(), self.feed.runs
+    if self.paced[0] is not runs: self.paced = runs, pace(runs, now)
+    known = self.paced[1]
+    since,later = known['since_keep'], now-known['now']
+    return {**known, 'now': now, 'since_keep': None if since is None else since+later}
+
 # %% ../nbs/31_dashboard.ipynb #show-now
 @patch
 def show_now(self:Dashboard):
     "What changes between two rows"
-    run,speed = running(self.p), pace(self.feed.runs)
+    run,speed = running(self.p), self.speed()
     own = run if run and run['tag'] == self.feed.tag else None
     swarm = self.swarm_now if self.swarm_now.get('alive') else {}
     if rate := swarm and swarm['figures'].get('per_hour'): speed['each'] = 3600/rate
@@ -2726,7 +2762,7 @@ def renew(self:Dashboard):
     self.one_fig = renewed(self.one_fig, self.one_box)
     self.tinker.fig = renewed(self.tinker.fig, self.tinker.pic)
     for kind in MARKS: self.fig.data[TRACES.index(kind)].on_click(self.clicked)
-    self.fig.layout.on_change(lambda *_: self.label(), 'xaxis.range', 'yaxis.range')
+    self.fig.layout.on_change(lambda *_: self.quiet or self.label(), 'xaxis.range', 'yaxis.range')
     for k in ('xaxis.autorange', 'yaxis.autorange'):
         self.fig.layout.on_change(lambda *_: self.whole(), k)
 
