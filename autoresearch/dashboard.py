@@ -9,14 +9,17 @@ A session leaves a ledger, a branch and a folder for each run. All of it can be 
 # %% auto #0
 __all__ = ['MOST', 'RUN_DIR', 'TEXT_FIELDS', 'NUMBER_RANGES', 'OF_NOISE', 'AXES', 'LOOKS', 'COLOURS_CSS', 'CARDS_CSS',
            'LAYOUT_CSS', 'ARROW', 'CONTROLS_CSS', 'TABLE_CSS', 'SWARM_CSS', 'STYLES', 'CSS', 'PULSE', 'TABLE',
-           'COLUMNS', 'FIGURES', 'FIELDS', 'NOTHING_YET', 'BOX', 'TRACES', 'MARKS', 'HOVER', 'STEEP', 'UNITS',
-           'PROGRESS', 'SLOT_TEXTS', 'SWARM_FIGURES', 'STALE', 'SLOTS', 'QUEUED', 'BARS', 'WORDS', 'NOT_RUN', 'GUARD',
-           'FORESEEN', 'ONLY_TRYING', 'NONE_YET', 'PAGE', 'MOST_FIRST', 'BAR', 'TEMPLATE', 'POLICY', 'PAGE_POLICY',
-           'QUIET', 'SHAPES', 'needs', 'read_safely', 'current', 'tags', 'profile_of', 'lint_of', 'guards_of',
-           'valid_notes', 'notes_by_row', 'Feed', 'notes_in', 'row_from_notes', 'references', 'first_few', 'axis',
-           'luminance', 'contrast', 'in_browser', 'steps_of', 'utf8', 'remarks', 'outcome', 'experiment', 'told',
-           'experiments', 'matching', 'cells_of', 'view', 'look', 'picture', 'markers', 'frontier_picture',
-           'plotly_text', 'hover', 'hovers', 'labels', 'loss_picture', 'points_of', 'curve', 'loss_range', 'show_loss',
+           'COLUMNS', 'FIGURES', 'FIELDS', 'NOTHING_YET', 'BOX', 'TRACES', 'MARKS', 'HOVER', 'STEEP', 'POINT', 'BEHIND',
+           'SHOWN', 'GROUPS', 'AGAINST', 'TITLES', 'OWN', 'ROOM', 'LINES', 'DASHES', 'SLOT', 'UNITS', 'PROGRESS',
+           'SLOT_TEXTS', 'SWARM_FIGURES', 'STALE', 'SLOTS', 'QUEUED', 'BARS', 'WORDS', 'NOT_RUN', 'GUARD', 'FORESEEN',
+           'ONLY_TRYING', 'RUNS', 'NONE_YET', 'PAGE', 'MOST_FIRST', 'BAR', 'TEMPLATE', 'POLICY', 'PAGE_POLICY', 'QUIET',
+           'SHAPES', 'needs', 'read_safely', 'current', 'tags', 'profile_of', 'lint_of', 'guards_of', 'valid_notes',
+           'notes_by_row', 'Feed', 'notes_in', 'row_from_notes', 'references', 'first_few', 'axis', 'luminance',
+           'contrast', 'in_browser', 'steps_of', 'utf8', 'remarks', 'outcome', 'experiment', 'told', 'experiments',
+           'matching', 'cells_of', 'view', 'look', 'picture', 'markers', 'frontier_picture', 'plotly_text', 'hover',
+           'hovers', 'labels', 'loss_picture', 'points_of', 'curve', 'loss_range', 'show_loss', 'points_by_name',
+           'schedule_names', 'as_floats', 'run_curves', 'series_of', 'smoothed', 'thinned', 'mean_of', 'Laid',
+           'line_of', 'strands_of', 'overlay_picture', 'trace_of', 'joined', 'parts_of', 'lay_over', 'span_of',
            'morning', 'duration', 'is_fresh', 'counted', 'gained', 'tiles', 'running', 'progress_bar', 'now_html',
            'when', 'at_work', 'search_line', 'valid_slot', 'swarm_of', 'swarm_runs', 'at_it', 'soft', 'many',
            'swarm_line', 'sparkline', 'slot_html', 'late_range', 'slots_html', 'queue_html', 'swarm_html', 'lane_bar',
@@ -24,11 +27,12 @@ __all__ = ['MOST', 'RUN_DIR', 'TEXT_FIELDS', 'NUMBER_RANGES', 'OF_NOISE', 'AXES'
            'is_over', 'going_on', 'standing', 'night_facts', 'night_html', 'gpu_sample', 'machine_sample',
            'machine_html', 'diff_of', 'figure_of', 'doubts', 'facts', 'facts_html', 'log_end', 'too_large', 'log_of',
            'block_of', 'copy_for_run', 'sandbox', 'sweep_short_runs', 'why_to_end', 'guard', 'start_guard', 'ShortRun',
-           'knob', 'text_of', 'knob_row', 'pic', 'row_of', 'Tinker', 'constants_of', 'verdict', 'Dashboard',
-           'described', 'session_options', 'card_of', 'legend', 'heights', 'band_around', 'apart', 'x_range',
-           'annotation', 'notebook_link', 'top_html', 'plotly_program', 'renewed', 'page_notebook', 'lay_files',
-           'run_notebook', 'executed', 'new_token', 'same', 'identity', 'from_elsewhere', 'guarded', 'notebook_pages',
-           'address', 'show_page', 'server', 'free_port', 'chosen_profile', 'serving', 'ar_dashboard']
+           'knob', 'text_of', 'knob_row', 'pic', 'row_of', 'Tinker', 'constants_of', 'verdict', 'Overlay',
+           'numbers_laid', 'lacking', 'overlay_legend', 'Dashboard', 'described', 'session_options', 'card_of',
+           'legend', 'heights', 'band_around', 'apart', 'x_range', 'annotation', 'notebook_link', 'top_html',
+           'plotly_program', 'renewed', 'page_notebook', 'lay_files', 'run_notebook', 'executed', 'new_token', 'same',
+           'identity', 'from_elsewhere', 'guarded', 'notebook_pages', 'address', 'show_page', 'server', 'free_port',
+           'chosen_profile', 'serving', 'ar_dashboard']
 
 # %% ../nbs/31_dashboard.ipynb #imports
 import gc, hmac, html, json, math, os, re, secrets, shutil, socket, stat, subprocess, sys, tempfile
@@ -40,6 +44,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from itertools import accumulate, count
 from pathlib import Path
+from textwrap import wrap
 from types import SimpleNamespace
 from urllib.parse import quote
 import autoresearch
@@ -495,6 +500,7 @@ grid-template-areas:"night" "tiles" "frontier" "now"}
 .ar-page .ar-row{display:grid;grid-template-columns:minmax(0,1fr);gap:14px;overflow:visible}
 .ar-page .ar-pic{width:100%;min-width:0;overflow:hidden}
 .ar-page .ar-pic-frontier{min-height:470px}
+.ar-page .ar-pic-curves{min-height:380px}
 .ar-page .ar-pic-one,.ar-page .ar-pic-tinker{min-height:250px}
 .ar-page .ar-knob{flex-wrap:wrap;width:100%;max-width:520px}
 .ar-page .ar-knob .widget-hslider,.ar-page .ar-knob .widget-dropdown{flex:1 1 150px;min-width:0}
@@ -568,6 +574,13 @@ white-space:nowrap;padding:4px 8px}
 border:1px solid var(--soft);border-radius:6px;padding:5px 10px;font:inherit}
 .ar-tools input{flex:1 1 180px;min-width:0}
 .ar-tools input::placeholder{color:var(--soft);opacity:1}
+td.ar-tick{padding:0!important;width:34px}
+.ar-tick label{display:block;padding:5px 9px;cursor:pointer}
+.ar-tick input{width:16px;height:16px;margin:0;vertical-align:middle;accent-color:var(--mark)}
+.ar-line{display:inline-block;width:18px;height:4px;border-radius:2px;margin-right:8px;
+vertical-align:middle}
+.ar-page table.ar-laid td:first-child{white-space:normal;min-width:140px;overflow-wrap:anywhere}
+.ar-laid tbody tr{cursor:default}
 .ar-none{padding:14px 8px;color:var(--ink)}
 '''
 
@@ -659,9 +672,17 @@ function cell(c, text) {
   const own = {description: 'ar-long', status: 'ar-' + text}[c.name];
   return make('td', {textContent: text, className: own || (c.number ? 'ar-num' : '')});
 }
+function tick(r, ask) {
+  const box = make('input', {type: 'checkbox', checked: r.ticked, ariaLabel: `curve of #${r.n}`});
+  box.onclick = e => ask({tick: r.n, on: box.checked, range: e.shiftKey});
+  const label = make('label', {title: 'lay its curve over others'}, box);
+  label.onclick = e => e.stopPropagation();
+  label.onkeydown = e => e.stopPropagation();
+  return make('td', {className: 'ar-tick'}, label);
+}
 function row(v, r, ask) {
   const cells = r.cells.map((text, i) => cell(v.columns[i], text));
-  const tr = make('tr', {tabIndex: 0, onclick: () => ask({select: r.n})}, ...cells);
+  const tr = make('tr', {tabIndex: 0, onclick: () => ask({select: r.n})}, tick(r, ask), ...cells);
   tr.setAttribute('aria-selected', r.n === v.selected);
   return onEnter(tr);
 }
@@ -676,11 +697,13 @@ function tools(ask, count) {
     title: 'keeps by gain over the previous keep'});
   const back = make('button', {textContent: '\\u2039'});
   const next = make('button', {textContent: '\\u203a'});
+  const curves = make('button', {textContent: 'to the curves', className: 'ar-to-curves',
+    onclick: () => document.querySelector('.ar-curves')?.scrollIntoView()});
   find.oninput = () => ask({query: find.value});
   hits.onclick = () => { find.value = 'keep'; ask({query: 'keep', sort: 'gain', down: true}); };
   back.onclick = () => ask({turn: -1});
   next.onclick = () => ask({turn: 1});
-  return make('div', {className: 'ar-tools'}, find, hits, back, next, count);
+  return make('div', {className: 'ar-tools'}, find, hits, curves, back, next, count);
 }
 '''
 
@@ -693,7 +716,7 @@ function narrowed(v) {
 }
 function none(v) {
   return make('tr', {className: 'ar-nothing'},
-    make('td', {colSpan: v.columns.length, className: 'ar-none', textContent: v.none}));
+    make('td', {colSpan: v.columns.length + 1, className: 'ar-none', textContent: v.none}));
 }
 function render({model, el}) {
   const ask = m => model.send(m);
@@ -703,10 +726,11 @@ function render({model, el}) {
   let was = narrow();
   const draw = () => {
     const v = was ? narrowed(model.get('view')) : model.get('view');
-    const heads = v.columns.map(c => head(v, c, ask)), rows = v.rows.map(r => row(v, r, ask));
+    const ticks = make('th', {textContent: '\\u2713', title: 'lay curves over each other'});
+    const heads = [ticks, ...v.columns.map(c => head(v, c, ask))], rows = v.rows.map(r => row(v, r, ask));
     const body = rows.length ? rows : [none(v)];
     table.replaceChildren(make('thead', {}, make('tr', {}, ...heads)), make('tbody', {}, ...body));
-    count.textContent = v.count;
+    count.textContent = v.count + (v.ticked ? `, ${v.ticked} ticked` : '');
   };
   const resized = new ResizeObserver(() => { if (narrow() !== was) { was = narrow(); draw(); } });
   model.on('change:view', draw);
@@ -843,18 +867,20 @@ def view(
     down:bool=True, # Largest first?
     page:int=0, # From 0
     selected:int=0, # Number of the selected experiment
-    size:int=25 # Rows to a page
+    size:int=25, # Rows to a page
+    ticked:list=[] # Numbers of those whose curves are laid over each other
 )->dict: # What the browser shows
     "A page of the table"
     found = matching(data, query).sort_values(sort, ascending=not down, kind='stable')
     page = max(0, min(page, (len(found)-1)//size))
     first = page*size
     some = found[first:first+size]
-    rows = [dict(n=int(d['n']), cells=cells_of(d)) for d in some.to_dict('records')]
+    rows = [dict(n=int(d['n']), cells=cells_of(d), ticked=d['n'] in ticked)
+        for d in some.to_dict('records')]
     columns = [dict(name=c, title=t, number=c in FIGURES) for c,t in COLUMNS.items()]
     none = f'nothing here has {truncate(query, 80)!r} in it' if query.strip() else NOTHING_YET
     return dict(columns=columns, sort=sort, down=down, page=page, selected=selected, rows=rows,
-        none=utf8(none),
+        none=utf8(none), ticked=len(ticked),
         count=f'{first+1 if len(found) else 0}-{first+len(some)} of {len(found)}')
 
 # %% ../nbs/31_dashboard.ipynb #box
@@ -1027,6 +1053,247 @@ def show_loss(fig, mine, best, name='this'):
         shown = bool(found)
         for axis in (fig.layout.xaxis, fig.layout.yaxis): axis.showticklabels = shown
         if found: fig.layout.yaxis.range = found[0]
+
+# %% ../nbs/31_dashboard.ipynb #points-by-name
+POINT = ['step', 'seconds', 'loss'] # columns of a file that does not name them
+
+def points_by_name(
+    progress:dict # As progress.json has it
+)->dict: # Column -> its entries, one for each point; {} where there is no curve
+    "A run's curve by the names of its columns"
+    names,points = progress.get('columns', POINT), progress.get('curve')
+    if not isinstance(names, list) or not isinstance(points, list): return {}
+    whole = [o for o in points if isinstance(o, list) and o and is_number(o[0])]
+    known = [(i, k) for i,k in enumerate(names) if isinstance(k, str)]
+    return {k: [o[i] if i < len(o) else None for o in whole] for i,k in known}
+
+# %% ../nbs/31_dashboard.ipynb #schedule-names
+BEHIND = ['momentum', 'weight decay', 'tokens a step'] # what stands behind the rates
+
+def schedule_names(
+    said, # `schedule_names` of progress.json, or whatever stands there
+    wide:int # Entries of a schedule
+)->list: # As many names, none twice
+    "What the entries of a schedule are called"
+    good = isinstance(said, list) and len(said) == wide and all(isinstance(o, str) for o in said)
+    names = [truncate(one_line(o), 30) for o in said] if good else []
+    if names and len({*names}) == wide: return names
+    rates = wide-len(BEHIND) if wide > len(BEHIND) else wide
+    return [*(f'rate {i}' for i in range(1, rates+1)), *BEHIND[:wide-rates]]
+
+# %% ../nbs/31_dashboard.ipynb #run-curves
+def as_floats(values):
+    "An array; nan for what is no number"
+    import numpy as np
+    return np.array([v if is_number(v) else math.nan for v in values], float)
+
+def run_curves(
+    progress:dict # As progress.json has it
+)->dict: # step, seconds, tokens, loss, grad_norm: arrays; schedule: arrays by name
+    "What a run tells of each point of its curve; what it does not tell is left out"
+    import numpy as np
+    by = points_by_name(progress)
+    res = {k: as_floats(by[k]) for k in ('step', 'seconds', 'loss', 'grad_norm') if k in by}
+    rows = [o if isinstance(o, list) else [] for o in by.get('schedule', ())]
+    wide = min(64, max(map(len, rows), default=0))
+    names = schedule_names(progress.get('schedule_names'), wide)
+    columns = [as_floats([o[i] if i < len(o) else None for o in rows]) for i in range(wide)]
+    res['schedule'] = dict(zip(names, columns))
+    if wide and 'step' in res:
+        res['tokens'] = np.cumsum(np.diff(res['step'], prepend=0.)*columns[-1])
+    return res
+
+# %% ../nbs/31_dashboard.ipynb #series-of
+SHOWN = {'loss': 'loss', 'gradient norm': 'grad_norm', 'learning rates': 'rates'}
+
+def series_of(
+    curves:dict, # Of `run_curves`
+    what:str # A value of `SHOWN`, or the name of an entry of the schedule
+)->dict: # Name -> array; {} where the run does not tell it
+    "The lines that a run has in a picture of `what`"
+    schedule = curves.get('schedule', {})
+    if what in ('loss', 'grad_norm'): return {'': curves[what]} if what in curves else {}
+    if what != 'rates': return {'': schedule[what]} if what in schedule else {}
+    names = list(schedule)
+    return {k: schedule[k] for k in names[:-len(BEHIND)] or names}
+
+# %% ../nbs/31_dashboard.ipynb #smoothed
+def smoothed(
+    y, # Array
+    weight:float # Of what was before: 0 changes nothing, .99 nearly everything
+): # Array
+    "Exponential moving average, corrected for its beginning"
+    import pandas as pd
+    if not weight: return y
+    return pd.Series(y).ewm(alpha=1-weight, adjust=True).mean().to_numpy()
+
+def thinned(
+    n:int, # Points
+    most:int # Points to be left, at least 2
+): # Array of indices, the first and the last among them
+    "Which points of a line are drawn"
+    import numpy as np
+    return np.arange(n) if n <= most else np.linspace(0, n-1, most).round().astype(int)
+
+# %% ../nbs/31_dashboard.ipynb #mean-of
+def mean_of(
+    lines:list, # (x, y) of each run, arrays without gaps
+    most:int=200 # Points
+)->tuple: # x, mean, standard deviation (nan of a single run)
+    "The mean of a group's lines"
+    import numpy as np
+    lines = [o for o in lines if len(o[0])]
+    if not lines: return (np.empty(0),)*3
+    at = np.linspace(min(x[0] for x,_ in lines), max(x[-1] for x,_ in lines), most)
+    every = np.array([np.interp(at, x, y, left=math.nan, right=math.nan) for x,y in lines])
+    there = (~np.isnan(every)).sum(0)
+    total = np.nansum(every, 0)
+    mean = np.divide(total, there, out=np.full(most, math.nan), where=there > 0)
+    apart = np.nansum((every-mean)**2, 0)
+    spread = np.divide(apart, there-1, out=np.full(most, math.nan), where=there > 1)**.5
+    return at, mean, spread
+
+# %% ../nbs/31_dashboard.ipynb #laid
+class Laid:
+    "A run to be laid over others"
+    def __init__(self, key, label, curves, stamp=None, n=0, **groups):
+        self.key,self.label,self.curves,self.stamp,self.n = key, label, curves, stamp, n
+        self.groups = groups # outcome, kind, commit, canvas
+
+GROUPS = {'each run': '', 'outcome': 'outcome', 'kind': 'kind', 'commit': 'commit',
+    'canvas': 'canvas'}
+AGAINST = {'steps': 'step', 'tokens': 'tokens', 'time': 'seconds'}
+TITLES = dict(step='steps', tokens='million tokens', seconds='seconds of training',
+    loss='loss', grad_norm='gradient norm', rates='learning rate')
+
+# %% ../nbs/31_dashboard.ipynb #line-of
+def line_of(
+    run, # A `Laid`
+    name:str, # Of its series
+    asked, # what, against, weight
+    most:int # Points
+)->tuple: # x, smoothed and raw y: arrays without gaps
+    "One line of a run"
+    import numpy as np
+    y,x = series_of(run.curves, asked.what)[name], run.curves.get(asked.against)
+    if x is None: return (np.empty(0),)*3
+    there = np.isfinite(x) & np.isfinite(y)
+    x,y = x[there]/(1e6 if asked.against == 'tokens' else 1), y[there]
+    some = thinned(len(x), most)
+    return x[some], smoothed(y, asked.weight)[some], y[some]
+
+# %% ../nbs/31_dashboard.ipynb #strand
+OWN = 7 # lines or groups with a colour of their own
+ROOM = 12000 # points of a picture
+
+def strands_of(
+    runs:list, # `Laid`s
+    asked # what, against, weight, group
+)->dict: # Name -> [(label, x, y, raw)]
+    "The lines of runs by the name under which they are drawn; a run that tells nothing has none"
+    found = [(r, k) for r in runs for k in series_of(r.curves, asked.what)]
+    most = max(30, min(600, ROOM//max(1, len(found))))
+    alone = len({r.key for r,_ in found}) == 1
+    res = defaultdict(list)
+    for r,k in found:
+        name = r.groups.get(asked.group) or 'not known' if asked.group else r.label
+        if k and (alone or asked.group): name = k if alone else f'{name}: {k}'
+        label = f'{r.label}: {k}' if k else r.label
+        line = line_of(r, k, asked, most)
+        if len(line[0]): res[name].append((label, *line))
+    return dict(res)
+
+# %% ../nbs/31_dashboard.ipynb #line-colours
+LINES = dict(
+    light=['#00609a', '#a84200', '#00694c', '#8d4069', '#6b5b00', '#1c2126', '#7a3fb0', '#8a939b'],
+    dark=['#f0e442', '#ff9157', '#3cc9a1', '#e09abd', '#7cc4f2', '#dddddd', '#c3a6ff', '#6d7780'])
+DASHES = ['solid']*5 + ['dash', 'dot', 'solid'] # the last is of all others
+
+# %% ../nbs/31_dashboard.ipynb #overlay-picture
+SLOT = 'band', 'raw', 'line' # the traces of a colour
+
+def overlay_picture():
+    "The empty picture: for each colour a band, what was measured, and the smoothed line"
+    own = dict(mode='lines', hoverinfo='skip')
+    said = '%{text}<br>%{y:.6g} at %{x:.5g}<extra></extra>'
+    traces = [dict(own, name='band', fill='toself', line_width=0, opacity=.18) for _ in DASHES]
+    traces += [dict(own, name='raw', line_width=1, opacity=.3) for _ in DASHES]
+    traces += [dict(mode='lines', name='line', hovertemplate=said,
+        line=dict(dash=d, width=2.2 if i < OWN else 1)) for i,d in enumerate(DASHES)]
+    order = [t for i in (OWN, *range(OWN)) for t in traces[i::len(DASHES)]] # the others below
+    fig = picture(order, 380)
+    fig.update_layout(margin=dict(l=62, r=16, t=34, b=44))
+    return fig
+
+def trace_of(fig, i, part):
+    "The trace of a colour, by its number and part"
+    return fig.data[3*((i+1) % len(DASHES)) + SLOT.index(part)]
+
+# %% ../nbs/31_dashboard.ipynb #joined
+def joined(
+    lines:list # (label, x, y) of each
+)->tuple: # x, y, and the label at each point, with a gap between two lines
+    "Many lines as one trace"
+    import numpy as np
+    if not lines: return [], [], []
+    gap = [math.nan]
+    xs,ys = (np.concatenate([np.append(o[i], gap) for o in lines])[:-1] for i in (1, 2))
+    names = [t for o in lines for t in [plotly_text(o[0], 60)]*(len(o[1])+1)][:-1]
+    return xs, ys, names
+
+# %% ../nbs/31_dashboard.ipynb #parts-of
+def parts_of(
+    lines:list, # (label, x, y, raw) of a name
+    name:str,
+    grouped:bool, # Are they to be one line, with a band?
+    raw:bool # Draw what was measured, too?
+)->dict: # Trace -> x, y and maybe text
+    "What is drawn of one name"
+    import numpy as np
+    if not grouped:
+        xs,ys,names = joined([o[:3] for o in lines])
+        rx,ry,_ = joined([(o[0], o[1], o[3]) for o in lines] if raw else [])
+        return dict(band=dict(x=[], y=[]), raw=dict(x=rx, y=ry), line=dict(x=xs, y=ys, text=names))
+    x,y,spread = mean_of([o[1:3] for o in lines])
+    known = ~np.isnan(spread)
+    edge = np.concatenate([(y+spread)[known], (y-spread)[known][::-1]])
+    around = np.concatenate([x[known], x[known][::-1]])
+    label = plotly_text(f'{name}, {many(len(lines), "line")}', 60)
+    return dict(band=dict(x=around, y=edge), raw=dict(x=[], y=[]),
+        line=dict(x=x, y=y, text=[label]*len(x)))
+
+# %% ../nbs/31_dashboard.ipynb #lay-over
+def lay_over(
+    fig, # Of `overlay_picture`
+    strands:dict, # Of `strands_of`
+    asked # what, against, weight, group
+):
+    "Draw strands into the picture: the first in colours of their own, the rest behind them"
+    names = list(strands)
+    grouped = bool(asked.group)
+    rest = [o for k in names[OWN:] for o in strands[k]]
+    drawn = [parts_of(strands[k], k, grouped, asked.weight > 0) for k in names[:OWN]]
+    drawn += [parts_of([], '', False, False)]*(OWN-len(drawn))
+    drawn.append(parts_of(rest, 'others', False, False))
+    with fig.batch_update():
+        for i,parts in enumerate(drawn):
+            for part,new in parts.items(): trace_of(fig, i, part).update(new)
+
+# %% ../nbs/31_dashboard.ipynb #span-of
+def span_of(
+    strands:dict, # Of `strands_of`
+    late:bool # Only what lies in the second half?
+)->tuple: # Ends of x, ends of y, is y logarithmic? (None, None, False) where nothing is drawn
+    "What part of a picture is shown, so that no line is clipped"
+    import numpy as np
+    lines = [o for all in strands.values() for o in all]
+    if not lines: return None, None, False
+    lo,hi = min(o[1][0] for o in lines), max(o[1][-1] for o in lines)
+    if late: lo = (lo+hi)/2
+    inside = [y[o[1] >= lo] for o in lines for y in o[2:]]
+    found = loss_range(*(([], y) for y in inside))
+    pad = .02*(hi-lo) or 1.
+    return [lo-pad, hi+pad], *(found or (None, False))
 
 # %% ../nbs/31_dashboard.ipynb #times
 def morning(
@@ -1977,6 +2244,273 @@ def tick(self:Tinker, best):
     self.go.disabled,self.halt.disabled = False, True
     self.say(verdict(run, self.p.metric, self.what))
 
+# %% ../nbs/31_dashboard.ipynb #overlay-panel
+RUNS = 300 # drawn at once, at most; the newest
+
+class Overlay:
+    "Controls and picture of the curves over each other"
+    def __init__(self,
+        changed # Called when something else is asked for
+    ):
+        import ipywidgets as w
+        self.changed = changed
+        self.ticked = [] # numbers of experiments
+        self.read,self.lines = {}, {} # by folder: time of change, curves; what is drawn of it
+        self.drawn,self.shape,self.ours = None, None, None # what was drawn last, its axes, x's ends
+        self.names = [] # of the schedules' entries
+        self.dark = False
+        self.fig,self.pic = overlay_picture(), pic('curves')
+        self.said,self.between = w.HTML(), w.HTML()
+        self.make_controls(w)
+        for o in self.controls: o.observe(lambda _: changed(), 'value')
+        self.lay_out(w)
+
+# %% ../nbs/31_dashboard.ipynb #overlay-controls
+@patch
+def make_controls(self:Overlay, w):
+    "What can be asked of the picture"
+    narrow = w.Layout(width='auto', flex='1 1 84px', max_width='120px')
+    menu = dict(layout=w.Layout(flex='1 1 170px', min_width='0', max_width='240px'),
+        style=dict(description_width='64px'))
+    self.with_ = {k: w.ToggleButton(value=v, description=k, layout=narrow) for k,v in
+        {'best': True, 'chosen': True, 'running': True, 'kept': False, 'found': False}.items()}
+    self.with_['found'].tooltip = 'what the search over the table finds'
+    self.with_['chosen'].tooltip = 'the experiment shown in full above'
+    self.last = w.BoundedIntText(value=5, min=0, max=RUNS, description='last', style=dict(
+        description_width='36px'), layout=w.Layout(flex='1 1 90px', max_width='120px'))
+    self.what = w.Dropdown(options=list(SHOWN.items()), description='show', **menu)
+    self.against = w.Dropdown(options=list(AGAINST.items()), description='against', **menu)
+    self.group = w.Dropdown(options=list(GROUPS.items()), description='group by', **menu)
+    self.weight = w.FloatSlider(value=.6, min=0., max=.98, step=.02, description='smooth',
+        continuous_update=False, readout_format='.2f', style=dict(description_width='64px'),
+        layout=w.Layout(flex='1 1 220px', min_width='0', max_width='360px'))
+    self.late = w.ToggleButton(description='2nd half', layout=narrow)
+    self.late.tooltip = 'only the second half, where runs differ'
+    self.controls = [*self.with_.values(), self.last, self.what, self.against, self.group,
+        self.weight, self.late]
+
+# %% ../nbs/31_dashboard.ipynb #overlay-lay-out
+@patch
+def lay_out(self:Overlay, w):
+    "Choice, controls, picture, and what is in it"
+    flow = dict(layout=w.Layout(flex_flow='row wrap'))
+    clear = w.Button(description='no ticks', layout=w.Layout(width='84px'))
+    clear.on_click(lambda _: self.clear())
+    self.runs_row = w.HBox([*self.with_.values(), self.last, clear], **flow)
+    asked = w.HBox([self.what, self.against, self.group, self.weight, self.late], **flow)
+    head = w.HTML('<h2>Curves over each other</h2><span class="ar-soft">tick runs in the table'
+        ' below, with shift for all between two</span>')
+    self.box = card_of(head, self.runs_row, asked, self.pic, self.said, self.between,
+        name='curves')
+
+@patch
+def clear(self:Overlay):
+    "No run is ticked any longer"
+    self.ticked = []
+    self.changed()
+
+# %% ../nbs/31_dashboard.ipynb #overlay-tick
+@patch
+def tick(self:Overlay,
+    numbers:list, # Of experiments
+    on:bool # Else they are cleared
+):
+    "Tick runs, or clear their ticks; the first tick clears the last few"
+    if on and not self.ticked: self.last.value = 0
+    rest = [n for n in self.ticked if n not in numbers]
+    self.ticked = [*rest, *numbers] if on else rest
+
+@patch
+def asked(self:Overlay):
+    "What is asked of the picture"
+    return SimpleNamespace(what=self.what.value, against=self.against.value,
+        group=self.group.value, weight=round(self.weight.value, 2))
+
+# %% ../nbs/31_dashboard.ipynb #overlay-curves-of
+@patch
+def curves_of(self:Overlay, folder):
+    "Curves of a run's folder, and their stamp; read again only if the file is new"
+    path = f'{folder}/progress.json'
+    stamp = _stamp(Path(path))
+    old = self.read.get(path)
+    if old is None or old[0] != stamp:
+        self.read[path] = old = stamp, run_curves(read_safely(Path(path))) if stamp else {}
+        if len(self.read) > 2*RUNS: self.read = {path: old}
+    return old
+
+# %% ../nbs/31_dashboard.ipynb #numbers-laid
+def numbers_laid(
+    d, # `Dashboard`
+    o # Its `Overlay`
+)->list: # Numbers of experiments, most wanted first, none twice
+    "Which experiments are asked for"
+    n,on = len(d.feed.rows), {k: w.value for k,w in o.with_.items()}
+    some = [d.best_number()]*on['best'] + [d.number()]*on['chosen'] + o.ticked
+    some += range(n, max(0, n-o.last.value), -1)
+    if on['kept']: some += [s.n for s in reversed(d.feed.f.steps)]
+    if on['found']: some += reversed(matching(d.data, d.query.get('query', '')).n.tolist())
+    return [k for k in dict.fromkeys(some) if 0 < k <= n][:RUNS]
+
+# %% ../nbs/31_dashboard.ipynb #laid-of
+@patch
+def laid_of(self:Overlay, d, n):
+    "An experiment as it is laid over others; None where no folder is known"
+    if (folder := d.run_dir(n)) is None: return None
+    row = d.data.iloc[n-1]
+    code = d.feed.seen[folder.name]['notes'].get('code')
+    stamp,curves = self.curves_of(folder)
+    label = f'#{n} {truncate(utf8(row.description), 60)}'
+    return Laid(folder.name, label, curves, stamp, n, outcome=row.status, kind=row.trace,
+        commit=row.commit, canvas=code if isinstance(code, str) else row.commit)
+
+# %% ../nbs/31_dashboard.ipynb #repeats-of
+@patch
+def repeats_of(self:Overlay, d, runs):
+    "Runs that were made again of those that are laid over each other, which have no row"
+    own = {r.groups['commit']: r.groups for r in runs}
+    for folder,o in d.feed.seen.items():
+        known = o['known']
+        if known.get('status') != 'repeat' or known['commit'][:7] not in own: continue
+        stamp,curves = self.curves_of(d.feed.dir/folder)
+        yield Laid(folder, f'{folder[:3]}, a repeat of {known["commit"][:7]}', curves, stamp,
+            **{**own[known['commit'][:7]], 'outcome': 'repeat', 'kind': 'repeat'})
+
+# %% ../nbs/31_dashboard.ipynb #under-way
+@patch
+def under_way(self:Overlay, d):
+    "What runs now: an experiment, or the slots of a swarm as far as the driver tells"
+    groups = dict.fromkeys(('outcome', 'kind', 'commit', 'canvas'), 'running')
+    if d.run_now and d.run_now['tag'] == d.feed.tag:
+        stamp,curves = self.curves_of(d.run_now['dir'])
+        label = f'running: {truncate(utf8(d.run_now["description"]), 60)}'
+        yield Laid(d.run_now['dir'].name, label, curves, stamp, **groups)
+    for s in d.swarm_now.get('slots', []) if d.swarm_now.get('alive') else []:
+        x,y = map(as_floats, s['points'])
+        if len(x): yield Laid(s['slot'], f'{s["slot"]}: {truncate(s["description"], 60)}',
+            dict(seconds=x, loss=y), (s['key'], len(x), x[-1]), **groups)
+
+# %% ../nbs/31_dashboard.ipynb #overlay-chosen
+@patch
+def chosen(self:Overlay, d)->list: # `Laid`s
+    "All runs that are asked for, what runs now behind the best"
+    runs = [r for n in numbers_laid(d, self) if (r := self.laid_of(d, n))]
+    if self.group.value in ('commit', 'canvas'): runs += self.repeats_of(d, runs)
+    now = list(self.under_way(d)) if self.with_['running'].value else []
+    first = 1 if self.with_['best'].value and runs else 0
+    return [*runs[:first], *now, *runs[first:]]
+
+# %% ../nbs/31_dashboard.ipynb #lacking
+def lacking(
+    runs:list, # `Laid`s
+    asked # what, against
+)->str: # '' where every run has what is asked
+    "What the runs do not tell, in words"
+    def has(r): return any(len(line_of(r, k, asked, 2)[0]) for k in series_of(r.curves, asked.what))
+    asked = SimpleNamespace(**vars(asked) | dict(weight=0.))
+    without = sum(not has(r) for r in runs)
+    if not without: return '' if runs else 'no run is chosen'
+    what = TITLES.get(asked.what, asked.what)
+    by = f' against {TITLES[asked.against].removeprefix("million ")}'
+    some = f'{without} of {len(runs)} runs' if without < len(runs) else 'none of the runs'
+    tells = 'do not tell' if without < len(runs) else 'tells'
+    return (f'{some} {tells} {what}{by}: their progress.json lacks it, being of an older canvas'
+        ' or of a run that ended before')
+
+# %% ../nbs/31_dashboard.ipynb #overlay-legend
+def overlay_legend(
+    strands:dict, # Of `strands_of`
+    runs:list, # `Laid`s
+    data, # Of `experiments`
+    dark:bool,
+    said:str='' # What is missing
+)->str: # HTML
+    "The picture's lines in a table"
+    rows,colours = [], LINES['dark' if dark else 'light']
+    by = {r.label: r.n for r in runs}
+    for i,(name,lines) in enumerate(list(strands.items())[:OWN]):
+        n = by.get(name, 0)
+        told = cells_of(data.iloc[n-1]) if n else ['']*len(COLUMNS)
+        facts = dict(zip(COLUMNS, told))
+        end = f'{lines[0][2][-1]:.5g}' if len(lines) == 1 else many(len(lines), 'line')
+        cells = [end, *(facts[k] for k in ('value', 'steps', 'rate', 'seconds'))]
+        rows.append(f'<td><i class="ar-line" style="background:{colours[i]}"></i>'
+            f'{html.escape(name)}</td>' + ''.join(f'<td class="ar-num">{c}</td>' for c in cells))
+    left = len(strands)-OWN
+    heads = ''.join(f'<th class="ar-num">{h}</th>'
+        for h in ('last', 'value', 'steps', 'rate', 'seconds'))
+    body = ''.join(f'<tr>{r}</tr>' for r in rows)
+    more = soft(f'and {left} more, all in grey')*(left > 0) + (soft(said) if said else '')
+    if not rows: return more
+    return (f'<div class="ar-scroll"><table class="ar-table ar-laid"><thead><tr><th>line</th>'
+        f'{heads}</tr></thead><tbody>{body}</tbody></table></div>{more}')
+
+# %% ../nbs/31_dashboard.ipynb #overlay-draw
+@patch
+def draw(self:Overlay, d):
+    "A refresh: draw the runs if one of them, or what is asked of them, is new"
+    runs,asked = self.chosen(d), self.asked()
+    mark = (vars(asked), self.late.value, self.dark, [(r.key, r.stamp) for r in runs])
+    if mark == self.drawn: return
+    self.drawn = mark
+    self.offer(runs)
+    strands,said = strands_of(runs, asked), lacking(runs, asked)
+    lay_over(self.fig, strands, asked)
+    self.scale(strands, asked, said)
+    self.said.value = utf8(overlay_legend(strands, runs, d.data, self.dark, said))
+    self.compare(d)
+
+# %% ../nbs/31_dashboard.ipynb #overlay-offer
+@patch
+def offer(self:Overlay, runs):
+    "The entries of the runs' schedules, by name, join the menu of what is shown"
+    names = list(dict.fromkeys(k for r in runs for k in r.curves.get('schedule', {})))
+    if names == self.names: return
+    self.names,now = names, self.what.value
+    options = {**SHOWN, **{k: k for k in names if k not in SHOWN.values()}}
+    if now not in options.values(): options[now] = now # stays, though no run here has it
+    with self.what.hold_trait_notifications(): self.what.options,self.what.value = options, now
+
+# %% ../nbs/31_dashboard.ipynb #overlay-scale
+@patch
+def scale(self:Overlay, strands, asked, said):
+    "Axes: ours until somebody zooms, and again when something else is drawn"
+    x,y,log = span_of(strands, self.late.value)
+    shape = asked.what, asked.against, self.late.value, log
+    lay = self.fig.layout
+    kind = 'log' if log else 'linear'
+    if lay.yaxis.type != kind: lay.yaxis.type = kind # before the range, which it converts
+    zoomed = shape == self.shape and None not in (lay.xaxis.range, self.ours) and (
+        tuple(lay.xaxis.range) != self.ours)
+    with self.fig.batch_update():
+        none = dict(x=.5, y=.5, xref='paper', yref='paper', showarrow=False, align='center',
+            text='<br>'.join(wrap(plotly_text(said), max(24, int((lay.width or 900)/9)))))
+        lay.annotations = () if strands else [none]
+        for axis in (lay.xaxis, lay.yaxis): axis.showticklabels = bool(strands)
+        lay.xaxis.title.text = TITLES[asked.against]
+        lay.yaxis.title.text = plotly_text(TITLES.get(asked.what, asked.what), 40)
+        if strands and y and not zoomed:
+            lay.xaxis.range,lay.yaxis.range = x, y
+            self.shape,self.ours = shape, tuple(x)
+
+# %% ../nbs/31_dashboard.ipynb #overlay-compare
+@patch
+def compare(self:Overlay, d):
+    "What the second of two ticked runs changes against the first"
+    ticked = sorted(n for n in self.ticked if 0 < n <= len(d.feed.rows))
+    if len(ticked) != 2: self.between.value = ''
+    else:
+        old,new = (d.feed.notes[n-1].get('commit', d.feed.rows[n-1].commit) for n in ticked)
+        head = f'<h2>What #{ticked[1]} has otherwise than #{ticked[0]}</h2>'
+        self.between.value = utf8(head + diff_of(d.feed.session, d.feed.p.canvas, new, old))
+
+@patch
+def paint(self:Overlay, dark):
+    "The picture's colours in light or dark"
+    self.dark = dark
+    for i,c in enumerate(LINES['dark' if dark else 'light']):
+        trace_of(self.fig, i, 'line').line.color = trace_of(self.fig, i, 'raw').line.color = c
+        trace_of(self.fig, i, 'band').fillcolor = c
+
 # %% ../nbs/31_dashboard.ipynb #dashboard
 class Dashboard:
     "The page as widgets; `box` is what is shown. Raises `SettingsError`."
@@ -1992,11 +2526,13 @@ class Dashboard:
         self.chosen,self.query = 0, {} # the number that was clicked, what the table was asked for
         self.dark,self.width,self.room = False, 0, {} # as the browser said last
         self.ranges,self.quiet = {}, False # of the axes as we set them; is the range moved by us?
+        self.run_now = None # the running experiment
         self.live = None # the running experiment as it was drawn last
         self.samples = deque(maxlen=600) # of the machine
         self.sampled = None # what ran when they were taken
         self.swarm_now,self.marks = {}, {} # the swarm; how the files looked that were read last
         self.stopped = {} # what stopped a part of the page
+        self.ticked_last = 0 # in the table
         self.paced = None, {} # the runs that were summed up last, and their pace
         self.make_parts()
         self.lay_out()
@@ -2020,9 +2556,9 @@ def make_parts(self:Dashboard):
     self.link = w.Output()
     self.fig = frontier_picture()
     self.now_fig,self.one_fig = loss_picture(200), loss_picture()
-    self.tinker = Tinker(self.p)
+    self.tinker,self.overlay = Tinker(self.p), Overlay(self.curves_asked)
     self.table = in_browser(TABLE, self.asked, view=view(self.data))
-    self.pulse = in_browser(PULSE, self.beat, view=dict(pictures=4),
+    self.pulse = in_browser(PULSE, self.beat, view=dict(pictures=5),
         shared=dict(plotly=plotly_program()))
     self.tag,self.axis = self.menus(w)
     self.shown,self.range = self.filters(w)
@@ -2106,7 +2642,7 @@ def lay_out(self:Dashboard):
     self.elsewhere_box = card_of(self.elsewhere, name='elsewhere')
     one = row_of(w.VBox([self.one, self.link]), self.one_box)
     self.box = w.VBox([w.HTML(CSS), self.head, self.error, first, self.swarm_box,
-        card_of(one, self.diff, self.log, name='one'),
+        card_of(one, self.diff, self.log, name='one'), self.overlay.box,
         card_of(self.top, self.table, name='experiments'), self.elsewhere_box,
         self.tinker.box, self.pulse])
     self.box.add_class('ar-page')
@@ -2452,6 +2988,7 @@ def select(self:Dashboard,
     self.ring()
     self.show_one()
     self.show_table()
+    self.show_curves()
 
 # %% ../nbs/31_dashboard.ipynb #run-dir
 @patch
@@ -2512,7 +3049,19 @@ def notebook_link(p, folder):
 @patch
 def show_table(self:Dashboard):
     "The page of the table that was asked for last"
-    self.table.view = view(self.data, **self.query, selected=self.number())
+    self.table.view = view(self.data, **self.query, selected=self.number(),
+        ticked=self.overlay.ticked)
+
+@patch
+def show_curves(self:Dashboard):
+    "The curves over each other, as they are asked for"
+    self.part('curves', lambda: self.overlay.draw(self))
+
+@patch
+def curves_asked(self:Dashboard):
+    "Other curves were asked for, or their ticks cleared"
+    self.show_curves()
+    self.show_table()
 
 # %% ../nbs/31_dashboard.ipynb #sort-by
 MOST_FIRST = {'n', 'gain', 'steps', 'rate'} # columns of which more is better, or newer
@@ -2525,15 +3074,30 @@ def sort_by(self:Dashboard, column, down=None):
     if down is None: down = not last[1] if column == last[0] else best
     self.query.update(sort=column, down=down, page=0)
 
+# %% ../nbs/31_dashboard.ipynb #tick
+@patch
+def tick(self:Dashboard, n, on, between):
+    "A run is ticked or cleared in the table, or all from the one before to it"
+    shown = [r['n'] for r in self.table.view['rows']]
+    some = [n]
+    if between and n in shown and self.ticked_last in shown:
+        a,b = sorted(map(shown.index, (n, self.ticked_last)))
+        some = shown[a:b+1]
+    self.ticked_last = n
+    self.overlay.tick([k for k in some if 0 < k <= len(self.feed.rows)], on)
+    self.show_curves()
+
 # %% ../nbs/31_dashboard.ipynb #asked
 @patch
 def asked(self:Dashboard, m):
     "The table asks: a search, another order, another page, or an experiment"
     if 'select' in m: return self.select(int(m['select']))
+    if 'tick' in m: self.tick(int(m['tick']), m.get('on') is True, m.get('range') is True)
     if 'turn' in m: self.query['page'] = self.table.view['page'] + (1 if m['turn'] > 0 else -1)
     if 'query' in m: self.query.update(query=str(m['query']), page=0)
     if m.get('sort') in COLUMNS: self.sort_by(m['sort'], m.get('down'))
     self.show_table()
+    if 'query' in m: self.show_curves() # which may show what is found
 
 # %% ../nbs/31_dashboard.ipynb #show-top
 def top_html(f):
@@ -2551,6 +3115,7 @@ def change_tag(self:Dashboard):
     "Another session was chosen"
     self.feed = Feed(self.p, self.tag.value)
     self.chosen,self.ranges,self.live = 0, {}, None
+    self.overlay.ticked = []
     self.update(force=True)
 
 # %% ../nbs/31_dashboard.ipynb #follow-sessions
@@ -2582,6 +3147,7 @@ def update(self:Dashboard,
         self.stale = bool(self.stopped)
     self.part('swarm', self.show_swarm)
     self.part('now', self.show_now)
+    self.show_curves()
     self.part('elsewhere', self.show_others)
     self.part('tinker', lambda: self.tinker.tick(self.best_curve() if self.tinker.run else None))
     self.say_faults()
@@ -2632,6 +3198,7 @@ def speed(self:Dashboard):
 def show_now(self:Dashboard):
     "What changes between two rows"
     run,speed = running(self.p), self.speed()
+    self.run_now = run
     own = run if run and run['tag'] == self.feed.tag else None
     swarm = self.swarm_now if self.swarm_now.get('alive') else {}
     if rate := swarm and swarm['figures'].get('per_hour'): speed['each'] = 3600/rate
@@ -2761,6 +3328,7 @@ def renew(self:Dashboard):
     self.now_fig = renewed(self.now_fig, self.now_box)
     self.one_fig = renewed(self.one_fig, self.one_box)
     self.tinker.fig = renewed(self.tinker.fig, self.tinker.pic)
+    self.overlay.fig = renewed(self.overlay.fig, self.overlay.pic)
     for kind in MARKS: self.fig.data[TRACES.index(kind)].on_click(self.clicked)
     self.fig.layout.on_change(lambda *_: self.quiet or self.label(), 'xaxis.range', 'yaxis.range')
     for k in ('xaxis.autorange', 'yaxis.autorange'):
@@ -2771,14 +3339,16 @@ def renew(self:Dashboard):
 def fit(self:Dashboard):
     "Sizes and colours of all pictures"
     inner = max(240, self.width-80) # where the browser did not say how much room there is
-    pictures = dict(frontier=self.fig, now=self.now_fig, one=self.one_fig, tinker=self.tinker.fig)
+    pictures = dict(frontier=self.fig, now=self.now_fig, one=self.one_fig, tinker=self.tinker.fig,
+        curves=self.overlay.fig)
     own = ('margin', 'showlegend') # of each kind of picture
     colours = {k: v for k,v in look(self.dark).items() if k not in own}
     for name,fig in pictures.items():
-        wide = self.room.get(name) or (inner if name == 'frontier' else min(inner, 500))
+        wide = self.room.get(name) or (inner if name in ('frontier', 'curves') else min(inner, 500))
         with fig.batch_update():
             fig.update_layout(colours, width=wide)
-            if fig is not self.fig: self.colour_curves(fig)
+            if name in ('now', 'one', 'tinker'): self.colour_curves(fig)
+            if name == 'curves': self.overlay.paint(self.dark)
     with self.fig.batch_update():
         for k,m in markers(self.dark).items(): self.fig.data[TRACES.index(k)].marker.update(m)
 

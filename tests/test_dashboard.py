@@ -13,7 +13,7 @@ from autoresearch.repo import Refused, Session, locked
 from autoresearch.run import processes_of
 from autoresearch.search import search_lock
 
-BEAT = dict(first=False, drawn=4, dark=False, width=1280)
+BEAT = dict(first=False, drawn=5, dark=False, width=1280)
 
 @pytest.fixture(scope='module')
 def repo(tmp_path_factory):
@@ -84,7 +84,7 @@ def test_a_real_session(repo):
 def test_filters_and_clicks(repo):
     d = dashboard(repo)
     d.shown['keep'].value = False
-    assert not d.fig.data[3].x and len(d.fig.data[0].x) == 1 and not d.fig.layout.annotations
+    assert not len(d.fig.data[3].x) and len(d.fig.data[0].x) == 1 and not d.fig.layout.annotations
     d.shown['keep'].value,d.range.value = True, (2, 3)
     assert (list(d.fig.data[3].x) == [2]
         and [a.text for a in d.fig.layout.annotations] == ['a cubic &lt;b&gt;'])
