@@ -15,7 +15,7 @@ __all__ = ['MOST', 'RUN_DIR', 'TEXT_FIELDS', 'NUMBER_RANGES', 'OF_NOISE', 'AXES'
            'ONLY_TRYING', 'RUNS', 'NONE_YET', 'PAGE', 'MOST_FIRST', 'BAR', 'TEMPLATE', 'POLICY', 'PAGE_POLICY', 'QUIET',
            'SHAPES', 'needs', 'read_safely', 'current', 'tags', 'profile_of', 'lint_of', 'guards_of', 'valid_notes',
            'notes_by_row', 'Feed', 'notes_in', 'row_from_notes', 'references', 'first_few', 'axis', 'luminance',
-           'contrast', 'in_browser', 'steps_of', 'utf8', 'remarks', 'outcome', 'experiment', 'told', 'experiments',
+           'contrast', 'in_browser', 'steps_of', 'utf8', 'remarks', 'outcome', 'experiment', 'known_of', 'experiments',
            'matching', 'cells_of', 'view', 'look', 'picture', 'markers', 'frontier_picture', 'plotly_text', 'hover',
            'hovers', 'labels', 'loss_picture', 'points_of', 'curve', 'loss_range', 'show_loss', 'points_by_name',
            'schedule_names', 'as_floats', 'run_curves', 'series_of', 'smoothed', 'thinned', 'mean_of', 'Laid',
@@ -810,7 +810,7 @@ def experiment(n, row, notes, ran, kind):
         (kind or row.status) if ran else 'unproven', notes.get('class', ''),
         notes.get('reason', ''))
 
-def told(feed, *asked):
+def known_of(feed, *asked):
     "The same of a feed's experiment; made anew where something about it has changed"
     if (old := feed.told.get(asked[0])) and old[0] == asked: return old[1]
     feed.told[asked[0]] = asked, experiment(*asked)
@@ -830,7 +830,7 @@ def experiments(
     rows = [kept.get(n, r) for n,r in enumerate(feed.rows, 1)]
     side = {n: k if k == 'expedition' else 'ablation' for n,k in feed.noise.kinds.items()}
     kinds = [side.get(n, '') for n in range(1, len(rows)+1)] # no tries of their own
-    data = [told(feed, *o) for o in zip(count(1), rows, feed.notes, ran, kinds)]
+    data = [known_of(feed, *o) for o in zip(count(1), rows, feed.notes, ran, kinds)]
     df = pd.DataFrame(data, columns=FIELDS, dtype=object) # text stays what it is, be it no UTF-8
     df['gain'] = df.n.map({s.n: s.gain for s in feed.f.steps})
     df['effort'] = df.n.map(efforts(feed.f))
@@ -1119,13 +1119,20 @@ def series_of(
 
 # %% ../nbs/31_dashboard.ipynb #smoothed
 def smoothed(
+    x, # Array, increasing
     y, # Array
-    weight:float # Of what was before: 0 changes nothing, .99 nearly everything
+    weight:float # Of what lay a 300th of the line before: 0 changes nothing
 ): # Array
     "Exponential moving average, corrected for its beginning"
-    import pandas as pd
-    if not weight: return y
-    return pd.Series(y).ewm(alpha=1-weight, adjust=True).mean().to_numpy()
+    import numpy as np
+    if not weight or len(y) < 2: return y
+    keep = weight**(300*np.diff(x, prepend=x[0]).clip(0)/((x[-1]-x[0]) or 1.))
+    total = count = 0.
+    res = []
+    for k,v in zip(keep.tolist(), y.tolist()):
+        total,count = k*total + v, k*count + 1
+        res.append(total/count)
+    return np.array(res)
 
 def thinned(
     n:int, # Points
@@ -1180,7 +1187,7 @@ def line_of(
     there = np.isfinite(x) & np.isfinite(y)
     x,y = x[there]/(1e6 if asked.against == 'tokens' else 1), y[there]
     some = thinned(len(x), most)
-    return x[some], smoothed(y, asked.weight)[some], y[some]
+    return x[some], smoothed(x, y, asked.weight)[some], y[some]
 
 # %% ../nbs/31_dashboard.ipynb #strand
 OWN = 7 # lines or groups with a colour of their own
@@ -2281,7 +2288,7 @@ def make_controls(self:Overlay, w):
     self.what = w.Dropdown(options=list(SHOWN.items()), description='show', **menu)
     self.against = w.Dropdown(options=list(AGAINST.items()), description='against', **menu)
     self.group = w.Dropdown(options=list(GROUPS.items()), description='group by', **menu)
-    self.weight = w.FloatSlider(value=.6, min=0., max=.98, step=.02, description='smooth',
+    self.weight = w.FloatSlider(value=.8, min=0., max=.98, step=.02, description='smooth',
         continuous_update=False, readout_format='.2f', style=dict(description_width='64px'),
         layout=w.Layout(flex='1 1 220px', min_width='0', max_width='360px'))
     self.late = w.ToggleButton(description='2nd half', layout=narrow)

@@ -53,13 +53,36 @@ def change(root, **constants):
         assert n == 1
     f.write_text(text)
 
-def ran(root, row):
-    "A row and the notes that vouch for it"
+MACHINE = dict(gpu='NVIDIA H100 80GB HBM3', gpus=1, machine='ant', driver='575.57', cuda='12.9',
+    torch='2.9.1', cpu='Xeon Platinum 8480C', cpus=26, sm_mhz=1980, power_w=700)
+
+def progress_of(rng, points=120):
+    "A progress.json as a canvas writes it: loss, gradient norm, schedule with its names"
+    end = rng.uniform(2.9, 3.2)
+    rates = lambda s: [.04*min(1, 2-s/points), .6*min(1, 2-s/points), .95, .2*(1-s/points), 2**19]
+    curve = [[8*s, 2.5*s, end+6/(s/4+1)+rng.gauss(0, .04), s/points, rates(s), 1+3/s]
+        for s in range(1, points+1)]
+    return dict(percent=100., loss=curve[-1][2], curve=curve,
+        columns=['step', 'seconds', 'loss', 'fraction', 'schedule', 'grad_norm'],
+        schedule_names=['matrices', 'embedding', 'momentum', 'weight decay', 'tokens a step'])
+
+def usage_of(rng, rows=300):
+    "A usage.json as the runner writes it beside a run on a GPU"
+    columns = 'seconds cores others memory gpu gpu_gb watts celsius sm_mhz'.split()
+    def row(t):
+        busy = .97 if 30 < t < 280 else .1
+        return [t, 1.1+rng.random()/5, .2, .31, busy, 44*busy, 650*busy, 35+t/12, 1755]
+    return dict(columns=columns, rows=[row(t) for t in range(1, rows+1)])
+
+def ran(root, row, **more):
+    "A row and the notes that vouch for it; `more` are other files of the run"
     runs = root/'runs'/lab.TAG
     n = 1 + max(int(d.name.split('-')[0]) for d in runs.glob('[0-9]*-*'))
-    (runs/f'{n:03d}-{row.commit}').mkdir()
-    (runs/f'{n:03d}-{row.commit}/experiment.json').write_text(
-        json.dumps(dict(commit=row.commit, status=row.status, value=row.value)))
+    folder = runs/f'{n:03d}-{row.commit}'
+    folder.mkdir()
+    for name,o in more.items(): (folder/f'{name}.json').write_text(json.dumps(o))
+    (folder/'experiment.json').write_text(json.dumps(dict(commit=row.commit, status=row.status,
+        value=row.value, machine=MACHINE, profile='polynomial', seed=7)))
     Ledger(root/'results.tsv', 'rmse').append(row)
 
 @pytest.fixture(scope='module')
@@ -84,8 +107,10 @@ def root(tmp_path_factory):
         value = (best*(1+abs(rng.gauss(.5, .6))) if status == 'discard'
             else best*rng.uniform(.93, .999))
         if status == 'keep': best = value
+        files = dict(progress=progress_of(rng), usage=usage_of(rng)) if i > 150 else {}
         ran(root, Row(f'{rng.getrandbits(28):07x}', value, rng.uniform(1, 9), status,
-            f'made up {i}: {EVIL if i%7 == 0 else "an idea of some length, as agents have"}'))
+            f'made up {i}: {EVIL if i%7 == 0 else "an idea of some length, as agents have"}'),
+            **files)
     return root
 
 @pytest.fixture(scope='module')
