@@ -11,23 +11,24 @@ __all__ = ['MOST', 'RUN_DIR', 'TEXT_FIELDS', 'NUMBER_RANGES', 'OF_NOISE', 'AXES'
            'LAYOUT_CSS', 'ARROW', 'CONTROLS_CSS', 'TABLE_CSS', 'SWARM_CSS', 'STYLES', 'CSS', 'PULSE', 'TABLE',
            'COLUMNS', 'FIGURES', 'FIELDS', 'NOTHING_YET', 'BOX', 'TRACES', 'MARKS', 'HOVER', 'STEEP', 'POINT', 'BEHIND',
            'SHOWN', 'GROUPS', 'AGAINST', 'TITLES', 'OWN', 'ROOM', 'LINES', 'DASHES', 'SLOT', 'UNITS', 'PROGRESS',
-           'SLOT_TEXTS', 'SWARM_FIGURES', 'STALE', 'SLOTS', 'QUEUED', 'BARS', 'WORDS', 'NOT_RUN', 'GUARD', 'FORESEEN',
-           'ONLY_TRYING', 'RUNS', 'NONE_YET', 'PAGE', 'MOST_FIRST', 'BAR', 'TEMPLATE', 'POLICY', 'PAGE_POLICY', 'QUIET',
-           'SHAPES', 'needs', 'read_safely', 'current', 'tags', 'profile_of', 'lint_of', 'guards_of', 'valid_notes',
-           'notes_by_row', 'Feed', 'notes_in', 'row_from_notes', 'references', 'first_few', 'axis', 'luminance',
-           'contrast', 'in_browser', 'steps_of', 'utf8', 'remarks', 'outcome', 'experiment', 'known_of', 'experiments',
-           'matching', 'cells_of', 'view', 'look', 'picture', 'markers', 'frontier_picture', 'plotly_text', 'hover',
-           'hovers', 'labels', 'loss_picture', 'points_of', 'curve', 'loss_range', 'show_loss', 'points_by_name',
-           'schedule_names', 'as_floats', 'run_curves', 'series_of', 'smoothed', 'thinned', 'mean_of', 'Laid',
-           'line_of', 'strands_of', 'overlay_picture', 'trace_of', 'joined', 'parts_of', 'lay_over', 'span_of',
-           'morning', 'duration', 'is_fresh', 'counted', 'gained', 'tiles', 'running', 'progress_bar', 'now_html',
-           'when', 'at_work', 'search_line', 'valid_slot', 'swarm_of', 'swarm_runs', 'at_it', 'soft', 'many',
-           'swarm_line', 'sparkline', 'slot_html', 'late_range', 'slots_html', 'queue_html', 'swarm_html', 'lane_bar',
-           'lane_bars', 'lanes_html', 'others_of', 'others_html', 'lost_to', 'best_told', 'crashes_at_the_end',
-           'is_over', 'going_on', 'standing', 'night_facts', 'night_html', 'gpu_sample', 'machine_sample',
-           'machine_html', 'diff_of', 'figure_of', 'doubts', 'facts', 'facts_html', 'log_end', 'too_large', 'log_of',
-           'block_of', 'copy_for_run', 'sandbox', 'sweep_short_runs', 'why_to_end', 'guard', 'start_guard', 'ShortRun',
-           'knob', 'text_of', 'knob_row', 'pic', 'row_of', 'Tinker', 'constants_of', 'verdict', 'Overlay',
+           'SLOT_TEXTS', 'SWARM_FIGURES', 'STALE', 'SLOTS', 'QUEUED', 'BARS', 'WORDS', 'USED', 'NOT_RUN', 'HOSTS',
+           'GUARD', 'FORESEEN', 'ONLY_TRYING', 'RUNS', 'FIGURES_LAID', 'NONE_YET', 'PAGE', 'MOST_FIRST', 'BAR',
+           'TEMPLATE', 'POLICY', 'PAGE_POLICY', 'QUIET', 'SHAPES', 'needs', 'read_safely', 'current', 'tags',
+           'profile_of', 'lint_of', 'guards_of', 'valid_notes', 'notes_by_row', 'Feed', 'notes_in', 'row_from_notes',
+           'references', 'first_few', 'axis', 'luminance', 'contrast', 'in_browser', 'steps_of', 'utf8', 'remarks',
+           'outcome', 'experiment', 'known_of', 'experiments', 'matching', 'cells_of', 'view', 'look', 'picture',
+           'markers', 'frontier_picture', 'plotly_text', 'hover', 'hovers', 'labels', 'loss_picture', 'points_of',
+           'curve', 'loss_range', 'show_loss', 'points_by_name', 'schedule_names', 'as_floats', 'run_curves',
+           'series_of', 'smoothed', 'thinned', 'mean_of', 'Laid', 'line_of', 'strands_of', 'overlay_picture',
+           'trace_of', 'joined', 'parts_of', 'lay_over', 'span_of', 'morning', 'duration', 'is_fresh', 'counted',
+           'gained', 'tiles', 'running', 'progress_bar', 'now_html', 'when', 'at_work', 'search_line', 'valid_slot',
+           'swarm_of', 'swarm_runs', 'at_it', 'soft', 'many', 'swarm_line', 'sparkline', 'slot_html', 'late_range',
+           'slots_html', 'queue_html', 'swarm_html', 'lane_bar', 'lane_bars', 'lanes_html', 'others_of', 'others_html',
+           'lost_to', 'best_told', 'crashes_at_the_end', 'is_over', 'going_on', 'standing', 'night_facts', 'night_html',
+           'gpu_sample', 'machine_sample', 'machine_html', 'usage_of', 'usage_row', 'usage_html', 'diff_of',
+           'figure_of', 'doubts', 'facts', 'facts_html', 'environment', 'environment_html', 'log_end', 'too_large',
+           'log_of', 'block_of', 'copy_for_run', 'sandbox', 'sweep_short_runs', 'why_to_end', 'guard', 'start_guard',
+           'ShortRun', 'knob', 'text_of', 'knob_row', 'pic', 'row_of', 'Tinker', 'constants_of', 'verdict', 'Overlay',
            'numbers_laid', 'lacking', 'overlay_legend', 'Dashboard', 'described', 'session_options', 'card_of',
            'legend', 'heights', 'band_around', 'apart', 'x_range', 'annotation', 'notebook_link', 'top_html',
            'plotly_program', 'renewed', 'page_notebook', 'lay_files', 'run_notebook', 'executed', 'new_token', 'same',
@@ -60,7 +61,8 @@ from .new import carried
 from .night import ended, limits_line
 from .ratchet import log_lines, read_state, reporting_errors
 from .repo import Refused, Session, experiment_runs, profile_then
-from .run import (OUTCOMES, _is_commit, compared, is_number, kill_run, notes_of, pace,
+from .run import (OUTCOMES, TOLD, _is_commit, compared, differs,
+    is_number, kill_run, notes_of, pace,
     plain, project, rate_of, read_json, read_notes, run_experiment)
 from autoresearch.search import (SearchError, apply, meaning, read_constants, values_after,
     violation, written)
@@ -1518,7 +1520,8 @@ def sparkline(
     curves:list, # (class of CSS, seconds, losses)
     ends:tuple, # Largest second, least and largest loss
     wide:int=300, # Units to the right, which the card stretches
-    high:int=60 # Units up
+    high:int=60, # Units up
+    label:str='loss over seconds of training' # For who does not see it
 )->str: # SVG; '' where there is no point
     "Small curves over each other, in one scale"
     most,lo,hi = ends
@@ -1529,7 +1532,7 @@ def sparkline(
     lines = [f'<polyline class="{kind}" points="{" ".join(map(at, x, y))}"/>'
         for kind,x,y in curves if x]
     return (f'<svg class="ar-spark" viewBox="0 0 {wide} {high}" preserveAspectRatio="none"'
-        f' role="img" aria-label="loss over seconds of training">{"".join(lines)}</svg>')
+        f' role="img" aria-label="{html.escape(label)}">{"".join(lines)}</svg>')
 
 # %% ../nbs/31_dashboard.ipynb #slot-html
 def slot_html(
@@ -1840,9 +1843,54 @@ def machine_html(
         xs,ys = [list(o) for o in zip(*points)]
         told = f'{value:.0f} %' if unit == '%' else f'{value:.3g} {unit}'
         if unit in ('GiB', 'W'): told = f'{value:.3g} of {most:.3g} {unit}'
-        line = sparkline([('ar-spark-this', xs, ys)], (max(last-first, 1.), 0., most), 300, 24)
+        line = sparkline([('ar-spark-this', xs, ys)], (max(last-first, 1.), 0., most), 300, 24,
+            f'{name} over the run')
         rows.append(f'<span>{html.escape(name)}</span><b>{told}</b>{line}')
     return f'<div class="ar-live">{"".join(rows)}</div>'
+
+# %% ../nbs/31_dashboard.ipynb #usage-of
+# column of usage.json -> what it is, its unit, by how much its figures are multiplied
+USED = dict(gpu=('GPU use', '%', 100), gpu_gb=('GPU memory', 'GiB', 1),
+    watts=('GPU power', 'W', 1), celsius=('GPU temperature', '°C', 1),
+    sm_mhz=('GPU clock', 'MHz', 1), cores=('CPU of the run', 'cores', 1),
+    others=('CPU of others', 'cores', 1), memory=('memory', '%', 100))
+
+def usage_of(
+    folder:Path # Of a run
+)->tuple: # Seconds, and by column of `USED` what is known of it: arrays; ({}, {}) without a file
+    "What a run used of its machine over its time"
+    raw = read_safely(folder/'usage.json')
+    names,rows = raw.get('columns'), raw.get('rows')
+    if not isinstance(names, list) or not isinstance(rows, list): return [], {}
+    good = [o for o in rows if isinstance(o, list) and len(o) == len(names)]
+    by = {k: as_floats([o[i] for o in good]) for i,k in enumerate(names) if isinstance(k, str)}
+    known = {k: by[k] for k in USED if k in by and not math.isnan(by[k].sum())}
+    return by.get('seconds', []), known
+
+# %% ../nbs/31_dashboard.ipynb #usage-html
+def usage_row(seconds, name, unit, y):
+    "One quantity over a run: its mean, its most, its curve"
+    lo,hi = (0., 100.) if unit == '%' else (min(0., y.min()), y.max() or 1.)
+    told = f'{y.mean():.3g}, most {y.max():.3g} {unit}'
+    lines = [('ar-spark-this', seconds.tolist(), y.tolist())]
+    line = sparkline(lines, (seconds.max(), lo, hi), 300, 24, f'{name} over seconds of the run')
+    return f'<span>{name}</span><b>{told}</b>{line}'
+
+def usage_html(
+    folder:Path|None # Of a run
+)->str: # '' without a folder
+    "What a run used of its machine, as small curves"
+    if folder is None: return ''
+    seconds,known = usage_of(folder)
+    head = '<h2>The machine over the run</h2>'
+    if not len(seconds) or math.isnan(seconds.sum()) or seconds.max() <= 0:
+        return head + soft('Not known: this run left no usage.json that tells it.')
+    some = thinned(len(seconds), 200)
+    rows = [usage_row(seconds[some], *USED[k][:2], v[some]*USED[k][2]) for k,v in known.items()]
+    lacks = [name for k,(name,*_) in USED.items() if k not in known]
+    more = soft(f'not told by this machine: {", ".join(lacks)}') if lacks else ''
+    span = soft(f'mean and most of {duration(float(seconds.max()))}')
+    return f'{head}{span}<div class="ar-live">{"".join(rows)}</div>{more}'
 
 # %% ../nbs/31_dashboard.ipynb #diff-of
 @lru_cache(64)
@@ -1907,6 +1955,33 @@ def facts_html(d, pairs):
     badge = f'<span class="ar-status ar-{status}">{status}</span>'
     head = f'<h2>#{d["n"]:.0f} {html.escape(d["description"])} {badge}</h2>'
     return f'{head}<div class="ar-facts">{rows}</div>'
+
+# %% ../nbs/31_dashboard.ipynb #environment
+HOSTS = dict(host='host', system='system', python='Python', device='device')
+
+def environment(
+    notes:dict, # Whole, of a run
+    best:dict={} # The same of the best's
+)->list: # (what, text) of what is known
+    "What a run ran on, by which versions, and by whose rules"
+    machine = o if isinstance(o := notes.get('machine'), dict) else {}
+    host = o if isinstance(o := notes.get('host'), dict) else {}
+    def told(o, names): return [(label, o.get(k)) for k,label in names.items()]
+    other = differs(best.get('machine'), machine)
+    units = dict(sm_mhz=' MHz', memory_mhz=' MHz', set_mhz=' MHz', cpu_mhz=' MHz', power_w=' W')
+    shown = {k: f'{v}{units.get(k, "")}' for k,v in machine.items() if v not in (None, '')}
+    rest = {k: v for k,v in host.items() if isinstance(v, (str, int, float))}
+    pairs = [('otherwise than the best', other), *told(shown, TOLD), *told(rest, HOSTS),
+        ('profile', notes.get('profile')), ('contract', notes.get('contract')),
+        ('seed', notes.get('seed')), ('commit', notes.get('commit')),
+        ('code', notes.get('code'))]
+    return [(k, truncate(one_line(str(v)), 200)) for k,v in pairs if v not in (None, '')]
+
+def environment_html(notes, best={})->str: # '' where nothing is known
+    "The same as the page shows it"
+    rows = ''.join(f'<span>{html.escape(k)}</span><div>{html.escape(v)}</div>'
+        for k,v in environment(notes, best))
+    return f'<h2>Machine and versions</h2><div class="ar-facts">{rows}</div>' if rows else ''
 
 # %% ../nbs/31_dashboard.ipynb #log-end
 def log_end(path, room=2**16, lines=30, wide=200):
@@ -2424,6 +2499,8 @@ def lacking(
         ' or of a run that ended before')
 
 # %% ../nbs/31_dashboard.ipynb #overlay-legend
+FIGURES_LAID = 'value', 'steps', 'rate', 'seconds' # of an experiment, beside its line
+
 def overlay_legend(
     strands:dict, # Of `strands_of`
     runs:list, # `Laid`s
@@ -2439,17 +2516,19 @@ def overlay_legend(
         told = cells_of(data.iloc[n-1]) if n else ['']*len(COLUMNS)
         facts = dict(zip(COLUMNS, told))
         end = f'{lines[0][2][-1]:.5g}' if len(lines) == 1 else many(len(lines), 'line')
-        cells = [end, *(facts[k] for k in ('value', 'steps', 'rate', 'seconds'))]
-        rows.append(f'<td><i class="ar-line" style="background:{colours[i]}"></i>'
-            f'{html.escape(name)}</td>' + ''.join(f'<td class="ar-num">{c}</td>' for c in cells))
+        line = f'<i class="ar-line" style="background:{colours[i]}"></i>{html.escape(name)}'
+        rows.append([line, end, *(facts[k] for k in FIGURES_LAID)])
     left = len(strands)-OWN
-    heads = ''.join(f'<th class="ar-num">{h}</th>'
-        for h in ('last', 'value', 'steps', 'rate', 'seconds'))
-    body = ''.join(f'<tr>{r}</tr>' for r in rows)
+    names = 'line', 'last', *FIGURES_LAID
+    full = [i for i in range(len(names)) if any(r[i] for r in rows)] # no column is empty
+    num = ' class="ar-num"'
+    heads = ''.join(f'<th{num*(i > 0)}>{names[i]}</th>' for i in full)
+    cells = [''.join(f'<td{num*(i > 0)}>{r[i]}</td>' for i in full) for r in rows]
+    body = ''.join(f'<tr>{r}</tr>' for r in cells)
     more = soft(f'and {left} more, all in grey')*(left > 0) + (soft(said) if said else '')
     if not rows: return more
-    return (f'<div class="ar-scroll"><table class="ar-table ar-laid"><thead><tr><th>line</th>'
-        f'{heads}</tr></thead><tbody>{body}</tbody></table></div>{more}')
+    return (f'<div class="ar-scroll"><table class="ar-table ar-laid"><thead><tr>{heads}</tr>'
+        f'</thead><tbody>{body}</tbody></table></div>{more}')
 
 # %% ../nbs/31_dashboard.ipynb #overlay-draw
 @patch
@@ -2558,7 +2637,7 @@ def make_parts(self:Dashboard):
     "The widgets: texts, pictures, table, panel, pulse, and what filters the frontier"
     import ipywidgets as w
     for name in ('head', 'error', 'tiles', 'now', 'legend', 'one', 'diff', 'log', 'top', 'swarm',
-        'lanes', 'elsewhere', 'night', 'machine'):
+        'lanes', 'elsewhere', 'night', 'machine', 'used', 'ran_on'):
         setattr(self, name, w.HTML())
     self.link = w.Output()
     self.fig = frontier_picture()
@@ -2647,9 +2726,9 @@ def lay_out(self:Dashboard):
     first.add_class('ar-first')
     self.swarm_box = card_of(self.swarm, self.lanes, name='swarm')
     self.elsewhere_box = card_of(self.elsewhere, name='elsewhere')
-    one = row_of(w.VBox([self.one, self.link]), self.one_box)
+    one = row_of(w.VBox([self.one, self.link]), w.VBox([self.one_box, self.used]))
     self.box = w.VBox([w.HTML(CSS), self.head, self.error, first, self.swarm_box,
-        card_of(one, self.diff, self.log, name='one'), self.overlay.box,
+        card_of(one, self.diff, self.log, self.ran_on, name='one'), self.overlay.box,
         card_of(self.top, self.table, name='experiments'), self.elsewhere_box,
         self.tinker.box, self.pulse])
     self.box.add_class('ar-page')
@@ -3019,6 +3098,8 @@ def show_one(self:Dashboard):
     none = soft('No folder of this run here.')
     self.part('log', lambda: '<h2>The log</h2>' + (log_of(folder) if folder else none))
     self.part('link', lambda: self.show_link(folder))
+    self.part('used', lambda: usage_html(folder))
+    self.part('ran_on', lambda: self.environment_of(n, folder))
     self.part('curve', lambda: show_loss(self.one_fig, curve(folder), self.best_curve(), f'#{n}'))
 
 # %% ../nbs/31_dashboard.ipynb #head-of
@@ -3031,6 +3112,16 @@ def head_of(self:Dashboard, n, d, notes):
         more = ', '.join(f'{v:.6f}' for v in again[:20]) + ' …'*(len(again) > 20)
         notes = {**notes, 'told': {**notes.get('told', {}), 'run again by itself': more}}
     return facts_html(d, facts(d, notes, self.feed.p.metric, speed)) + block_of(notes)
+
+# %% ../nbs/31_dashboard.ipynb #environment-of
+@patch
+def environment_of(self:Dashboard, n, folder):
+    "What an experiment ran on, beside what the best ran on"
+    if folder is None: return ''
+    best = self.run_dir(self.best_number())
+    seen = self.feed.seen
+    whole = {d.name: seen[d.name]['notes'] for d in (folder, best) if d and d.name in seen}
+    return environment_html(whole.get(folder.name, {}), whole.get(best.name, {}) if best else {})
 
 # %% ../nbs/31_dashboard.ipynb #show-link
 @patch
