@@ -9,31 +9,31 @@ A session leaves a ledger, a branch and a folder for each run. All of it can be 
 # %% auto #0
 __all__ = ['MOST', 'RUN_DIR', 'TEXT_FIELDS', 'NUMBER_RANGES', 'OF_NOISE', 'AXES', 'LOOKS', 'COLOURS_CSS', 'CARDS_CSS',
            'LAYOUT_CSS', 'ARROW', 'CONTROLS_CSS', 'TABLE_CSS', 'SWARM_CSS', 'STYLES', 'CSS', 'PULSE', 'TABLE',
-           'COLUMNS', 'FIGURES', 'FIELDS', 'NOTHING_YET', 'BOX', 'TRACES', 'MARKS', 'HOVER', 'STEEP', 'POINT', 'BEHIND',
-           'SHOWN', 'GROUPS', 'AGAINST', 'TITLES', 'OWN', 'ROOM', 'LINES', 'DASHES', 'SLOT', 'UNITS', 'PROGRESS',
-           'SLOT_TEXTS', 'SWARM_FIGURES', 'STALE', 'SLOTS', 'QUEUED', 'BARS', 'WORDS', 'USED', 'NOT_RUN', 'HOSTS',
-           'GUARD', 'FORESEEN', 'ONLY_TRYING', 'RUNS', 'FIGURES_LAID', 'NONE_YET', 'PAGE', 'MOST_FIRST', 'BAR',
+           'COLUMNS', 'OFTEN_EMPTY', 'FIGURES', 'FIELDS', 'NOTHING_YET', 'BOX', 'TRACES', 'MARKS', 'HOVER', 'STEEP',
+           'POINT', 'BEHIND', 'SHOWN', 'GROUPS', 'AGAINST', 'TITLES', 'OWN', 'ROOM', 'LINES', 'DASHES', 'SLOT', 'UNITS',
+           'PROGRESS', 'SLOT_TEXTS', 'SWARM_FIGURES', 'STALE', 'SLOTS', 'QUEUED', 'BARS', 'WORDS', 'USED', 'NOT_RUN',
+           'HOSTS', 'GUARD', 'FORESEEN', 'ONLY_TRYING', 'RUNS', 'FIGURES_LAID', 'NONE_YET', 'PAGE', 'MOST_FIRST', 'BAR',
            'TEMPLATE', 'POLICY', 'PAGE_POLICY', 'QUIET', 'SHAPES', 'needs', 'read_safely', 'current', 'tags',
            'profile_of', 'lint_of', 'guards_of', 'valid_notes', 'notes_by_row', 'Feed', 'notes_in', 'row_from_notes',
-           'references', 'first_few', 'axis', 'luminance', 'contrast', 'in_browser', 'steps_of', 'utf8', 'remarks',
-           'outcome', 'experiment', 'known_of', 'experiments', 'matching', 'cells_of', 'view', 'look', 'picture',
-           'markers', 'frontier_picture', 'plotly_text', 'hover', 'hovers', 'labels', 'loss_picture', 'points_of',
-           'curve', 'loss_range', 'show_loss', 'points_by_name', 'schedule_names', 'as_floats', 'run_curves',
-           'series_of', 'smoothed', 'thinned', 'mean_of', 'Laid', 'line_of', 'strands_of', 'overlay_picture',
-           'trace_of', 'joined', 'parts_of', 'lay_over', 'span_of', 'morning', 'duration', 'is_fresh', 'counted',
-           'gained', 'tiles', 'running', 'progress_bar', 'now_html', 'when', 'at_work', 'search_line', 'valid_slot',
-           'swarm_of', 'swarm_runs', 'at_it', 'soft', 'many', 'swarm_line', 'sparkline', 'slot_html', 'late_range',
-           'slots_html', 'queue_html', 'swarm_html', 'lane_bar', 'lane_bars', 'lanes_html', 'others_of', 'others_html',
-           'lost_to', 'best_told', 'crashes_at_the_end', 'is_over', 'going_on', 'standing', 'night_facts', 'night_html',
-           'gpu_sample', 'machine_sample', 'machine_html', 'usage_of', 'usage_row', 'usage_html', 'diff_of',
-           'figure_of', 'doubts', 'facts', 'facts_html', 'environment', 'environment_html', 'log_end', 'too_large',
-           'log_of', 'block_of', 'copy_for_run', 'sandbox', 'sweep_short_runs', 'why_to_end', 'guard', 'start_guard',
-           'ShortRun', 'knob', 'text_of', 'knob_row', 'pic', 'row_of', 'Tinker', 'constants_of', 'verdict', 'Overlay',
-           'numbers_laid', 'lacking', 'overlay_legend', 'Dashboard', 'described', 'session_options', 'card_of',
-           'legend', 'heights', 'band_around', 'apart', 'x_range', 'annotation', 'notebook_link', 'top_html',
-           'plotly_program', 'renewed', 'page_notebook', 'lay_files', 'run_notebook', 'executed', 'new_token', 'same',
-           'identity', 'from_elsewhere', 'guarded', 'notebook_pages', 'address', 'show_page', 'server', 'free_port',
-           'chosen_profile', 'serving', 'ar_dashboard']
+           'references', 'first_few', 'audited', 'axis', 'luminance', 'contrast', 'in_browser', 'steps_of', 'utf8',
+           'remarks', 'outcome', 'experiment', 'known_of', 'experiments', 'matching', 'cells_of', 'view', 'look',
+           'picture', 'markers', 'frontier_picture', 'plotly_text', 'hover', 'hovers', 'labels', 'loss_picture',
+           'points_of', 'curve', 'loss_range', 'show_loss', 'points_by_name', 'schedule_names', 'as_floats',
+           'run_curves', 'series_of', 'smoothed', 'thinned', 'mean_of', 'Laid', 'line_of', 'strands_of',
+           'overlay_picture', 'trace_of', 'joined', 'parts_of', 'lay_over', 'span_of', 'morning', 'duration',
+           'is_fresh', 'counted', 'gained', 'tiles', 'running', 'progress_bar', 'now_html', 'when', 'at_work',
+           'search_line', 'valid_slot', 'swarm_of', 'swarm_runs', 'at_it', 'soft', 'many', 'swarm_line', 'sparkline',
+           'slot_html', 'late_range', 'slots_html', 'queue_html', 'swarm_html', 'lane_bar', 'lane_bars', 'lanes_html',
+           'others_of', 'others_html', 'lost_to', 'best_told', 'crashes_at_the_end', 'is_over', 'going_on', 'standing',
+           'night_facts', 'night_html', 'gpu_sample', 'machine_sample', 'machine_html', 'usage_of', 'usage_row',
+           'usage_html', 'diff_of', 'figure_of', 'other_text', 'doubts', 'facts', 'facts_html', 'environment',
+           'environment_html', 'log_end', 'too_large', 'log_of', 'block_of', 'copy_for_run', 'sandbox',
+           'sweep_short_runs', 'why_to_end', 'guard', 'start_guard', 'ShortRun', 'knob', 'text_of', 'knob_row', 'pic',
+           'row_of', 'Tinker', 'constants_of', 'verdict', 'Overlay', 'numbers_laid', 'lacking', 'overlay_legend',
+           'Dashboard', 'described', 'session_options', 'card_of', 'legend', 'heights', 'band_around', 'apart',
+           'x_range', 'annotation', 'notebook_link', 'top_html', 'plotly_program', 'renewed', 'page_notebook',
+           'lay_files', 'run_notebook', 'executed', 'new_token', 'same', 'identity', 'from_elsewhere', 'guarded',
+           'notebook_pages', 'address', 'show_page', 'server', 'free_port', 'chosen_profile', 'serving', 'ar_dashboard']
 
 # %% ../nbs/31_dashboard.ipynb #imports
 import gc, hmac, html, json, math, os, re, secrets, shutil, socket, stat, subprocess, sys, tempfile
@@ -53,7 +53,9 @@ from fastcore.basics import patch
 from fastcore.script import call_parse
 from .contract import (Profile, SettingsError, _short, final_block, get_profile,
     install_line, read_settings, session_profile)
+from .audit import audit_records
 from .cells import CellsError, diff_html
+from .judge import release
 from .ledger import (COLORS, DARK, STATUSES, Ledger, LedgerError, Row, Seen, _limits,
     LANES, efforts, field, frontier, idle_shares, lane_kind, lane_runs, line_points, noise_seen,
     one_line, parse_row, place_labels, runs_told, shape, sigma_told, truncate, vouch)
@@ -61,9 +63,9 @@ from .new import carried
 from .night import ended, limits_line
 from .ratchet import log_lines, read_state, reporting_errors
 from .repo import Refused, Session, experiment_runs, profile_then
-from .run import (OUTCOMES, TOLD, _is_commit, compared, differs,
-    is_number, kill_run, notes_of, pace,
-    plain, project, rate_of, read_json, read_notes, run_experiment)
+from autoresearch.run import (OUTCOMES, TOLD, _is_commit, compared, differs,
+    is_number, kill_run, notes_of, pace, plain, project, rate_of, read_json, read_notes,
+    run_experiment)
 from autoresearch.search import (SearchError, apply, meaning, read_constants, values_after,
     violation, written)
 
@@ -206,6 +208,7 @@ class Feed:
         self.f = frontier([], self.p.direction)
         self.rows,self.damaged,self.runs,self.notes,self.ran = [], [], [], [], []
         self.noise = noise_seen([], [])
+        self.audits = {} # number -> value on text that decides nothing, and the gap
         self.again = {} # commit -> values of the runs that were made again
         self.seen,self.mark = {}, None # notes by folder; how the files looked when they were read
         self.told,self.hovers = {}, {} # by number: what was asked, and what it came to
@@ -266,7 +269,7 @@ def poll(self:Feed)->bool: # Has anything changed?
     "Look again; what can't be read is in `problems`"
     led = self.ledger
     before = self.rows, self.damaged, self.problems
-    states = self.dir/'state.json', self.p.root/self.p.runs/'current.json'
+    states = (self.dir/'state.json', self.p.root/self.p.runs/'current.json', self.dir/'audit')
     mark = led.path, _stamp(led.path), *map(_stamp, states)
     fresh = self.new_notes(again=mark != self.mark)
     if mark == self.mark and not fresh: return False
@@ -277,7 +280,8 @@ def poll(self:Feed)->bool: # Has anything changed?
     self.problems = [*self.fallback, *([fault] if fault else []), *self.missing(led, order)]
     changed = fresh or (self.rows, self.damaged, self.problems) != before
     if changed: self.match(order)
-    return changed
+    was,self.audits = self.audits, self.other_text()
+    return changed or self.audits != was
 
 # %% ../nbs/31_dashboard.ipynb #row-from-notes
 def row_from_notes(n):
@@ -391,6 +395,35 @@ def missing_notes(self:Feed, order):
     return [f'experiment.json is gone or damaged in {first_few(bad)}: what else the folder holds'
         ' is shown'] if bad else []
 
+# %% ../nbs/31_dashboard.ipynb #audited
+def audited(
+    records:list, # Of `audit_records`
+    values:dict, # Number of a run's folder -> its value of the search
+    direction:str # Which value is better: lower or higher
+)->dict: # By number: value on the other text, and what was gained there less what was gained here
+    "How keeps did on text that decides nothing, as it may be shown"
+    sign = 1 if direction == 'lower' else -1
+    known = [o for o in records if o['number'] in values]
+    res,shown = {}, 0.
+    for o in known:
+        first,mine = known[0], values[known[0]['number']] - values[o['number']]
+        error = o.get('error')
+        gain = sign*(first['value']-o['value'])
+        if is_number(error) and error > 0: shown = release(gain, error, shown, 'higher')
+        elif o is not first: continue # how far it can be trusted is not known
+        res[o['number']] = first['value']-sign*shown, shown-sign*mine
+    return res
+
+# %% ../nbs/31_dashboard.ipynb #other-text
+@patch
+def other_text(self:Feed)->dict: # By number of the experiment
+    "`audited` of the session's keeps"
+    numbers = {int(n['dir'].split('-')[0]): i for i,n in enumerate(self.notes, 1) if 'dir' in n}
+    kept = {s.n: s.row.value for s in self.f.steps}
+    values = {k: kept[i] for k,i in numbers.items() if i in kept}
+    records = audit_records(self) if (self.dir/'audit').is_dir() else []
+    return {numbers[k]: v for k,v in audited(records, values, self.p.direction).items()}
+
 # %% ../nbs/31_dashboard.ipynb #axis
 AXES = dict(number='experiment', clock='time', gpu='GPU hours')
 
@@ -478,7 +511,7 @@ overflow:auto;max-height:420px;font:12px/1.5 "DejaVu Sans Mono",monospace;margin
 .ar-bar div{height:100%;background:var(--mark);transition:width .8s}
 .ar-status{border-radius:9px;padding:1px 9px;font-size:12px;border:1px solid}
 .ar-keep{color:var(--good)}
-.ar-discard,.ar-ablation{color:var(--soft)}
+.ar-discard,.ar-ablation,.ar-audit{color:var(--soft)}
 .ar-crash{color:var(--bad)}
 .ar-expedition{color:var(--side)}
 .ar-error{border-left:4px solid var(--bad);padding:6px 12px;background:var(--card);
@@ -765,11 +798,14 @@ def in_browser(
 # %% ../nbs/31_dashboard.ipynb #columns
 COLUMNS = dict(n='number of the experiment', status='keep, discard or crash', value='the metric',
     gain='over the previous keep', steps='of training', rate='tokens a second, or steps',
+    audit='value on text that decides nothing, in steps of its error',
+    gap='what was gained on that text less what was gained here',
     effort='experiments for each percent gained so far', memory='peak memory in GiB',
     seconds='wall clock', outcome='class of outcome, and what is odd about it', commit='of git',
     description='what was tried')
+OFTEN_EMPTY = 'audit', 'gap' # there only if one of them is known
 # the columns that are numbers, and how they are written
-FIGURES = dict(n='.0f', value='.6f', gain='.6f', steps=',.0f', rate=',.0f', effort='.3g',
+FIGURES = dict(n='.0f', value='.6f', gain='.6f', audit='.6f', gap='+.6f', steps=',.0f', rate=',.0f', effort='.3g',
     memory='.1f', seconds='.0f')
 
 # %% ../nbs/31_dashboard.ipynb #steps-of
@@ -835,6 +871,7 @@ def experiments(
     data = [known_of(feed, *o) for o in zip(count(1), rows, feed.notes, ran, kinds)]
     df = pd.DataFrame(data, columns=FIELDS, dtype=object) # text stays what it is, be it no UTF-8
     df['gain'] = df.n.map({s.n: s.gain for s in feed.f.steps})
+    for i,k in enumerate(OFTEN_EMPTY): df[k] = df.n.map({m: v[i] for m,v in feed.audits.items()})
     df['effort'] = df.n.map(efforts(feed.f))
     df['best'] = feed.f.running
     figures = dict.fromkeys([*FIGURES, 'best'], float)
@@ -852,12 +889,12 @@ def matching(
     return data[[all(w in t for w in words) for t in text.str.lower()]]
 
 # %% ../nbs/31_dashboard.ipynb #table-cells
-def cells_of(d):
+def cells_of(d, columns=COLUMNS):
     "A row of the frame as the table shows it; '' for what is not known"
     def shown(c):
         if c not in FIGURES: return utf8(d[c])
         return '' if math.isnan(d[c]) else format(d[c], FIGURES[c])
-    return [shown(c) for c in COLUMNS]
+    return [shown(c) for c in columns]
 
 # %% ../nbs/31_dashboard.ipynb #table-view
 NOTHING_YET = 'no experiments yet: ar-run makes one'
@@ -877,9 +914,11 @@ def view(
     page = max(0, min(page, (len(found)-1)//size))
     first = page*size
     some = found[first:first+size]
-    rows = [dict(n=int(d['n']), cells=cells_of(d), ticked=d['n'] in ticked)
+    shown = {c: t for c,t in COLUMNS.items()
+        if c not in OFTEN_EMPTY or data[c].notna().any()}
+    rows = [dict(n=int(d['n']), cells=cells_of(d, shown), ticked=d['n'] in ticked)
         for d in some.to_dict('records')]
-    columns = [dict(name=c, title=t, number=c in FIGURES) for c,t in COLUMNS.items()]
+    columns = [dict(name=c, title=t, number=c in FIGURES) for c,t in shown.items()]
     none = f'nothing here has {truncate(query, 80)!r} in it' if query.strip() else NOTHING_YET
     return dict(columns=columns, sort=sort, down=down, page=page, selected=selected, rows=rows,
         none=utf8(none), ticked=len(ticked),
@@ -888,7 +927,7 @@ def view(
 # %% ../nbs/31_dashboard.ipynb #box
 BOX = dict(l=66, r=18, t=58, b=48) # margins around a picture in pixels
 TRACES = ['discard', 'crash', 'best', 'keep', 'unproven', 'band', 'line', 'expedition',
-    'ablation', 'chosen']
+    'ablation', 'audit', 'chosen']
 MARKS = (*STATUSES, 'unproven', 'expedition', 'ablation') # the traces that are experiments
 
 # %% ../nbs/31_dashboard.ipynb #look
@@ -921,6 +960,7 @@ def markers(dark=False):
         keep=dict(size=10, color=COLORS['green'], line=dict(width=1, color=c['card'])),
         expedition=dict(size=6, color=COLORS['purple']),
         ablation=dict(size=8, symbol='square-open', color=c['soft'], line_width=1.2),
+        audit=dict(size=7, color=c['soft'], symbol='diamond-open', line_width=1.5),
         unproven=dict(size=10, symbol='circle-open', color=red, line_width=2),
         chosen=dict(size=18, symbol='circle-open', color=COLORS['orange'], line_width=3))
 
@@ -936,6 +976,7 @@ def frontier_picture():
         line=dict(shape='hv', width=2, color=COLORS['blue']))
     traces['band'] = dict(name='band', mode='lines', hoverinfo='skip', fill='toself',
         fillcolor='rgba(0,114,178,.15)', line_width=0)
+    traces['audit'].update(mode='lines+markers', line=dict(width=1.2, dash='dot'))
     purple = COLORS['purple']
     traces['line'] = dict(name='line', mode='lines+markers', hoverinfo='skip', cliponaxis=False,
         line=dict(width=1.2, color=purple), marker=dict(symbol='x', size=[], color=purple))
@@ -1914,6 +1955,11 @@ def figure_of(d, column, form):
     "A figure of a row of `experiments` as text; None where it is not known"
     return None if math.isnan(d[column]) else form.format(d[column])
 
+def other_text(d):
+    "How a keep did on text that decides nothing"
+    if math.isnan(d['audit']): return 'on other text', None
+    return 'on other text', f'{d["audit"]:.6f}, gap {d["gap"]:+.6f}: ar-audit tells how sure'
+
 def doubts(d, notes):
     "What speaks against believing an experiment"
     over = notes.get('overran', 0)
@@ -1930,7 +1976,7 @@ def facts(
     "What is known of an experiment, in the order in which one asks"
     known = d['class'] or 'not known: no notes of this run here'
     told = list(notes.get('told', {}).items())
-    pairs = [(metric, figure_of(d, 'value', '{:.6f}') or 'none'), *told, ('speed', speed),
+    pairs = [(metric, figure_of(d, 'value', '{:.6f}') or 'none'), *told, other_text(d), ('speed', speed),
         ('kernels', str(notes.get('fused') or '')[7:]),
         ('gain over the previous keep', figure_of(d, 'gain', '{:.6f}')),
         ('seconds', figure_of(d, 'seconds', '{:.1f}')),
@@ -2744,7 +2790,8 @@ def legend(
     "What the marks mean, and what is not in the picture"
     marks = [('●', 'keep', 'keep', 'kept'), ('●', 'discard', 'discard', 'discarded'),
         ('×', 'crash', 'crash', 'crashed')]
-    aside = [('●', 'expedition', 'on expeditions'), ('□', 'ablation', 'ablations, to look')]
+    aside = [('●', 'expedition', 'on expeditions'), ('□', 'ablation', 'ablations, to look'),
+        ('◇', 'audit', 'on text that decides nothing')]
     marks += [(mark, k, k, text) for mark,k,text in aside if counts.get(k)]
     if counts['unproven']: marks.append(('○', 'crash', 'unproven', 'that no run vouches for'))
     number = {**counts, **dict.fromkeys(hidden, 'hidden')}
@@ -2811,6 +2858,21 @@ def draw_lines(self:Dashboard, lo, hi):
         size += [*[0]*(len(x)-1), 9*left, 0]
     self.fig.data[TRACES.index('line')].update(x=xs, y=ys, marker_size=size)
 
+# %% ../nbs/31_dashboard.ipynb #draw-audit
+@patch
+def draw_audit(self:Dashboard, a, b, lo, hi):
+    "What the keeps in sight gained on text that decides nothing, from where the search began"
+    audits = self.feed.audits
+    kept = {s.n: s.row.value for s in self.feed.f.steps}
+    on = [n for n in audits if a <= n <= b and self.data.x[n-1] is not None]
+    first = next(iter(audits), 0)
+    y = [kept[first]+audits[n][0]-audits[first][0] for n in on]
+    words = [f'#{n}: {audits[n][0]:.6f} on text that decides nothing<br>gap {audits[n][1]:+.6f}'
+        for n in on]
+    self.fig.data[TRACES.index('audit')].update(x=[self.data.x[n-1] for n in on],
+        y=[min(max(v, lo), hi) for v in y], hovertext=words,
+        line_color=markers(self.dark)['audit']['color'])
+
 # %% ../nbs/31_dashboard.ipynb #draw-band
 def band_around(x, y, sigmas):
     "A polygon around each piece of a staircase, one sigma to either side; None between two"
@@ -2864,6 +2926,7 @@ def draw_best(self:Dashboard, a, b):
 def say_legend(self:Dashboard, lo, hi):
     "The line under the picture"
     counts = {k: len(on) for k,on in self.on.items()}
+    counts['audit'] = len(self.feed.audits)
     inside = self.data.value.iloc[self.on['discard']].between(lo, hi)
     hidden = [s for s,o in self.shown.items() if not o.value]
     self.legend.value = legend(counts, (~inside).sum(), self.data.x.isna().sum(), hidden,
@@ -2885,6 +2948,7 @@ def draw(self:Dashboard):
     with self.fig.batch_update():
         self.draw_marks(lo, hi)
         self.draw_lines(lo, hi)
+        self.draw_audit(a, b, lo, hi)
         self.draw_best(a, b)
         self.scale(lo, hi)
     self.quiet = False
