@@ -555,6 +555,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'autoresearch/dashboard.py'),
                                         'autoresearch.dashboard.Overlay.make_controls': ( 'dashboard.html#overlay.make_controls',
                                                                                           'autoresearch/dashboard.py'),
+                                        'autoresearch.dashboard.Overlay.nothing': ( 'dashboard.html#overlay.nothing',
+                                                                                    'autoresearch/dashboard.py'),
                                         'autoresearch.dashboard.Overlay.offer': ( 'dashboard.html#overlay.offer',
                                                                                   'autoresearch/dashboard.py'),
                                         'autoresearch.dashboard.Overlay.paint': ( 'dashboard.html#overlay.paint',

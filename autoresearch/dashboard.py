@@ -2581,7 +2581,8 @@ def overlay_legend(
 def draw(self:Overlay, d):
     "A refresh: draw the runs if one of them, or what is asked of them, is new"
     runs,asked = self.chosen(d), self.asked()
-    mark = (vars(asked), self.late.value, self.dark, [(r.key, r.stamp) for r in runs])
+    mark = (vars(asked), self.late.value, self.dark, [*self.ticked],
+        [(r.key, r.stamp) for r in runs])
     if mark == self.drawn: return
     self.drawn = mark
     self.offer(runs)
@@ -2611,18 +2612,25 @@ def scale(self:Overlay, strands, asked, said):
     lay = self.fig.layout
     kind = 'log' if log else 'linear'
     if lay.yaxis.type != kind: lay.yaxis.type = kind # before the range, which it converts
-    zoomed = shape == self.shape and None not in (lay.xaxis.range, self.ours) and (
-        tuple(lay.xaxis.range) != self.ours)
+    both = lay.xaxis, lay.yaxis
+    whole = any(axis.autorange for axis in both) # a double-click
+    zoomed = shape == self.shape and not whole and self.ours != [axis.range for axis in both]
     with self.fig.batch_update():
-        none = dict(x=.5, y=.5, xref='paper', yref='paper', showarrow=False, align='center',
-            text='<br>'.join(wrap(plotly_text(said), max(24, int((lay.width or 900)/9)))))
-        lay.annotations = () if strands else [none]
-        for axis in (lay.xaxis, lay.yaxis): axis.showticklabels = bool(strands)
+        lay.annotations = () if strands else [self.nothing(said)]
         lay.xaxis.title.text = TITLES[asked.against]
         lay.yaxis.title.text = plotly_text(TITLES.get(asked.what, asked.what), 40)
-        if strands and y and not zoomed:
-            lay.xaxis.range,lay.yaxis.range = x, y
-            self.shape,self.ours = shape, tuple(x)
+        for axis,ends in zip(both, (x, y)):
+            axis.showticklabels = bool(strands)
+            if ends and not zoomed: axis.range,axis.autorange = ends, False
+    if strands and not zoomed: self.shape,self.ours = shape, [axis.range for axis in both]
+
+# %% ../nbs/31_dashboard.ipynb #overlay-nothing
+@patch
+def nothing(self:Overlay, said):
+    "Why there is no line, in the middle of the picture"
+    letters = max(24, int((self.fig.layout.width or 900)/9))
+    text = '<br>'.join(wrap(plotly_text(said), letters))
+    return dict(x=.5, y=.5, xref='paper', yref='paper', showarrow=False, align='center', text=text)
 
 # %% ../nbs/31_dashboard.ipynb #overlay-compare
 @patch
