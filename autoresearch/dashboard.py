@@ -2414,6 +2414,7 @@ def make_controls(self:Overlay, w):
         layout=w.Layout(flex='1 1 220px', min_width='0', max_width='360px'))
     self.late = w.ToggleButton(description='2nd half', layout=narrow)
     self.late.tooltip = 'only the second half, where runs differ'
+    self.what.add_class('ar-what')
     self.controls = [*self.with_.values(), self.last, self.what, self.against, self.group,
         self.weight, self.late]
 

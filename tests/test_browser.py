@@ -1,7 +1,7 @@
 """What a person sees, in a real browser: headless Chromium opens the dashboard over a real session,
 and the report."""
 import json, os, random, re, shutil, signal, socket, subprocess, tempfile, time, urllib.request
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
@@ -113,8 +113,9 @@ def root(tmp_path_factory):
             **files)
     return root
 
-@pytest.fixture(scope='module')
-def server(root):
+@contextmanager
+def serving(root):
+    "`ar-dashboard` over a checkout: address, process, and the address with its token"
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
@@ -133,6 +134,10 @@ def server(root):
     import psutil
     left = [p for p in psutil.process_iter(['cmdline']) if str(port) in (p.info['cmdline'] or [])]
     assert proc.returncode == 0 and not left, (proc.returncode, left, Path(log.name).read_text())
+
+@pytest.fixture(scope='module')
+def server(root):
+    with serving(root) as s: yield s
 
 def kernels(pid):
     "Kernels of the dashboard's pages"
@@ -407,7 +412,7 @@ def test_dashboard(browser, root, server):
     until(lambda: 'half the steps' in page.text('.ar-one h2')
         and '+STEPS = 150' in page.text('.ar-diff .ar-add'))
     page.click('.ar-tools button')
-    gains = lambda: [float(r[3]) for r in page.rows() if r[3]]
+    gains = lambda: [float(r[4]) for r in page.rows() if r[4]]
     until(lambda: len(gains()) > 9 and gains() == sorted(gains(), reverse=True))
 
     # what an agent wrote stayed text, nothing was asked of another machine, no error
@@ -446,11 +451,11 @@ def test_every_width_and_both_themes(browser, root, server):
             until(lambda: not page.js(CUT), seconds=15)
         assert not (cut := page.js(CUT)), (width, cut)
         night,pic,now = map(box, ('.ar-night', '.ar-pic-frontier', '.ar-now'))
-        heads = page.js('return [...document.querySelectorAll(".ar-table th")].map(e => e.innerText)')
+        head = heads(page)
         if width < 700: # one column: what happened, then the picture as wide as the window
             assert night[3] <= pic[1] and pic[3] <= now[1] and night[0] == now[0], width
-            assert pic[2]-pic[0] > width-70 and heads[0] == 'description', (width, pic)
-        if width >= 1300: assert heads[-1] == 'description'
+            assert pic[2]-pic[0] > width-70 and head[1] == 'description', (width, pic)
+        if width >= 1300: assert head[-1] == 'description'
         if width >= 1300: # the staircase is seen first, what runs now stands beside it
             assert pic[3] < 900 and pic[0] < now[0] and now[1] < pic[3] and night[1] < pic[3], width
     for theme in ('light', 'dark'):
@@ -485,6 +490,130 @@ def test_every_width_and_both_themes(browser, root, server):
     left = [a for a in leaving(browser) if 'example.org' not in a]
     assert not left, left
     browser.get('about:blank')
+
+@pytest.fixture(scope='module')
+def night(tmp_path_factory):
+    "A session that came to its limit: a baseline, a keep, a discard, a crash; curves, usage, machine"
+    root = lab.example(tmp_path_factory.mktemp('night')/'repo')
+    lab.edit(root, 'Progress(RUN_DIR)', 'Progress(RUN_DIR, every=.01)')
+    lab.commit(root, 'a finer curve')
+    lab.ar(root, 'ar-setup', lab.TAG, '--seed', '42', '--experiments', '4')
+    lab.run(root, 'baseline')
+    for what,c in [('a cubic', dict(DEGREE=3)), ('half the steps', dict(STEPS=150))]:
+        change(root, **c)
+        lab.run(root, what)
+    lab.edit(root, 'budget.step()', 'budget.stepp()')
+    lab.run(root, 'no such method')
+    lab.ar(root, 'ar-drop', ok=False)
+    for i,d in enumerate(sorted((root/'runs'/lab.TAG).glob('[0-9]*-*'))[:3]):
+        (d/'progress.json').write_text(json.dumps(progress_of(random.Random(i))))
+        (d/'usage.json').write_text(json.dumps(usage_of(random.Random(i))))
+        notes = json.loads((d/'experiment.json').read_text())
+        (d/'experiment.json').write_text(json.dumps(dict(notes, machine=MACHINE)))
+    return root
+
+class Newcomer:
+    "Does tasks on a page as somebody who sees it for the first time, and counts clicks"
+    def __init__(self, page): self.page,self.done,self.clicks,self.began = page, [], 0, 0.
+    def click(self, css):
+        self.page.click(css)
+        self.clicks += 1
+    def row(self, words, part=''):
+        "The table's row that has these words, or a part of it, is clicked"
+        find = ("return [...document.querySelectorAll('.ar-experiments tbody tr')]"
+            ".find(r => r.innerText.includes(arguments[0])).querySelector(arguments[1])")
+        self.page.act(lambda: until(lambda: self.page.js(find, words, part or 'td:last-child')),
+            lambda e: e.click())
+        self.clicks += 1
+    def task(self, what, do, seen):
+        "Do it, and wait until what was asked is on the page, in the window"
+        self.clicks,self.began = 0, time.monotonic()
+        do()
+        until(seen)
+        self.done.append((what, self.clicks, time.monotonic()-self.began))
+        assert self.clicks <= 3, (what, self.clicks)
+    def read(self, css, *words):
+        "Is there an element that says all of it, with a size, not cut by its card?"
+        return lambda: any(all(w in t for w in words) for t in self.page.js(
+            "return [...document.querySelectorAll(arguments[0])].filter(e => e.clientHeight"
+            " && e.clientWidth).map(e => e.innerText)", css))
+    def table(self):
+        lines = [f'| {what} | {clicks} | {took:.1f} |' for what,clicks,took in self.done]
+        return '\n'.join(['| task | clicks | seconds |', '| --- | ---: | ---: |', *lines])
+
+@pytest.mark.parametrize('width', [1300, 360])
+def test_ten_tasks_of_a_newcomer(browser, night, width):
+    "Each takes three clicks at most, on a wide screen and on a telephone"
+    with serving(night) as (url, pid, said):
+        page = opened(browser, said)
+        widened(browser, page, width)
+        n = Newcomer(page)
+        n.task("the best run's diff", lambda: None, n.read('.ar-one .ar-diff', '+DEGREE = 3'))
+        n.task('why did it stop', lambda: None, n.read('.ar-night', 'stopped', 'experiments'))
+        n.task('how sure is the best', lambda: None, n.read('.ar-night', 'best', 'how sure'))
+        n.task("read a crash's reason", lambda: n.row('no such method'),
+            n.read('.ar-one .ar-facts', 'AttributeError'))
+        n.task('open an executed notebook', lambda: (n.row('half the steps'),
+            until(n.read('.ar-one h2', 'half the steps')), n.click('a.ar-link')),
+            lambda: len(browser.window_handles) == 2)
+        back(browser, 'STEPS = 150')
+        n.task('which machine, how hot', lambda: n.row('a cubic'),
+            n.read('.ar-one', 'NVIDIA H100', 'GPU temperature', 'most 60 °C'))
+        n.task('sort by value', lambda: n.click('.ar-experiments th:nth-child(%d)'
+            % (1+heads(page).index('value'))), lambda: 'value ↑' in heads(page))
+        n.task('an idea by a word', lambda: (n.click('.ar-tools input'),
+            page.one('.ar-tools input').send_keys('cubic')),
+            lambda: len(page.rows()) == 1 and 'a cubic' in page.text('.ar-experiments tbody'))
+        emptied(page)
+        n.task('compare two runs, curves and figures', lambda: (n.row('baseline', '.ar-tick input'),
+            n.row('a cubic', '.ar-tick input'), n.click('.ar-to-curves')),
+            lambda: in_window(page, '.ar-curves .ar-pic')
+            and n.read('.ar-laid', '#1 baseline', '#2 a cubic')())
+        n.task('what became of a constant', lambda: None,
+            n.read('.ar-curves .ar-diff', '-DEGREE = 1', '+DEGREE = 3'))
+        n.task("two runs' gradient norm", lambda: choose(n, '.ar-curves .ar-what select', 'gradient norm'),
+            lambda: page.js('return document.querySelector(".ar-curves .ytitle").textContent')
+            == 'gradient norm')
+        change(night, RATE=.7)
+        lab.edit(night, 'budget.step()\\n', 'budget.step(); time.sleep(.05)\\n')
+        lab.ar(night, 'ar-setup', '--more', '--experiments', '5')
+        lab.ar(night, 'ar-run', '-m', 'slowly', '--background')
+        n.task('what runs now, how long yet', lambda: None,
+            n.read('.ar-now', 'slowly', 'left'))
+        lab.ar(night, 'ar-stop', ok=False)
+        lab.ar(night, 'ar-wait', ok=False)
+        lab.ar(night, 'ar-drop', ok=False)
+        print(f'\nat {width} px\n{n.table()}')
+        assert len(n.done) >= 10 and not (bad := errors(browser)), bad
+        browser.execute_cdp_cmd('Emulation.clearDeviceMetricsOverride', {})
+        browser.get('about:blank')
+
+def heads(page):
+    return page.js("return [...document.querySelectorAll('.ar-experiments .ar-table th')]"
+        ".map(e => e.innerText)")
+
+def emptied(page):
+    page.js('const i = document.querySelector(".ar-tools input");'
+        ' i.value = ""; i.dispatchEvent(new Event("input"))')
+    until(lambda: len(page.rows()) > 1)
+
+def in_window(page, css):
+    return page.js('const r = document.querySelector(arguments[0]).getBoundingClientRect();'
+        ' return r.height > 100 && r.top > -20 && r.top < innerHeight-100', css)
+
+def choose(n, css, text):
+    "One entry of a menu: a click that opens it, another on the entry"
+    from selenium.webdriver.support.select import Select
+    n.page.act(lambda: n.page.one(css), lambda e: Select(e).select_by_visible_text(text))
+    n.clicks += 2
+
+def back(d, words):
+    "Close the second window once it shows these words"
+    first,second = d.window_handles
+    d.switch_to.window(second)
+    until(lambda: words in d.find_element('css selector', 'body').text)
+    d.close()
+    d.switch_to.window(first)
 
 @pytest.mark.slow
 def test_dashboard_in_the_dark_and_by_hand(browser, root, server):
