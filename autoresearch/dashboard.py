@@ -21,13 +21,13 @@ __all__ = ['MOST', 'RUN_DIR', 'TEXT_FIELDS', 'NUMBER_RANGES', 'OF_NOISE', 'AXES'
            'points_of', 'curve', 'loss_range', 'show_loss', 'points_by_name', 'schedule_names', 'as_floats',
            'run_curves', 'series_of', 'smoothed', 'thinned', 'mean_of', 'Laid', 'line_of', 'strands_of',
            'overlay_picture', 'trace_of', 'joined', 'parts_of', 'lay_over', 'span_of', 'morning', 'duration',
-           'is_fresh', 'counted', 'gained', 'tiles', 'running', 'progress_bar', 'now_html', 'when', 'at_work',
-           'search_line', 'valid_slot', 'swarm_of', 'swarm_runs', 'at_it', 'soft', 'many', 'swarm_line', 'sparkline',
-           'slot_html', 'late_range', 'slots_html', 'queue_html', 'swarm_html', 'lane_bar', 'lane_bars', 'lanes_html',
-           'others_of', 'others_html', 'lost_to', 'best_told', 'crashes_at_the_end', 'is_over', 'going_on', 'standing',
-           'night_facts', 'night_html', 'gpu_sample', 'machine_sample', 'machine_html', 'usage_of', 'usage_row',
-           'usage_html', 'diff_of', 'figure_of', 'other_text', 'doubts', 'facts', 'facts_html', 'environment',
-           'environment_html', 'log_end', 'too_large', 'log_of', 'block_of', 'copy_for_run', 'sandbox',
+           'is_fresh', 'counted', 'gained', 'tiles', 'running', 'time_left', 'progress_bar', 'now_html', 'when',
+           'at_work', 'search_line', 'valid_slot', 'swarm_of', 'swarm_runs', 'at_it', 'soft', 'many', 'swarm_line',
+           'sparkline', 'slot_html', 'late_range', 'slots_html', 'queue_html', 'swarm_html', 'lane_bar', 'lane_bars',
+           'lanes_html', 'others_of', 'others_html', 'lost_to', 'best_told', 'crashes_at_the_end', 'is_over',
+           'going_on', 'standing', 'night_facts', 'night_html', 'gpu_sample', 'machine_sample', 'machine_html',
+           'usage_of', 'usage_row', 'usage_html', 'diff_of', 'figure_of', 'other_text', 'doubts', 'facts', 'facts_html',
+           'environment', 'environment_html', 'log_end', 'too_large', 'log_of', 'block_of', 'copy_for_run', 'sandbox',
            'sweep_short_runs', 'why_to_end', 'guard', 'start_guard', 'ShortRun', 'knob', 'text_of', 'knob_row', 'pic',
            'row_of', 'Tinker', 'constants_of', 'verdict', 'Overlay', 'numbers_laid', 'lacking', 'overlay_legend',
            'Dashboard', 'described', 'session_options', 'card_of', 'legend', 'heights', 'band_around', 'apart',
@@ -43,8 +43,9 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import lru_cache
 from importlib.util import find_spec
-from itertools import accumulate, count
+from itertools import accumulate, count, islice
 from pathlib import Path
+from statistics import median
 from textwrap import wrap
 from types import SimpleNamespace
 from urllib.parse import quote
@@ -1421,6 +1422,15 @@ def running(p):
 PROGRESS = dict(loss='loss {:.4f}', tokens_per_second='{:,.0f} tokens/s', mfu='MFU {:.1f} %',
     seconds_left='{:.0f} s of training left')
 
+def time_left(
+    seconds:float, # Since the run's start
+    usual:float # Seconds that a run of this session takes; 0 where none has ended well
+)->str: # '' where it is not known
+    "How long a run may take yet, by how long others took"
+    if not usual: return ''
+    if seconds < usual: return f'about {duration(usual-seconds)} yet, as runs here go'
+    return f'longer than usual, which is {duration(usual)}'
+
 def progress_bar(percent):
     "A bar, filled as far as the run has come"
     return (f'<div class="ar-bar" role="progressbar" aria-valuenow="{percent:.0f}">'
@@ -1430,7 +1440,8 @@ def progress_bar(percent):
 def now_html(
     run, # Of `running`
     tag='', # The session that is shown; another one is named
-    busy=0 # Slots of a swarm that are at work
+    busy=0, # Slots of a swarm that are at work
+    usual:float=0. # Seconds that a run of this session takes
 )->str:
     "The running experiment in words and a bar"
     none = f'The swarm runs {busy} at once, see below.' if busy else 'Nothing is running.'
@@ -1441,6 +1452,7 @@ def now_html(
     state = 'starting' if not progress else 'evaluating' if percent >= 100 else f'{percent:.0f} %'
     parts = [f'{run["seconds"]:.0f} s since its start']
     parts += [text.format(progress[k]) for k,text in PROGRESS.items() if k in progress]
+    parts += filter(None, [time_left(run['seconds'], usual)])
     head = html.escape(f'Now{where}: {run["description"]}')
     return (f'<h2>{head}</h2>{progress_bar(percent)}'
         f'<b>{state}</b> <span class="ar-soft">{html.escape(" · ".join(parts))}</span>')
@@ -3364,6 +3376,13 @@ def speed(self:Dashboard):
     since,later = known['since_keep'], now-known['now']
     return {**known, 'now': now, 'since_keep': None if since is None else since+later}
 
+# %% ../nbs/31_dashboard.ipynb #usual
+@patch
+def usual(self:Dashboard, own)->float: # 0 where none has ended well, or the run is of another session
+    "Seconds that the last twenty sound runs of this session took, the median"
+    sound = (n['seconds'] for n in reversed(self.feed.runs) if n.get('class') == 'ok')
+    return median(some) if own and (some := list(islice(sound, 20))) else 0.
+
 # %% ../nbs/31_dashboard.ipynb #show-now
 @patch
 def show_now(self:Dashboard):
@@ -3380,7 +3399,7 @@ def show_now(self:Dashboard):
     self.part('tiles', lambda: tiles(self.feed, speed, own, fresh))
     search = html.escape(search_line(self.feed)) if self.feed.tag else ''
     searched = f'<div class="ar-soft">{search}</div>' if search else ''
-    self.now.value = utf8(now_html(run, self.feed.tag, busy) + searched)
+    self.now.value = utf8(now_html(run, self.feed.tag, busy, self.usual(own)) + searched)
     what = run['dir'] if run else 'swarm' if busy else None
     self.part('machine', lambda: self.show_machine(what))
     if run: self.show_live(run, bool(own))

@@ -177,7 +177,7 @@ class Page:
     def points(self, name):
         return self.js('return document.querySelectorAll(arguments[0]).length', self.css(name))
     def rows(self):
-        return self.js('return [...document.querySelectorAll(".ar-table tbody tr")]'
+        return self.js('return [...document.querySelectorAll(".ar-experiments .ar-table tbody tr")]'
             '.map(r => [...r.cells].map(c => c.innerText))')
     def act(self, find, do):
         "Do something with what `find` finds, once more if it was drawn anew in between"
@@ -408,7 +408,7 @@ def test_dashboard(browser, root, server):
     # the table: search, the top hits, a row selects
     page.one('.ar-tools input').send_keys('half the')
     until(lambda: [r[-1] for r in page.rows()] == ['half the steps'])
-    page.click('.ar-table tbody tr')
+    page.click('.ar-experiments .ar-table tbody tr')
     until(lambda: 'half the steps' in page.text('.ar-one h2')
         and '+STEPS = 150' in page.text('.ar-diff .ar-add'))
     page.click('.ar-tools button')
@@ -431,7 +431,7 @@ def test_every_width_and_both_themes(browser, root, server):
         ' return [r.left, r.top + scrollY, r.right, r.bottom + scrollY]', css)
     page.one('.ar-tools input').send_keys('a cubic')
     until(lambda: len(page.rows()) == 1)
-    page.click('.ar-table tbody tr') # one with a diff, a curve, a block, a log
+    page.click('.ar-experiments .ar-table tbody tr') # one with a diff, a curve, a block, a log
     until(lambda: '+DEGREE = 3' in page.text('.ar-diff .ar-add'))
     page.js('const i = document.querySelector(".ar-tools input");'
         ' i.value = ""; i.dispatchEvent(new Event("input"))')
@@ -463,13 +463,14 @@ def test_every_width_and_both_themes(browser, root, server):
         themed(browser, page, theme)
         page.click('.ar-show-crash') # off
         assert not (pale := page.js(PALE)), (theme, pale)
-        for css in ('.ar-show-keep', '.ar-show-crash', '.ar-table tbody tr:nth-child(3)',
+        for css in ('.ar-curves .jupyter-button', '.ar-curves select', '.ar-laid tbody tr',
+                '.ar-tick', '.ar-to-curves', '.ar-show-keep', '.ar-show-crash', '.ar-experiments .ar-table tbody tr:nth-child(3)',
                 '.ar-tools button', '.ar-go'):
             page.act(lambda: page.one(css), lambda e: ActionChains(browser).move_to_element(e).perform())
             assert not (pale := page.js(PALE)), (theme, css, pale)
         page.click('.ar-show-crash')
         page.one('.ar-tools input').send_keys('no such words')
-        until(lambda: "has 'no such words' in it" in page.text('.ar-table'))
+        until(lambda: "has 'no such words' in it" in page.text('.ar-experiments .ar-table'))
         assert not (pale := page.js(PALE)), (theme, pale)
         page.js('const i = document.querySelector(".ar-tools input");'
             ' i.value = ""; i.dispatchEvent(new Event("input"))')
@@ -491,13 +492,13 @@ def test_every_width_and_both_themes(browser, root, server):
     assert not left, left
     browser.get('about:blank')
 
-@pytest.fixture(scope='module')
+@pytest.fixture
 def night(tmp_path_factory):
     "A session that came to its limit: a baseline, a keep, a discard, a crash; curves, usage, machine"
     root = lab.example(tmp_path_factory.mktemp('night')/'repo')
     lab.edit(root, 'Progress(RUN_DIR)', 'Progress(RUN_DIR, every=.01)')
     lab.commit(root, 'a finer curve')
-    lab.ar(root, 'ar-setup', lab.TAG, '--seed', '42', '--experiments', '4')
+    lab.ar(root, 'ar-setup', lab.TAG, '--seed', '42', '--max-crashes', '1')
     lab.run(root, 'baseline')
     for what,c in [('a cubic', dict(DEGREE=3)), ('half the steps', dict(STEPS=150))]:
         change(root, **c)
@@ -520,7 +521,7 @@ class Newcomer:
         self.clicks += 1
     def row(self, words, part=''):
         "The table's row that has these words, or a part of it, is clicked"
-        find = ("return [...document.querySelectorAll('.ar-experiments tbody tr')]"
+        find = ("return [...document.querySelectorAll('.ar-experiments .ar-table tbody tr')]"
             ".find(r => r.innerText.includes(arguments[0])).querySelector(arguments[1])")
         self.page.act(lambda: until(lambda: self.page.js(find, words, part or 'td:last-child')),
             lambda e: e.click())
@@ -529,7 +530,7 @@ class Newcomer:
         "Do it, and wait until what was asked is on the page, in the window"
         self.clicks,self.began = 0, time.monotonic()
         do()
-        until(seen)
+        until(seen, seconds=60)
         self.done.append((what, self.clicks, time.monotonic()-self.began))
         assert self.clicks <= 3, (what, self.clicks)
     def read(self, css, *words):
@@ -549,7 +550,7 @@ def test_ten_tasks_of_a_newcomer(browser, night, width):
         widened(browser, page, width)
         n = Newcomer(page)
         n.task("the best run's diff", lambda: None, n.read('.ar-one .ar-diff', '+DEGREE = 3'))
-        n.task('why did it stop', lambda: None, n.read('.ar-night', 'stopped', 'experiments'))
+        n.task('why did it stop', lambda: None, n.read('.ar-night', 'stopped', 'crash'))
         n.task('how sure is the best', lambda: None, n.read('.ar-night', 'best', 'how sure'))
         n.task("read a crash's reason", lambda: n.row('no such method'),
             n.read('.ar-one .ar-facts', 'AttributeError'))
@@ -558,12 +559,12 @@ def test_ten_tasks_of_a_newcomer(browser, night, width):
             lambda: len(browser.window_handles) == 2)
         back(browser, 'STEPS = 150')
         n.task('which machine, how hot', lambda: n.row('a cubic'),
-            n.read('.ar-one', 'NVIDIA H100', 'GPU temperature', 'most 60 °C'))
+            n.read('.ar-one', '#2 a cubic', 'NVIDIA H100', 'GPU temperature', 'most 60 °C'))
         n.task('sort by value', lambda: n.click('.ar-experiments th:nth-child(%d)'
             % (1+heads(page).index('value'))), lambda: 'value ↑' in heads(page))
         n.task('an idea by a word', lambda: (n.click('.ar-tools input'),
             page.one('.ar-tools input').send_keys('cubic')),
-            lambda: len(page.rows()) == 1 and 'a cubic' in page.text('.ar-experiments tbody'))
+            lambda: len(page.rows()) == 1 and 'a cubic' in page.text('.ar-experiments .ar-table tbody'))
         emptied(page)
         n.task('compare two runs, curves and figures', lambda: (n.row('baseline', '.ar-tick input'),
             n.row('a cubic', '.ar-tick input'), n.click('.ar-to-curves')),
@@ -575,16 +576,18 @@ def test_ten_tasks_of_a_newcomer(browser, night, width):
             lambda: page.js('return document.querySelector(".ar-curves .ytitle").textContent')
             == 'gradient norm')
         change(night, RATE=.7)
-        lab.edit(night, 'budget.step()\\n', 'budget.step(); time.sleep(.05)\\n')
-        lab.ar(night, 'ar-setup', '--more', '--experiments', '5')
+        lab.edit(night, 'budget.step()\\n', 'budget.step(); time.sleep(.2)\\n')
+        lab.ar(night, 'ar-setup', '--more', '--max-crashes', '5')
         lab.ar(night, 'ar-run', '-m', 'slowly', '--background')
         n.task('what runs now, how long yet', lambda: None,
-            n.read('.ar-now', 'slowly', 'left'))
+            n.read('.ar-now', 'slowly', 'usual'))
         lab.ar(night, 'ar-stop', ok=False)
         lab.ar(night, 'ar-wait', ok=False)
         lab.ar(night, 'ar-drop', ok=False)
         print(f'\nat {width} px\n{n.table()}')
-        assert len(n.done) >= 10 and not (bad := errors(browser)), bad
+        # a run's notebook may say anything, and none of its scripts is run
+        bad = [o for o in errors(browser) if '/executed/' not in o['message']]
+        assert len(n.done) >= 10 and not bad, bad
         browser.execute_cdp_cmd('Emulation.clearDeviceMetricsOverride', {})
         browser.get('about:blank')
 
@@ -641,7 +644,7 @@ def test_dashboard_in_the_dark_and_by_hand(browser, root, server):
     shot_of(page, tinker, 'tinker')
     page.one('.ar-tools input').send_keys('a cubic')
     until(lambda: len(page.rows()) == 1)
-    page.click('.ar-table tbody tr')
+    page.click('.ar-experiments .ar-table tbody tr')
     link = until(lambda: page.js('const a = document.querySelector("a.ar-link"); '
         'return a && a.href.includes("002-") && a.href'))
     assert not (bad := errors(browser)), bad
