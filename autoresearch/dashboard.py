@@ -1942,7 +1942,7 @@ def usage_html(
     rows = [usage_row(seconds[some], *USED[k][:2], v[some]*USED[k][2]) for k,v in known.items()]
     lacks = [name for k,(name,*_) in USED.items() if k not in known]
     more = soft(f'not told by this machine: {", ".join(lacks)}') if lacks else ''
-    span = soft(f'mean and most of {duration(float(seconds.max()))}')
+    span = soft(f'mean, and most, over {duration(float(seconds.max()))}')
     return f'{head}{span}<div class="ar-live">{"".join(rows)}</div>{more}'
 
 # %% ../nbs/31_dashboard.ipynb #diff-of

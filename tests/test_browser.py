@@ -11,6 +11,7 @@ import pytest
 import lab
 from autoresearch.contract import install_line
 from autoresearch.ledger import Ledger, Row
+from test_dashboard import lanes_of, status_of
 
 FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
     '--disable-background-networking', '--disable-component-update', '--disable-sync',
@@ -74,7 +75,7 @@ def usage_of(rng, rows=300):
         return [t, 1.1+rng.random()/5, .2, .31, busy, 44*busy, 650*busy, 35+t/12, 1755]
     return dict(columns=columns, rows=[row(t) for t in range(1, rows+1)])
 
-def ran(root, row, **more):
+def ran(root, row, notes={}, **more):
     "A row and the notes that vouch for it; `more` are other files of the run"
     runs = root/'runs'/lab.TAG
     n = 1 + max(int(d.name.split('-')[0]) for d in runs.glob('[0-9]*-*'))
@@ -82,7 +83,7 @@ def ran(root, row, **more):
     folder.mkdir()
     for name,o in more.items(): (folder/f'{name}.json').write_text(json.dumps(o))
     (folder/'experiment.json').write_text(json.dumps(dict(commit=row.commit, status=row.status,
-        value=row.value, machine=MACHINE, profile='polynomial', seed=7)))
+        value=row.value, machine=MACHINE, profile='polynomial', seed=7, **notes)))
     Ledger(root/'results.tsv', 'rmse').append(row)
 
 @pytest.fixture(scope='module')
@@ -110,8 +111,31 @@ def root(tmp_path_factory):
         files = dict(progress=progress_of(rng), usage=usage_of(rng)) if i > 150 else {}
         ran(root, Row(f'{rng.getrandbits(28):07x}', value, rng.uniform(1, 9), status,
             f'made up {i}: {EVIL if i%7 == 0 else "an idea of some length, as agents have"}'),
-            **files)
+            dict(by='ann'), **files)
+    below(root)
     return root
+
+def below(root):
+    """What not every session has: an expedition that came to nothing, audited keeps, a swarm that
+    has ended, and of the run that is looked at a curve and what it used"""
+    led = Ledger(root/'results.tsv', 'rmse')
+    for i in range(3):
+        value = led.frontier().best.value*1.5 + .01*i
+        ran(root, Row(f'{i+1}e{i}ed11', value, 1., 'discard', f'a step of an expedition {i}'),
+            {'class': 'expedition', 'expedition': 1})
+    folder = root/'runs'/lab.TAG
+    for i,s in enumerate(led.frontier().steps):
+        audit = dict(number=s.n, commit=s.row.commit, value=1.2-.9*(led.frontier().baseline.value
+            - s.row.value), error=.001)
+        (folder/'audit').mkdir(exist_ok=True)
+        (folder/f'audit/{s.n:03d}.json').write_text(json.dumps(audit))
+    (folder/'swarm').mkdir()
+    status_of(root, state='stopped')
+    lanes_of(root, 12)
+    cubic = next(folder.glob('002-*'))
+    (cubic/'progress.json').write_text(json.dumps(progress_of(random.Random(2))))
+    (cubic/'usage.json').write_text(json.dumps(usage_of(random.Random(2))))
+
 
 @contextmanager
 def serving(root):
@@ -311,8 +335,7 @@ def themed(d, page, theme):
 def whole_shot(d, page, width, name):
     "A picture of all of the page, at this width"
     height = page.js('return document.querySelector(".ar-page").scrollHeight + 40')
-    d.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', dict(width=width,
-        height=min(8000, height), deviceScaleFactor=1, mobile=False))
+    widened(d, page, width, min(8000, height))
     SHOTS.mkdir(parents=True, exist_ok=True)
     d.save_screenshot(str(SHOTS/f'{name}.png'))
 
@@ -323,6 +346,7 @@ def test_dashboard(browser, root, server):
     led = Ledger(root/'results.tsv', 'rmse')
     rows = led.read()[0]
     n = {s: sum(r.status == s for r in rows) for s in ('keep', 'discard', 'crash')}
+    n['discard'] -= 3 # the steps of an expedition have marks of their own
     browser.get(url)
     assert browser.find_elements('css selector', 'form #password_input') and not kernels(pid)
     page = opened(browser, said)
@@ -442,6 +466,11 @@ def test_every_width_and_both_themes(browser, root, server):
         ' return ps.length > 1 && ps.every(p => { const r = p.getBoundingClientRect();'
         ' return r.top >= box.top-4 && r.bottom <= box.bottom+4; })')
     until(lambda: page.js(inside))
+    # what not every session has is there, and so held to the same
+    for css in ('.ar-lanes', '.ar-one .ar-live', '.ar-laid', '.ar-frontier .ar-audit',
+            '.ar-frontier .ar-expedition', '.ar-experiments .ar-table td.ar-num'):
+        assert page.js('return !!document.querySelector(arguments[0])', css), css
+    assert {'audit', 'gap'} < {*heads(page)}
     for width in WIDTHS:
         widened(browser, page, width)
         whole_shot(browser, page, width, f'dashboard-{width}')
@@ -570,7 +599,10 @@ def test_ten_tasks_of_a_newcomer(browser, night, width):
             n.row('a cubic', '.ar-tick input'), n.click('.ar-to-curves')),
             lambda: in_window(page, '.ar-curves .ar-pic')
             and n.read('.ar-laid', '#1 baseline', '#2 a cubic')())
-        n.task('what became of a constant', lambda: None,
+        page.js('document.querySelectorAll(".ar-tick input:checked").forEach(e => e.click())')
+        until(lambda: not page.text('.ar-curves .ar-diff'))
+        n.task('what became of a constant', lambda: (n.row('baseline', '.ar-tick input'),
+            n.row('a cubic', '.ar-tick input'), n.click('.ar-to-curves')),
             n.read('.ar-curves .ar-diff', '-DEGREE = 1', '+DEGREE = 3'))
         n.task("two runs' gradient norm", lambda: choose(n, '.ar-curves .ar-what select', 'gradient norm'),
             lambda: page.js('return document.querySelector(".ar-curves .ytitle").textContent')
