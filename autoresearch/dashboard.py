@@ -8,26 +8,27 @@ A session leaves a ledger, a branch and a folder for each run. All of it can be 
 
 # %% auto #0
 __all__ = ['MOST', 'RUN_DIR', 'TEXT_FIELDS', 'NUMBER_RANGES', 'OF_NOISE', 'AXES', 'LOOKS', 'COLOURS_CSS', 'CARDS_CSS',
-           'LAYOUT_CSS', 'ARROW', 'CONTROLS_CSS', 'TABLE_CSS', 'SWARM_CSS', 'STYLES', 'CSS', 'PULSE', 'TABLE',
+           'LAYOUT_CSS', 'ARROW', 'CONTROLS_CSS', 'TABLE_CSS', 'SWARM_CSS', 'STYLES', 'CSS', 'NAMES', 'PULSE', 'TABLE',
            'COLUMNS', 'OFTEN_EMPTY', 'FIGURES', 'FIELDS', 'NOTHING_YET', 'BOX', 'TRACES', 'MARKS', 'HOVER', 'STEEP',
-           'POINT', 'BEHIND', 'SHOWN', 'GROUPS', 'AGAINST', 'TITLES', 'OWN', 'ROOM', 'LINES', 'DASHES', 'SLOT', 'UNITS',
-           'PROGRESS', 'SLOT_TEXTS', 'SWARM_FIGURES', 'STALE', 'SLOTS', 'QUEUED', 'BARS', 'WORDS', 'USED', 'NOT_RUN',
-           'HOSTS', 'GUARD', 'FORESEEN', 'ONLY_TRYING', 'RUNS', 'FIGURES_LAID', 'NONE_YET', 'PAGE', 'MOST_FIRST', 'BAR',
-           'TEMPLATE', 'POLICY', 'PAGE_POLICY', 'QUIET', 'SHAPES', 'needs', 'read_safely', 'current', 'tags',
-           'profile_of', 'lint_of', 'guards_of', 'valid_notes', 'notes_by_row', 'Feed', 'notes_in', 'row_from_notes',
-           'references', 'first_few', 'audited', 'axis', 'luminance', 'contrast', 'in_browser', 'steps_of', 'utf8',
-           'remarks', 'outcome', 'experiment', 'known_of', 'experiments', 'matching', 'cells_of', 'view', 'look',
-           'picture', 'markers', 'frontier_picture', 'plotly_text', 'hover', 'hovers', 'labels', 'loss_picture',
-           'points_of', 'curve', 'loss_range', 'show_loss', 'points_by_name', 'schedule_names', 'as_floats',
-           'run_curves', 'series_of', 'smoothed', 'thinned', 'mean_of', 'Laid', 'line_of', 'strands_of',
-           'overlay_picture', 'trace_of', 'joined', 'parts_of', 'lay_over', 'span_of', 'morning', 'duration',
-           'is_fresh', 'counted', 'gained', 'tiles', 'running', 'time_left', 'progress_bar', 'now_html', 'when',
-           'at_work', 'search_line', 'valid_slot', 'swarm_of', 'swarm_runs', 'at_it', 'soft', 'many', 'swarm_line',
-           'sparkline', 'slot_html', 'late_range', 'slots_html', 'queue_html', 'swarm_html', 'lane_bar', 'lane_bars',
-           'lanes_html', 'others_of', 'others_html', 'lost_to', 'best_told', 'crashes_at_the_end', 'is_over',
-           'going_on', 'standing', 'night_facts', 'night_html', 'gpu_sample', 'machine_sample', 'machine_html',
-           'usage_of', 'usage_row', 'usage_html', 'diff_of', 'figure_of', 'other_text', 'doubts', 'facts', 'facts_html',
-           'environment', 'environment_html', 'log_end', 'too_large', 'log_of', 'block_of', 'copy_for_run', 'sandbox',
+           'POINT', 'BEHIND', 'SHOWN', 'GROUPS', 'AGAINST', 'TITLES', 'OWN', 'ROOM', 'LINES', 'DASHES', 'SLOT', 'FAR',
+           'UNITS', 'PROGRESS', 'SLOT_TEXTS', 'SWARM_FIGURES', 'STALE', 'SLOTS', 'QUEUED', 'BARS', 'WORDS', 'USED',
+           'NOT_RUN', 'HOSTS', 'GUARD', 'FORESEEN', 'ONLY_TRYING', 'RUNS', 'FIGURES_LAID', 'NONE_YET', 'PAGE',
+           'MOST_FIRST', 'BAR', 'TEMPLATE', 'POLICY', 'PAGE_POLICY', 'QUIET', 'SHAPES', 'needs', 'read_safely',
+           'current', 'tags', 'profile_of', 'lint_of', 'guards_of', 'valid_notes', 'notes_by_row', 'Feed', 'notes_in',
+           'row_from_notes', 'references', 'first_few', 'audited', 'axis', 'luminance', 'contrast', 'in_browser',
+           'steps_of', 'utf8', 'remarks', 'outcome', 'experiment', 'known_of', 'experiments', 'matching', 'figure_text',
+           'cells_of', 'view', 'look', 'picture', 'markers', 'frontier_picture', 'plotly_text', 'hover', 'hovers',
+           'labels', 'loss_picture', 'points_of', 'curve', 'loss_range', 'show_loss', 'points_by_name',
+           'schedule_names', 'as_floats', 'run_curves', 'series_of', 'smoothed', 'thinned', 'mean_of', 'Laid',
+           'line_of', 'strands_of', 'overlay_picture', 'trace_of', 'joined', 'parts_of', 'lay_over', 'astray',
+           'span_of', 'morning', 'duration', 'is_fresh', 'counted', 'gained', 'tiles', 'running', 'time_left',
+           'with_left', 'progress_bar', 'now_html', 'when', 'at_work', 'search_line', 'valid_slot', 'swarm_of',
+           'swarm_runs', 'at_it', 'soft', 'many', 'swarm_line', 'sparkline', 'slot_html', 'late_range', 'slots_html',
+           'queue_html', 'swarm_html', 'lane_bar', 'lane_bars', 'lanes_html', 'others_of', 'others_html', 'lost_to',
+           'best_told', 'crashes_at_the_end', 'is_over', 'going_on', 'ended_last', 'standing', 'night_facts',
+           'night_html', 'gpu_sample', 'machine_sample', 'machine_html', 'usage_of', 'usage_row', 'usage_html',
+           'diff_of', 'figure_of', 'run_told', 'other_text', 'doubts', 'facts', 'facts_html', 'environment',
+           'environment_html', 'log_end', 'too_large', 'log_of', 'block_of', 'copy_for_run', 'sandbox',
            'sweep_short_runs', 'why_to_end', 'guard', 'start_guard', 'ShortRun', 'knob', 'text_of', 'knob_row', 'pic',
            'row_of', 'Tinker', 'constants_of', 'verdict', 'Overlay', 'numbers_laid', 'lacking', 'overlay_legend',
            'Dashboard', 'described', 'session_options', 'card_of', 'legend', 'heights', 'band_around', 'apart',
@@ -610,6 +611,7 @@ white-space:nowrap;padding:4px 8px}
 border:1px solid var(--soft);border-radius:6px;padding:5px 10px;font:inherit}
 .ar-tools input{flex:1 1 180px;min-width:0}
 .ar-tools input::placeholder{color:var(--soft);opacity:1}
+@media (pointer:coarse){.ar-mouse{display:none}}
 td.ar-tick{padding:0!important;width:34px}
 .ar-tick label{display:block;padding:5px 9px;cursor:pointer}
 .ar-tick input{width:16px;height:16px;margin:0;vertical-align:middle;accent-color:var(--mark)}
@@ -618,6 +620,7 @@ vertical-align:middle}
 .ar-page table.ar-laid td:first-child{white-space:normal;min-width:140px;overflow-wrap:anywhere}
 .ar-laid tbody tr{cursor:default}
 .ar-none{padding:14px 8px;color:var(--ink)}
+.ar-none span{position:sticky;left:8px}
 '''
 
 # %% ../nbs/31_dashboard.ipynb #css-swarm
@@ -638,7 +641,8 @@ box-shadow:inset 0 0 0 1px var(--card)}
 .ar-lane-discard{color:var(--soft)}
 .ar-lane-crash{color:var(--bad)}
 .ar-lane-best{color:var(--mark)}
-.ar-lane-lost{color:var(--line)}
+.ar-lane-lost{color:var(--soft)}
+.ar-lane i.ar-lane-lost{background:none;box-shadow:inset 0 0 0 1px currentColor}
 .ar-live{display:grid;grid-template-columns:auto auto minmax(40px,1fr);gap:2px 12px;
 align-items:center;margin-top:8px;font-size:12px}
 .ar-live .ar-spark{height:22px;margin:0}
@@ -647,8 +651,21 @@ align-items:center;margin-top:8px;font-size:12px}
 STYLES = COLOURS_CSS, CARDS_CSS, LAYOUT_CSS, CONTROLS_CSS, TABLE_CSS, SWARM_CSS
 CSS = f'<style>{"".join(STYLES)}</style>'
 
+# %% ../nbs/31_dashboard.ipynb #pulse-names
+NAMES = '''
+function name(page) { // a slider's handle says its constant, and what will run
+  for (const row of page.querySelectorAll('.ar-knob')) {
+    const handle = row.querySelector('.noUi-handle');
+    const [what, value] = row.querySelectorAll('.widget-label');
+    if (!handle) continue;
+    handle.ariaLabel = what.textContent;
+    handle.ariaValueText = value.textContent;
+  }
+}
+'''
+
 # %% ../nbs/31_dashboard.ipynb #pulse
-PULSE = '''
+PULSE = NAMES + '''
 function render({model, el}) {
   let asked = 0, first = true, timer, soon, wide = 0, watched = false;
   const lab = document.body.dataset.jpThemeLight;
@@ -678,7 +695,9 @@ function render({model, el}) {
       const due = !asked || now - asked > 30000;
       if (due && !document.hidden) {
         asked = now;
-        model.send({dark, drawn, first, width: page.clientWidth, room: room(page)});
+        const touch = matchMedia('(pointer: coarse)').matches;
+        model.send({dark, drawn, first, touch, width: page.clientWidth, room: room(page)});
+        name(page);
         first = false;
       }
     }
@@ -702,6 +721,7 @@ function onEnter(e) { e.onkeydown = k => k.key === 'Enter' && e.onclick(); retur
 function head(v, c, ask) {
   const arrow = v.sort !== c.name ? '' : v.down ? ' \\u2193' : ' \\u2191';
   return onEnter(make('th', {textContent: c.name + arrow, title: c.title, tabIndex: 0,
+    ariaSort: v.sort !== c.name ? 'none' : v.down ? 'descending' : 'ascending',
     className: c.number ? 'ar-num' : '', onclick: () => ask({sort: c.name})}));
 }
 function cell(c, text) {
@@ -747,12 +767,14 @@ function tools(ask, count) {
 TABLE += '''
 function narrowed(v) {
   const first = v.columns.findIndex(c => c.name === 'description');
-  const order = a => [a[first], ...a.slice(0, first), ...a.slice(first + 1)];
+  const front = [first, v.columns.findIndex(c => c.name === 'value')];
+  const order = a => [...front.map(i => a[i]), ...a.filter((_, i) => !front.includes(i))];
   return {...v, columns: order(v.columns), rows: v.rows.map(r => ({...r, cells: order(r.cells)}))};
 }
 function none(v) {
   return make('tr', {className: 'ar-nothing'},
-    make('td', {colSpan: v.columns.length + 1, className: 'ar-none', textContent: v.none}));
+    make('td', {colSpan: v.columns.length + 1, className: 'ar-none'},
+      make('span', {textContent: v.none})));
 }
 function render({model, el}) {
   const ask = m => model.send(m);
@@ -890,11 +912,15 @@ def matching(
     return data[[all(w in t for w in words) for t in text.str.lower()]]
 
 # %% ../nbs/31_dashboard.ipynb #table-cells
+def figure_text(v, form):
+    "A figure as a person reads it: one of a run that diverged has an exponent, not ninety digits"
+    return format(v, form) if abs(v) < 1e9 else f'{v:.3g}'
+
 def cells_of(d, columns=COLUMNS):
     "A row of the frame as the table shows it; '' for what is not known"
     def shown(c):
         if c not in FIGURES: return utf8(d[c])
-        return '' if math.isnan(d[c]) else format(d[c], FIGURES[c])
+        return '' if math.isnan(d[c]) else figure_text(d[c], FIGURES[c])
     return [shown(c) for c in columns]
 
 # %% ../nbs/31_dashboard.ipynb #table-view
@@ -1001,13 +1027,14 @@ def hover(
 )->str: # For plotly
     "What is said of an experiment when the mouse is over it"
     facts = [d.status if d.outcome in ('ok', '') else f'{d.status} ({d.outcome})']
-    if d.value == d.value: facts.append(f'{metric} {d.value:.6f}') # what is not known is nan
+    if d.value == d.value: facts.append(f"{metric} {figure_text(d.value, '.6f')}") # what is not known is nan
     for k,form in HOVER.items():
         v = getattr(d, k)
         if v != v or k == 'gain' and not v: continue
         facts.append(form.format(_short(v) if k == 'rate' else v))
-    head = f'#{d.n}  {plotly_text(d.description, 90)}'
-    return f"<b>{head}</b><br>{plotly_text(', '.join(facts))}"
+    def lines(text, most): return [plotly_text(o) for o in wrap(truncate(utf8(text), most), 40)]
+    head,*more = lines(f'#{d.n}  {d.description}', 90)
+    return '<br>'.join([f'<b>{head}</b>', *more, *lines(', '.join(facts), 200)])
 
 # %% ../nbs/31_dashboard.ipynb #hovers
 def hovers(
@@ -1331,13 +1358,23 @@ def lay_over(
             for part,new in parts.items(): trace_of(fig, i, part).update(new)
 
 # %% ../nbs/31_dashboard.ipynb #span-of
+FAR = 1e4 # times the middle one: a line that goes so far is not what the axis is made for
+
+def astray(
+    strands:dict # Of `strands_of`
+)->list: # Labels
+    "Lines of runs that diverged, which would leave nothing of the others to be seen"
+    most = {id(o): float(abs(o[2]).max()) for lines in strands.values() for o in lines}
+    middle = median(most.values()) if most else 0.
+    return [o[0] for lines in strands.values() for o in lines if most[id(o)] > FAR*middle > 0]
+
 def span_of(
     strands:dict, # Of `strands_of`
-    late:bool # Only what lies in the second half?
+    late:bool, # Only what lies in the second half?
+    but:list=[] # Labels of lines that may leave the picture
 )->tuple: # Ends of x, ends of y, is y logarithmic? (None, None, False) where nothing is drawn
     "What part of a picture is shown, so that no line is clipped"
-    import numpy as np
-    lines = [o for all in strands.values() for o in all]
+    lines = [o for all in strands.values() for o in all if o[0] not in but]
     if not lines: return None, None, False
     lo,hi = min(o[1][0] for o in lines), max(o[1][-1] for o in lines)
     if late: lo = (lo+hi)/2
@@ -1398,7 +1435,7 @@ def tiles(feed, speed, run, fresh=False):
     if sigma := feed.noise.band and feed.noise.band[-1]:
         cells.append((f'{sigma.sigma:.6f}',
             f'sigma of a run, {sigma.low:.6f} to {sigma.high:.6f}'))
-    if run or fresh:
+    if (run or fresh) and speed['each']: # else there is no pace yet
         ahead = project(speed, run['seconds'] if run else None, morning(speed['now']))
         cells.append((ahead, 'runs by 08:00 local time, at this pace'))
     made = [f'<div class="ar-tile"><b>{html.escape(str(v))}</b><span>{html.escape(k)}</span></div>'
@@ -1431,6 +1468,12 @@ def time_left(
     if seconds < usual: return f'about {duration(usual-seconds)} yet, as runs here go'
     return f'longer than usual, which is {duration(usual)}'
 
+def with_left(progress):
+    "The same with the seconds of training left, where share and seconds of the training tell them"
+    trained,percent = progress.get('seconds', 0), progress.get('percent', 0)
+    if 'seconds_left' in progress or not 0 < percent < 100 or trained <= 0: return progress
+    return {**progress, 'seconds_left': trained*(100-percent)/percent}
+
 def progress_bar(percent):
     "A bar, filled as far as the run has come"
     return (f'<div class="ar-bar" role="progressbar" aria-valuenow="{percent:.0f}">'
@@ -1450,6 +1493,7 @@ def now_html(
     progress = run['progress']
     percent = max(0., min(100., progress.get('percent', 0.)))
     state = 'starting' if not progress else 'evaluating' if percent >= 100 else f'{percent:.0f} %'
+    progress = with_left(progress)
     parts = [f'{run["seconds"]:.0f} s since its start']
     parts += [text.format(progress[k]) for k,text in PROGRESS.items() if k in progress]
     parts += filter(None, [time_left(run['seconds'], usual)])
@@ -1692,7 +1736,7 @@ def lanes_html(
     left = len(bars)-SLOTS
     more = f', {many(left, "more lane")} not drawn' if left > 0 else ''
     meanings = dict(WORDS, best='runs of the best', lost='lost with their worker')
-    kinds = ' &emsp; '.join(f'<span class="ar-lane-{k}">■</span> {text}'
+    kinds = ' &emsp; '.join(f'<span class="ar-lane-{k}">{"□" if k == "lost" else "■"}</span> {text}'
         for k,text in meanings.items())
     return (f'<div class="ar-lanes">{lanes}</div><div class="ar-soft">{span}{more} &emsp; {kinds}'
         '</div>')
@@ -1791,13 +1835,20 @@ def going_on(feed, run, swarm)->str: # '' where nothing does
     return ''
 
 # %% ../nbs/31_dashboard.ipynb #standing
+def ended_last(feed, search):
+    "Did the search end after every run? Else somebody went on by hand"
+    ends = [n['time'] for n in feed.runs if 'time' in n]
+    at = (search['ended'] or {}).get('time')
+    return not ends or not is_number(at) or at >= ends[-1]-1
+
 def standing(
     feed, # A `Feed` that was polled
     swarm:dict # Of `swarm_of`
 )->tuple: # Why it stopped, what to do now
     "Why nothing of a session goes on, and what to do"
     report = f'ar-report {feed.tag}'.rstrip()
-    if not feed.rows: return 'nothing was run yet', 'ar-run -m "baseline", then ar-calibrate'
+    begin = '' if feed.tag else 'ar-setup TAG begins a session, then '
+    if not feed.rows: return 'nothing was run yet', f'{begin}ar-run -m "baseline", then ar-calibrate'
     if over := is_over(feed):
         return over, f'{report} writes it up; ar-setup --more --hours 8 gives it more'
     search = read_state(feed) if feed.tag else {}
@@ -1808,7 +1859,7 @@ def standing(
     if crashes > 2:
         return (f'the last {crashes} experiments crashed of {kind}',
             f'look at #{len(feed.rows)} below, then ask the agent to go on')
-    if search: return search_line(feed), f'{report}, or another ar-search'
+    if search and ended_last(feed, search): return search_line(feed), f'{report}, or another ar-search'
     return ('nobody left a word: no limit was reached, so who worked here stopped asking',
         f'ask the agent to go on (ar-status --brief tells it where it was), or {report}')
 
@@ -1924,7 +1975,8 @@ def usage_of(
 def usage_row(seconds, name, unit, y):
     "One quantity over a run: its mean, its most, its curve"
     lo,hi = (0., 100.) if unit == '%' else (min(0., y.min()), y.max() or 1.)
-    told = f'{y.mean():.3g}, most {y.max():.3g} {unit}'
+    mean,most = (f'{v:,.0f}' if v >= 100 else f'{v:.3g}' for v in (y.mean(), y.max()))
+    told = f'{mean}, most {most} {unit}'
     lines = [('ar-spark-this', seconds.tolist(), y.tolist())]
     line = sparkline(lines, (seconds.max(), lo, hi), 300, 24, f'{name} over seconds of the run')
     return f'<span>{name}</span><b>{told}</b>{line}'
@@ -1965,7 +2017,13 @@ NOT_RUN = 'no run of this session ended with this commit, status and value: it d
 
 def figure_of(d, column, form):
     "A figure of a row of `experiments` as text; None where it is not known"
-    return None if math.isnan(d[column]) else form.format(d[column])
+    v = d[column]
+    return None if math.isnan(v) else form.format(v) if abs(v) < 1e9 else f'{v:.3g}'
+
+def run_told(notes):
+    "A run's folder and how a terminal shows it: its number counts repeats, too, which have no row"
+    folder = notes.get('dir', '')
+    return folder and f'{folder} (ar-show {int(folder.split("-")[0])})'
 
 def other_text(d):
     "How a keep did on text that decides nothing"
@@ -1994,7 +2052,7 @@ def facts(
         ('seconds', figure_of(d, 'seconds', '{:.1f}')),
         ('memory', figure_of(d, 'memory', '{:.1f} GiB')), ('class', known),
         ('exit', notes.get('exit')), ('commit', d['commit']),
-        ('parent', notes.get('parent', '')[:7]), ('seed', notes.get('seed')),
+        ('parent', notes.get('parent', '')[:7]), ('run', run_told(notes)), ('seed', notes.get('seed')),
         ('by', notes.get('by')), ('began', when(notes.get('started'))),
         ('walls', notes.get('walls')), ('examined', notes.get('examined')),
         ('look at', '; '.join(notes.get('lint', [])))]
@@ -2033,7 +2091,10 @@ def environment(
         ('profile', notes.get('profile')), ('contract', notes.get('contract')),
         ('seed', notes.get('seed')), ('commit', notes.get('commit')),
         ('code', notes.get('code'))]
-    return [(k, truncate(one_line(str(v)), 200)) for k,v in pairs if v not in (None, '')]
+    versions = o if isinstance(o := host.get('versions'), dict) else {}
+    packages = ', '.join(f'{k} {v}' for k,v in versions.items() if isinstance(v, str))
+    pairs.append(('packages', packages))
+    return [(k, truncate(one_line(str(v)), 600)) for k,v in pairs if v not in (None, '')]
 
 def environment_html(notes, best={})->str: # '' where nothing is known
     "The same as the page shows it"
@@ -2409,8 +2470,8 @@ class Overlay:
 @patch
 def make_controls(self:Overlay, w):
     "What can be asked of the picture"
-    narrow = w.Layout(width='auto', flex='1 1 84px', max_width='120px')
-    menu = dict(layout=w.Layout(flex='1 1 170px', min_width='0', max_width='240px'),
+    narrow = w.Layout(width='auto', flex='1 1 90px', max_width='120px')
+    menu = dict(layout=w.Layout(flex='1 1 200px', min_width='200px', max_width='250px'),
         style=dict(description_width='64px'))
     self.with_ = {k: w.ToggleButton(value=v, description=k, layout=narrow) for k,v in
         {'best': True, 'chosen': True, 'running': True, 'kept': False, 'found': False}.items()}
@@ -2440,7 +2501,7 @@ def lay_out(self:Overlay, w):
     self.runs_row = w.HBox([*self.with_.values(), self.last, clear], **flow)
     asked = w.HBox([self.what, self.against, self.group, self.weight, self.late], **flow)
     head = w.HTML('<h2>Curves over each other</h2><span class="ar-soft">tick runs in the table'
-        ' below, with shift for all between two</span>')
+        ' below<span class="ar-mouse">, with shift for all between two</span></span>')
     self.box = card_of(head, self.runs_row, asked, self.pic, self.said, self.between,
         name='curves')
 
@@ -2600,6 +2661,9 @@ def draw(self:Overlay, d):
     self.drawn = mark
     self.offer(runs)
     strands,said = strands_of(runs, asked), lacking(runs, asked)
+    far = astray(strands)
+    told = f'diverged, and leaves the picture: {first_few(far)}' if far else ''
+    said = '; '.join(filter(None, [said, told]))
     lay_over(self.fig, strands, asked)
     self.scale(strands, asked, said)
     self.said.value = utf8(overlay_legend(strands, runs, d.data, self.dark, said))
@@ -2620,7 +2684,7 @@ def offer(self:Overlay, runs):
 @patch
 def scale(self:Overlay, strands, asked, said):
     "Axes: ours until somebody zooms, and again when something else is drawn"
-    x,y,log = span_of(strands, self.late.value)
+    x,y,log = span_of(strands, self.late.value, astray(strands))
     shape = asked.what, asked.against, self.late.value, log
     lay = self.fig.layout
     kind = 'log' if log else 'linear'
@@ -2678,6 +2742,7 @@ class Dashboard:
         self.stale = True # is anything of the data still to be drawn?
         self.chosen,self.query = 0, {} # the number that was clicked, what the table was asked for
         self.dark,self.width,self.room = False, 0, {} # as the browser said last
+        self.touch = False # is it held in a hand?
         self.ranges,self.quiet = {}, False # of the axes as we set them; is the range moved by us?
         self.run_now = None # the running experiment
         self.live = None # the running experiment as it was drawn last
@@ -2742,10 +2807,10 @@ def session_options(known): return [(tag or 'this ledger', tag) for tag in known
 def menus(self:Dashboard, w):
     "Which session, and against what"
     tag = w.Dropdown(options=session_options(self.known), description='session',
-        layout=w.Layout(flex='1 1 200px', min_width='0', max_width='260px'),
+        layout=w.Layout(flex='1 1 210px', min_width='190px', max_width='260px'),
         style=dict(description_width='60px'))
     against = w.Dropdown(options=[(v, k) for k,v in AXES.items()], description='against',
-        layout=w.Layout(flex='1 1 170px', min_width='0', max_width='220px'),
+        layout=w.Layout(flex='1 1 190px', min_width='190px', max_width='230px'),
         style=dict(description_width='60px'))
     tag.observe(lambda _: self.change_tag(), 'value')
     against.observe(self.redraw, 'value')
@@ -2755,7 +2820,7 @@ def menus(self:Dashboard, w):
 @patch
 def filters(self:Dashboard, w):
     "Which outcomes are drawn, and which experiments"
-    narrow = w.Layout(width='auto', flex='1 1 84px', max_width='110px')
+    narrow = w.Layout(width='auto', flex='1 1 104px', max_width='120px')
     shown = {s: w.ToggleButton(value=True, description=t, layout=narrow) for s,t in WORDS.items()}
     for s,o in shown.items(): o.add_class(f'ar-show-{s}')
     some = w.IntRangeSlider(value=(1, 1), min=1, max=1, description='range',
@@ -3174,7 +3239,9 @@ NONE_YET = '<h2>One experiment</h2><span class="ar-soft">None yet.</span>'
 @patch
 def show_one(self:Dashboard):
     "Fill the card of the selected experiment"
-    if not (n := self.number()): return self.part('one', lambda: NONE_YET)
+    if not (n := self.number()):
+        self.part('curve', lambda: show_loss(self.one_fig, ([], []), ([], [])))
+        return self.part('one', lambda: NONE_YET)
     d,notes = self.data.iloc[n-1], self.feed.notes[n-1]
     folder = self.run_dir(n)
     self.part('one', lambda: self.head_of(n, d, notes))
@@ -3393,7 +3460,7 @@ def show_now(self:Dashboard):
     swarm = self.swarm_now if self.swarm_now.get('alive') else {}
     if rate := swarm and swarm['figures'].get('per_hour'): speed['each'] = 3600/rate
     busy = sum(bool(s['key']) for s in swarm.get('slots', ()))
-    fresh = own or busy or is_fresh(self.feed.runs, speed)
+    fresh = own or busy or is_fresh(self.feed.runs, speed) and not is_over(self.feed)
     self.part('head', self.heading)
     self.part('night', lambda: night_html(night_facts(self.feed, own, self.swarm_now)))
     self.part('tiles', lambda: tiles(self.feed, speed, own, fresh))
@@ -3470,6 +3537,7 @@ def beat(self:Dashboard, m):
         new = m['first'] or self.dark != m['dark'] or moved
         if not m['first'] and m['drawn'] < self.pulse.view['pictures']: return # on their way
         self.dark,self.width,self.room = m['dark'], m['width'], room
+        self.touch = m.get('touch') is True
         if new: self.fit()
         try: self.update(force=m['first'] or new)
         finally:
@@ -3537,6 +3605,7 @@ def fit(self:Dashboard):
         wide = self.room.get(name) or (inner if name in ('frontier', 'curves') else min(inner, 500))
         with fig.batch_update():
             fig.update_layout(colours, width=wide)
+            if self.touch: fig.layout.dragmode = False # a swipe scrolls the page
             if name in ('now', 'one', 'tinker'): self.colour_curves(fig)
             if name == 'curves': self.overlay.paint(self.dark)
     with self.fig.batch_update():

@@ -623,6 +623,40 @@ def test_ten_tasks_of_a_newcomer(browser, night, width):
         browser.execute_cdp_cmd('Emulation.clearDeviceMetricsOverride', {})
         browser.get('about:blank')
 
+def test_a_swipe_scrolls_the_page(browser, night):
+    "On a telephone a finger on a picture moves the page, not the picture's axes"
+    with serving(night) as (url, pid, said):
+        browser.execute_cdp_cmd('Emulation.setTouchEmulationEnabled', dict(enabled=True))
+        page = opened(browser, said)
+        browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', dict(width=390, height=844,
+            deviceScaleFactor=2, mobile=True))
+        seen = lambda css: page.js('const p = document.querySelector(arguments[0] + " .js-plotly-plot");'
+            ' return p && p.layout.dragmode === false'
+            ' && JSON.stringify([p.layout.xaxis.range, p.layout.yaxis.range])', css)
+        for css in ('.ar-pic-frontier', '.ar-pic-one', '.ar-pic-curves'):
+            before = until(lambda: seen(css))
+            page.js('document.querySelector(arguments[0]).scrollIntoView({block: "center"})', css)
+            x,y = page.js('const r = document.querySelector(arguments[0] + " .nsewdrag")'
+                '.getBoundingClientRect(); return [r.left+r.width/2, r.top+r.height/2]', css)
+            top = lambda: page.js('const e = document.querySelector(arguments[0]);'
+                ' return e.getBoundingClientRect().top', css)
+            at = top()
+            browser.execute_cdp_cmd('Input.synthesizeScrollGesture', dict(x=int(x), y=int(y),
+                yDistance=-200, speed=600, gestureSourceType='touch'))
+            until(lambda: top() < at-100, seconds=20)
+            assert seen(css) == before, css
+        # whole words on the buttons and menus, and the value beside the description
+        cut = page.js('return [...document.querySelectorAll(".ar-page button, .ar-page select")]'
+            '.filter(e => e.clientWidth && e.tagName === "BUTTON" && e.scrollWidth > e.clientWidth+1)'
+            '.map(e => e.textContent)')
+        assert not cut and heads(page)[1:3] == ['description', 'value']
+        ends = page.js('return [...document.querySelectorAll(".ar-experiments .ar-table tbody tr")]'
+            '.map(r => r.cells[2].getBoundingClientRect().right)')
+        assert max(ends) <= 390, 'the value is in sight without a scroll'
+        browser.execute_cdp_cmd('Emulation.setTouchEmulationEnabled', dict(enabled=False))
+        browser.execute_cdp_cmd('Emulation.clearDeviceMetricsOverride', {})
+        browser.get('about:blank')
+
 def heads(page):
     return page.js("return [...document.querySelectorAll('.ar-experiments .ar-table th')]"
         ".map(e => e.innerText)")
