@@ -1060,7 +1060,7 @@ def labels(
 )->list: # (step, text, pixels to the right, pixels up)
     "Which keeps are labelled, and where, none over another"
     # letters are as wide as a font has them, more or less; up to six say nothing
-    edge = wide+BOX['r']-10
+    edge = wide+BOX['r']-16
     corner = edge, height+BOX['t'] if f.direction == 'lower' else -BOX['b']
     return [(s, plotly_text(s.row.description, letters), dx, dy)
         for s,dx,dy,letters in place_labels(at, size, corner, f.direction) if letters > 6]
@@ -3447,7 +3447,8 @@ def speed(self:Dashboard):
 @patch
 def usual(self:Dashboard, own)->float: # 0 where none has ended well, or the run is of another session
     "Seconds that the last twenty sound runs of this session took, the median"
-    sound = (n['seconds'] for n in reversed(self.feed.runs) if n.get('class') == 'ok')
+    sound = (n['seconds'] for n in reversed(self.feed.runs)
+        if n.get('class') == 'ok' and is_number(n.get('seconds')))
     return median(some) if own and (some := list(islice(sound, 20))) else 0.
 
 # %% ../nbs/31_dashboard.ipynb #show-now
