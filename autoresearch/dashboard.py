@@ -282,7 +282,8 @@ def poll(self:Feed)->bool: # Has anything changed?
     self.problems = [*self.fallback, *([fault] if fault else []), *self.missing(led, order)]
     changed = fresh or (self.rows, self.damaged, self.problems) != before
     if changed: self.match(order)
-    was,self.audits = self.audits, self.other_text()
+    was = self.audits
+    self.audits = self.other_text()
     return changed or self.audits != was
 
 # %% ../nbs/31_dashboard.ipynb #row-from-notes
@@ -785,7 +786,8 @@ function render({model, el}) {
   const draw = () => {
     const v = was ? narrowed(model.get('view')) : model.get('view');
     const ticks = make('th', {textContent: '\\u2713', title: 'lay curves over each other'});
-    const heads = [ticks, ...v.columns.map(c => head(v, c, ask))], rows = v.rows.map(r => row(v, r, ask));
+    const heads = [ticks, ...v.columns.map(c => head(v, c, ask))];
+    const rows = v.rows.map(r => row(v, r, ask));
     const body = rows.length ? rows : [none(v)];
     table.replaceChildren(make('thead', {}, make('tr', {}, ...heads)), make('tbody', {}, ...body));
     count.textContent = v.count + (v.ticked ? `, ${v.ticked} ticked` : '');
@@ -828,8 +830,8 @@ COLUMNS = dict(n='number of the experiment', status='keep, discard or crash', va
     description='what was tried')
 OFTEN_EMPTY = 'audit', 'gap' # there only if one of them is known
 # the columns that are numbers, and how they are written
-FIGURES = dict(n='.0f', value='.6f', gain='.6f', audit='.6f', gap='+.6f', steps=',.0f', rate=',.0f', effort='.3g',
-    memory='.1f', seconds='.0f')
+FIGURES = dict(n='.0f', value='.6f', gain='.6f', audit='.6f', gap='+.6f', steps=',.0f',
+    rate=',.0f', effort='.3g', memory='.1f', seconds='.0f')
 
 # %% ../nbs/31_dashboard.ipynb #steps-of
 def steps_of(notes):
@@ -871,6 +873,7 @@ def experiment(n, row, notes, ran, kind):
         (kind or row.status) if ran else 'unproven', notes.get('class', ''),
         notes.get('reason', ''))
 
+# %% ../nbs/31_dashboard.ipynb #known-of
 def known_of(feed, *asked):
     "The same of a feed's experiment; made anew where something about it has changed"
     if (old := feed.told.get(asked[0])) and old[0] == asked: return old[1]
@@ -916,6 +919,7 @@ def figure_text(v, form):
     "A figure as a person reads it: one of a run that diverged has an exponent, not ninety digits"
     return format(v, form) if abs(v) < 1e9 else f'{v:.3g}'
 
+# %% ../nbs/31_dashboard.ipynb #cells-of
 def cells_of(d, columns=COLUMNS):
     "A row of the frame as the table shows it; '' for what is not known"
     def shown(c):
@@ -1027,7 +1031,8 @@ def hover(
 )->str: # For plotly
     "What is said of an experiment when the mouse is over it"
     facts = [d.status if d.outcome in ('ok', '') else f'{d.status} ({d.outcome})']
-    if d.value == d.value: facts.append(f"{metric} {figure_text(d.value, '.6f')}") # what is not known is nan
+    if d.value == d.value: # what is not known is nan
+        facts.append(f"{metric} {figure_text(d.value, '.6f')}")
     for k,form in HOVER.items():
         v = getattr(d, k)
         if v != v or k == 'gain' and not v: continue
@@ -1158,6 +1163,7 @@ def as_floats(values):
     import numpy as np
     return np.array([v if is_number(v) else math.nan for v in values], float)
 
+# %% ../nbs/31_dashboard.ipynb #curves-of-run
 def run_curves(
     progress:dict # As progress.json has it
 )->dict: # step, seconds, tokens, loss, grad_norm: arrays; schedule: arrays by name
@@ -1205,6 +1211,7 @@ def smoothed(
         res.append(total/count)
     return np.array(res)
 
+# %% ../nbs/31_dashboard.ipynb #thinned
 def thinned(
     n:int, # Points
     most:int # Points to be left, at least 2
@@ -1303,6 +1310,7 @@ def overlay_picture():
     fig.update_layout(margin=dict(l=62, r=16, t=34, b=44))
     return fig
 
+# %% ../nbs/31_dashboard.ipynb #trace-of
 def trace_of(fig, i, part):
     "The trace of a colour, by its number and part"
     return fig.data[3*((i+1) % len(DASHES)) + SLOT.index(part)]
@@ -1357,7 +1365,7 @@ def lay_over(
         for i,parts in enumerate(drawn):
             for part,new in parts.items(): trace_of(fig, i, part).update(new)
 
-# %% ../nbs/31_dashboard.ipynb #span-of
+# %% ../nbs/31_dashboard.ipynb #astray
 FAR = 1e4 # times the middle one: a line that goes so far is not what the axis is made for
 
 def astray(
@@ -1368,6 +1376,7 @@ def astray(
     middle = median(most.values()) if most else 0.
     return [o[0] for lines in strands.values() for o in lines if most[id(o)] > FAR*middle > 0]
 
+# %% ../nbs/31_dashboard.ipynb #span-of
 def span_of(
     strands:dict, # Of `strands_of`
     late:bool, # Only what lies in the second half?
@@ -1468,12 +1477,14 @@ def time_left(
     if seconds < usual: return f'about {duration(usual-seconds)} yet, as runs here go'
     return f'longer than usual, which is {duration(usual)}'
 
+# %% ../nbs/31_dashboard.ipynb #with-left
 def with_left(progress):
     "The same with the seconds of training left, where share and seconds of the training tell them"
     trained,percent = progress.get('seconds', 0), progress.get('percent', 0)
     if 'seconds_left' in progress or not 0 < percent < 100 or trained <= 0: return progress
     return {**progress, 'seconds_left': trained*(100-percent)/percent}
 
+# %% ../nbs/31_dashboard.ipynb #progress-bar
 def progress_bar(percent):
     "A bar, filled as far as the run has come"
     return (f'<div class="ar-bar" role="progressbar" aria-valuenow="{percent:.0f}">'
@@ -1841,14 +1852,16 @@ def ended_last(feed, search):
     at = (search['ended'] or {}).get('time')
     return not ends or not is_number(at) or at >= ends[-1]-1
 
+# %% ../nbs/31_dashboard.ipynb #standing-whole
 def standing(
     feed, # A `Feed` that was polled
     swarm:dict # Of `swarm_of`
 )->tuple: # Why it stopped, what to do now
     "Why nothing of a session goes on, and what to do"
     report = f'ar-report {feed.tag}'.rstrip()
-    begin = '' if feed.tag else 'ar-setup TAG begins a session, then '
-    if not feed.rows: return 'nothing was run yet', f'{begin}ar-run -m "baseline", then ar-calibrate'
+    if not feed.rows:
+        begin = '' if feed.tag else 'ar-setup TAG begins a session, then '
+        return 'nothing was run yet', f'{begin}ar-run -m "baseline", then ar-calibrate'
     if over := is_over(feed):
         return over, f'{report} writes it up; ar-setup --more --hours 8 gives it more'
     search = read_state(feed) if feed.tag else {}
@@ -1859,7 +1872,8 @@ def standing(
     if crashes > 2:
         return (f'the last {crashes} experiments crashed of {kind}',
             f'look at #{len(feed.rows)} below, then ask the agent to go on')
-    if search and ended_last(feed, search): return search_line(feed), f'{report}, or another ar-search'
+    if search and ended_last(feed, search):
+        return search_line(feed), f'{report}, or another ar-search'
     return ('nobody left a word: no limit was reached, so who worked here stopped asking',
         f'ask the agent to go on (ar-status --brief tells it where it was), or {report}')
 
@@ -1981,6 +1995,7 @@ def usage_row(seconds, name, unit, y):
     line = sparkline(lines, (seconds.max(), lo, hi), 300, 24, f'{name} over seconds of the run')
     return f'<span>{name}</span><b>{told}</b>{line}'
 
+# %% ../nbs/31_dashboard.ipynb #usage-card
 def usage_html(
     folder:Path|None # Of a run
 )->str: # '' without a folder
@@ -2020,16 +2035,19 @@ def figure_of(d, column, form):
     v = d[column]
     return None if math.isnan(v) else form.format(v) if abs(v) < 1e9 else f'{v:.3g}'
 
+# %% ../nbs/31_dashboard.ipynb #run-told
 def run_told(notes):
     "A run's folder and how a terminal shows it: its number counts repeats, too, which have no row"
     folder = notes.get('dir', '')
     return folder and f'{folder} (ar-show {int(folder.split("-")[0])})'
 
+# %% ../nbs/31_dashboard.ipynb #other-text-told
 def other_text(d):
     "How a keep did on text that decides nothing"
     if math.isnan(d['audit']): return 'on other text', None
     return 'on other text', f'{d["audit"]:.6f}, gap {d["gap"]:+.6f}: ar-audit tells how sure'
 
+# %% ../nbs/31_dashboard.ipynb #doubts
 def doubts(d, notes):
     "What speaks against believing an experiment"
     over = notes.get('overran', 0)
@@ -2046,13 +2064,14 @@ def facts(
     "What is known of an experiment, in the order in which one asks"
     known = d['class'] or 'not known: no notes of this run here'
     told = list(notes.get('told', {}).items())
-    pairs = [(metric, figure_of(d, 'value', '{:.6f}') or 'none'), *told, other_text(d), ('speed', speed),
-        ('kernels', str(notes.get('fused') or '')[7:]),
+    pairs = [(metric, figure_of(d, 'value', '{:.6f}') or 'none'), *told, other_text(d),
+        ('speed', speed), ('kernels', str(notes.get('fused') or '')[7:]),
         ('gain over the previous keep', figure_of(d, 'gain', '{:.6f}')),
         ('seconds', figure_of(d, 'seconds', '{:.1f}')),
         ('memory', figure_of(d, 'memory', '{:.1f} GiB')), ('class', known),
         ('exit', notes.get('exit')), ('commit', d['commit']),
-        ('parent', notes.get('parent', '')[:7]), ('run', run_told(notes)), ('seed', notes.get('seed')),
+        ('parent', notes.get('parent', '')[:7]), ('run', run_told(notes)),
+        ('seed', notes.get('seed')),
         ('by', notes.get('by')), ('began', when(notes.get('started'))),
         ('walls', notes.get('walls')), ('examined', notes.get('examined')),
         ('look at', '; '.join(notes.get('lint', [])))]
@@ -2096,6 +2115,7 @@ def environment(
     pairs.append(('packages', packages))
     return [(k, truncate(one_line(str(v)), 600)) for k,v in pairs if v not in (None, '')]
 
+# %% ../nbs/31_dashboard.ipynb #environment-html
 def environment_html(notes, best={})->str: # '' where nothing is known
     "The same as the page shows it"
     rows = ''.join(f'<span>{html.escape(k)}</span><div>{html.escape(v)}</div>'
@@ -2505,6 +2525,7 @@ def lay_out(self:Overlay, w):
     self.box = card_of(head, self.runs_row, asked, self.pic, self.said, self.between,
         name='curves')
 
+# %% ../nbs/31_dashboard.ipynb #clear
 @patch
 def clear(self:Overlay):
     "No run is ticked any longer"
@@ -2522,6 +2543,7 @@ def tick(self:Overlay,
     rest = [n for n in self.ticked if n not in numbers]
     self.ticked = [*rest, *numbers] if on else rest
 
+# %% ../nbs/31_dashboard.ipynb #overlay-asked
 @patch
 def asked(self:Overlay):
     "What is asked of the picture"
@@ -2720,6 +2742,7 @@ def compare(self:Overlay, d):
         head = f'<h2>What #{ticked[1]} has otherwise than #{ticked[0]}</h2>'
         self.between.value = utf8(head + diff_of(d.feed.session, d.feed.p.canvas, new, old))
 
+# %% ../nbs/31_dashboard.ipynb #paint
 @patch
 def paint(self:Overlay, dark):
     "The picture's colours in light or dark"
@@ -3302,11 +3325,13 @@ def show_table(self:Dashboard):
     self.table.view = view(self.data, **self.query, selected=self.number(),
         ticked=self.overlay.ticked)
 
+# %% ../nbs/31_dashboard.ipynb #show-curves
 @patch
 def show_curves(self:Dashboard):
     "The curves over each other, as they are asked for"
     self.part('curves', lambda: self.overlay.draw(self))
 
+# %% ../nbs/31_dashboard.ipynb #curves-asked
 @patch
 def curves_asked(self:Dashboard):
     "Other curves were asked for, or their ticks cleared"
@@ -3437,7 +3462,8 @@ def heading(self:Dashboard):
 @patch
 def speed(self:Dashboard):
     "The session's `pace` now; its sums are made anew where another run ended"
-    now,runs = time.time(), self.feed.runs
+    now = time.time()
+    runs = self.feed.runs
     if self.paced[0] is not runs: self.paced = runs, pace(runs, now)
     known = self.paced[1]
     since,later = known['since_keep'], now-known['now']
@@ -3445,7 +3471,7 @@ def speed(self:Dashboard):
 
 # %% ../nbs/31_dashboard.ipynb #usual
 @patch
-def usual(self:Dashboard, own)->float: # 0 where none has ended well, or the run is of another session
+def usual(self:Dashboard, own)->float: # 0 where it is not known
     "Seconds that the last twenty sound runs of this session took, the median"
     sound = (n['seconds'] for n in reversed(self.feed.runs)
         if n.get('class') == 'ok' and is_number(n.get('seconds')))
