@@ -654,6 +654,10 @@ CSS = f'<style>{"".join(STYLES)}</style>'
 
 # %% ../nbs/31_dashboard.ipynb #pulse-names
 NAMES = '''
+function swipes(page) { // a finger on a picture scrolls the page: plotly would hold it fast
+  const pass = e => { if (e.target.closest('.ar-pic')) e.stopPropagation(); };
+  page.addEventListener('touchstart', pass, {capture: true, passive: true});
+}
 function name(page) { // a slider's handle says its constant, and what will run
   for (const row of page.querySelectorAll('.ar-knob')) {
     const handle = row.querySelector('.noUi-handle');
@@ -690,7 +694,7 @@ function render({model, el}) {
     let drawn = 0;
     if (page && globalThis.arPlotly) {
       const dark = isDark(), now = performance.now();
-      if (!watched) { resized.observe(page); watched = true; }
+      if (!watched) { resized.observe(page); swipes(page); watched = true; }
       drawn = page.querySelectorAll('.js-plotly-plot > .plot-container').length;
       page.classList.toggle('ar-dark', dark);
       const due = !asked || now - asked > 30000;
@@ -3628,11 +3632,11 @@ def fit(self:Dashboard):
         curves=self.overlay.fig)
     own = ('margin', 'showlegend') # of each kind of picture
     colours = {k: v for k,v in look(self.dark).items() if k not in own}
+    colours['dragmode'] = False if self.touch else 'zoom' # a swipe scrolls the page
     for name,fig in pictures.items():
         wide = self.room.get(name) or (inner if name in ('frontier', 'curves') else min(inner, 500))
         with fig.batch_update():
             fig.update_layout(colours, width=wide)
-            if self.touch: fig.layout.dragmode = False # a swipe scrolls the page
             if name in ('now', 'one', 'tinker'): self.colour_curves(fig)
             if name == 'curves': self.overlay.paint(self.dark)
     with self.fig.batch_update():

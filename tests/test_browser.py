@@ -645,15 +645,19 @@ def test_a_swipe_scrolls_the_page(browser, night):
             ' && JSON.stringify([p.layout.xaxis.range, p.layout.yaxis.range])', css)
         for css in ('.ar-pic-frontier', '.ar-pic-one', '.ar-pic-curves'):
             before = until(lambda: seen(css))
-            page.js('document.querySelector(arguments[0]).scrollIntoView({block: "center"})', css)
-            x,y = page.js('const r = document.querySelector(arguments[0] + " .nsewdrag")'
-                '.getBoundingClientRect(); return [r.left+r.width/2, r.top+r.height/2]', css)
-            top = lambda: page.js('const e = document.querySelector(arguments[0]);'
-                ' return e.getBoundingClientRect().top', css)
-            at = top()
-            swipe(browser, int(x), int(y))
-            until(lambda: top() < at-100, seconds=20)
-            assert seen(css) == before, css
+            def swiped(): # from where it stands once nothing moves any longer
+                page.js('document.querySelector(arguments[0]).scrollIntoView({block: "center"})', css)
+                time.sleep(1)
+                x,y = page.js('const r = document.querySelector(arguments[0] + " .nsewdrag")'
+                    '.getBoundingClientRect(); return [r.left+r.width/2, r.top+r.height/2]', css)
+                swipe(browser, int(x), int(y))
+                time.sleep(1)
+                return page.js('return document.querySelector(arguments[0] + " .nsewdrag")'
+                    '.getBoundingClientRect().top + arguments[1] < arguments[2]', css,
+                    page.js('return document.querySelector(arguments[0] + " .nsewdrag")'
+                    '.getBoundingClientRect().height/2', css), y-100)
+            until(swiped, seconds=30)
+            assert until(lambda: seen(css)) == before, css
         # whole words on the buttons and menus, and the value beside the description
         cut = page.js('return [...document.querySelectorAll(".ar-page button, .ar-page select")]'
             '.filter(e => e.clientWidth && e.tagName === "BUTTON" && e.scrollWidth > e.clientWidth+1)'
