@@ -421,11 +421,12 @@ def audited(
 @patch
 def other_text(self:Feed)->dict: # By number of the experiment
     "`audited` of the session's keeps"
+    if not (self.dir/'audit').is_dir(): return {}
     numbers = {int(n['dir'].split('-')[0]): i for i,n in enumerate(self.notes, 1) if 'dir' in n}
     kept = {s.n: s.row.value for s in self.f.steps}
     values = {k: kept[i] for k,i in numbers.items() if i in kept}
-    records = audit_records(self) if (self.dir/'audit').is_dir() else []
-    return {numbers[k]: v for k,v in audited(records, values, self.p.direction).items()}
+    found = audited(audit_records(self), values, self.p.direction)
+    return {numbers[k]: v for k,v in found.items()}
 
 # %% ../nbs/31_dashboard.ipynb #axis
 AXES = dict(number='experiment', clock='time', gpu='GPU hours')

@@ -82,8 +82,8 @@ def ran(root, row, notes={}, **more):
     folder = runs/f'{n:03d}-{row.commit}'
     folder.mkdir()
     for name,o in more.items(): (folder/f'{name}.json').write_text(json.dumps(o))
-    (folder/'experiment.json').write_text(json.dumps(dict(commit=row.commit, status=row.status,
-        value=row.value, machine=MACHINE, profile='polynomial', seed=7, **notes)))
+    (folder/'experiment.json').write_text(json.dumps(dict(dir=folder.name, commit=row.commit,
+        status=row.status, value=row.value, machine=MACHINE, profile='polynomial', seed=7, **notes)))
     Ledger(root/'results.tsv', 'rmse').append(row)
 
 @pytest.fixture(scope='module')
