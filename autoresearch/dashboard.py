@@ -8,38 +8,46 @@ A session leaves a ledger, a branch and a folder for each run. All of it can be 
 
 # %% auto #0
 __all__ = ['MOST', 'RUN_DIR', 'TEXT_FIELDS', 'NUMBER_RANGES', 'OF_NOISE', 'AXES', 'LOOKS', 'COLOURS_CSS', 'CARDS_CSS',
-           'LAYOUT_CSS', 'ARROW', 'CONTROLS_CSS', 'TABLE_CSS', 'SWARM_CSS', 'STYLES', 'CSS', 'PULSE', 'TABLE',
-           'COLUMNS', 'FIGURES', 'FIELDS', 'NOTHING_YET', 'BOX', 'TRACES', 'MARKS', 'HOVER', 'STEEP', 'UNITS',
-           'PROGRESS', 'SLOT_TEXTS', 'SWARM_FIGURES', 'STALE', 'SLOTS', 'QUEUED', 'BARS', 'WORDS', 'NOT_RUN', 'GUARD',
-           'FORESEEN', 'ONLY_TRYING', 'NONE_YET', 'PAGE', 'MOST_FIRST', 'BAR', 'TEMPLATE', 'POLICY', 'PAGE_POLICY',
-           'QUIET', 'SHAPES', 'needs', 'read_safely', 'current', 'tags', 'profile_of', 'lint_of', 'guards_of',
-           'valid_notes', 'notes_by_row', 'Feed', 'notes_in', 'row_from_notes', 'references', 'first_few', 'axis',
-           'luminance', 'contrast', 'in_browser', 'steps_of', 'utf8', 'remarks', 'outcome', 'experiment', 'experiments',
-           'matching', 'cells_of', 'view', 'look', 'picture', 'markers', 'frontier_picture', 'plotly_text', 'hover',
-           'labels', 'loss_picture', 'points_of', 'curve', 'loss_range', 'show_loss', 'morning', 'duration', 'is_fresh',
-           'counted', 'gained', 'tiles', 'running', 'progress_bar', 'now_html', 'when', 'at_work', 'search_line',
-           'valid_slot', 'swarm_of', 'swarm_runs', 'at_it', 'soft', 'many', 'swarm_line', 'sparkline', 'slot_html',
-           'late_range', 'slots_html', 'queue_html', 'swarm_html', 'lane_bar', 'lane_bars', 'lanes_html', 'others_of',
-           'others_html', 'lost_to', 'best_told', 'crashes_at_the_end', 'is_over', 'going_on', 'standing',
-           'night_facts', 'night_html', 'gpu_sample', 'machine_sample', 'machine_html', 'diff_of', 'figure_of',
-           'doubts', 'facts', 'facts_html', 'log_end', 'too_large', 'log_of', 'block_of', 'copy_for_run', 'sandbox',
+           'LAYOUT_CSS', 'ARROW', 'CONTROLS_CSS', 'TABLE_CSS', 'SWARM_CSS', 'STYLES', 'CSS', 'NAMES', 'PULSE', 'TABLE',
+           'COLUMNS', 'OFTEN_EMPTY', 'FIGURES', 'FIELDS', 'NOTHING_YET', 'BOX', 'TRACES', 'MARKS', 'HOVER', 'STEEP',
+           'POINT', 'BEHIND', 'SHOWN', 'GROUPS', 'AGAINST', 'TITLES', 'OWN', 'ROOM', 'LINES', 'DASHES', 'SLOT', 'FAR',
+           'UNITS', 'PROGRESS', 'SLOT_TEXTS', 'SWARM_FIGURES', 'STALE', 'SLOTS', 'QUEUED', 'BARS', 'WORDS', 'USED',
+           'NOT_RUN', 'HOSTS', 'GUARD', 'FORESEEN', 'ONLY_TRYING', 'RUNS', 'FIGURES_LAID', 'NONE_YET', 'PAGE',
+           'MOST_FIRST', 'BAR', 'TEMPLATE', 'POLICY', 'PAGE_POLICY', 'QUIET', 'SHAPES', 'needs', 'read_safely',
+           'current', 'tags', 'profile_of', 'lint_of', 'guards_of', 'valid_notes', 'notes_by_row', 'Feed', 'notes_in',
+           'row_from_notes', 'references', 'first_few', 'audited', 'axis', 'luminance', 'contrast', 'in_browser',
+           'steps_of', 'utf8', 'remarks', 'outcome', 'experiment', 'known_of', 'experiments', 'matching', 'figure_text',
+           'cells_of', 'view', 'look', 'picture', 'markers', 'frontier_picture', 'plotly_text', 'hover', 'hovers',
+           'labels', 'loss_picture', 'points_of', 'curve', 'loss_range', 'show_loss', 'points_by_name',
+           'schedule_names', 'as_floats', 'run_curves', 'series_of', 'smoothed', 'thinned', 'mean_of', 'Laid',
+           'line_of', 'strands_of', 'overlay_picture', 'trace_of', 'joined', 'parts_of', 'lay_over', 'astray',
+           'span_of', 'morning', 'duration', 'is_fresh', 'counted', 'gained', 'tiles', 'running', 'time_left',
+           'with_left', 'progress_bar', 'now_html', 'when', 'at_work', 'search_line', 'valid_slot', 'swarm_of',
+           'swarm_runs', 'at_it', 'soft', 'many', 'swarm_line', 'sparkline', 'slot_html', 'late_range', 'slots_html',
+           'queue_html', 'swarm_html', 'lane_bar', 'lane_bars', 'lanes_html', 'others_of', 'others_html', 'lost_to',
+           'best_told', 'crashes_at_the_end', 'is_over', 'going_on', 'ended_last', 'standing', 'night_facts',
+           'night_html', 'gpu_sample', 'machine_sample', 'machine_html', 'usage_of', 'usage_row', 'usage_html',
+           'diff_of', 'figure_of', 'run_told', 'other_text', 'doubts', 'facts', 'facts_html', 'environment',
+           'environment_html', 'log_end', 'too_large', 'log_of', 'block_of', 'copy_for_run', 'sandbox',
            'sweep_short_runs', 'why_to_end', 'guard', 'start_guard', 'ShortRun', 'knob', 'text_of', 'knob_row', 'pic',
-           'row_of', 'Tinker', 'constants_of', 'verdict', 'Dashboard', 'described', 'session_options', 'card_of',
-           'legend', 'heights', 'band_around', 'apart', 'x_range', 'annotation', 'notebook_link', 'top_html',
-           'plotly_program', 'renewed', 'page_notebook', 'lay_files', 'run_notebook', 'executed', 'new_token', 'same',
-           'identity', 'from_elsewhere', 'guarded', 'notebook_pages', 'address', 'show_page', 'server', 'free_port',
-           'chosen_profile', 'serving', 'ar_dashboard']
+           'row_of', 'Tinker', 'constants_of', 'verdict', 'Overlay', 'numbers_laid', 'lacking', 'overlay_legend',
+           'Dashboard', 'described', 'session_options', 'card_of', 'legend', 'heights', 'band_around', 'apart',
+           'x_range', 'annotation', 'notebook_link', 'top_html', 'plotly_program', 'renewed', 'page_notebook',
+           'lay_files', 'run_notebook', 'executed', 'new_token', 'same', 'identity', 'from_elsewhere', 'guarded',
+           'notebook_pages', 'address', 'show_page', 'server', 'free_port', 'chosen_profile', 'serving', 'ar_dashboard']
 
 # %% ../nbs/31_dashboard.ipynb #imports
-import hmac, html, json, math, os, re, secrets, shutil, socket, stat, subprocess, sys, tempfile
+import gc, hmac, html, json, math, os, re, secrets, shutil, socket, stat, subprocess, sys, tempfile
 import threading, time, traceback, webbrowser
 from collections import Counter, defaultdict, deque
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import lru_cache
 from importlib.util import find_spec
-from itertools import accumulate, count
+from itertools import accumulate, count, islice
 from pathlib import Path
+from statistics import median
+from textwrap import wrap
 from types import SimpleNamespace
 from urllib.parse import quote
 import autoresearch
@@ -47,7 +55,9 @@ from fastcore.basics import patch
 from fastcore.script import call_parse
 from .contract import (Profile, SettingsError, _short, final_block, get_profile,
     install_line, read_settings, session_profile)
+from .audit import audit_records
 from .cells import CellsError, diff_html
+from .judge import release
 from .ledger import (COLORS, DARK, STATUSES, Ledger, LedgerError, Row, Seen, _limits,
     LANES, efforts, field, frontier, idle_shares, lane_kind, lane_runs, line_points, noise_seen,
     one_line, parse_row, place_labels, runs_told, shape, sigma_told, truncate, vouch)
@@ -55,8 +65,9 @@ from .new import carried
 from .night import ended, limits_line
 from .ratchet import log_lines, read_state, reporting_errors
 from .repo import Refused, Session, experiment_runs, profile_then
-from .run import (OUTCOMES, _is_commit, compared, is_number, kill_run, notes_of, pace,
-    plain, project, rate_of, read_json, read_notes, run_experiment)
+from autoresearch.run import (OUTCOMES, TOLD, _is_commit, compared, differs,
+    is_number, kill_run, notes_of, pace, plain, project, rate_of, read_json, read_notes,
+    run_experiment)
 from autoresearch.search import (SearchError, apply, meaning, read_constants, values_after,
     violation, written)
 
@@ -199,8 +210,10 @@ class Feed:
         self.f = frontier([], self.p.direction)
         self.rows,self.damaged,self.runs,self.notes,self.ran = [], [], [], [], []
         self.noise = noise_seen([], [])
+        self.audits = {} # number -> value on text that decides nothing, and the gap
         self.again = {} # commit -> values of the runs that were made again
         self.seen,self.mark = {}, None # notes by folder; how the files looked when they were read
+        self.told,self.hovers = {}, {} # by number: what was asked, and what it came to
         self.problems = [] # what is wrong, a sentence each
 
     @property
@@ -235,14 +248,14 @@ def new_notes(self:Feed,
 )->bool: # Are there any?
     "Read the notes that are new or have changed"
     there = [e.name for e in os.scandir(self.dir)] if self.dir.is_dir() else []
-    names = [d for d in there if re.fullmatch(RUN_DIR, d)]
+    names = list(filter(re.compile(RUN_DIR).fullmatch, there))
     was = dict(self.seen)
     for d in names:
         if (old := self.seen.get(d)) and old['notes'] and not again: continue
-        path = self.dir/d/'experiment.json'
-        try: stamp = path.stat().st_mtime_ns
+        path = f'{self.dir}/{d}/experiment.json' # a Path for each would take longer than the look
+        try: stamp = os.stat(path).st_mtime_ns
         except OSError: stamp = None
-        if not old or old['stamp'] != stamp: self.seen[d] = notes_in(path, stamp)
+        if not old or old['stamp'] != stamp: self.seen[d] = notes_in(Path(path), stamp)
     for d in set(self.seen)-set(names): del self.seen[d]
     return self.seen != was
 
@@ -258,7 +271,7 @@ def poll(self:Feed)->bool: # Has anything changed?
     "Look again; what can't be read is in `problems`"
     led = self.ledger
     before = self.rows, self.damaged, self.problems
-    states = self.dir/'state.json', self.p.root/self.p.runs/'current.json'
+    states = (self.dir/'state.json', self.p.root/self.p.runs/'current.json', self.dir/'audit')
     mark = led.path, _stamp(led.path), *map(_stamp, states)
     fresh = self.new_notes(again=mark != self.mark)
     if mark == self.mark and not fresh: return False
@@ -269,7 +282,9 @@ def poll(self:Feed)->bool: # Has anything changed?
     self.problems = [*self.fallback, *([fault] if fault else []), *self.missing(led, order)]
     changed = fresh or (self.rows, self.damaged, self.problems) != before
     if changed: self.match(order)
-    return changed
+    was = self.audits
+    self.audits = self.other_text()
+    return changed or self.audits != was
 
 # %% ../nbs/31_dashboard.ipynb #row-from-notes
 def row_from_notes(n):
@@ -383,6 +398,36 @@ def missing_notes(self:Feed, order):
     return [f'experiment.json is gone or damaged in {first_few(bad)}: what else the folder holds'
         ' is shown'] if bad else []
 
+# %% ../nbs/31_dashboard.ipynb #audited
+def audited(
+    records:list, # Of `audit_records`
+    values:dict, # Number of a run's folder -> its value of the search
+    direction:str # Which value is better: lower or higher
+)->dict: # By number: value on the other text, and what was gained there less what was gained here
+    "How keeps did on text that decides nothing, as it may be shown"
+    sign = 1 if direction == 'lower' else -1
+    known = [o for o in records if o['number'] in values]
+    res,shown = {}, 0.
+    for o in known:
+        first,mine = known[0], values[known[0]['number']] - values[o['number']]
+        error = o.get('error')
+        gain = sign*(first['value']-o['value'])
+        if is_number(error) and error > 0: shown = release(gain, error, shown, 'higher')
+        elif o is not first: continue # how far it can be trusted is not known
+        res[o['number']] = first['value']-sign*shown, shown-sign*mine
+    return res
+
+# %% ../nbs/31_dashboard.ipynb #other-text
+@patch
+def other_text(self:Feed)->dict: # By number of the experiment
+    "`audited` of the session's keeps"
+    if not (self.dir/'audit').is_dir(): return {}
+    numbers = {int(n['dir'].split('-')[0]): i for i,n in enumerate(self.notes, 1) if 'dir' in n}
+    kept = {s.n: s.row.value for s in self.f.steps}
+    values = {k: kept[i] for k,i in numbers.items() if i in kept}
+    found = audited(audit_records(self), values, self.p.direction)
+    return {numbers[k]: v for k,v in found.items()}
+
 # %% ../nbs/31_dashboard.ipynb #axis
 AXES = dict(number='experiment', clock='time', gpu='GPU hours')
 
@@ -470,7 +515,7 @@ overflow:auto;max-height:420px;font:12px/1.5 "DejaVu Sans Mono",monospace;margin
 .ar-bar div{height:100%;background:var(--mark);transition:width .8s}
 .ar-status{border-radius:9px;padding:1px 9px;font-size:12px;border:1px solid}
 .ar-keep{color:var(--good)}
-.ar-discard,.ar-ablation{color:var(--soft)}
+.ar-discard,.ar-ablation,.ar-audit{color:var(--soft)}
 .ar-crash{color:var(--bad)}
 .ar-expedition{color:var(--side)}
 .ar-error{border-left:4px solid var(--bad);padding:6px 12px;background:var(--card);
@@ -494,6 +539,7 @@ grid-template-areas:"night" "tiles" "frontier" "now"}
 .ar-page .ar-row{display:grid;grid-template-columns:minmax(0,1fr);gap:14px;overflow:visible}
 .ar-page .ar-pic{width:100%;min-width:0;overflow:hidden}
 .ar-page .ar-pic-frontier{min-height:470px}
+.ar-page .ar-pic-curves{min-height:380px}
 .ar-page .ar-pic-one,.ar-page .ar-pic-tinker{min-height:250px}
 .ar-page .ar-knob{flex-wrap:wrap;width:100%;max-width:520px}
 .ar-page .ar-knob .widget-hslider,.ar-page .ar-knob .widget-dropdown{flex:1 1 150px;min-width:0}
@@ -567,7 +613,16 @@ white-space:nowrap;padding:4px 8px}
 border:1px solid var(--soft);border-radius:6px;padding:5px 10px;font:inherit}
 .ar-tools input{flex:1 1 180px;min-width:0}
 .ar-tools input::placeholder{color:var(--soft);opacity:1}
+@media (pointer:coarse){.ar-mouse{display:none}}
+td.ar-tick{padding:0!important;width:34px}
+.ar-tick label{display:block;padding:5px 9px;cursor:pointer}
+.ar-tick input{width:16px;height:16px;margin:0;vertical-align:middle;accent-color:var(--mark)}
+.ar-line{display:inline-block;width:18px;height:4px;border-radius:2px;margin-right:8px;
+vertical-align:middle}
+.ar-page table.ar-laid td:first-child{white-space:normal;min-width:140px;overflow-wrap:anywhere}
+.ar-laid tbody tr{cursor:default}
 .ar-none{padding:14px 8px;color:var(--ink)}
+.ar-none span{position:sticky;left:8px}
 '''
 
 # %% ../nbs/31_dashboard.ipynb #css-swarm
@@ -588,7 +643,8 @@ box-shadow:inset 0 0 0 1px var(--card)}
 .ar-lane-discard{color:var(--soft)}
 .ar-lane-crash{color:var(--bad)}
 .ar-lane-best{color:var(--mark)}
-.ar-lane-lost{color:var(--line)}
+.ar-lane-lost{color:var(--soft)}
+.ar-lane i.ar-lane-lost{background:none;box-shadow:inset 0 0 0 1px currentColor}
 .ar-live{display:grid;grid-template-columns:auto auto minmax(40px,1fr);gap:2px 12px;
 align-items:center;margin-top:8px;font-size:12px}
 .ar-live .ar-spark{height:22px;margin:0}
@@ -597,8 +653,25 @@ align-items:center;margin-top:8px;font-size:12px}
 STYLES = COLOURS_CSS, CARDS_CSS, LAYOUT_CSS, CONTROLS_CSS, TABLE_CSS, SWARM_CSS
 CSS = f'<style>{"".join(STYLES)}</style>'
 
+# %% ../nbs/31_dashboard.ipynb #pulse-names
+NAMES = '''
+function swipes(page) { // a finger on a picture scrolls the page: plotly would hold it fast
+  const pass = e => { if (e.target.closest('.ar-pic')) e.stopPropagation(); };
+  page.addEventListener('touchstart', pass, {capture: true, passive: true});
+}
+function name(page) { // a slider's handle says its constant, and what will run
+  for (const row of page.querySelectorAll('.ar-knob')) {
+    const handle = row.querySelector('.noUi-handle');
+    const [what, value] = row.querySelectorAll('.widget-label');
+    if (!handle) continue;
+    handle.ariaLabel = what.textContent;
+    handle.ariaValueText = value.textContent;
+  }
+}
+'''
+
 # %% ../nbs/31_dashboard.ipynb #pulse
-PULSE = '''
+PULSE = NAMES + '''
 function render({model, el}) {
   let asked = 0, first = true, timer, soon, wide = 0, watched = false;
   const lab = document.body.dataset.jpThemeLight;
@@ -622,13 +695,15 @@ function render({model, el}) {
     let drawn = 0;
     if (page && globalThis.arPlotly) {
       const dark = isDark(), now = performance.now();
-      if (!watched) { resized.observe(page); watched = true; }
+      if (!watched) { resized.observe(page); swipes(page); watched = true; }
       drawn = page.querySelectorAll('.js-plotly-plot > .plot-container').length;
       page.classList.toggle('ar-dark', dark);
       const due = !asked || now - asked > 30000;
       if (due && !document.hidden) {
         asked = now;
-        model.send({dark, drawn, first, width: page.clientWidth, room: room(page)});
+        const touch = matchMedia('(pointer: coarse)').matches;
+        model.send({dark, drawn, first, touch, width: page.clientWidth, room: room(page)});
+        name(page);
         first = false;
       }
     }
@@ -652,15 +727,24 @@ function onEnter(e) { e.onkeydown = k => k.key === 'Enter' && e.onclick(); retur
 function head(v, c, ask) {
   const arrow = v.sort !== c.name ? '' : v.down ? ' \\u2193' : ' \\u2191';
   return onEnter(make('th', {textContent: c.name + arrow, title: c.title, tabIndex: 0,
+    ariaSort: v.sort !== c.name ? 'none' : v.down ? 'descending' : 'ascending',
     className: c.number ? 'ar-num' : '', onclick: () => ask({sort: c.name})}));
 }
 function cell(c, text) {
   const own = {description: 'ar-long', status: 'ar-' + text}[c.name];
   return make('td', {textContent: text, className: own || (c.number ? 'ar-num' : '')});
 }
+function tick(r, ask) {
+  const box = make('input', {type: 'checkbox', checked: r.ticked, ariaLabel: `curve of #${r.n}`});
+  box.onclick = e => ask({tick: r.n, on: box.checked, range: e.shiftKey});
+  const label = make('label', {title: 'lay its curve over others'}, box);
+  label.onclick = e => e.stopPropagation();
+  label.onkeydown = e => e.stopPropagation();
+  return make('td', {className: 'ar-tick'}, label);
+}
 function row(v, r, ask) {
   const cells = r.cells.map((text, i) => cell(v.columns[i], text));
-  const tr = make('tr', {tabIndex: 0, onclick: () => ask({select: r.n})}, ...cells);
+  const tr = make('tr', {tabIndex: 0, onclick: () => ask({select: r.n})}, tick(r, ask), ...cells);
   tr.setAttribute('aria-selected', r.n === v.selected);
   return onEnter(tr);
 }
@@ -675,11 +759,13 @@ function tools(ask, count) {
     title: 'keeps by gain over the previous keep'});
   const back = make('button', {textContent: '\\u2039'});
   const next = make('button', {textContent: '\\u203a'});
+  const curves = make('button', {textContent: 'to the curves', className: 'ar-to-curves',
+    onclick: () => document.querySelector('.ar-curves')?.scrollIntoView()});
   find.oninput = () => ask({query: find.value});
   hits.onclick = () => { find.value = 'keep'; ask({query: 'keep', sort: 'gain', down: true}); };
   back.onclick = () => ask({turn: -1});
   next.onclick = () => ask({turn: 1});
-  return make('div', {className: 'ar-tools'}, find, hits, back, next, count);
+  return make('div', {className: 'ar-tools'}, find, hits, curves, back, next, count);
 }
 '''
 
@@ -687,12 +773,14 @@ function tools(ask, count) {
 TABLE += '''
 function narrowed(v) {
   const first = v.columns.findIndex(c => c.name === 'description');
-  const order = a => [a[first], ...a.slice(0, first), ...a.slice(first + 1)];
+  const front = [first, v.columns.findIndex(c => c.name === 'value')];
+  const order = a => [...front.map(i => a[i]), ...a.filter((_, i) => !front.includes(i))];
   return {...v, columns: order(v.columns), rows: v.rows.map(r => ({...r, cells: order(r.cells)}))};
 }
 function none(v) {
   return make('tr', {className: 'ar-nothing'},
-    make('td', {colSpan: v.columns.length, className: 'ar-none', textContent: v.none}));
+    make('td', {colSpan: v.columns.length + 1, className: 'ar-none'},
+      make('span', {textContent: v.none})));
 }
 function render({model, el}) {
   const ask = m => model.send(m);
@@ -702,10 +790,12 @@ function render({model, el}) {
   let was = narrow();
   const draw = () => {
     const v = was ? narrowed(model.get('view')) : model.get('view');
-    const heads = v.columns.map(c => head(v, c, ask)), rows = v.rows.map(r => row(v, r, ask));
+    const ticks = make('th', {textContent: '\\u2713', title: 'lay curves over each other'});
+    const heads = [ticks, ...v.columns.map(c => head(v, c, ask))];
+    const rows = v.rows.map(r => row(v, r, ask));
     const body = rows.length ? rows : [none(v)];
     table.replaceChildren(make('thead', {}, make('tr', {}, ...heads)), make('tbody', {}, ...body));
-    count.textContent = v.count;
+    count.textContent = v.count + (v.ticked ? `, ${v.ticked} ticked` : '');
   };
   const resized = new ResizeObserver(() => { if (narrow() !== was) { was = narrow(); draw(); } });
   model.on('change:view', draw);
@@ -738,12 +828,15 @@ def in_browser(
 # %% ../nbs/31_dashboard.ipynb #columns
 COLUMNS = dict(n='number of the experiment', status='keep, discard or crash', value='the metric',
     gain='over the previous keep', steps='of training', rate='tokens a second, or steps',
+    audit='value on text that decides nothing, in steps of its error',
+    gap='what was gained on that text less what was gained here',
     effort='experiments for each percent gained so far', memory='peak memory in GiB',
     seconds='wall clock', outcome='class of outcome, and what is odd about it', commit='of git',
     description='what was tried')
+OFTEN_EMPTY = 'audit', 'gap' # there only if one of them is known
 # the columns that are numbers, and how they are written
-FIGURES = dict(n='.0f', value='.6f', gain='.6f', steps=',.0f', rate=',.0f', effort='.3g',
-    memory='.1f', seconds='.0f')
+FIGURES = dict(n='.0f', value='.6f', gain='.6f', audit='.6f', gap='+.6f', steps=',.0f',
+    rate=',.0f', effort='.3g', memory='.1f', seconds='.0f')
 
 # %% ../nbs/31_dashboard.ipynb #steps-of
 def steps_of(notes):
@@ -785,6 +878,13 @@ def experiment(n, row, notes, ran, kind):
         (kind or row.status) if ran else 'unproven', notes.get('class', ''),
         notes.get('reason', ''))
 
+# %% ../nbs/31_dashboard.ipynb #known-of
+def known_of(feed, *asked):
+    "The same of a feed's experiment; made anew where something about it has changed"
+    if (old := feed.told.get(asked[0])) and old[0] == asked: return old[1]
+    feed.told[asked[0]] = asked, experiment(*asked)
+    return feed.told[asked[0]][1]
+
 # %% ../nbs/31_dashboard.ipynb #experiments-frame
 FIELDS = ('n status value steps rate memory seconds outcome commit description ran trace class '
     'reason').split()
@@ -799,9 +899,10 @@ def experiments(
     rows = [kept.get(n, r) for n,r in enumerate(feed.rows, 1)]
     side = {n: k if k == 'expedition' else 'ablation' for n,k in feed.noise.kinds.items()}
     kinds = [side.get(n, '') for n in range(1, len(rows)+1)] # no tries of their own
-    data = [experiment(*o) for o in zip(count(1), rows, feed.notes, ran, kinds)]
+    data = [known_of(feed, *o) for o in zip(count(1), rows, feed.notes, ran, kinds)]
     df = pd.DataFrame(data, columns=FIELDS, dtype=object) # text stays what it is, be it no UTF-8
     df['gain'] = df.n.map({s.n: s.gain for s in feed.f.steps})
+    for i,k in enumerate(OFTEN_EMPTY): df[k] = df.n.map({m: v[i] for m,v in feed.audits.items()})
     df['effort'] = df.n.map(efforts(feed.f))
     df['best'] = feed.f.running
     figures = dict.fromkeys([*FIGURES, 'best'], float)
@@ -819,12 +920,17 @@ def matching(
     return data[[all(w in t for w in words) for t in text.str.lower()]]
 
 # %% ../nbs/31_dashboard.ipynb #table-cells
-def cells_of(d):
+def figure_text(v, form):
+    "A figure as a person reads it: one of a run that diverged has an exponent, not ninety digits"
+    return format(v, form) if abs(v) < 1e9 else f'{v:.3g}'
+
+# %% ../nbs/31_dashboard.ipynb #cells-of
+def cells_of(d, columns=COLUMNS):
     "A row of the frame as the table shows it; '' for what is not known"
     def shown(c):
         if c not in FIGURES: return utf8(d[c])
-        return '' if math.isnan(d[c]) else format(d[c], FIGURES[c])
-    return [shown(c) for c in COLUMNS]
+        return '' if math.isnan(d[c]) else figure_text(d[c], FIGURES[c])
+    return [shown(c) for c in columns]
 
 # %% ../nbs/31_dashboard.ipynb #table-view
 NOTHING_YET = 'no experiments yet: ar-run makes one'
@@ -836,24 +942,28 @@ def view(
     down:bool=True, # Largest first?
     page:int=0, # From 0
     selected:int=0, # Number of the selected experiment
-    size:int=25 # Rows to a page
+    size:int=25, # Rows to a page
+    ticked:list=[] # Numbers of those whose curves are laid over each other
 )->dict: # What the browser shows
     "A page of the table"
     found = matching(data, query).sort_values(sort, ascending=not down, kind='stable')
     page = max(0, min(page, (len(found)-1)//size))
     first = page*size
     some = found[first:first+size]
-    rows = [dict(n=int(d['n']), cells=cells_of(d)) for d in some.to_dict('records')]
-    columns = [dict(name=c, title=t, number=c in FIGURES) for c,t in COLUMNS.items()]
+    shown = {c: t for c,t in COLUMNS.items()
+        if c not in OFTEN_EMPTY or data[c].notna().any()}
+    rows = [dict(n=int(d['n']), cells=cells_of(d, shown), ticked=d['n'] in ticked)
+        for d in some.to_dict('records')]
+    columns = [dict(name=c, title=t, number=c in FIGURES) for c,t in shown.items()]
     none = f'nothing here has {truncate(query, 80)!r} in it' if query.strip() else NOTHING_YET
     return dict(columns=columns, sort=sort, down=down, page=page, selected=selected, rows=rows,
-        none=utf8(none),
+        none=utf8(none), ticked=len(ticked),
         count=f'{first+1 if len(found) else 0}-{first+len(some)} of {len(found)}')
 
 # %% ../nbs/31_dashboard.ipynb #box
 BOX = dict(l=66, r=18, t=58, b=48) # margins around a picture in pixels
 TRACES = ['discard', 'crash', 'best', 'keep', 'unproven', 'band', 'line', 'expedition',
-    'ablation', 'chosen']
+    'ablation', 'audit', 'chosen']
 MARKS = (*STATUSES, 'unproven', 'expedition', 'ablation') # the traces that are experiments
 
 # %% ../nbs/31_dashboard.ipynb #look
@@ -886,6 +996,7 @@ def markers(dark=False):
         keep=dict(size=10, color=COLORS['green'], line=dict(width=1, color=c['card'])),
         expedition=dict(size=6, color=COLORS['purple']),
         ablation=dict(size=8, symbol='square-open', color=c['soft'], line_width=1.2),
+        audit=dict(size=7, color=c['soft'], symbol='diamond-open', line_width=1.5),
         unproven=dict(size=10, symbol='circle-open', color=red, line_width=2),
         chosen=dict(size=18, symbol='circle-open', color=COLORS['orange'], line_width=3))
 
@@ -901,6 +1012,7 @@ def frontier_picture():
         line=dict(shape='hv', width=2, color=COLORS['blue']))
     traces['band'] = dict(name='band', mode='lines', hoverinfo='skip', fill='toself',
         fillcolor='rgba(0,114,178,.15)', line_width=0)
+    traces['audit'].update(mode='lines+markers', line=dict(width=1.2, dash='dot'))
     purple = COLORS['purple']
     traces['line'] = dict(name='line', mode='lines+markers', hoverinfo='skip', cliponaxis=False,
         line=dict(width=1.2, color=purple), marker=dict(symbol='x', size=[], color=purple))
@@ -924,13 +1036,29 @@ def hover(
 )->str: # For plotly
     "What is said of an experiment when the mouse is over it"
     facts = [d.status if d.outcome in ('ok', '') else f'{d.status} ({d.outcome})']
-    if d.value == d.value: facts.append(f'{metric} {d.value:.6f}') # what is not known is nan
+    if d.value == d.value: # what is not known is nan
+        facts.append(f"{metric} {figure_text(d.value, '.6f')}")
     for k,form in HOVER.items():
         v = getattr(d, k)
         if v != v or k == 'gain' and not v: continue
         facts.append(form.format(_short(v) if k == 'rate' else v))
-    head = f'#{d.n}  {plotly_text(d.description, 90)}'
-    return f"<b>{head}</b><br>{plotly_text(', '.join(facts))}"
+    def lines(text, most): return [plotly_text(o) for o in wrap(truncate(utf8(text), most), 40)]
+    head,*more = lines(f'#{d.n}  {d.description}', 90)
+    return '<br>'.join([f'<b>{head}</b>', *more, *lines(', '.join(facts), 200)])
+
+# %% ../nbs/31_dashboard.ipynb #hovers
+def hovers(
+    feed, # A `Feed`
+    data # Its `experiments`
+)->list: # Text for each
+    "`hover` of all experiments; made anew where something about one has changed"
+    gains = data.gain.fillna(0.).tolist()
+    keys = [(feed.told[n][1], gain) for n,gain in zip(data.n.tolist(), gains)]
+    new = [i for i,k in enumerate(keys) if feed.hovers.get(i, ('',))[0] != k]
+    some = data[['n', 'status', 'outcome', 'value', *HOVER, 'description']].iloc[new]
+    for i,d in zip(new, some.itertuples()):
+        feed.hovers[i] = keys[i], hover(d, feed.p.metric)
+    return [feed.hovers[i][1] for i in range(len(keys))]
 
 # %% ../nbs/31_dashboard.ipynb #labels
 def labels(
@@ -942,7 +1070,7 @@ def labels(
 )->list: # (step, text, pixels to the right, pixels up)
     "Which keeps are labelled, and where, none over another"
     # letters are as wide as a font has them, more or less; up to six say nothing
-    edge = wide+BOX['r']-10
+    edge = wide+BOX['r']-16
     corner = edge, height+BOX['t'] if f.direction == 'lower' else -BOX['b']
     return [(s, plotly_text(s.row.description, letters), dx, dy)
         for s,dx,dy,letters in place_labels(at, size, corner, f.direction) if letters > 6]
@@ -1007,6 +1135,268 @@ def show_loss(fig, mine, best, name='this'):
         for axis in (fig.layout.xaxis, fig.layout.yaxis): axis.showticklabels = shown
         if found: fig.layout.yaxis.range = found[0]
 
+# %% ../nbs/31_dashboard.ipynb #points-by-name
+POINT = ['step', 'seconds', 'loss'] # columns of a file that does not name them
+
+def points_by_name(
+    progress:dict # As progress.json has it
+)->dict: # Column -> its entries, one for each point; {} where there is no curve
+    "A run's curve by the names of its columns"
+    names,points = progress.get('columns', POINT), progress.get('curve')
+    if not isinstance(names, list) or not isinstance(points, list): return {}
+    whole = [o for o in points if isinstance(o, list) and o and is_number(o[0])]
+    known = [(i, k) for i,k in enumerate(names) if isinstance(k, str)]
+    return {k: [o[i] if i < len(o) else None for o in whole] for i,k in known}
+
+# %% ../nbs/31_dashboard.ipynb #schedule-names
+BEHIND = ['momentum', 'weight decay', 'tokens a step'] # what stands behind the rates
+
+def schedule_names(
+    said, # `schedule_names` of progress.json, or whatever stands there
+    wide:int # Entries of a schedule
+)->list: # As many names, none twice
+    "What the entries of a schedule are called"
+    good = isinstance(said, list) and len(said) == wide and all(isinstance(o, str) for o in said)
+    names = [truncate(one_line(o), 30) for o in said] if good else []
+    if names and len({*names}) == wide: return names
+    rates = wide-len(BEHIND) if wide > len(BEHIND) else wide
+    return [*(f'rate {i}' for i in range(1, rates+1)), *BEHIND[:wide-rates]]
+
+# %% ../nbs/31_dashboard.ipynb #run-curves
+def as_floats(values):
+    "An array; nan for what is no number"
+    import numpy as np
+    return np.array([v if is_number(v) else math.nan for v in values], float)
+
+# %% ../nbs/31_dashboard.ipynb #curves-of-run
+def run_curves(
+    progress:dict # As progress.json has it
+)->dict: # step, seconds, tokens, loss, grad_norm: arrays; schedule: arrays by name
+    "What a run tells of each point of its curve; what it does not tell is left out"
+    import numpy as np
+    by = points_by_name(progress)
+    res = {k: as_floats(by[k]) for k in ('step', 'seconds', 'loss', 'grad_norm') if k in by}
+    rows = [o if isinstance(o, list) else [] for o in by.get('schedule', ())]
+    wide = min(64, max(map(len, rows), default=0))
+    names = schedule_names(progress.get('schedule_names'), wide)
+    columns = [as_floats([o[i] if i < len(o) else None for o in rows]) for i in range(wide)]
+    res['schedule'] = dict(zip(names, columns))
+    if wide and 'step' in res:
+        res['tokens'] = np.cumsum(np.diff(res['step'], prepend=0.)*columns[-1])
+    return res
+
+# %% ../nbs/31_dashboard.ipynb #series-of
+SHOWN = {'loss': 'loss', 'gradient norm': 'grad_norm', 'learning rates': 'rates'}
+
+def series_of(
+    curves:dict, # Of `run_curves`
+    what:str # A value of `SHOWN`, or the name of an entry of the schedule
+)->dict: # Name -> array; {} where the run does not tell it
+    "The lines that a run has in a picture of `what`"
+    schedule = curves.get('schedule', {})
+    if what in ('loss', 'grad_norm'): return {'': curves[what]} if what in curves else {}
+    if what != 'rates': return {'': schedule[what]} if what in schedule else {}
+    names = list(schedule)
+    return {k: schedule[k] for k in names[:-len(BEHIND)] or names}
+
+# %% ../nbs/31_dashboard.ipynb #smoothed
+def smoothed(
+    x, # Array, increasing
+    y, # Array
+    weight:float # Of what lay a 300th of the line before: 0 changes nothing
+): # Array
+    "Exponential moving average, corrected for its beginning"
+    import numpy as np
+    if not weight or len(y) < 2: return y
+    keep = weight**(300*np.diff(x, prepend=x[0]).clip(0)/((x[-1]-x[0]) or 1.))
+    total = count = 0.
+    res = []
+    for k,v in zip(keep.tolist(), y.tolist()):
+        total,count = k*total + v, k*count + 1
+        res.append(total/count)
+    return np.array(res)
+
+# %% ../nbs/31_dashboard.ipynb #thinned
+def thinned(
+    n:int, # Points
+    most:int # Points to be left, at least 2
+): # Array of indices, the first and the last among them
+    "Which points of a line are drawn"
+    import numpy as np
+    return np.arange(n) if n <= most else np.linspace(0, n-1, most).round().astype(int)
+
+# %% ../nbs/31_dashboard.ipynb #mean-of
+def mean_of(
+    lines:list, # (x, y) of each run, arrays without gaps
+    most:int=200 # Points
+)->tuple: # x, mean, standard deviation (nan of a single run)
+    "The mean of a group's lines"
+    import numpy as np
+    lines = [o for o in lines if len(o[0])]
+    if not lines: return (np.empty(0),)*3
+    at = np.linspace(min(x[0] for x,_ in lines), max(x[-1] for x,_ in lines), most)
+    every = np.array([np.interp(at, x, y, left=math.nan, right=math.nan) for x,y in lines])
+    there = (~np.isnan(every)).sum(0)
+    total = np.nansum(every, 0)
+    mean = np.divide(total, there, out=np.full(most, math.nan), where=there > 0)
+    apart = np.nansum((every-mean)**2, 0)
+    spread = np.divide(apart, there-1, out=np.full(most, math.nan), where=there > 1)**.5
+    return at, mean, spread
+
+# %% ../nbs/31_dashboard.ipynb #laid
+class Laid:
+    "A run to be laid over others"
+    def __init__(self, key, label, curves, stamp=None, n=0, **groups):
+        self.key,self.label,self.curves,self.stamp,self.n = key, label, curves, stamp, n
+        self.groups = groups # outcome, kind, commit, canvas
+
+GROUPS = {'each run': '', 'outcome': 'outcome', 'kind': 'kind', 'commit': 'commit',
+    'canvas': 'canvas'}
+AGAINST = {'steps': 'step', 'tokens': 'tokens', 'time': 'seconds'}
+TITLES = dict(step='steps', tokens='million tokens', seconds='seconds of training',
+    loss='loss', grad_norm='gradient norm', rates='learning rate')
+
+# %% ../nbs/31_dashboard.ipynb #line-of
+def line_of(
+    run, # A `Laid`
+    name:str, # Of its series
+    asked, # what, against, weight
+    most:int # Points
+)->tuple: # x, smoothed and raw y: arrays without gaps
+    "One line of a run"
+    import numpy as np
+    y,x = series_of(run.curves, asked.what)[name], run.curves.get(asked.against)
+    if x is None: return (np.empty(0),)*3
+    there = np.isfinite(x) & np.isfinite(y)
+    x,y = x[there]/(1e6 if asked.against == 'tokens' else 1), y[there]
+    some = thinned(len(x), most)
+    return x[some], smoothed(x, y, asked.weight)[some], y[some]
+
+# %% ../nbs/31_dashboard.ipynb #strand
+OWN = 7 # lines or groups with a colour of their own
+ROOM = 12000 # points of a picture
+
+def strands_of(
+    runs:list, # `Laid`s
+    asked # what, against, weight, group
+)->dict: # Name -> [(label, x, y, raw)]
+    "The lines of runs by the name under which they are drawn; a run that tells nothing has none"
+    found = [(r, k) for r in runs for k in series_of(r.curves, asked.what)]
+    most = max(30, min(600, ROOM//max(1, len(found))))
+    alone = len({r.key for r,_ in found}) == 1
+    res = defaultdict(list)
+    for r,k in found:
+        name = r.groups.get(asked.group) or 'not known' if asked.group else r.label
+        if k and (alone or asked.group): name = k if alone else f'{name}: {k}'
+        label = f'{r.label}: {k}' if k else r.label
+        line = line_of(r, k, asked, most)
+        if len(line[0]): res[name].append((label, *line))
+    return dict(res)
+
+# %% ../nbs/31_dashboard.ipynb #line-colours
+LINES = dict(
+    light=['#00609a', '#a84200', '#00694c', '#8d4069', '#6b5b00', '#1c2126', '#7a3fb0', '#8a939b'],
+    dark=['#f0e442', '#ff9157', '#3cc9a1', '#e09abd', '#7cc4f2', '#dddddd', '#c3a6ff', '#6d7780'])
+DASHES = ['solid']*5 + ['dash', 'dot', 'solid'] # the last is of all others
+
+# %% ../nbs/31_dashboard.ipynb #overlay-picture
+SLOT = 'band', 'raw', 'line' # the traces of a colour
+
+def overlay_picture():
+    "The empty picture: for each colour a band, what was measured, and the smoothed line"
+    own = dict(mode='lines', hoverinfo='skip')
+    said = '%{text}<br>%{y:.6g} at %{x:.5g}<extra></extra>'
+    traces = [dict(own, name='band', fill='toself', line_width=0, opacity=.18) for _ in DASHES]
+    traces += [dict(own, name='raw', line_width=1, opacity=.3) for _ in DASHES]
+    traces += [dict(mode='lines', name='line', hovertemplate=said,
+        line=dict(dash=d, width=2.2 if i < OWN else 1)) for i,d in enumerate(DASHES)]
+    order = [t for i in (OWN, *range(OWN)) for t in traces[i::len(DASHES)]] # the others below
+    fig = picture(order, 380)
+    fig.update_layout(margin=dict(l=62, r=16, t=34, b=44))
+    return fig
+
+# %% ../nbs/31_dashboard.ipynb #trace-of
+def trace_of(fig, i, part):
+    "The trace of a colour, by its number and part"
+    return fig.data[3*((i+1) % len(DASHES)) + SLOT.index(part)]
+
+# %% ../nbs/31_dashboard.ipynb #joined
+def joined(
+    lines:list # (label, x, y) of each
+)->tuple: # x, y, and the label at each point, with a gap between two lines
+    "Many lines as one trace"
+    import numpy as np
+    if not lines: return [], [], []
+    gap = [math.nan]
+    xs,ys = (np.concatenate([np.append(o[i], gap) for o in lines])[:-1] for i in (1, 2))
+    names = [t for o in lines for t in [plotly_text(o[0], 60)]*(len(o[1])+1)][:-1]
+    return xs, ys, names
+
+# %% ../nbs/31_dashboard.ipynb #parts-of
+def parts_of(
+    lines:list, # (label, x, y, raw) of a name
+    name:str,
+    grouped:bool, # Are they to be one line, with a band?
+    raw:bool # Draw what was measured, too?
+)->dict: # Trace -> x, y and maybe text
+    "What is drawn of one name"
+    import numpy as np
+    if not grouped:
+        xs,ys,names = joined([o[:3] for o in lines])
+        rx,ry,_ = joined([(o[0], o[1], o[3]) for o in lines] if raw else [])
+        return dict(band=dict(x=[], y=[]), raw=dict(x=rx, y=ry), line=dict(x=xs, y=ys, text=names))
+    x,y,spread = mean_of([o[1:3] for o in lines])
+    known = ~np.isnan(spread)
+    edge = np.concatenate([(y+spread)[known], (y-spread)[known][::-1]])
+    around = np.concatenate([x[known], x[known][::-1]])
+    label = plotly_text(f'{name}, {many(len(lines), "line")}', 60)
+    return dict(band=dict(x=around, y=edge), raw=dict(x=[], y=[]),
+        line=dict(x=x, y=y, text=[label]*len(x)))
+
+# %% ../nbs/31_dashboard.ipynb #lay-over
+def lay_over(
+    fig, # Of `overlay_picture`
+    strands:dict, # Of `strands_of`
+    asked # what, against, weight, group
+):
+    "Draw strands into the picture: the first in colours of their own, the rest behind them"
+    names = list(strands)
+    grouped = bool(asked.group)
+    rest = [o for k in names[OWN:] for o in strands[k]]
+    drawn = [parts_of(strands[k], k, grouped, asked.weight > 0) for k in names[:OWN]]
+    drawn += [parts_of([], '', False, False)]*(OWN-len(drawn))
+    drawn.append(parts_of(rest, 'others', False, False))
+    with fig.batch_update():
+        for i,parts in enumerate(drawn):
+            for part,new in parts.items(): trace_of(fig, i, part).update(new)
+
+# %% ../nbs/31_dashboard.ipynb #astray
+FAR = 1e4 # times the middle one: a line that goes so far is not what the axis is made for
+
+def astray(
+    strands:dict # Of `strands_of`
+)->list: # Labels
+    "Lines of runs that diverged, which would leave nothing of the others to be seen"
+    most = {id(o): float(abs(o[2]).max()) for lines in strands.values() for o in lines}
+    middle = median(most.values()) if most else 0.
+    return [o[0] for lines in strands.values() for o in lines if most[id(o)] > FAR*middle > 0]
+
+# %% ../nbs/31_dashboard.ipynb #span-of
+def span_of(
+    strands:dict, # Of `strands_of`
+    late:bool, # Only what lies in the second half?
+    but:list=[] # Labels of lines that may leave the picture
+)->tuple: # Ends of x, ends of y, is y logarithmic? (None, None, False) where nothing is drawn
+    "What part of a picture is shown, so that no line is clipped"
+    lines = [o for all in strands.values() for o in all if o[0] not in but]
+    if not lines: return None, None, False
+    lo,hi = min(o[1][0] for o in lines), max(o[1][-1] for o in lines)
+    if late: lo = (lo+hi)/2
+    inside = [y[o[1] >= lo] for o in lines for y in o[2:]]
+    found = loss_range(*(([], y) for y in inside))
+    pad = .02*(hi-lo) or 1.
+    return [lo-pad, hi+pad], *(found or (None, False))
+
 # %% ../nbs/31_dashboard.ipynb #times
 def morning(
     now:float, # Unix time
@@ -1059,7 +1449,7 @@ def tiles(feed, speed, run, fresh=False):
     if sigma := feed.noise.band and feed.noise.band[-1]:
         cells.append((f'{sigma.sigma:.6f}',
             f'sigma of a run, {sigma.low:.6f} to {sigma.high:.6f}'))
-    if run or fresh:
+    if (run or fresh) and speed['each']: # else there is no pace yet
         ahead = project(speed, run['seconds'] if run else None, morning(speed['now']))
         cells.append((ahead, 'runs by 08:00 local time, at this pace'))
     made = [f'<div class="ar-tile"><b>{html.escape(str(v))}</b><span>{html.escape(k)}</span></div>'
@@ -1083,6 +1473,23 @@ def running(p):
 PROGRESS = dict(loss='loss {:.4f}', tokens_per_second='{:,.0f} tokens/s', mfu='MFU {:.1f} %',
     seconds_left='{:.0f} s of training left')
 
+def time_left(
+    seconds:float, # Since the run's start
+    usual:float # Seconds that a run of this session takes; 0 where none has ended well
+)->str: # '' where it is not known
+    "How long a run may take yet, by how long others took"
+    if not usual: return ''
+    if seconds < usual: return f'about {duration(usual-seconds)} yet, as runs here go'
+    return f'longer than usual, which is {duration(usual)}'
+
+# %% ../nbs/31_dashboard.ipynb #with-left
+def with_left(progress):
+    "The same with the seconds of training left, where share and seconds of the training tell them"
+    trained,percent = progress.get('seconds', 0), progress.get('percent', 0)
+    if 'seconds_left' in progress or not 0 < percent < 100 or trained <= 0: return progress
+    return {**progress, 'seconds_left': trained*(100-percent)/percent}
+
+# %% ../nbs/31_dashboard.ipynb #progress-bar
 def progress_bar(percent):
     "A bar, filled as far as the run has come"
     return (f'<div class="ar-bar" role="progressbar" aria-valuenow="{percent:.0f}">'
@@ -1092,7 +1499,8 @@ def progress_bar(percent):
 def now_html(
     run, # Of `running`
     tag='', # The session that is shown; another one is named
-    busy=0 # Slots of a swarm that are at work
+    busy=0, # Slots of a swarm that are at work
+    usual:float=0. # Seconds that a run of this session takes
 )->str:
     "The running experiment in words and a bar"
     none = f'The swarm runs {busy} at once, see below.' if busy else 'Nothing is running.'
@@ -1101,8 +1509,10 @@ def now_html(
     progress = run['progress']
     percent = max(0., min(100., progress.get('percent', 0.)))
     state = 'starting' if not progress else 'evaluating' if percent >= 100 else f'{percent:.0f} %'
+    progress = with_left(progress)
     parts = [f'{run["seconds"]:.0f} s since its start']
     parts += [text.format(progress[k]) for k,text in PROGRESS.items() if k in progress]
+    parts += filter(None, [time_left(run['seconds'], usual)])
     head = html.escape(f'Now{where}: {run["description"]}')
     return (f'<h2>{head}</h2>{progress_bar(percent)}'
         f'<b>{state}</b> <span class="ar-soft">{html.escape(" · ".join(parts))}</span>')
@@ -1223,7 +1633,8 @@ def sparkline(
     curves:list, # (class of CSS, seconds, losses)
     ends:tuple, # Largest second, least and largest loss
     wide:int=300, # Units to the right, which the card stretches
-    high:int=60 # Units up
+    high:int=60, # Units up
+    label:str='loss over seconds of training' # For who does not see it
 )->str: # SVG; '' where there is no point
     "Small curves over each other, in one scale"
     most,lo,hi = ends
@@ -1234,7 +1645,7 @@ def sparkline(
     lines = [f'<polyline class="{kind}" points="{" ".join(map(at, x, y))}"/>'
         for kind,x,y in curves if x]
     return (f'<svg class="ar-spark" viewBox="0 0 {wide} {high}" preserveAspectRatio="none"'
-        f' role="img" aria-label="loss over seconds of training">{"".join(lines)}</svg>')
+        f' role="img" aria-label="{html.escape(label)}">{"".join(lines)}</svg>')
 
 # %% ../nbs/31_dashboard.ipynb #slot-html
 def slot_html(
@@ -1341,7 +1752,7 @@ def lanes_html(
     left = len(bars)-SLOTS
     more = f', {many(left, "more lane")} not drawn' if left > 0 else ''
     meanings = dict(WORDS, best='runs of the best', lost='lost with their worker')
-    kinds = ' &emsp; '.join(f'<span class="ar-lane-{k}">■</span> {text}'
+    kinds = ' &emsp; '.join(f'<span class="ar-lane-{k}">{"□" if k == "lost" else "■"}</span> {text}'
         for k,text in meanings.items())
     return (f'<div class="ar-lanes">{lanes}</div><div class="ar-soft">{span}{more} &emsp; {kinds}'
         '</div>')
@@ -1440,13 +1851,22 @@ def going_on(feed, run, swarm)->str: # '' where nothing does
     return ''
 
 # %% ../nbs/31_dashboard.ipynb #standing
+def ended_last(feed, search):
+    "Did the search end after every run? Else somebody went on by hand"
+    ends = [n['time'] for n in feed.runs if 'time' in n]
+    at = (search['ended'] or {}).get('time')
+    return not ends or not is_number(at) or at >= ends[-1]-1
+
+# %% ../nbs/31_dashboard.ipynb #standing-whole
 def standing(
     feed, # A `Feed` that was polled
     swarm:dict # Of `swarm_of`
 )->tuple: # Why it stopped, what to do now
     "Why nothing of a session goes on, and what to do"
     report = f'ar-report {feed.tag}'.rstrip()
-    if not feed.rows: return 'nothing was run yet', 'ar-run -m "baseline", then ar-calibrate'
+    if not feed.rows:
+        begin = '' if feed.tag else 'ar-setup TAG begins a session, then '
+        return 'nothing was run yet', f'{begin}ar-run -m "baseline", then ar-calibrate'
     if over := is_over(feed):
         return over, f'{report} writes it up; ar-setup --more --hours 8 gives it more'
     search = read_state(feed) if feed.tag else {}
@@ -1457,7 +1877,8 @@ def standing(
     if crashes > 2:
         return (f'the last {crashes} experiments crashed of {kind}',
             f'look at #{len(feed.rows)} below, then ask the agent to go on')
-    if search: return search_line(feed), f'{report}, or another ar-search'
+    if search and ended_last(feed, search):
+        return search_line(feed), f'{report}, or another ar-search'
     return ('nobody left a word: no limit was reached, so who worked here stopped asking',
         f'ask the agent to go on (ar-status --brief tells it where it was), or {report}')
 
@@ -1545,9 +1966,56 @@ def machine_html(
         xs,ys = [list(o) for o in zip(*points)]
         told = f'{value:.0f} %' if unit == '%' else f'{value:.3g} {unit}'
         if unit in ('GiB', 'W'): told = f'{value:.3g} of {most:.3g} {unit}'
-        line = sparkline([('ar-spark-this', xs, ys)], (max(last-first, 1.), 0., most), 300, 24)
+        line = sparkline([('ar-spark-this', xs, ys)], (max(last-first, 1.), 0., most), 300, 24,
+            f'{name} over the run')
         rows.append(f'<span>{html.escape(name)}</span><b>{told}</b>{line}')
     return f'<div class="ar-live">{"".join(rows)}</div>'
+
+# %% ../nbs/31_dashboard.ipynb #usage-of
+# column of usage.json -> what it is, its unit, by how much its figures are multiplied
+USED = dict(gpu=('GPU use', '%', 100), gpu_gb=('GPU memory', 'GiB', 1),
+    watts=('GPU power', 'W', 1), celsius=('GPU temperature', '°C', 1),
+    sm_mhz=('GPU clock', 'MHz', 1), cores=('CPU of the run', 'cores', 1),
+    others=('CPU of others', 'cores', 1), memory=('memory', '%', 100))
+
+def usage_of(
+    folder:Path # Of a run
+)->tuple: # Seconds, and by column of `USED` what is known of it: arrays; ({}, {}) without a file
+    "What a run used of its machine over its time"
+    raw = read_safely(folder/'usage.json')
+    names,rows = raw.get('columns'), raw.get('rows')
+    if not isinstance(names, list) or not isinstance(rows, list): return [], {}
+    good = [o for o in rows if isinstance(o, list) and len(o) == len(names)]
+    by = {k: as_floats([o[i] for o in good]) for i,k in enumerate(names) if isinstance(k, str)}
+    known = {k: by[k] for k in USED if k in by and not math.isnan(by[k].sum())}
+    return by.get('seconds', []), known
+
+# %% ../nbs/31_dashboard.ipynb #usage-html
+def usage_row(seconds, name, unit, y):
+    "One quantity over a run: its mean, its most, its curve"
+    lo,hi = (0., 100.) if unit == '%' else (min(0., y.min()), y.max() or 1.)
+    mean,most = (f'{v:,.0f}' if v >= 100 else f'{v:.3g}' for v in (y.mean(), y.max()))
+    told = f'{mean}, most {most} {unit}'
+    lines = [('ar-spark-this', seconds.tolist(), y.tolist())]
+    line = sparkline(lines, (seconds.max(), lo, hi), 300, 24, f'{name} over seconds of the run')
+    return f'<span>{name}</span><b>{told}</b>{line}'
+
+# %% ../nbs/31_dashboard.ipynb #usage-card
+def usage_html(
+    folder:Path|None # Of a run
+)->str: # '' without a folder
+    "What a run used of its machine, as small curves"
+    if folder is None: return ''
+    seconds,known = usage_of(folder)
+    head = '<h2>The machine over the run</h2>'
+    if not len(seconds) or math.isnan(seconds.sum()) or seconds.max() <= 0:
+        return head + soft('Not known: this run left no usage.json that tells it.')
+    some = thinned(len(seconds), 200)
+    rows = [usage_row(seconds[some], *USED[k][:2], v[some]*USED[k][2]) for k,v in known.items()]
+    lacks = [name for k,(name,*_) in USED.items() if k not in known]
+    more = soft(f'not told by this machine: {", ".join(lacks)}') if lacks else ''
+    span = soft(f'mean, and most, over {duration(float(seconds.max()))}')
+    return f'{head}{span}<div class="ar-live">{"".join(rows)}</div>{more}'
 
 # %% ../nbs/31_dashboard.ipynb #diff-of
 @lru_cache(64)
@@ -1569,8 +2037,22 @@ NOT_RUN = 'no run of this session ended with this commit, status and value: it d
 
 def figure_of(d, column, form):
     "A figure of a row of `experiments` as text; None where it is not known"
-    return None if math.isnan(d[column]) else form.format(d[column])
+    v = d[column]
+    return None if math.isnan(v) else form.format(v) if abs(v) < 1e9 else f'{v:.3g}'
 
+# %% ../nbs/31_dashboard.ipynb #run-told
+def run_told(notes):
+    "A run's folder and how a terminal shows it: its number counts repeats, too, which have no row"
+    folder = notes.get('dir', '')
+    return folder and f'{folder} (ar-show {int(folder.split("-")[0])})'
+
+# %% ../nbs/31_dashboard.ipynb #other-text-told
+def other_text(d):
+    "How a keep did on text that decides nothing"
+    if math.isnan(d['audit']): return 'on other text', None
+    return 'on other text', f'{d["audit"]:.6f}, gap {d["gap"]:+.6f}: ar-audit tells how sure'
+
+# %% ../nbs/31_dashboard.ipynb #doubts
 def doubts(d, notes):
     "What speaks against believing an experiment"
     over = notes.get('overran', 0)
@@ -1587,13 +2069,14 @@ def facts(
     "What is known of an experiment, in the order in which one asks"
     known = d['class'] or 'not known: no notes of this run here'
     told = list(notes.get('told', {}).items())
-    pairs = [(metric, figure_of(d, 'value', '{:.6f}') or 'none'), *told, ('speed', speed),
-        ('kernels', str(notes.get('fused') or '')[7:]),
+    pairs = [(metric, figure_of(d, 'value', '{:.6f}') or 'none'), *told, other_text(d),
+        ('speed', speed), ('kernels', str(notes.get('fused') or '')[7:]),
         ('gain over the previous keep', figure_of(d, 'gain', '{:.6f}')),
         ('seconds', figure_of(d, 'seconds', '{:.1f}')),
         ('memory', figure_of(d, 'memory', '{:.1f} GiB')), ('class', known),
         ('exit', notes.get('exit')), ('commit', d['commit']),
-        ('parent', notes.get('parent', '')[:7]), ('seed', notes.get('seed')),
+        ('parent', notes.get('parent', '')[:7]), ('run', run_told(notes)),
+        ('seed', notes.get('seed')),
         ('by', notes.get('by')), ('began', when(notes.get('started'))),
         ('walls', notes.get('walls')), ('examined', notes.get('examined')),
         ('look at', '; '.join(notes.get('lint', [])))]
@@ -1612,6 +2095,37 @@ def facts_html(d, pairs):
     badge = f'<span class="ar-status ar-{status}">{status}</span>'
     head = f'<h2>#{d["n"]:.0f} {html.escape(d["description"])} {badge}</h2>'
     return f'{head}<div class="ar-facts">{rows}</div>'
+
+# %% ../nbs/31_dashboard.ipynb #environment
+HOSTS = dict(host='host', system='system', python='Python', device='device')
+
+def environment(
+    notes:dict, # Whole, of a run
+    best:dict={} # The same of the best's
+)->list: # (what, text) of what is known
+    "What a run ran on, by which versions, and by whose rules"
+    machine = o if isinstance(o := notes.get('machine'), dict) else {}
+    host = o if isinstance(o := notes.get('host'), dict) else {}
+    def told(o, names): return [(label, o.get(k)) for k,label in names.items()]
+    other = differs(best.get('machine'), machine)
+    units = dict(sm_mhz=' MHz', memory_mhz=' MHz', set_mhz=' MHz', cpu_mhz=' MHz', power_w=' W')
+    shown = {k: f'{v}{units.get(k, "")}' for k,v in machine.items() if v not in (None, '')}
+    rest = {k: v for k,v in host.items() if isinstance(v, (str, int, float))}
+    pairs = [('otherwise than the best', other), *told(shown, TOLD), *told(rest, HOSTS),
+        ('profile', notes.get('profile')), ('contract', notes.get('contract')),
+        ('seed', notes.get('seed')), ('commit', notes.get('commit')),
+        ('code', notes.get('code'))]
+    versions = o if isinstance(o := host.get('versions'), dict) else {}
+    packages = ', '.join(f'{k} {v}' for k,v in versions.items() if isinstance(v, str))
+    pairs.append(('packages', packages))
+    return [(k, truncate(one_line(str(v)), 600)) for k,v in pairs if v not in (None, '')]
+
+# %% ../nbs/31_dashboard.ipynb #environment-html
+def environment_html(notes, best={})->str: # '' where nothing is known
+    "The same as the page shows it"
+    rows = ''.join(f'<span>{html.escape(k)}</span><div>{html.escape(v)}</div>'
+        for k,v in environment(notes, best))
+    return f'<h2>Machine and versions</h2><div class="ar-facts">{rows}</div>' if rows else ''
 
 # %% ../nbs/31_dashboard.ipynb #log-end
 def log_end(path, room=2**16, lines=30, wide=200):
@@ -1956,6 +2470,292 @@ def tick(self:Tinker, best):
     self.go.disabled,self.halt.disabled = False, True
     self.say(verdict(run, self.p.metric, self.what))
 
+# %% ../nbs/31_dashboard.ipynb #overlay-panel
+RUNS = 300 # drawn at once, at most; the newest
+
+class Overlay:
+    "Controls and picture of the curves over each other"
+    def __init__(self,
+        changed # Called when something else is asked for
+    ):
+        import ipywidgets as w
+        self.changed = changed
+        self.ticked = [] # numbers of experiments
+        self.read,self.lines = {}, {} # by folder: time of change, curves; what is drawn of it
+        self.drawn,self.shape,self.ours = None, None, None # what was drawn last, its axes, x's ends
+        self.names = [] # of the schedules' entries
+        self.dark = False
+        self.fig,self.pic = overlay_picture(), pic('curves')
+        self.said,self.between = w.HTML(), w.HTML()
+        self.make_controls(w)
+        for o in self.controls: o.observe(lambda _: changed(), 'value')
+        self.lay_out(w)
+
+# %% ../nbs/31_dashboard.ipynb #overlay-controls
+@patch
+def make_controls(self:Overlay, w):
+    "What can be asked of the picture"
+    narrow = w.Layout(width='auto', flex='1 1 90px', max_width='120px')
+    menu = dict(layout=w.Layout(flex='1 1 200px', min_width='200px', max_width='250px'),
+        style=dict(description_width='64px'))
+    self.with_ = {k: w.ToggleButton(value=v, description=k, layout=narrow) for k,v in
+        {'best': True, 'chosen': True, 'running': True, 'kept': False, 'found': False}.items()}
+    self.with_['found'].tooltip = 'what the search over the table finds'
+    self.with_['chosen'].tooltip = 'the experiment shown in full above'
+    self.last = w.BoundedIntText(value=5, min=0, max=RUNS, description='last', style=dict(
+        description_width='36px'), layout=w.Layout(flex='1 1 90px', max_width='120px'))
+    self.what = w.Dropdown(options=list(SHOWN.items()), description='show', **menu)
+    self.against = w.Dropdown(options=list(AGAINST.items()), description='against', **menu)
+    self.group = w.Dropdown(options=list(GROUPS.items()), description='group by', **menu)
+    self.weight = w.FloatSlider(value=.8, min=0., max=.98, step=.02, description='smooth',
+        continuous_update=False, readout_format='.2f', style=dict(description_width='64px'),
+        layout=w.Layout(flex='1 1 220px', min_width='0', max_width='360px'))
+    self.late = w.ToggleButton(description='2nd half', layout=narrow)
+    self.late.tooltip = 'only the second half, where runs differ'
+    self.what.add_class('ar-what')
+    self.controls = [*self.with_.values(), self.last, self.what, self.against, self.group,
+        self.weight, self.late]
+
+# %% ../nbs/31_dashboard.ipynb #overlay-lay-out
+@patch
+def lay_out(self:Overlay, w):
+    "Choice, controls, picture, and what is in it"
+    flow = dict(layout=w.Layout(flex_flow='row wrap'))
+    clear = w.Button(description='no ticks', layout=w.Layout(width='84px'))
+    clear.on_click(lambda _: self.clear())
+    self.runs_row = w.HBox([*self.with_.values(), self.last, clear], **flow)
+    asked = w.HBox([self.what, self.against, self.group, self.weight, self.late], **flow)
+    head = w.HTML('<h2>Curves over each other</h2><span class="ar-soft">tick runs in the table'
+        ' below<span class="ar-mouse">, with shift for all between two</span></span>')
+    self.box = card_of(head, self.runs_row, asked, self.pic, self.said, self.between,
+        name='curves')
+
+# %% ../nbs/31_dashboard.ipynb #clear
+@patch
+def clear(self:Overlay):
+    "No run is ticked any longer"
+    self.ticked = []
+    self.changed()
+
+# %% ../nbs/31_dashboard.ipynb #overlay-tick
+@patch
+def tick(self:Overlay,
+    numbers:list, # Of experiments
+    on:bool # Else they are cleared
+):
+    "Tick runs, or clear their ticks; the first tick clears the last few"
+    if on and not self.ticked: self.last.value = 0
+    rest = [n for n in self.ticked if n not in numbers]
+    self.ticked = [*rest, *numbers] if on else rest
+
+# %% ../nbs/31_dashboard.ipynb #overlay-asked
+@patch
+def asked(self:Overlay):
+    "What is asked of the picture"
+    return SimpleNamespace(what=self.what.value, against=self.against.value,
+        group=self.group.value, weight=round(self.weight.value, 2))
+
+# %% ../nbs/31_dashboard.ipynb #overlay-curves-of
+@patch
+def curves_of(self:Overlay, folder):
+    "Curves of a run's folder, and their stamp; read again only if the file is new"
+    path = f'{folder}/progress.json'
+    stamp = _stamp(Path(path))
+    old = self.read.get(path)
+    if old is None or old[0] != stamp:
+        self.read[path] = old = stamp, run_curves(read_safely(Path(path))) if stamp else {}
+        if len(self.read) > 2*RUNS: self.read = {path: old}
+    return old
+
+# %% ../nbs/31_dashboard.ipynb #numbers-laid
+def numbers_laid(
+    d, # `Dashboard`
+    o # Its `Overlay`
+)->list: # Numbers of experiments, most wanted first, none twice
+    "Which experiments are asked for"
+    n,on = len(d.feed.rows), {k: w.value for k,w in o.with_.items()}
+    some = [d.best_number()]*on['best'] + [d.number()]*on['chosen'] + o.ticked
+    some += range(n, max(0, n-o.last.value), -1)
+    if on['kept']: some += [s.n for s in reversed(d.feed.f.steps)]
+    if on['found']: some += reversed(matching(d.data, d.query.get('query', '')).n.tolist())
+    return [k for k in dict.fromkeys(some) if 0 < k <= n][:RUNS]
+
+# %% ../nbs/31_dashboard.ipynb #laid-of
+@patch
+def laid_of(self:Overlay, d, n):
+    "An experiment as it is laid over others; None where no folder is known"
+    if (folder := d.run_dir(n)) is None: return None
+    row = d.data.iloc[n-1]
+    code = d.feed.seen[folder.name]['notes'].get('code')
+    stamp,curves = self.curves_of(folder)
+    label = f'#{n} {truncate(utf8(row.description), 60)}'
+    return Laid(folder.name, label, curves, stamp, n, outcome=row.status, kind=row.trace,
+        commit=row.commit, canvas=code if isinstance(code, str) else row.commit)
+
+# %% ../nbs/31_dashboard.ipynb #repeats-of
+@patch
+def repeats_of(self:Overlay, d, runs):
+    "Runs that were made again of those that are laid over each other, which have no row"
+    own = {r.groups['commit']: r.groups for r in runs}
+    for folder,o in d.feed.seen.items():
+        known = o['known']
+        if known.get('status') != 'repeat' or known['commit'][:7] not in own: continue
+        stamp,curves = self.curves_of(d.feed.dir/folder)
+        yield Laid(folder, f'{folder[:3]}, a repeat of {known["commit"][:7]}', curves, stamp,
+            **{**own[known['commit'][:7]], 'outcome': 'repeat', 'kind': 'repeat'})
+
+# %% ../nbs/31_dashboard.ipynb #under-way
+@patch
+def under_way(self:Overlay, d):
+    "What runs now: an experiment, or the slots of a swarm as far as the driver tells"
+    groups = dict.fromkeys(('outcome', 'kind', 'commit', 'canvas'), 'running')
+    if d.run_now and d.run_now['tag'] == d.feed.tag:
+        stamp,curves = self.curves_of(d.run_now['dir'])
+        label = f'running: {truncate(utf8(d.run_now["description"]), 60)}'
+        yield Laid(d.run_now['dir'].name, label, curves, stamp, **groups)
+    for s in d.swarm_now.get('slots', []) if d.swarm_now.get('alive') else []:
+        x,y = map(as_floats, s['points'])
+        if len(x): yield Laid(s['slot'], f'{s["slot"]}: {truncate(s["description"], 60)}',
+            dict(seconds=x, loss=y), (s['key'], len(x), x[-1]), **groups)
+
+# %% ../nbs/31_dashboard.ipynb #overlay-chosen
+@patch
+def chosen(self:Overlay, d)->list: # `Laid`s
+    "All runs that are asked for, what runs now behind the best"
+    runs = [r for n in numbers_laid(d, self) if (r := self.laid_of(d, n))]
+    if self.group.value in ('commit', 'canvas'): runs += self.repeats_of(d, runs)
+    now = list(self.under_way(d)) if self.with_['running'].value else []
+    first = 1 if self.with_['best'].value and runs else 0
+    return [*runs[:first], *now, *runs[first:]]
+
+# %% ../nbs/31_dashboard.ipynb #lacking
+def lacking(
+    runs:list, # `Laid`s
+    asked # what, against
+)->str: # '' where every run has what is asked
+    "What the runs do not tell, in words"
+    def has(r): return any(len(line_of(r, k, asked, 2)[0]) for k in series_of(r.curves, asked.what))
+    asked = SimpleNamespace(**vars(asked) | dict(weight=0.))
+    without = sum(not has(r) for r in runs)
+    if not without: return '' if runs else 'no run is chosen'
+    what = TITLES.get(asked.what, asked.what)
+    by = f' against {TITLES[asked.against].removeprefix("million ")}'
+    some = f'{without} of {len(runs)} runs' if without < len(runs) else 'none of the runs'
+    tells = 'do not tell' if without < len(runs) else 'tells'
+    return (f'{some} {tells} {what}{by}: their progress.json lacks it, being of an older canvas'
+        ' or of a run that ended before')
+
+# %% ../nbs/31_dashboard.ipynb #overlay-legend
+FIGURES_LAID = 'value', 'steps', 'rate', 'seconds' # of an experiment, beside its line
+
+def overlay_legend(
+    strands:dict, # Of `strands_of`
+    runs:list, # `Laid`s
+    data, # Of `experiments`
+    dark:bool,
+    said:str='' # What is missing
+)->str: # HTML
+    "The picture's lines in a table"
+    rows,colours = [], LINES['dark' if dark else 'light']
+    by = {r.label: r.n for r in runs}
+    for i,(name,lines) in enumerate(list(strands.items())[:OWN]):
+        n = by.get(name, 0)
+        told = cells_of(data.iloc[n-1]) if n else ['']*len(COLUMNS)
+        facts = dict(zip(COLUMNS, told))
+        end = f'{lines[0][2][-1]:.5g}' if len(lines) == 1 else many(len(lines), 'line')
+        line = f'<i class="ar-line" style="background:{colours[i]}"></i>{html.escape(name)}'
+        rows.append([line, end, *(facts[k] for k in FIGURES_LAID)])
+    left = len(strands)-OWN
+    names = 'line', 'last', *FIGURES_LAID
+    full = [i for i in range(len(names)) if any(r[i] for r in rows)] # no column is empty
+    num = ' class="ar-num"'
+    heads = ''.join(f'<th{num*(i > 0)}>{names[i]}</th>' for i in full)
+    cells = [''.join(f'<td{num*(i > 0)}>{r[i]}</td>' for i in full) for r in rows]
+    body = ''.join(f'<tr>{r}</tr>' for r in cells)
+    more = soft(f'and {left} more, all in grey')*(left > 0) + (soft(said) if said else '')
+    if not rows: return more
+    return (f'<div class="ar-scroll"><table class="ar-table ar-laid"><thead><tr>{heads}</tr>'
+        f'</thead><tbody>{body}</tbody></table></div>{more}')
+
+# %% ../nbs/31_dashboard.ipynb #overlay-draw
+@patch
+def draw(self:Overlay, d):
+    "A refresh: draw the runs if one of them, or what is asked of them, is new"
+    runs,asked = self.chosen(d), self.asked()
+    mark = (vars(asked), self.late.value, self.dark, [*self.ticked],
+        [(r.key, r.stamp) for r in runs])
+    if mark == self.drawn: return
+    self.drawn = mark
+    self.offer(runs)
+    strands,said = strands_of(runs, asked), lacking(runs, asked)
+    far = astray(strands)
+    told = f'diverged, and leaves the picture: {first_few(far)}' if far else ''
+    said = '; '.join(filter(None, [said, told]))
+    lay_over(self.fig, strands, asked)
+    self.scale(strands, asked, said)
+    self.said.value = utf8(overlay_legend(strands, runs, d.data, self.dark, said))
+    self.compare(d)
+
+# %% ../nbs/31_dashboard.ipynb #overlay-offer
+@patch
+def offer(self:Overlay, runs):
+    "The entries of the runs' schedules, by name, join the menu of what is shown"
+    names = list(dict.fromkeys(k for r in runs for k in r.curves.get('schedule', {})))
+    if names == self.names: return
+    self.names,now = names, self.what.value
+    options = {**SHOWN, **{k: k for k in names if k not in SHOWN.values()}}
+    if now not in options.values(): options[now] = now # stays, though no run here has it
+    with self.what.hold_trait_notifications(): self.what.options,self.what.value = options, now
+
+# %% ../nbs/31_dashboard.ipynb #overlay-scale
+@patch
+def scale(self:Overlay, strands, asked, said):
+    "Axes: ours until somebody zooms, and again when something else is drawn"
+    x,y,log = span_of(strands, self.late.value, astray(strands))
+    shape = asked.what, asked.against, self.late.value, log
+    lay = self.fig.layout
+    kind = 'log' if log else 'linear'
+    if lay.yaxis.type != kind: lay.yaxis.type = kind # before the range, which it converts
+    both = lay.xaxis, lay.yaxis
+    whole = any(axis.autorange for axis in both) # a double-click
+    zoomed = shape == self.shape and not whole and self.ours != [axis.range for axis in both]
+    with self.fig.batch_update():
+        lay.annotations = () if strands else [self.nothing(said)]
+        lay.xaxis.title.text = TITLES[asked.against]
+        lay.yaxis.title.text = plotly_text(TITLES.get(asked.what, asked.what), 40)
+        for axis,ends in zip(both, (x, y)):
+            axis.showticklabels = bool(strands)
+            if ends and not zoomed: axis.range,axis.autorange = ends, False
+    if strands and not zoomed: self.shape,self.ours = shape, [axis.range for axis in both]
+
+# %% ../nbs/31_dashboard.ipynb #overlay-nothing
+@patch
+def nothing(self:Overlay, said):
+    "Why there is no line, in the middle of the picture"
+    letters = max(24, int((self.fig.layout.width or 900)/9))
+    text = '<br>'.join(wrap(plotly_text(said), letters))
+    return dict(x=.5, y=.5, xref='paper', yref='paper', showarrow=False, align='center', text=text)
+
+# %% ../nbs/31_dashboard.ipynb #overlay-compare
+@patch
+def compare(self:Overlay, d):
+    "What the second of two ticked runs changes against the first"
+    ticked = sorted(n for n in self.ticked if 0 < n <= len(d.feed.rows))
+    if len(ticked) != 2: self.between.value = ''
+    else:
+        old,new = (d.feed.notes[n-1].get('commit', d.feed.rows[n-1].commit) for n in ticked)
+        head = f'<h2>What #{ticked[1]} has otherwise than #{ticked[0]}</h2>'
+        self.between.value = utf8(head + diff_of(d.feed.session, d.feed.p.canvas, new, old))
+
+# %% ../nbs/31_dashboard.ipynb #paint
+@patch
+def paint(self:Overlay, dark):
+    "The picture's colours in light or dark"
+    self.dark = dark
+    for i,c in enumerate(LINES['dark' if dark else 'light']):
+        trace_of(self.fig, i, 'line').line.color = trace_of(self.fig, i, 'raw').line.color = c
+        trace_of(self.fig, i, 'band').fillcolor = c
+
 # %% ../nbs/31_dashboard.ipynb #dashboard
 class Dashboard:
     "The page as widgets; `box` is what is shown. Raises `SettingsError`."
@@ -1970,16 +2770,22 @@ class Dashboard:
         self.stale = True # is anything of the data still to be drawn?
         self.chosen,self.query = 0, {} # the number that was clicked, what the table was asked for
         self.dark,self.width,self.room = False, 0, {} # as the browser said last
+        self.touch = False # is it held in a hand?
         self.ranges,self.quiet = {}, False # of the axes as we set them; is the range moved by us?
+        self.run_now = None # the running experiment
         self.live = None # the running experiment as it was drawn last
         self.samples = deque(maxlen=600) # of the machine
         self.sampled = None # what ran when they were taken
         self.swarm_now,self.marks = {}, {} # the swarm; how the files looked that were read last
         self.stopped = {} # what stopped a part of the page
+        self.ticked_last = 0 # in the table
+        self.paced = None, {} # the runs that were summed up last, and their pace
         self.make_parts()
         self.lay_out()
         try: self.update()
         except Exception as e: self.fault(e) # which the next beat may find gone
+        gc.collect()
+        gc.freeze() # notes that were read stay: the collector need not walk them at each refresh
 
     def _ipython_display_(self):
         from IPython.display import display
@@ -1991,14 +2797,14 @@ def make_parts(self:Dashboard):
     "The widgets: texts, pictures, table, panel, pulse, and what filters the frontier"
     import ipywidgets as w
     for name in ('head', 'error', 'tiles', 'now', 'legend', 'one', 'diff', 'log', 'top', 'swarm',
-        'lanes', 'elsewhere', 'night', 'machine'):
+        'lanes', 'elsewhere', 'night', 'machine', 'used', 'ran_on'):
         setattr(self, name, w.HTML())
     self.link = w.Output()
     self.fig = frontier_picture()
     self.now_fig,self.one_fig = loss_picture(200), loss_picture()
-    self.tinker = Tinker(self.p)
+    self.tinker,self.overlay = Tinker(self.p), Overlay(self.curves_asked)
     self.table = in_browser(TABLE, self.asked, view=view(self.data))
-    self.pulse = in_browser(PULSE, self.beat, view=dict(pictures=4),
+    self.pulse = in_browser(PULSE, self.beat, view=dict(pictures=5),
         shared=dict(plotly=plotly_program()))
     self.tag,self.axis = self.menus(w)
     self.shown,self.range = self.filters(w)
@@ -2029,10 +2835,10 @@ def session_options(known): return [(tag or 'this ledger', tag) for tag in known
 def menus(self:Dashboard, w):
     "Which session, and against what"
     tag = w.Dropdown(options=session_options(self.known), description='session',
-        layout=w.Layout(flex='1 1 200px', min_width='0', max_width='260px'),
+        layout=w.Layout(flex='1 1 210px', min_width='190px', max_width='260px'),
         style=dict(description_width='60px'))
     against = w.Dropdown(options=[(v, k) for k,v in AXES.items()], description='against',
-        layout=w.Layout(flex='1 1 170px', min_width='0', max_width='220px'),
+        layout=w.Layout(flex='1 1 190px', min_width='190px', max_width='230px'),
         style=dict(description_width='60px'))
     tag.observe(lambda _: self.change_tag(), 'value')
     against.observe(self.redraw, 'value')
@@ -2042,7 +2848,7 @@ def menus(self:Dashboard, w):
 @patch
 def filters(self:Dashboard, w):
     "Which outcomes are drawn, and which experiments"
-    narrow = w.Layout(width='auto', flex='1 1 84px', max_width='110px')
+    narrow = w.Layout(width='auto', flex='1 1 104px', max_width='120px')
     shown = {s: w.ToggleButton(value=True, description=t, layout=narrow) for s,t in WORDS.items()}
     for s,o in shown.items(): o.add_class(f'ar-show-{s}')
     some = w.IntRangeSlider(value=(1, 1), min=1, max=1, description='range',
@@ -2080,9 +2886,9 @@ def lay_out(self:Dashboard):
     first.add_class('ar-first')
     self.swarm_box = card_of(self.swarm, self.lanes, name='swarm')
     self.elsewhere_box = card_of(self.elsewhere, name='elsewhere')
-    one = row_of(w.VBox([self.one, self.link]), self.one_box)
+    one = row_of(w.VBox([self.one, self.link]), w.VBox([self.one_box, self.used]))
     self.box = w.VBox([w.HTML(CSS), self.head, self.error, first, self.swarm_box,
-        card_of(one, self.diff, self.log, name='one'),
+        card_of(one, self.diff, self.log, self.ran_on, name='one'), self.overlay.box,
         card_of(self.top, self.table, name='experiments'), self.elsewhere_box,
         self.tinker.box, self.pulse])
     self.box.add_class('ar-page')
@@ -2098,7 +2904,8 @@ def legend(
     "What the marks mean, and what is not in the picture"
     marks = [('●', 'keep', 'keep', 'kept'), ('●', 'discard', 'discard', 'discarded'),
         ('×', 'crash', 'crash', 'crashed')]
-    aside = [('●', 'expedition', 'on expeditions'), ('□', 'ablation', 'ablations, to look')]
+    aside = [('●', 'expedition', 'on expeditions'), ('□', 'ablation', 'ablations, to look'),
+        ('◇', 'audit', 'on text that decides nothing')]
     marks += [(mark, k, k, text) for mark,k,text in aside if counts.get(k)]
     if counts['unproven']: marks.append(('○', 'crash', 'unproven', 'that no run vouches for'))
     number = {**counts, **dict.fromkeys(hidden, 'hidden')}
@@ -2138,10 +2945,12 @@ def heights(
 def draw_marks(self:Dashboard, lo, hi):
     "The marks of all traces"
     y = heights(self.data, lo, hi, self.feed.p.direction)
+    dates = self.axis.value == 'clock'
     for kind,on in self.on.items():
         some = self.data.iloc[on]
-        self.fig.data[TRACES.index(kind)].update(x=some.x.tolist(), y=y.iloc[on].tolist(),
-            hovertext=some.hover.tolist())
+        x = some.x.tolist() if dates else some.x.to_numpy(float) # which plotly checks at once
+        self.fig.data[TRACES.index(kind)].update(x=x, y=y.iloc[on].to_numpy(float),
+            hovertext=some.hover.to_numpy())
 
 # %% ../nbs/31_dashboard.ipynb #draw-lines
 @patch
@@ -2162,6 +2971,21 @@ def draw_lines(self:Dashboard, lo, hi):
         ys += [*y, None]
         size += [*[0]*(len(x)-1), 9*left, 0]
     self.fig.data[TRACES.index('line')].update(x=xs, y=ys, marker_size=size)
+
+# %% ../nbs/31_dashboard.ipynb #draw-audit
+@patch
+def draw_audit(self:Dashboard, a, b, lo, hi):
+    "What the keeps in sight gained on text that decides nothing, from where the search began"
+    audits = self.feed.audits
+    kept = {s.n: s.row.value for s in self.feed.f.steps}
+    on = [n for n in audits if a <= n <= b and self.data.x[n-1] is not None]
+    first = next(iter(audits), 0)
+    y = [kept[first]+audits[n][0]-audits[first][0] for n in on]
+    words = [f'#{n}: {audits[n][0]:.6f} on text that decides nothing<br>gap {audits[n][1]:+.6f}'
+        for n in on]
+    self.fig.data[TRACES.index('audit')].update(x=[self.data.x[n-1] for n in on],
+        y=[min(max(v, lo), hi) for v in y], hovertext=words,
+        line_color=markers(self.dark)['audit']['color'])
 
 # %% ../nbs/31_dashboard.ipynb #draw-band
 def band_around(x, y, sigmas):
@@ -2216,6 +3040,7 @@ def draw_best(self:Dashboard, a, b):
 def say_legend(self:Dashboard, lo, hi):
     "The line under the picture"
     counts = {k: len(on) for k,on in self.on.items()}
+    counts['audit'] = len(self.feed.audits)
     inside = self.data.value.iloc[self.on['discard']].between(lo, hi)
     hidden = [s for s,o in self.shown.items() if not o.value]
     self.legend.value = legend(counts, (~inside).sum(), self.data.x.isna().sum(), hidden,
@@ -2227,19 +3052,20 @@ def draw(self:Dashboard):
     "Put experiments into the frontier, filtered"
     import pandas as pd
     df = self.data
-    if 'hover' not in df:
-        rows = df[['n', 'status', 'outcome', 'value', *HOVER, 'description']].itertuples()
-        df['hover'] = pd.Series([hover(d, self.feed.p.metric) for d in rows], dtype=object)
+    if 'hover' not in df: df['hover'] = pd.Series(hovers(self.feed, df), dtype=object)
     df['x'] = pd.Series(axis(self.axis.value, self.feed.notes), dtype=object)
     a,b = self.range.value
     lo,hi = self.edges(a, b)
     self.on = self.placed(a, b)
     self.say_legend(lo, hi)
+    self.quiet = True # labels follow below, once
     with self.fig.batch_update():
         self.draw_marks(lo, hi)
         self.draw_lines(lo, hi)
+        self.draw_audit(a, b, lo, hi)
         self.draw_best(a, b)
         self.scale(lo, hi)
+    self.quiet = False
     self.ring()
     self.label()
 
@@ -2426,6 +3252,7 @@ def select(self:Dashboard,
     self.ring()
     self.show_one()
     self.show_table()
+    self.show_curves()
 
 # %% ../nbs/31_dashboard.ipynb #run-dir
 @patch
@@ -2440,7 +3267,9 @@ NONE_YET = '<h2>One experiment</h2><span class="ar-soft">None yet.</span>'
 @patch
 def show_one(self:Dashboard):
     "Fill the card of the selected experiment"
-    if not (n := self.number()): return self.part('one', lambda: NONE_YET)
+    if not (n := self.number()):
+        self.part('curve', lambda: show_loss(self.one_fig, ([], []), ([], [])))
+        return self.part('one', lambda: NONE_YET)
     d,notes = self.data.iloc[n-1], self.feed.notes[n-1]
     folder = self.run_dir(n)
     self.part('one', lambda: self.head_of(n, d, notes))
@@ -2449,6 +3278,8 @@ def show_one(self:Dashboard):
     none = soft('No folder of this run here.')
     self.part('log', lambda: '<h2>The log</h2>' + (log_of(folder) if folder else none))
     self.part('link', lambda: self.show_link(folder))
+    self.part('used', lambda: usage_html(folder))
+    self.part('ran_on', lambda: self.environment_of(n, folder))
     self.part('curve', lambda: show_loss(self.one_fig, curve(folder), self.best_curve(), f'#{n}'))
 
 # %% ../nbs/31_dashboard.ipynb #head-of
@@ -2461,6 +3292,16 @@ def head_of(self:Dashboard, n, d, notes):
         more = ', '.join(f'{v:.6f}' for v in again[:20]) + ' …'*(len(again) > 20)
         notes = {**notes, 'told': {**notes.get('told', {}), 'run again by itself': more}}
     return facts_html(d, facts(d, notes, self.feed.p.metric, speed)) + block_of(notes)
+
+# %% ../nbs/31_dashboard.ipynb #environment-of
+@patch
+def environment_of(self:Dashboard, n, folder):
+    "What an experiment ran on, beside what the best ran on"
+    if folder is None: return ''
+    best = self.run_dir(self.best_number())
+    seen = self.feed.seen
+    whole = {d.name: seen[d.name]['notes'] for d in (folder, best) if d and d.name in seen}
+    return environment_html(whole.get(folder.name, {}), whole.get(best.name, {}) if best else {})
 
 # %% ../nbs/31_dashboard.ipynb #show-link
 @patch
@@ -2486,7 +3327,21 @@ def notebook_link(p, folder):
 @patch
 def show_table(self:Dashboard):
     "The page of the table that was asked for last"
-    self.table.view = view(self.data, **self.query, selected=self.number())
+    self.table.view = view(self.data, **self.query, selected=self.number(),
+        ticked=self.overlay.ticked)
+
+# %% ../nbs/31_dashboard.ipynb #show-curves
+@patch
+def show_curves(self:Dashboard):
+    "The curves over each other, as they are asked for"
+    self.part('curves', lambda: self.overlay.draw(self))
+
+# %% ../nbs/31_dashboard.ipynb #curves-asked
+@patch
+def curves_asked(self:Dashboard):
+    "Other curves were asked for, or their ticks cleared"
+    self.show_curves()
+    self.show_table()
 
 # %% ../nbs/31_dashboard.ipynb #sort-by
 MOST_FIRST = {'n', 'gain', 'steps', 'rate'} # columns of which more is better, or newer
@@ -2499,15 +3354,30 @@ def sort_by(self:Dashboard, column, down=None):
     if down is None: down = not last[1] if column == last[0] else best
     self.query.update(sort=column, down=down, page=0)
 
+# %% ../nbs/31_dashboard.ipynb #tick
+@patch
+def tick(self:Dashboard, n, on, between):
+    "A run is ticked or cleared in the table, or all from the one before to it"
+    shown = [r['n'] for r in self.table.view['rows']]
+    some = [n]
+    if between and n in shown and self.ticked_last in shown:
+        a,b = sorted(map(shown.index, (n, self.ticked_last)))
+        some = shown[a:b+1]
+    self.ticked_last = n
+    self.overlay.tick([k for k in some if 0 < k <= len(self.feed.rows)], on)
+    self.show_curves()
+
 # %% ../nbs/31_dashboard.ipynb #asked
 @patch
 def asked(self:Dashboard, m):
     "The table asks: a search, another order, another page, or an experiment"
     if 'select' in m: return self.select(int(m['select']))
+    if 'tick' in m: self.tick(int(m['tick']), m.get('on') is True, m.get('range') is True)
     if 'turn' in m: self.query['page'] = self.table.view['page'] + (1 if m['turn'] > 0 else -1)
     if 'query' in m: self.query.update(query=str(m['query']), page=0)
     if m.get('sort') in COLUMNS: self.sort_by(m['sort'], m.get('down'))
     self.show_table()
+    if 'query' in m: self.show_curves() # which may show what is found
 
 # %% ../nbs/31_dashboard.ipynb #show-top
 def top_html(f):
@@ -2525,6 +3395,7 @@ def change_tag(self:Dashboard):
     "Another session was chosen"
     self.feed = Feed(self.p, self.tag.value)
     self.chosen,self.ranges,self.live = 0, {}, None
+    self.overlay.ticked = []
     self.update(force=True)
 
 # %% ../nbs/31_dashboard.ipynb #follow-sessions
@@ -2556,6 +3427,7 @@ def update(self:Dashboard,
         self.stale = bool(self.stopped)
     self.part('swarm', self.show_swarm)
     self.part('now', self.show_now)
+    self.show_curves()
     self.part('elsewhere', self.show_others)
     self.part('tinker', lambda: self.tinker.tick(self.best_curve() if self.tinker.run else None))
     self.say_faults()
@@ -2591,22 +3463,42 @@ def heading(self:Dashboard):
         f' {p.time_budget:g} s of training an experiment')
     return f'<h1>{html.escape(name)}</h1><span class="ar-soft">{html.escape(about)}</span>'
 
+# %% ../nbs/31_dashboard.ipynb #speed
+@patch
+def speed(self:Dashboard):
+    "The session's `pace` now; its sums are made anew where another run ended"
+    now = time.time()
+    runs = self.feed.runs
+    if self.paced[0] is not runs: self.paced = runs, pace(runs, now)
+    known = self.paced[1]
+    since,later = known['since_keep'], now-known['now']
+    return {**known, 'now': now, 'since_keep': None if since is None else since+later}
+
+# %% ../nbs/31_dashboard.ipynb #usual
+@patch
+def usual(self:Dashboard, own)->float: # 0 where it is not known
+    "Seconds that the last twenty sound runs of this session took, the median"
+    sound = (n['seconds'] for n in reversed(self.feed.runs)
+        if n.get('class') == 'ok' and is_number(n.get('seconds')))
+    return median(some) if own and (some := list(islice(sound, 20))) else 0.
+
 # %% ../nbs/31_dashboard.ipynb #show-now
 @patch
 def show_now(self:Dashboard):
     "What changes between two rows"
-    run,speed = running(self.p), pace(self.feed.runs)
+    run,speed = running(self.p), self.speed()
+    self.run_now = run
     own = run if run and run['tag'] == self.feed.tag else None
     swarm = self.swarm_now if self.swarm_now.get('alive') else {}
     if rate := swarm and swarm['figures'].get('per_hour'): speed['each'] = 3600/rate
     busy = sum(bool(s['key']) for s in swarm.get('slots', ()))
-    fresh = own or busy or is_fresh(self.feed.runs, speed)
+    fresh = own or busy or is_fresh(self.feed.runs, speed) and not is_over(self.feed)
     self.part('head', self.heading)
     self.part('night', lambda: night_html(night_facts(self.feed, own, self.swarm_now)))
     self.part('tiles', lambda: tiles(self.feed, speed, own, fresh))
     search = html.escape(search_line(self.feed)) if self.feed.tag else ''
     searched = f'<div class="ar-soft">{search}</div>' if search else ''
-    self.now.value = utf8(now_html(run, self.feed.tag, busy) + searched)
+    self.now.value = utf8(now_html(run, self.feed.tag, busy, self.usual(own)) + searched)
     what = run['dir'] if run else 'swarm' if busy else None
     self.part('machine', lambda: self.show_machine(what))
     if run: self.show_live(run, bool(own))
@@ -2677,6 +3569,7 @@ def beat(self:Dashboard, m):
         new = m['first'] or self.dark != m['dark'] or moved
         if not m['first'] and m['drawn'] < self.pulse.view['pictures']: return # on their way
         self.dark,self.width,self.room = m['dark'], m['width'], room
+        self.touch = m.get('touch') is True
         if new: self.fit()
         try: self.update(force=m['first'] or new)
         finally:
@@ -2725,8 +3618,9 @@ def renew(self:Dashboard):
     self.now_fig = renewed(self.now_fig, self.now_box)
     self.one_fig = renewed(self.one_fig, self.one_box)
     self.tinker.fig = renewed(self.tinker.fig, self.tinker.pic)
+    self.overlay.fig = renewed(self.overlay.fig, self.overlay.pic)
     for kind in MARKS: self.fig.data[TRACES.index(kind)].on_click(self.clicked)
-    self.fig.layout.on_change(lambda *_: self.label(), 'xaxis.range', 'yaxis.range')
+    self.fig.layout.on_change(lambda *_: self.quiet or self.label(), 'xaxis.range', 'yaxis.range')
     for k in ('xaxis.autorange', 'yaxis.autorange'):
         self.fig.layout.on_change(lambda *_: self.whole(), k)
 
@@ -2735,14 +3629,17 @@ def renew(self:Dashboard):
 def fit(self:Dashboard):
     "Sizes and colours of all pictures"
     inner = max(240, self.width-80) # where the browser did not say how much room there is
-    pictures = dict(frontier=self.fig, now=self.now_fig, one=self.one_fig, tinker=self.tinker.fig)
+    pictures = dict(frontier=self.fig, now=self.now_fig, one=self.one_fig, tinker=self.tinker.fig,
+        curves=self.overlay.fig)
     own = ('margin', 'showlegend') # of each kind of picture
     colours = {k: v for k,v in look(self.dark).items() if k not in own}
+    colours['dragmode'] = False if self.touch else 'zoom' # a swipe scrolls the page
     for name,fig in pictures.items():
-        wide = self.room.get(name) or (inner if name == 'frontier' else min(inner, 500))
+        wide = self.room.get(name) or (inner if name in ('frontier', 'curves') else min(inner, 500))
         with fig.batch_update():
             fig.update_layout(colours, width=wide)
-            if fig is not self.fig: self.colour_curves(fig)
+            if name in ('now', 'one', 'tinker'): self.colour_curves(fig)
+            if name == 'curves': self.overlay.paint(self.dark)
     with self.fig.batch_update():
         for k,m in markers(self.dark).items(): self.fig.data[TRACES.index(k)].marker.update(m)
 

@@ -84,7 +84,7 @@ def under_way(p):
         write_json(folder/'progress.json', now)
     with locked(p, what='the bench', token='bench'): yield progress
 
-BEAT = dict(first=False, drawn=4, dark=False, width=1280)
+BEAT = dict(first=False, drawn=5, dark=False, width=1280)
 
 def minute(d, p):
     "CPU seconds of a page's kernel in a minute beside a run: 20 beats, progress each time anew"

@@ -1,7 +1,7 @@
 """What a person sees, in a real browser: headless Chromium opens the dashboard over a real session,
 and the report."""
 import json, os, random, re, shutil, signal, socket, subprocess, tempfile, time, urllib.request
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
@@ -11,6 +11,7 @@ import pytest
 import lab
 from autoresearch.contract import install_line
 from autoresearch.ledger import Ledger, Row
+from test_dashboard import lanes_of, status_of
 
 FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
     '--disable-background-networking', '--disable-component-update', '--disable-sync',
@@ -53,13 +54,36 @@ def change(root, **constants):
         assert n == 1
     f.write_text(text)
 
-def ran(root, row):
-    "A row and the notes that vouch for it"
+MACHINE = dict(gpu='NVIDIA H100 80GB HBM3', gpus=1, machine='ant', driver='575.57', cuda='12.9',
+    torch='2.9.1', cpu='Xeon Platinum 8480C', cpus=26, sm_mhz=1980, power_w=700)
+
+def progress_of(rng, points=120):
+    "A progress.json as a canvas writes it: loss, gradient norm, schedule with its names"
+    end = rng.uniform(2.9, 3.2)
+    rates = lambda s: [.04*min(1, 2-s/points), .6*min(1, 2-s/points), .95, .2*(1-s/points), 2**19]
+    curve = [[8*s, 2.5*s, end+6/(s/4+1)+rng.gauss(0, .04), s/points, rates(s), 1+3/s]
+        for s in range(1, points+1)]
+    return dict(percent=100., loss=curve[-1][2], curve=curve,
+        columns=['step', 'seconds', 'loss', 'fraction', 'schedule', 'grad_norm'],
+        schedule_names=['matrices', 'embedding', 'momentum', 'weight decay', 'tokens a step'])
+
+def usage_of(rng, rows=300):
+    "A usage.json as the runner writes it beside a run on a GPU"
+    columns = 'seconds cores others memory gpu gpu_gb watts celsius sm_mhz'.split()
+    def row(t):
+        busy = .97 if 30 < t < 280 else .1
+        return [t, 1.1+rng.random()/5, .2, .31, busy, 44*busy, 650*busy, 35+t/12, 1755]
+    return dict(columns=columns, rows=[row(t) for t in range(1, rows+1)])
+
+def ran(root, row, notes={}, **more):
+    "A row and the notes that vouch for it; `more` are other files of the run"
     runs = root/'runs'/lab.TAG
     n = 1 + max(int(d.name.split('-')[0]) for d in runs.glob('[0-9]*-*'))
-    (runs/f'{n:03d}-{row.commit}').mkdir()
-    (runs/f'{n:03d}-{row.commit}/experiment.json').write_text(
-        json.dumps(dict(commit=row.commit, status=row.status, value=row.value)))
+    folder = runs/f'{n:03d}-{row.commit}'
+    folder.mkdir()
+    for name,o in more.items(): (folder/f'{name}.json').write_text(json.dumps(o))
+    (folder/'experiment.json').write_text(json.dumps(dict(dir=folder.name, commit=row.commit,
+        status=row.status, value=row.value, machine=MACHINE, profile='polynomial', seed=7, **notes)))
     Ledger(root/'results.tsv', 'rmse').append(row)
 
 @pytest.fixture(scope='module')
@@ -84,12 +108,38 @@ def root(tmp_path_factory):
         value = (best*(1+abs(rng.gauss(.5, .6))) if status == 'discard'
             else best*rng.uniform(.93, .999))
         if status == 'keep': best = value
+        files = dict(progress=progress_of(rng), usage=usage_of(rng)) if i > 150 else {}
         ran(root, Row(f'{rng.getrandbits(28):07x}', value, rng.uniform(1, 9), status,
-            f'made up {i}: {EVIL if i%7 == 0 else "an idea of some length, as agents have"}'))
+            f'made up {i}: {EVIL if i%7 == 0 else "an idea of some length, as agents have"}'),
+            dict(by='ann'), **files)
+    below(root)
     return root
 
-@pytest.fixture(scope='module')
-def server(root):
+def below(root):
+    """What not every session has: an expedition that came to nothing, audited keeps, a swarm that
+    has ended, and of the run that is looked at a curve and what it used"""
+    led = Ledger(root/'results.tsv', 'rmse')
+    for i in range(3):
+        value = led.frontier().best.value*1.5 + .01*i
+        ran(root, Row(f'{i+1}e{i}ed11', value, 1., 'discard', f'a step of an expedition {i}'),
+            {'class': 'expedition', 'expedition': 1})
+    folder = root/'runs'/lab.TAG
+    for i,s in enumerate(led.frontier().steps):
+        audit = dict(number=s.n, commit=s.row.commit, value=1.2-.9*(led.frontier().baseline.value
+            - s.row.value), error=.001)
+        (folder/'audit').mkdir(exist_ok=True)
+        (folder/f'audit/{s.n:03d}.json').write_text(json.dumps(audit))
+    (folder/'swarm').mkdir()
+    status_of(root, state='stopped')
+    lanes_of(root, 12)
+    cubic = next(folder.glob('002-*'))
+    (cubic/'progress.json').write_text(json.dumps(progress_of(random.Random(2))))
+    (cubic/'usage.json').write_text(json.dumps(usage_of(random.Random(2))))
+
+
+@contextmanager
+def serving(root):
+    "`ar-dashboard` over a checkout: address, process, and the address with its token"
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
@@ -108,6 +158,10 @@ def server(root):
     import psutil
     left = [p for p in psutil.process_iter(['cmdline']) if str(port) in (p.info['cmdline'] or [])]
     assert proc.returncode == 0 and not left, (proc.returncode, left, Path(log.name).read_text())
+
+@pytest.fixture(scope='module')
+def server(root):
+    with serving(root) as s: yield s
 
 def kernels(pid):
     "Kernels of the dashboard's pages"
@@ -147,7 +201,7 @@ class Page:
     def points(self, name):
         return self.js('return document.querySelectorAll(arguments[0]).length', self.css(name))
     def rows(self):
-        return self.js('return [...document.querySelectorAll(".ar-table tbody tr")]'
+        return self.js('return [...document.querySelectorAll(".ar-experiments .ar-table tbody tr")]'
             '.map(r => [...r.cells].map(c => c.innerText))')
     def act(self, find, do):
         "Do something with what `find` finds, once more if it was drawn anew in between"
@@ -281,8 +335,7 @@ def themed(d, page, theme):
 def whole_shot(d, page, width, name):
     "A picture of all of the page, at this width"
     height = page.js('return document.querySelector(".ar-page").scrollHeight + 40')
-    d.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', dict(width=width,
-        height=min(8000, height), deviceScaleFactor=1, mobile=False))
+    widened(d, page, width, min(8000, height))
     SHOTS.mkdir(parents=True, exist_ok=True)
     d.save_screenshot(str(SHOTS/f'{name}.png'))
 
@@ -293,6 +346,7 @@ def test_dashboard(browser, root, server):
     led = Ledger(root/'results.tsv', 'rmse')
     rows = led.read()[0]
     n = {s: sum(r.status == s for r in rows) for s in ('keep', 'discard', 'crash')}
+    n['discard'] -= 3 # the steps of an expedition have marks of their own
     browser.get(url)
     assert browser.find_elements('css selector', 'form #password_input') and not kernels(pid)
     page = opened(browser, said)
@@ -378,11 +432,11 @@ def test_dashboard(browser, root, server):
     # the table: search, the top hits, a row selects
     page.one('.ar-tools input').send_keys('half the')
     until(lambda: [r[-1] for r in page.rows()] == ['half the steps'])
-    page.click('.ar-table tbody tr')
+    page.click('.ar-experiments .ar-table tbody tr')
     until(lambda: 'half the steps' in page.text('.ar-one h2')
         and '+STEPS = 150' in page.text('.ar-diff .ar-add'))
     page.click('.ar-tools button')
-    gains = lambda: [float(r[3]) for r in page.rows() if r[3]]
+    gains = lambda: [float(r[4]) for r in page.rows() if r[4]]
     until(lambda: len(gains()) > 9 and gains() == sorted(gains(), reverse=True))
 
     # what an agent wrote stayed text, nothing was asked of another machine, no error
@@ -401,7 +455,7 @@ def test_every_width_and_both_themes(browser, root, server):
         ' return [r.left, r.top + scrollY, r.right, r.bottom + scrollY]', css)
     page.one('.ar-tools input').send_keys('a cubic')
     until(lambda: len(page.rows()) == 1)
-    page.click('.ar-table tbody tr') # one with a diff, a curve, a block, a log
+    page.click('.ar-experiments .ar-table tbody tr') # one with a diff, a curve, a block, a log
     until(lambda: '+DEGREE = 3' in page.text('.ar-diff .ar-add'))
     page.js('const i = document.querySelector(".ar-tools input");'
         ' i.value = ""; i.dispatchEvent(new Event("input"))')
@@ -412,6 +466,11 @@ def test_every_width_and_both_themes(browser, root, server):
         ' return ps.length > 1 && ps.every(p => { const r = p.getBoundingClientRect();'
         ' return r.top >= box.top-4 && r.bottom <= box.bottom+4; })')
     until(lambda: page.js(inside))
+    # what not every session has is there, and so held to the same
+    for css in ('.ar-lanes', '.ar-one .ar-live', '.ar-laid', '.ar-frontier .ar-audit',
+            '.ar-frontier .ar-expedition', '.ar-experiments .ar-table td.ar-num'):
+        assert page.js('return !!document.querySelector(arguments[0])', css), css
+    assert {'audit', 'gap'} < {*heads(page)}
     for width in WIDTHS:
         widened(browser, page, width)
         whole_shot(browser, page, width, f'dashboard-{width}')
@@ -421,11 +480,11 @@ def test_every_width_and_both_themes(browser, root, server):
             until(lambda: not page.js(CUT), seconds=15)
         assert not (cut := page.js(CUT)), (width, cut)
         night,pic,now = map(box, ('.ar-night', '.ar-pic-frontier', '.ar-now'))
-        heads = page.js('return [...document.querySelectorAll(".ar-table th")].map(e => e.innerText)')
+        head = heads(page)
         if width < 700: # one column: what happened, then the picture as wide as the window
             assert night[3] <= pic[1] and pic[3] <= now[1] and night[0] == now[0], width
-            assert pic[2]-pic[0] > width-70 and heads[0] == 'description', (width, pic)
-        if width >= 1300: assert heads[-1] == 'description'
+            assert pic[2]-pic[0] > width-70 and head[1] == 'description', (width, pic)
+        if width >= 1300: assert head[-1] == 'description'
         if width >= 1300: # the staircase is seen first, what runs now stands beside it
             assert pic[3] < 900 and pic[0] < now[0] and now[1] < pic[3] and night[1] < pic[3], width
     for theme in ('light', 'dark'):
@@ -433,13 +492,14 @@ def test_every_width_and_both_themes(browser, root, server):
         themed(browser, page, theme)
         page.click('.ar-show-crash') # off
         assert not (pale := page.js(PALE)), (theme, pale)
-        for css in ('.ar-show-keep', '.ar-show-crash', '.ar-table tbody tr:nth-child(3)',
+        for css in ('.ar-curves .jupyter-button', '.ar-curves select', '.ar-laid tbody tr',
+                '.ar-tick', '.ar-to-curves', '.ar-show-keep', '.ar-show-crash', '.ar-experiments .ar-table tbody tr:nth-child(3)',
                 '.ar-tools button', '.ar-go'):
             page.act(lambda: page.one(css), lambda e: ActionChains(browser).move_to_element(e).perform())
             assert not (pale := page.js(PALE)), (theme, css, pale)
         page.click('.ar-show-crash')
         page.one('.ar-tools input').send_keys('no such words')
-        until(lambda: "has 'no such words' in it" in page.text('.ar-table'))
+        until(lambda: "has 'no such words' in it" in page.text('.ar-experiments .ar-table'))
         assert not (pale := page.js(PALE)), (theme, pale)
         page.js('const i = document.querySelector(".ar-tools input");'
             ' i.value = ""; i.dispatchEvent(new Event("input"))')
@@ -460,6 +520,182 @@ def test_every_width_and_both_themes(browser, root, server):
     left = [a for a in leaving(browser) if 'example.org' not in a]
     assert not left, left
     browser.get('about:blank')
+
+@pytest.fixture
+def night(tmp_path_factory):
+    "A session that came to its limit: a baseline, a keep, a discard, a crash; curves, usage, machine"
+    root = lab.example(tmp_path_factory.mktemp('night')/'repo')
+    lab.edit(root, 'Progress(RUN_DIR)', 'Progress(RUN_DIR, every=.01)')
+    lab.commit(root, 'a finer curve')
+    lab.ar(root, 'ar-setup', lab.TAG, '--seed', '42', '--max-crashes', '1')
+    lab.run(root, 'baseline')
+    for what,c in [('a cubic', dict(DEGREE=3)), ('half the steps', dict(STEPS=150))]:
+        change(root, **c)
+        lab.run(root, what)
+    lab.edit(root, 'budget.step()', 'budget.stepp()')
+    lab.run(root, 'no such method')
+    lab.ar(root, 'ar-drop', ok=False)
+    for i,d in enumerate(sorted((root/'runs'/lab.TAG).glob('[0-9]*-*'))[:3]):
+        (d/'progress.json').write_text(json.dumps(progress_of(random.Random(i))))
+        (d/'usage.json').write_text(json.dumps(usage_of(random.Random(i))))
+        notes = json.loads((d/'experiment.json').read_text())
+        (d/'experiment.json').write_text(json.dumps(dict(notes, machine=MACHINE)))
+    return root
+
+class Newcomer:
+    "Does tasks on a page as somebody who sees it for the first time, and counts clicks"
+    def __init__(self, page): self.page,self.done,self.clicks,self.began = page, [], 0, 0.
+    def click(self, css):
+        self.page.click(css)
+        self.clicks += 1
+    def row(self, words, part=''):
+        "The table's row that has these words, or a part of it, is clicked"
+        find = ("return [...document.querySelectorAll('.ar-experiments .ar-table tbody tr')]"
+            ".find(r => r.innerText.includes(arguments[0])).querySelector(arguments[1])")
+        self.page.act(lambda: until(lambda: self.page.js(find, words, part or 'td:last-child')),
+            lambda e: e.click())
+        self.clicks += 1
+    def task(self, what, do, seen):
+        "Do it, and wait until what was asked is on the page, in the window"
+        self.clicks,self.began = 0, time.monotonic()
+        do()
+        until(seen, seconds=60)
+        self.done.append((what, self.clicks, time.monotonic()-self.began))
+        assert self.clicks <= 3, (what, self.clicks)
+    def read(self, css, *words):
+        "Is there an element that says all of it, with a size, not cut by its card?"
+        return lambda: any(all(w in t for w in words) for t in self.page.js(
+            "return [...document.querySelectorAll(arguments[0])].filter(e => e.clientHeight"
+            " && e.clientWidth).map(e => e.innerText)", css))
+    def table(self):
+        lines = [f'| {what} | {clicks} | {took:.1f} |' for what,clicks,took in self.done]
+        return '\n'.join(['| task | clicks | seconds |', '| --- | ---: | ---: |', *lines])
+
+@pytest.mark.parametrize('width', [1300, 360])
+def test_ten_tasks_of_a_newcomer(browser, night, width):
+    "Each takes three clicks at most, on a wide screen and on a telephone"
+    with serving(night) as (url, pid, said):
+        page = opened(browser, said)
+        widened(browser, page, width)
+        n = Newcomer(page)
+        n.task("the best run's diff", lambda: None, n.read('.ar-one .ar-diff', '+DEGREE = 3'))
+        n.task('why did it stop', lambda: None, n.read('.ar-night', 'stopped', 'crash'))
+        n.task('how sure is the best', lambda: None, n.read('.ar-night', 'best', 'how sure'))
+        n.task("read a crash's reason", lambda: n.row('no such method'),
+            n.read('.ar-one .ar-facts', 'AttributeError'))
+        n.task('open an executed notebook', lambda: (n.row('half the steps'),
+            until(n.read('.ar-one h2', 'half the steps')), n.click('a.ar-link')),
+            lambda: len(browser.window_handles) == 2)
+        back(browser, 'STEPS = 150')
+        n.task('which machine, how hot', lambda: n.row('a cubic'),
+            n.read('.ar-one', '#2 a cubic', 'NVIDIA H100', 'GPU temperature', 'most 60 °C'))
+        n.task('sort by value', lambda: n.click('.ar-experiments th:nth-child(%d)'
+            % (1+heads(page).index('value'))), lambda: 'value ↑' in heads(page))
+        n.task('an idea by a word', lambda: (n.click('.ar-tools input'),
+            page.one('.ar-tools input').send_keys('cubic')),
+            lambda: len(page.rows()) == 1 and 'a cubic' in page.text('.ar-experiments .ar-table tbody'))
+        emptied(page)
+        n.task('compare two runs, curves and figures', lambda: (n.row('baseline', '.ar-tick input'),
+            n.row('a cubic', '.ar-tick input'), n.click('.ar-to-curves')),
+            lambda: in_window(page, '.ar-curves .ar-pic')
+            and n.read('.ar-laid', '#1 baseline', '#2 a cubic')())
+        page.js('document.querySelectorAll(".ar-tick input:checked").forEach(e => e.click())')
+        until(lambda: not page.text('.ar-curves .ar-diff'))
+        n.task('what became of a constant', lambda: (n.row('baseline', '.ar-tick input'),
+            n.row('a cubic', '.ar-tick input'), n.click('.ar-to-curves')),
+            n.read('.ar-curves .ar-diff', '-DEGREE = 1', '+DEGREE = 3'))
+        n.task("two runs' gradient norm", lambda: choose(n, '.ar-curves .ar-what select', 'gradient norm'),
+            lambda: page.js('return document.querySelector(".ar-curves .ytitle").textContent')
+            == 'gradient norm')
+        change(night, RATE=.7)
+        lab.edit(night, 'budget.step()\\n', 'budget.step(); time.sleep(.2)\\n')
+        lab.ar(night, 'ar-setup', '--more', '--max-crashes', '5')
+        lab.ar(night, 'ar-run', '-m', 'slowly', '--background')
+        n.task('what runs now, how long yet', lambda: None,
+            n.read('.ar-now', 'slowly', 'usual'))
+        lab.ar(night, 'ar-stop', ok=False)
+        lab.ar(night, 'ar-wait', ok=False)
+        lab.ar(night, 'ar-drop', ok=False)
+        print(f'\nat {width} px\n{n.table()}')
+        # a run's notebook may say anything, and none of its scripts is run
+        bad = [o for o in errors(browser) if '/executed/' not in o['message']]
+        assert len(n.done) >= 10 and not bad, bad
+        browser.execute_cdp_cmd('Emulation.clearDeviceMetricsOverride', {})
+        browser.get('about:blank')
+
+def swipe(d, x, y):
+    "A finger goes up from here"
+    def touch(kind, *at): d.execute_cdp_cmd('Input.dispatchTouchEvent', dict(type=f'touch{kind}',
+        touchPoints=[dict(x=x, y=v) for v in at]))
+    touch('Start', y)
+    for k in range(1, 21):
+        touch('Move', y-12*k)
+        time.sleep(.02)
+    touch('End')
+
+def test_a_swipe_scrolls_the_page(browser, night):
+    "On a telephone a finger on a picture moves the page, not the picture's axes"
+    with serving(night) as (url, pid, said):
+        browser.execute_cdp_cmd('Emulation.setTouchEmulationEnabled', dict(enabled=True))
+        page = opened(browser, said)
+        browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', dict(width=390, height=844,
+            deviceScaleFactor=2, mobile=True))
+        seen = lambda css: page.js('const p = document.querySelector(arguments[0] + " .js-plotly-plot");'
+            ' return p && p.layout.dragmode === false'
+            ' && JSON.stringify([p.layout.xaxis.range, p.layout.yaxis.range])', css)
+        for css in ('.ar-pic-frontier', '.ar-pic-one', '.ar-pic-curves'):
+            before = until(lambda: seen(css))
+            def swiped(): # from where it stands once nothing moves any longer
+                page.js('document.querySelector(arguments[0]).scrollIntoView({block: "center"})', css)
+                time.sleep(1)
+                x,y = page.js('const r = document.querySelector(arguments[0] + " .nsewdrag")'
+                    '.getBoundingClientRect(); return [r.left+r.width/2, r.top+r.height/2]', css)
+                swipe(browser, int(x), int(y))
+                time.sleep(1)
+                return page.js('return document.querySelector(arguments[0] + " .nsewdrag")'
+                    '.getBoundingClientRect().top + arguments[1] < arguments[2]', css,
+                    page.js('return document.querySelector(arguments[0] + " .nsewdrag")'
+                    '.getBoundingClientRect().height/2', css), y-100)
+            until(swiped, seconds=30)
+            assert until(lambda: seen(css)) == before, css
+        # whole words on the buttons and menus, and the value beside the description
+        cut = page.js('return [...document.querySelectorAll(".ar-page button, .ar-page select")]'
+            '.filter(e => e.clientWidth && e.tagName === "BUTTON" && e.scrollWidth > e.clientWidth+1)'
+            '.map(e => e.textContent)')
+        assert not cut and heads(page)[1:3] == ['description', 'value']
+        ends = page.js('return [...document.querySelectorAll(".ar-experiments .ar-table tbody tr")]'
+            '.map(r => r.cells[2].getBoundingClientRect().right)')
+        assert max(ends) <= 390, 'the value is in sight without a scroll'
+        browser.execute_cdp_cmd('Emulation.setTouchEmulationEnabled', dict(enabled=False))
+        browser.execute_cdp_cmd('Emulation.clearDeviceMetricsOverride', {})
+        browser.get('about:blank')
+
+def heads(page):
+    return page.js("return [...document.querySelectorAll('.ar-experiments .ar-table th')]"
+        ".map(e => e.innerText)")
+
+def emptied(page):
+    page.js('const i = document.querySelector(".ar-tools input");'
+        ' i.value = ""; i.dispatchEvent(new Event("input"))')
+    until(lambda: len(page.rows()) > 1)
+
+def in_window(page, css):
+    return page.js('const r = document.querySelector(arguments[0]).getBoundingClientRect();'
+        ' return r.height > 100 && r.top > -20 && r.top < innerHeight-100', css)
+
+def choose(n, css, text):
+    "One entry of a menu: a click that opens it, another on the entry"
+    from selenium.webdriver.support.select import Select
+    n.page.act(lambda: n.page.one(css), lambda e: Select(e).select_by_visible_text(text))
+    n.clicks += 2
+
+def back(d, words):
+    "Close the second window once it shows these words"
+    first,second = d.window_handles
+    d.switch_to.window(second)
+    until(lambda: words in d.find_element('css selector', 'body').text)
+    d.close()
+    d.switch_to.window(first)
 
 @pytest.mark.slow
 def test_dashboard_in_the_dark_and_by_hand(browser, root, server):
@@ -487,7 +723,7 @@ def test_dashboard_in_the_dark_and_by_hand(browser, root, server):
     shot_of(page, tinker, 'tinker')
     page.one('.ar-tools input').send_keys('a cubic')
     until(lambda: len(page.rows()) == 1)
-    page.click('.ar-table tbody tr')
+    page.click('.ar-experiments .ar-table tbody tr')
     link = until(lambda: page.js('const a = document.querySelector("a.ar-link"); '
         'return a && a.href.includes("002-") && a.href'))
     assert not (bad := errors(browser)), bad

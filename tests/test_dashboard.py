@@ -6,14 +6,15 @@ import psutil, pytest
 from jupyter_client.session import Session as Wire
 import lab
 from autoresearch.contract import SettingsError, get_profile, install_line, write_json
-from autoresearch.dashboard import (AXES, POLICY, QUIET, TRACES, Dashboard, Tinker, block_of,
-    curve, executed, free_port, page_notebook, search_line, start_guard, sweep_short_runs, tags)
+from autoresearch.dashboard import (AXES, OWN, POLICY, QUIET, ROOM, TRACES, Dashboard, Tinker,
+    block_of, curve, executed, free_port, page_notebook, search_line, start_guard,
+    sweep_short_runs, tags, trace_of)
 from autoresearch.ledger import Ledger, Row, session_notes, vouch
 from autoresearch.repo import Refused, Session, locked
 from autoresearch.run import processes_of
 from autoresearch.search import search_lock
 
-BEAT = dict(first=False, drawn=4, dark=False, width=1280)
+BEAT = dict(first=False, drawn=5, dark=False, width=1280)
 
 @pytest.fixture(scope='module')
 def repo(tmp_path_factory):
@@ -84,7 +85,7 @@ def test_a_real_session(repo):
 def test_filters_and_clicks(repo):
     d = dashboard(repo)
     d.shown['keep'].value = False
-    assert not d.fig.data[3].x and len(d.fig.data[0].x) == 1 and not d.fig.layout.annotations
+    assert not len(d.fig.data[3].x) and len(d.fig.data[0].x) == 1 and not d.fig.layout.annotations
     d.shown['keep'].value,d.range.value = True, (2, 3)
     assert (list(d.fig.data[3].x) == [2]
         and [a.text for a in d.fig.layout.annotations] == ['a cubic &lt;b&gt;'])
@@ -1165,26 +1166,237 @@ def test_a_slider_shows_what_the_run_will_use(repo):
         if not re.search(rf'{name} = {re.escape(said.value)}\b', canvas)}
     assert change == moved and 'RATE' in moved and len(moved) > 1
 
-def test_refresh_of_ten_thousand(tmp_path):
-    "At 10,000 rows a new one is on the page at once; bench/dashboard.py says in what part of half a second"
-    root = bare(tmp_path)
+def many_rows(root, n, runs=0):
+    "A ledger of `n` rows, the last `runs` of which have folders with a curve of 600 points"
     led = Ledger(root/'results.tsv', 'rmse')
-    rng,best = random.Random(0), 1.
-    rows = []
-    for i in range(10_000):
+    rng,best,rows = random.Random(0), 1., []
+    folder = root/'runs'/lab.TAG
+    if runs: write_json(root/'runs/current.json', dict(tag=lab.TAG))
+    if runs: write_json(folder/'state.json', dict(tag=lab.TAG, base='b'*40, profile='polynomial'))
+    for i in range(1, n+1):
         value = best + rng.gauss(.0015, .001)
-        status = 'keep' if value < best or not i else 'discard'
+        status = 'keep' if value < best or i == 1 else 'discard'
         best = min(best, value)
-        rows.append(Row(f'{rng.getrandbits(28):07x}', value, 1., status, f'idea {i}').line())
+        row = Row(f'{rng.getrandbits(28):07x}', value, 1., status, f'idea {i}')
+        rows.append(row.line())
+        if i > n-runs: made_run(folder/f'{i:05d}-{row.commit}', row)
     led.path.write_text('\n'.join([led.header, *rows, '']))
+    return led
+
+def progress(points=600, tokens=2**19, **more):
+    "A progress.json as a canvas of today writes it"
+    curve = [[s, s/2, 3+6/s, s/points, [.04, .6, .95, .2, tokens], 1+9/s]
+        for s in range(1, points+1)]
+    return dict(dict(percent=100., curve=curve, schedule_names=['matrices', 'embedding', 'momentum',
+        'weight decay', 'tokens a step'],
+        columns='step seconds loss fraction schedule grad_norm'.split()), **more)
+
+def made_run(folder, row, **more):
+    "A run's folder with notes that vouch for a row, and a curve"
+    write_json(folder/'experiment.json', dict(commit=row.commit, status=row.status,
+        value=row.value, block=dict(rmse=row.value, training_seconds=.3), **{'class': 'ok'},
+        **more), durable=False)
+    write_json(folder/'progress.json', progress(), durable=False)
+
+def test_refresh_of_ten_thousand(tmp_path):
+    "At 10,000 rows a new one costs less than half a second of a core"
+    root = bare(tmp_path)
+    led = many_rows(root, 10_000)
     d = dashboard(root)
     took = []
-    for i in range(3):
+    for i in range(5):
         led.append(Row(f'abcdef{i}', 2., 1., 'discard', 'one more'))
-        t0 = time.process_time()
+        t0 = time.thread_time()
         d.beat(BEAT)
-        took.append(time.process_time()-t0)
-    assert len(d.feed.rows) == 10_003 and sorted(took)[1] < 1.5, took # of a machine at work
+        took.append(time.thread_time()-t0)
+    assert len(d.feed.rows) == 10_005 and sorted(took)[2] < .5, took
+
+def test_the_page_beside_a_run(tmp_path):
+    """A minute of an open page, a run under way and three hundred curves over each other, costs
+    less than a tenth of a core; the picture has points for the eye and no more"""
+    root = bare(tmp_path)
+    many_rows(root, 400, runs=300)
+    d = dashboard(root)
+    d.overlay.last.value = 300
+    drawn = sum(len(t.x) for t in d.overlay.fig.data if t.name == 'line')
+    assert 300*20 < drawn < 1.2*ROOM, drawn
+    folder = root/'runs'/lab.TAG/'999999-abcdef0'
+    folder.mkdir()
+    write_json(folder.parent/'journal.json', dict(run_dir=folder.name, description='under way',
+        started=time.time()))
+    spent = 0.
+    with locked(profile(root), what='the test', token='x'):
+        for i in range(20):
+            write_json(folder/'progress.json', progress(15*i+2, time=time.time()))
+            t0 = time.thread_time()
+            d.beat(BEAT)
+            spent += time.thread_time()-t0
+            line = trace_of(d.overlay.fig, 1, 'line') # behind the best
+            assert len(line.x) == min(15*i+2, 30+10) or len(line.x) > 25, len(line.x)
+    assert 'under way' in d.now.value and 'under way' in line.text[0] and spent < 6, spent
+
+def lines_in(d): return {trace_of(d.overlay.fig, i, 'line').text[0]: trace_of(d.overlay.fig, i, 'line')
+    for i in range(OWN) if len(trace_of(d.overlay.fig, i, 'line').x)}
+
+@pytest.fixture
+def curved(copy):
+    "The real session with curves as a canvas of today writes them"
+    folders = sorted((copy/'runs'/lab.TAG).glob('[0-9]*-*'))
+    for i,f in enumerate(folders[:3]): write_json(f/'progress.json', progress(40+i))
+    return copy, folders
+
+def test_curves_over_each_other(curved):
+    "Any runs, of loss, gradient or rates, against steps, tokens or time; ticks compare two"
+    root,folders = curved
+    d = dashboard(root)
+    assert [k.split()[0] for k in lines_in(d)] == ['#2', '#3', '#1'], 'the best, then the newest'
+    d.asked(dict(tick=1, on=True))
+    assert d.overlay.last.value == 0 and [k.split()[0] for k in lines_in(d)] == ['#2', '#1']
+    d.asked(dict(tick=2, on=True))
+    assert [r['ticked'] for r in d.table.view['rows']] == [False, False, True, True]
+    assert '-DEGREE = 1' in d.overlay.between.value and '+DEGREE = 3' in d.overlay.between.value
+    o,names = d.overlay, list(lines_in(d))
+    o.against.value = 'tokens'
+    assert max(lines_in(d)['#1 baseline'].x) == 40*2**19/1e6
+    o.what.value = 'rates'
+    words = {t for l in lines_in(d).values() for t in l.text}
+    assert words == {f'{k}: {r}' for k in names for r in ('matrices', 'embedding')}, words
+    d.asked(dict(tick=1, on=False))
+    assert len(lines_in(d)) == 2, 'of a single run each rate has a colour'
+    d.asked(dict(tick=1, on=True))
+    o.what.value = 'momentum'
+    assert lines_in(d)['#1 baseline'].y == pytest.approx(.95)
+    o.what.value,o.against.value,o.group.value = 'grad_norm', 'seconds', 'outcome'
+    assert set(lines_in(d)) == {'keep, 2 lines'} # each a group, its mean
+    assert len(trace_of(o.fig, 0, 'band').x), 'of two there is a band'
+    o.clear()
+    assert not o.ticked and not any(r['ticked'] for r in d.table.view['rows'])
+
+def test_what_a_run_does_not_tell_is_said(curved):
+    "Files of older canvases have no gradient, no schedule, no names; nothing stops, the picture says it"
+    root,folders = curved
+    old = progress(30, columns=['step', 'seconds', 'loss'], schedule_names=None)
+    for f in folders[:3]: write_json(f/'progress.json', dict(old, curve=[o[:3] for o in old['curve']]))
+    d = dashboard(root)
+    said = lambda: d.overlay.fig.layout.annotations[0].text.replace('<br>', ' ')
+    assert lines_in(d) and not d.overlay.fig.layout.annotations
+    for ask,what in [(dict(what='grad_norm'), 'gradient norm'), (dict(what='rates'), 'learning rate'),
+            (dict(what='loss', against='tokens'), 'tokens')]:
+        for k,v in ask.items(): getattr(d.overlay, k).value = v
+        assert not lines_in(d) and what in said() and 'lacks it' in said(), said()
+        assert what in d.overlay.said.value
+    write_json(folders[1]/'progress.json', progress(30))
+    d.beat(BEAT)
+    assert len(lines_in(d)) == 1 and not d.overlay.fig.layout.annotations
+    assert '2 of 3 runs do not tell' in d.overlay.said.value or '3 of 4 runs' in d.overlay.said.value
+    for k in d.overlay.with_.values(): k.value = False
+    d.overlay.last.value = 0
+    assert said() == 'no run is chosen'
+
+def test_ticks_of_a_range_and_of_another_session(copy):
+    d = dashboard(copy)
+    d.asked(dict(tick=4, on=True))
+    d.asked(dict(tick=2, on=True, range=True))
+    assert sorted(d.overlay.ticked) == [2, 3, 4]
+    d.asked(dict(tick=3, on=False))
+    for odd in (0, 99, -1): d.asked(dict(tick=odd, on=True))
+    assert sorted(d.overlay.ticked) == [2, 4] and not d.error.value
+    d.tag.value = d.known[0]
+    d.change_tag()
+    assert not d.overlay.ticked and not d.error.value
+
+def test_repeats_join_their_commit(curved):
+    "Seeds of one commit, which have no row, make a mean with a band"
+    root,folders = curved
+    notes = json.loads((folders[1]/'experiment.json').read_text())
+    for i in (7, 8):
+        f = folders[1].parent/f'{i:03d}-{notes["commit"][:7]}'
+        write_json(f/'experiment.json', dict(notes, dir=f.name, status='repeat', seed=i))
+        write_json(f/'progress.json', progress(50, tokens=2**18))
+    d = dashboard(root)
+    d.overlay.last.value = 0
+    assert len(lines_in(d)) == 1 and not len(trace_of(d.overlay.fig, 0, 'band').x)
+    d.overlay.group.value = 'commit'
+    assert set(lines_in(d)) == {f'{notes["commit"][:7]}, 3 lines'}
+    assert len(trace_of(d.overlay.fig, 0, 'band').x)
+
+def test_a_zoom_into_curves_stays_and_ends(curved):
+    root,folders = curved
+    d = dashboard(root)
+    lay = d.overlay.fig.layout
+    whole = lay.xaxis.range
+    lay.xaxis.range = (5, 10)
+    write_json(folders[0]/'progress.json', progress(90))
+    d.beat(BEAT)
+    assert tuple(lay.xaxis.range) == (5, 10), 'new points leave a zoom alone'
+    d.overlay.against.value = 'seconds'
+    assert lay.xaxis.range[1] > 40 and lay.xaxis.range != whole
+    d.overlay.late.value = True
+    assert lay.xaxis.range[0] > 20
+    lay.xaxis.autorange = True # a double-click
+    write_json(folders[0]/'progress.json', progress(99))
+    d.beat(BEAT)
+    assert not lay.xaxis.autorange and lay.xaxis.range[0] > 20
+
+def test_the_machine_over_a_run(curved):
+    "Small curves of what usage.json tells; what it does not tell is named; nothing stops at rubbish"
+    root,folders = curved
+    d = dashboard(root)
+    names = 'seconds cores others memory gpu gpu_gb watts celsius sm_mhz'.split()
+    def told(rows, columns=names):
+        write_json(folders[1]/'usage.json', dict(columns=columns, rows=rows))
+        d.select(2)
+        return d.used.value
+    on = told([[t, 1., .2, .3, .9, 44., 600., 70., 1755.] for t in range(1, 90)])
+    assert on.count('<svg') == 8 and '90, most 90 %' in on and '600, most 600 W' in on
+    off = told([[t, 1., .2, .3, *[None]*5] for t in range(1, 90)])
+    assert off.count('<svg') == 3 and 'not told by this machine: GPU use' in off
+    for rows,columns in [([], names), (5, names), ([[1]], names), ([['a']*9], names), ([[1.]*9], 7),
+            ([[1.]*9]*3, [None]*9), ([[-1.]*9]*2, names)]:
+        assert '<svg' not in told(rows, columns), rows
+    (folders[1]/'usage.json').unlink()
+    d.select(1)
+    d.select(2)
+    assert 'left no usage.json' in d.used.value and not d.error.value
+
+def test_what_a_run_ran_on(copy):
+    "Machine, versions, profile, seed and commit; another machine than the best's is said first"
+    notes = change(copy, 3, machine=dict(gpu='<b>H100', torch='2.9.1', driver='575.57'), seed=43)
+    change(copy, 2, machine=dict(gpu='A100', torch='2.9.1', driver='575.57'))
+    d = dashboard(copy)
+    d.select(3)
+    for said in ('gpu A100 -&gt; &lt;b&gt;H100', '<span>torch</span><div>2.9.1', '<span>driver',
+            '<span>Python', '<span>seed</span><div>43', '<span>profile</span><div>polynomial'):
+        assert said in d.ran_on.value, (said, d.ran_on.value)
+    for odd in (5, [], dict(gpu=[1]*9999)):
+        change(copy, 3, machine=odd, host=None)
+        d.beat(BEAT)
+        assert not d.error.value
+
+def test_audit_beside_search(copy):
+    "A keep's value on text that decides nothing, the gap, and both in the picture"
+    d = dashboard(copy)
+    assert not {'audit', 'gap'} & {c['name'] for c in d.table.view['columns']}
+    rows = {r.n if hasattr(r, 'n') else i: r for i,r in enumerate(d.feed.rows, 1)}
+    folder = copy/'runs'/lab.TAG/'audit'
+    numbers = [int(n['dir'][:3]) for n in d.feed.notes[:2]]
+    for n,v in zip(numbers, (.5, .4)):
+        write_json(folder/f'{n:03d}.json', dict(number=n, commit='c'*40, value=v, error=.001))
+    d.beat(BEAT)
+    names = [c['name'] for c in d.table.view['columns']]
+    cells = dict(zip(names, d.table.view['rows'][2]['cells'])) # of number 2
+    searched = rows[1].value-rows[2].value
+    assert cells['audit'] == '0.400000' and cells['gap'] == f'{.1-searched:+.6f}'
+    line = trace(d, 'audit')
+    assert list(line.x) == [1, 2] and abs(line.y[1]-(rows[1].value-.1)) < 1e-9
+    assert 'on text that decides nothing (2)' in d.legend.value
+    d.select(2)
+    assert '<span>on other text</span><div>0.400000, gap' in d.one.value
+    for bad in ('[]', '{"number": 9e99, "commit": "c", "value": 1}', '{"number": true, "value": "x"}'):
+        (folder/'004.json').write_text(bad)
+        write_json(folder/'stamp.json', {})
+        d.beat(BEAT)
+        assert not d.error.value
 
 def test_others_of_the_board(copy):
     "Others' results stand in a table of their own, with their host; nothing here counts them"
