@@ -780,7 +780,9 @@ class Slider:
             raise DocsError(f'{name}: two positions say the same')
         store_attr()
 
-    def __repr__(self): return f'Slider({self.name}: {", ".join(self.frames)})'
+    def __repr__(self): # what pages for programs have of it
+        said = (f'{value}: {about}' for value,(_,about) in self.frames.items())
+        return '\n'.join([f'{self.name}, position by position', *said])
 
     def data(self):
         "What `site.js` reads"
