@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['LONG', 'TABLES', 'MORE', 'TARGETS', 'SHAPES', 'as_plain', 'known', 'history_of', 'machine_of', 'iso', 'constants_of',
-           'environment_of', 'config_of', 'summary_of', 'Exported', 'run_id', 'rows_of', 'exported', 'means', 'audits',
-           'guarded', 'meaning', 'rates_in', 'a_folder', 'is_own', 'to_csv', 'tracker', 'trackio_store', 'to_trackio',
-           'wandb_package', 'is_whole', 'to_wandb', 'server', 'one_target', 'check_asked', 'target', 'alone',
-           'export_runs', 'left_out', 'ar_export_runs']
+           'environment_of', 'config_of', 'summary_of', 'Exported', 'run_id', 'rows_of', 'exported', 'times', 'means',
+           'audits', 'guarded', 'meaning', 'rates_in', 'a_folder', 'is_own', 'to_csv', 'tracker', 'trackio_store',
+           'to_trackio', 'wandb_package', 'is_whole', 'to_wandb', 'server', 'one_target', 'check_asked', 'target',
+           'alone', 'export_runs', 'left_out', 'ar_export_runs']
 
 # %% ../nbs/33_export.ipynb #imports
 import csv, hashlib, importlib, io, json, logging, math, os, re, shlex, shutil, sqlite3, struct, sys
@@ -15,6 +15,7 @@ import tempfile, unicodedata
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated
 from fastcore.script import call_parse
@@ -221,9 +222,11 @@ def rows_of(
     found = iter(notes_of([r for r,ok in zip(rows, ran) if ok], s.experiments()))
     every = [(n, r, next(found) if ok else {}) for n,(r,ok) in enumerate(zip(rows, ran), 1)]
     wanted = [o for o in every if only == 'all' or o[1].status == 'keep']
-    if not wanted: raise Refused(f'session {s.tag} has nothing to export: '
-        + ('no experiment has ended yet' if not every else 'none was kept; --only all takes all'))
-    return wanted
+    if wanted: return wanted
+    why = 'none was kept; --only all takes all' if every else 'no experiment has ended yet'
+    if claims and not every: why = (f'{ledger_of(s).path} has no row that can be read; move it away, '
+        'if it is there: ar-status then writes it anew from the notes')
+    raise Refused(f'session {s.tag} has nothing to export: {why}')
 
 # %% ../nbs/33_export.ipynb #exported-of
 def exported(
@@ -245,6 +248,14 @@ def exported(
     return Exported(run_id(s.tag, number, row.commit), name, config,
         summary_of(s, row, notes, audit, mean), history_of(file('progress.json'), block),
         machine_of(file('usage.json')), began)
+
+# %% ../nbs/33_export.ipynb #times
+def times(
+    e # `Exported`
+)->list: # Seconds since 1970, none before the one in front of it
+    "When each point of the curve was; a point that does not say is with the one before it"
+    return [*accumulate((e.began + o.get('seconds', 0.) for o in e.history), max)]
+
 
 # %% ../nbs/33_export.ipynb #audits
 def means(s): # commit -> mean of all runs of a keep
@@ -336,11 +347,12 @@ def rates_in(
 # %% ../nbs/33_export.ipynb #a-folder
 def a_folder(path:str|Path)->Path:
     "The folder to write to, made if need be. Raises `Refused` for what can't be one."
-    if Path(path).is_file(): raise Refused(f'--out {path}: is a file; name a folder')
     try:
+        if Path(path).is_file(): raise Refused(f'--out {path}: is a file; name a folder')
         folder = Path(path).expanduser().resolve()
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder): return folder
+    except Refused: raise
     except (OSError, RuntimeError) as e: # RuntimeError: links that go round
         why = getattr(e, 'strerror', None) or e
         raise Refused(f'--out {path}: {why}; name another folder with --out') from None
@@ -465,13 +477,14 @@ def _write_trackio(store, project, e):
     "A run and all that belongs to it"
     points = [{k: v for k,v in o.items() if k != 'step'} for o in e.history] or [{}]
     steps = [o['step'] for o in e.history] or [0]
-    times = [iso(e.began + o.get('seconds', 0.)) for o in points]
-    points[-1] = {**points[-1], **e.summary}
+    at = [iso(t) for t in times(e) or [e.began]]
+    of_curve = {k for o in points for k in o} # whose last value is not how the run came out
+    points[-1] |= {f'final/{k}' if k in of_curve else k: v for k,v in e.summary.items()}
     config = dict(e.config, _Group=e.config['session'], _Created=iso(e.began), digest=e.digest)
     ids = dict(project=project, run=e.name, run_id=e.id)
     store.bulk_log_system(metrics_list=[{k: v for k,v in o.items() if k != 'seconds'}
         for o in e.machine], timestamps=[iso(e.began + o['seconds']) for o in e.machine], **ids)
-    store.bulk_log(metrics_list=points, steps=steps, timestamps=times, config=config, **ids)
+    store.bulk_log(metrics_list=points, steps=steps, timestamps=at, config=config, **ids)
 
 # %% ../nbs/33_export.ipynb #to-trackio-def
 @contextmanager
@@ -515,10 +528,9 @@ def _wandb_settings(wandb, online, host):
 def _log_wandb(run, e):
     "History, system metrics on a clock of their own, summary"
     run.define_metric('machine/*', step_metric='machine/seconds')
-    for o in e.history:
+    for o,t in zip(e.history, times(e)):
         point = {k: v for k,v in o.items() if k != 'step'}
-        at = e.began + o.get('seconds', 0.)
-        run.log({**point, '_timestamp': at}, step=o['step'], commit=True)
+        run.log({**point, '_timestamp': t}, step=o['step'], commit=True)
     for o in e.machine:
         point = {f'machine/{k}': v for k,v in o.items()}
         run.log({**point, '_timestamp': e.began + o['seconds']})
@@ -685,7 +697,10 @@ def export_runs(
     return count
 
 # %% ../nbs/33_export.ipynb #left-out
-def left_out(s:Session)->list: # Sentences
+def left_out(
+    s:Session,
+    rows:list=() # Of `rows_of`
+)->list: # Sentences
     "What of a session is not exported, or not whole"
     now = running(s.p) if ledger_of(s).path == s.ledger.path else None
     res = [f'{now[0].name} has not ended and is left out: type it again then'] if now else []
@@ -693,6 +708,9 @@ def left_out(s:Session)->list: # Sentences
     bad = [f.parent.name for f in files if f.exists() and not read_notes(f)]
     if bad: res.append(f'{bad[0]}/experiment.json can\'t be read: its row alone goes over'
         + (f', and so do those of {len(bad)-1} more' if bad[1:] else ''))
+    bare = [n for n,_,notes in rows if not notes]
+    if bare and not bad: res.append(f'row {bare[0]} has no notes of a run: what it says goes over '
+        'alone' + (f', and so do {plural(len(bare)-1, "row")} more' if bare[1:] else ''))
     damaged = ledger_of(s).read(warn=False)[1]
     if damaged: res.append(f'{plural(len(damaged), "line")} of the ledger can\'t be read; '
         'ar-frontier says which')
@@ -756,7 +774,7 @@ def ar_export_runs(
         except KeyboardInterrupt:
             exit_with(130, [f'interrupted after {sum(count.values())} of {len(rows)}; '
                 'typed again it goes on'], {} if json else None)
-        missing = left_out(s)
+        missing = left_out(s, rows)
         facts = dict(session=s.tag, to=to, project='' if to == 'csv' else project, where=where,
             sent=online, left_out=missing, **count)
         told = f'{plural(count["new"], "experiment")} written'

@@ -1015,6 +1015,13 @@ def elsewhere(
     return Elsewhere(here, name)
 
 # %% ../nbs/21_ideas.ipynb #find-try
+def _without_row(s, number):
+    "What a number stands for that is no row: a run of the best, one that was broken off; else ''"
+    n = next((n for n in s.experiments() if _number_of(n) == number and n.get('status')), None)
+    if n is None: return ''
+    what = f'a run of {n["commit"][:7]} again' if n['status'] == 'repeat' else f'a run, {n["status"]}'
+    return f'{what}, which has no row; {s.dir}/{n["dir"]}/run.log tells of it'
+
 def find_try(
     s:Session, # The session that asks
     key:str # Number or beginning of the commit; after TAG/ another's, after HOST/TAG/ the board's
@@ -1024,10 +1031,13 @@ def find_try(
     if '/' in tag: s = elsewhere(s, tag)
     elif tag and tag != s.tag: s = Session(s.p, tag)
     notes = [n for n in s.experiments() if n.get('status') in ('keep', 'discard', 'crash')]
+    name = name.removeprefix('#')
     number = int(name) if name.isdecimal() and len(name) < 7 else 0
     found = [n for n in notes if number and _number_of(n) == number
         or len(name) >= 4 and n['commit'].startswith(name)]
     if len({n['commit'] for n in found}) == 1: return s, found[-1]
+    if number and not found and (aside := _without_row(s, number)):
+        raise Refused(f'{key}: {aside}')
     known = f'1 to {_number_of(notes[-1])}' if notes else 'none yet'
     raise Refused(f'{key}: {"several experiments" if found else "no experiment"} of session '
         f'{s.tag}; there are {known}, ar-status --all lists them')
