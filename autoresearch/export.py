@@ -10,8 +10,8 @@ __all__ = ['LONG', 'TABLES', 'MORE', 'TARGETS', 'SHAPES', 'as_plain', 'known', '
            'alone', 'export_runs', 'left_out', 'ar_export_runs']
 
 # %% ../nbs/33_export.ipynb #imports
-import csv, hashlib, importlib, io, json, logging, math, os, re, shlex, shutil, sqlite3, struct, sys
-import tempfile, unicodedata
+import csv, hashlib, importlib, io, json, logging, math, os, re, shlex, shutil, sqlite3
+import struct, sys, tempfile, unicodedata
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -134,7 +134,8 @@ def environment_of(
     res |= {k: as_plain(machine.get(k)) for k in _MACHINE}
     for k in ('versions', 'variables'):
         found = host.get(k)
-        if isinstance(found, dict): res[k] = known({as_plain(str(n), 80): as_plain(v) for n,v in found.items()})
+        if not isinstance(found, dict): continue
+        res[k] = known({as_plain(str(n), 80): as_plain(v) for n,v in found.items()})
     return known(res)
 
 # %% ../nbs/33_export.ipynb #config-of
@@ -224,8 +225,8 @@ def rows_of(
     wanted = [o for o in every if only == 'all' or o[1].status == 'keep']
     if wanted: return wanted
     why = 'none was kept; --only all takes all' if every else 'no experiment has ended yet'
-    if claims and not every: why = (f'{ledger_of(s).path} has no row that can be read; move it away, '
-        'if it is there: ar-status then writes it anew from the notes')
+    if claims and not every: why = (f'{ledger_of(s).path} has no row that can be read; move it '
+        'away, if it is there: ar-status then writes it anew from the notes')
     raise Refused(f'session {s.tag} has nothing to export: {why}')
 
 # %% ../nbs/33_export.ipynb #exported-of
@@ -284,13 +285,16 @@ TABLES = {'experiments.csv': LONG | dict(row='of the ledger, from 1',
         memory_gb='the most memory, GiB', tokens_per_second='of training',
         num_steps='steps of training', certainty='from 0 to 1: how sure it is that it is better',
         runs='how many its value was judged by',
-        mean_of_runs='the metric, mean of all runs of its commit, later ones too', audit='value on text that decides nothing',
+        mean_of_runs='the metric, mean of all runs of its commit, later ones too',
+        audit='value on text that decides nothing',
         training_seconds='seconds of training, as budgeted', seconds='of the whole run'),
     'curves.csv': LONG | dict(step='of the optimizer', seconds='of training', tokens='so far',
-        fraction='of the budget that was spent, 0 to 1', loss='of training', grad_norm='of the gradient'),
+        fraction='of the budget that was spent, 0 to 1', loss='of training',
+        grad_norm='of the gradient'),
     'machine.csv': LONG | dict(seconds='since the process began', cores='that the run used',
         others='cores that everything else used', memory='share of it in use, 0 to 1',
-        gpu='share of the time that it worked, 0 to 1', gpu_gb='GiB of the GPU in use', watts='power of the GPU',
+        gpu='share of the time that it worked, 0 to 1', gpu_gb='GiB of the GPU in use',
+        watts='power of the GPU',
         celsius='temperature of the GPU', sm_mhz='clock of the GPU')}
 
 # %% ../nbs/33_export.ipynb #csv-more
@@ -352,7 +356,6 @@ def a_folder(path:str|Path)->Path:
         folder = Path(path).expanduser().resolve()
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder): return folder
-    except Refused: raise
     except (OSError, RuntimeError) as e: # RuntimeError: links that go round
         why = getattr(e, 'strerror', None) or e
         raise Refused(f'--out {path}: {why}; name another folder with --out') from None
@@ -565,7 +568,8 @@ def is_whole(
 )->bool:
     "Does a file end with the record that the run has ended?"
     from wandb.proto.wandb_internal_pb2 import Record
-    data,pos,last,part = path.read_bytes(), 7, b'', b''
+    data = path.read_bytes()
+    pos,last,part = 7, b'', b''
     while pos+7 <= len(data):
         left = 2**15 - pos % 2**15 # of a block; a header does not go over its end
         if left < 7:

@@ -1017,9 +1017,11 @@ def elsewhere(
 # %% ../nbs/21_ideas.ipynb #find-try
 def _without_row(s, number):
     "What a number stands for that is no row: a run of the best, one that was broken off; else ''"
-    n = next((n for n in s.experiments() if _number_of(n) == number and n.get('status')), None)
+    found = (n for n in s.experiments() if _number_of(n) == number and n.get('status'))
+    n = next(found, None)
     if n is None: return ''
-    what = f'a run of {n["commit"][:7]} again' if n['status'] == 'repeat' else f'a run, {n["status"]}'
+    again = n['status'] == 'repeat'
+    what = f'a run of {n["commit"][:7]} again' if again else f'a run, {n["status"]}'
     return f'{what}, which has no row; {s.dir}/{n["dir"]}/run.log tells of it'
 
 def find_try(
