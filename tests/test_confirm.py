@@ -222,7 +222,8 @@ def kill_once(job):
         shutil.copytree(lab/'tree-drawn', root, symlinks=True)
         call = supervised(lab/'run-baseline', ask, at=at, value=tight)
         assert ended(forked(root, call, log)) == -9, log.read_text()
-        if at % 3:
+        # a status mends, or the same command does, which a row that is there makes needless
+        if at % 3 or name == 'drawn' and len(rows(root)) == 2:
             assert ended(forked(root, lambda: ratchet.ar_status(profile='polynomial'), log)) == 0, (
                 log.read_text())
             dirty = sound(root)
