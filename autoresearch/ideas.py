@@ -1294,7 +1294,7 @@ def _event(verb, key, **more):
         o = known_idea(m, key)
         if (k := more.get('experiment')) is None: check_free(m, o, verb)
         elif k not in map(_number_of, m.mine):
-            raise Refused(f'take: no experiment {k} in this session; ar-status shows the last')
+            raise Refused(f'take: no experiment {k} in this session; ar-status --all lists them')
         after = max((experiment_number(d.name) for d in m.s.run_dirs()), default=0)
         more = dict(more, after=after, submitted=submissions_made(m.s), agent=m.agent)
         _write(m.runs, m.tag, verb, o.idea, dict(more, commit=m.s.rev('HEAD')[:7]))
