@@ -1015,6 +1015,15 @@ def elsewhere(
     return Elsewhere(here, name)
 
 # %% ../nbs/21_ideas.ipynb #find-try
+def _without_row(s, number):
+    "What a number stands for that is no row: a run of the best, one that was broken off; else ''"
+    found = (n for n in s.experiments() if _number_of(n) == number and n.get('status'))
+    n = next(found, None)
+    if n is None: return ''
+    again = n['status'] == 'repeat'
+    what = f'a run of {n["commit"][:7]} again' if again else f'a run, {n["status"]}'
+    return f'{what}, which has no row; {s.dir}/{n["dir"]}/run.log tells of it'
+
 def find_try(
     s:Session, # The session that asks
     key:str # Number or beginning of the commit; after TAG/ another's, after HOST/TAG/ the board's
@@ -1024,10 +1033,13 @@ def find_try(
     if '/' in tag: s = elsewhere(s, tag)
     elif tag and tag != s.tag: s = Session(s.p, tag)
     notes = [n for n in s.experiments() if n.get('status') in ('keep', 'discard', 'crash')]
+    name = name.removeprefix('#')
     number = int(name) if name.isdecimal() and len(name) < 7 else 0
     found = [n for n in notes if number and _number_of(n) == number
         or len(name) >= 4 and n['commit'].startswith(name)]
     if len({n['commit'] for n in found}) == 1: return s, found[-1]
+    if number and not found and (aside := _without_row(s, number)):
+        raise Refused(f'{key}: {aside}')
     known = f'1 to {_number_of(notes[-1])}' if notes else 'none yet'
     raise Refused(f'{key}: {"several experiments" if found else "no experiment"} of session '
         f'{s.tag}; there are {known}, ar-status --all lists them')
@@ -1282,7 +1294,7 @@ def _event(verb, key, **more):
         o = known_idea(m, key)
         if (k := more.get('experiment')) is None: check_free(m, o, verb)
         elif k not in map(_number_of, m.mine):
-            raise Refused(f'take: no experiment {k} in this session; ar-status shows the last')
+            raise Refused(f'take: no experiment {k} in this session; ar-status --all lists them')
         after = max((experiment_number(d.name) for d in m.s.run_dirs()), default=0)
         more = dict(more, after=after, submitted=submissions_made(m.s), agent=m.agent)
         _write(m.runs, m.tag, verb, o.idea, dict(more, commit=m.s.rev('HEAD')[:7]))

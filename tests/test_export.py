@@ -1,6 +1,6 @@
 """`ar-export-runs`: what stands in tables, in trackio's store and in wandb's files is what the ledger and
 the runs say; nothing is doubled, overwritten or sent."""
-import csv, json, os, shutil, signal, socket, struct, subprocess, sys, threading, time
+import csv, json, os, resource, shutil, signal, socket, struct, subprocess, sys, threading, time
 from importlib.util import find_spec
 from pathlib import Path
 import pandas as pd, pytest
@@ -71,7 +71,7 @@ def test_tables(root):
     assert told.meaning.notna().all()
 
 def test_no_cell_is_a_formula(root):
-    notes(root, 1, description='\t＝1+1', reason='@SUM(A1)')
+    notes(root, 1, description='\t＝1+1', reason='\u200b@SUM(A1)')
     notes(root, 3, description='-1+1;=1+1')
     export_runs(root, '--to', 'csv')
     f = root/f'runs/{lab.TAG}/export/experiments.csv'
@@ -108,6 +108,47 @@ def test_other_files_stay(root, tmp_path):
     assert (tmp_path/'mine.txt').read_text() == 'mine' and (tmp_path/'curves.csv').exists()
     assert 'is a file; name a folder' in refused(root, '--to', 'csv', '--out', tmp_path/'mine.txt')
 
+@pytest.mark.parametrize('to', ['csv', 'trackio', 'wandb'])
+@pytest.mark.parametrize('name', ['file/below', 'round', 'pipe', 'x'*300])
+def test_no_folder_to_write_to(root, tmp_path, to, name):
+    if to != 'csv' and not find_spec(to): pytest.skip(missing(to))
+    (tmp_path/'file').write_text('mine')
+    (tmp_path/'round').symlink_to(tmp_path/'round')
+    os.mkfifo(tmp_path/'pipe')
+    said = refused(root, '--to', to, '--out', tmp_path/name)
+    assert said.startswith(f'ar-export-runs: --out {tmp_path/name}: ') and said.count('\n') == 1
+    assert 'name another folder with --out' in said
+
+def test_a_folder_that_is_a_link_or_a_home(root, tmp_path):
+    (tmp_path/'link').symlink_to(tmp_path/'to')
+    export_runs(root, '--to', 'csv', '--out', tmp_path/'link')
+    assert len(tables(tmp_path/'to')) == 4
+    export_runs(root, '--to', 'csv', '--out', '~/tables', HOME=str(tmp_path))
+    assert len(tables(tmp_path/'tables')) == 4 and not (root/'~').exists()
+
+def test_what_a_killed_export_left(root, tmp_path):
+    dead = subprocess.run([sys.executable, '-c', 'import os; print(os.getpid())'],
+        capture_output=True, text=True).stdout.strip()
+    left = [tmp_path/f'.{name}.csv.{dead}.tmp' for name in ('curves', 'machine')]
+    alive,mine = tmp_path/f'.curves.csv.{os.getpid()}.tmp', tmp_path/f'.mine.csv.{dead}.tmp'
+    for f in (*left, alive, mine): f.write_text('half')
+    export_runs(root, '--to', 'csv', '--out', tmp_path)
+    assert not any(f.exists() for f in left) and alive.exists() and mine.exists()
+
+def test_every_column_is_told(root):
+    export_runs(root, '--to', 'csv')
+    told = tables(root/f'runs/{lab.TAG}/export')['columns']
+    vague = told[told.meaning == 'as the notes of the run have it']
+    assert vague.empty, list(vague.column)
+
+def test_columns_of_the_machine_do_not_hide_the_run(root):
+    (run_dir(root, 2)/'usage.json').write_text(json.dumps(dict(
+        columns=['seconds', 'cores', 'commit', 'number'], rows=[[1., .5, 3, 4]])))
+    export_runs(root, '--to', 'csv')
+    machine = tables(root/f'runs/{lab.TAG}/export')['machine']
+    machine = machine[machine.number == 2]
+    assert list(machine.commit) == [lab.rows(root)[1][0]] and list(machine.cores) == [.5]
+
 def test_nothing_of_the_session_changes(root):
     before = {f: f.read_bytes() for f in root.rglob('*') if f.is_file()}
     export_runs(root, '--to', 'csv', '--out', root.parent/'out')
@@ -118,7 +159,9 @@ def test_nothing_of_the_session_changes(root):
 # what is asked for
 
 @pytest.mark.parametrize('args,said', [
-    ((), 'accepted: trackio, wandb, csv'), (('--to', 'mlflow'), '--to mlflow; accepted: trackio'),
+    ((), 'accepted: trackio, wandb, csv'),
+    (('--to', 'csv', '--to', 'trackio'), '--to csv --to trackio: one at a time'),
+    (('--to', 'mlflow'), '--to mlflow; accepted: trackio'),
     (('--to', 'csv', '--only', 'best'), '--only best; accepted: kept, all'),
     (('--to', 'csv', '--online'), 'stays on this machine'),
     (('--to', 'wandb', '--online', '--offline'), 'choose one'),
@@ -148,7 +191,23 @@ def test_a_missing_package(root, to):
     r = lab.forked_script(root, str(lab.BIN/'ar-export-runs'), '--to', to,
         first=lambda: sys.modules.update({to: None}))
     assert r.returncode == 1 and f'--to {to} needs {to}' in r.stderr and install_line(to) in r.stderr
-    assert f"'{to}<" in install_line(to), 'an extra of this package'
+    line = install_line(to)
+    assert f"'{to}<" in line or f'[{to}]' in line, 'an extra of this package'
+
+@pytest.mark.parametrize('lost', [True, False])
+def test_a_lost_ledger(root, lost):
+    ledger = root/'results.tsv'
+    if lost: ledger.unlink()
+    else: ledger.write_text('')
+    assert 'ar-status then writes it anew' in refused(root, '--to', 'csv')
+    ledger.unlink(missing_ok=True)
+    lab.ar(root, 'ar-status')
+    assert '3 experiments written' in export_runs(root, '--to', 'csv').stdout
+
+def test_refused_as_json(root):
+    r = export_runs(root, '--to', 'csv', '--out', root/'results.tsv', '--json', ok=False)
+    said = json.loads(r.stdout)
+    assert said['code'] == r.returncode == 1 and 'is a file' in said['error']
 
 def test_json(root):
     facts = json.loads(export_runs(root, '--to', 'csv', '--json').stdout)
@@ -177,6 +236,45 @@ def test_damaged_notes(root):
     assert f"{run_dir(root, 2).name}/experiment.json can't be read" in r.stdout
     every = tables(root/f'runs/{lab.TAG}/export')['experiments']
     assert list(every.status) == ['keep', 'keep', 'crash'] and every.outcome[1] == 'not run'
+
+def test_lost_notes(root):
+    "A folder that is gone: the row goes over, and it is said"
+    shutil.rmtree(run_dir(root, 2))
+    assert 'row 2 has no notes of a run' in export_runs(root, '--to', 'csv').stdout
+
+def test_later_runs_of_a_keep(root):
+    "The row stays as it was decided; the mean of all runs of its commit is beside it"
+    lab.ar(root, 'ar-drop', ok=False)
+    export_runs(root, '--to', 'csv')
+    folder = root/f'runs/{lab.TAG}/export'
+    before = tables(folder)['experiments']
+    lab.ar(root, 'ar-run', '--repeat')
+    export_runs(root, '--to', 'csv')
+    after = tables(folder)['experiments']
+    again = json.loads((run_dir(root, 4)/'experiment.json').read_text())['value']
+    assert list(after.value.dropna()) == list(before.value.dropna())
+    assert after.mean_of_runs[1] == pytest.approx((before.value[1]+again)/2)
+
+def odd_texts(root):
+    "Notes with what no tracker takes: half a character, a whole number of 100 bits, steps beyond all"
+    notes(root, 2, description='half \ud83d', seed=2**100, started=-5)
+    rows = [[1, .1, 5., 0., [.1, 2.], .1], [2, None, 4., .1, [.1, 2.], 1.], [3, 1e299, 3., .2, [.1], .1],
+        [10**30, 1., 2., .3, [.1, 2.], .1]]
+    columns = 'step seconds loss fraction schedule grad_norm'.split()
+    (run_dir(root, 2)/'progress.json').write_text(json.dumps(dict(columns=columns, curve=rows,
+        schedule_names=['\ud83d', '=rate'])))
+    (run_dir(root, 2)/'usage.json').write_text(json.dumps(dict(columns=['seconds', '\ud83d', 'cores'],
+        rows=[[1e299, 1, 2], [-1, 1, 2], [2., 1, .5]])))
+    f = root/'results.tsv'
+    f.write_bytes(f.read_bytes().replace('naïve'.encode(), b'na\xefve'))
+    (run_dir(root, 3)/'experiment.json').unlink()
+
+def test_odd_texts_in_tables(root):
+    odd_texts(root)
+    export_runs(root, '--to', 'csv')
+    t = tables(root/f'runs/{lab.TAG}/export')
+    assert t['experiments'].description[1] == 'half ?' and len(t['experiments']) == 3
+    assert list(t['curves'][t['curves'].number == 2].step) == [1, 2, 3]
 
 def test_odd_notes(root):
     notes(root, 2, host=dict(versions=[1], variables='x', python=5, device=['gpu']), machine='none',
@@ -249,6 +347,26 @@ def test_interrupted(root, to):
     assert proc.returncode == 130 and 'typed again it goes on' in said+err, (said, err)
     assert 'Traceback' not in err and not [*out.glob('.*.tmp')] and not [*out.glob('*.csv')]
 
+def exporting(root, to):
+    "An export that has begun to write, of 300 rows more than the session has"
+    row = lab.rows(root)[0]
+    with open(root/'results.tsv', 'a') as f:
+        f.writelines(f'{row[0]}\t{.5+i/1e4:.6f}\t0.0\tdiscard\ttry {i}\n' for i in range(300))
+    out = root/'out'
+    proc = subprocess.Popen([lab.BIN/'ar-export-runs', '--to', to, '--out', out], cwd=root,
+        env=lab.environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    begun = {'csv': '.curves.csv.*', 'trackio': '*.db', 'wandb': 'wandb/offline-run-*'}[to]
+    lab.until(lambda: [*out.glob(begun)])
+    return proc, out
+
+def test_two_at_once(root):
+    proc,out = exporting(root, 'csv')
+    proc.send_signal(signal.SIGSTOP)
+    said = refused(root, '--to', 'csv', '--out', out)
+    proc.send_signal(signal.SIGCONT)
+    assert 'another ar-export-runs copies this session' in said and proc.wait(lab.PATIENCE) == 0
+    assert '303 experiments' in export_runs(root, '--to', 'csv', '--out', out).stdout
+
 # trackio
 
 def missing(name):
@@ -300,6 +418,48 @@ def test_trackio_again(root, tmp_path):
     again = in_store(tmp_path/'store', 'night one')
     assert len(again) == 3 and len(again[1]['points']) == 250
     assert '001 put another way' in [r['name'] for r in again]
+
+@needs_trackio
+def test_trackio_after_a_kill(root):
+    "What was written half is written anew, and nothing twice"
+    proc,out = exporting(root, 'trackio')
+    proc.kill()
+    proc.communicate()
+    # a run of which the machine's figures were written and nothing else
+    code = f"""from trackio.sqlite_storage import SQLiteStorage as store
+store.delete_run('autoresearch', '002 x', run_id='{lab.TAG}-002-{lab.rows(root)[1][0]}')
+store.bulk_log_system('autoresearch', '002 x', [dict(cores=9.)]*3,
+    run_id='{lab.TAG}-002-{lab.rows(root)[1][0]}')"""
+    subprocess.run([sys.executable, '-c', code], env={**os.environ, 'TRACKIO_DIR': str(out)}, check=True)
+    export_runs(root, '--to', 'trackio', '--out', out)
+    runs = {r['id']: r for r in in_store(out)}
+    second = runs[f'{lab.TAG}-002-{lab.rows(root)[1][0]}']
+    assert len(runs) == 303 and len(second['points']) == 250
+    assert [o['cores'] for o in second['machine']] == [1.5, 1.7]
+    assert all(len(r['points']) == 1 for k,r in runs.items() if '-row' in k)
+
+@needs_trackio
+def test_trackio_and_odd_texts(root, tmp_path):
+    odd_texts(root)
+    export_runs(root, '--to', 'trackio', '--out', tmp_path)
+    second = in_store(tmp_path)[1]
+    assert second['name'] == '002 half ?' and second['config']['seed'] == str(2**100)
+    assert [o['step'] for o in second['points']] == [1, 2, 3], 'a point without a time stays in order'
+    assert [o['cores'] for o in second['machine']] == [.5]
+
+@needs_trackio
+def test_trackio_keeps_the_curve(root, tmp_path):
+    "How a run came out is beside the curve's last point, never over it"
+    export_runs(root, '--to', 'trackio', '--out', tmp_path)
+    last = in_store(tmp_path)[1]['points'][-1]
+    whole = json.loads((run_dir(root, 2)/'experiment.json').read_text())['seconds']
+    assert (last['seconds'], last['final/seconds']) == (75., whole)
+
+@needs_trackio
+def test_a_damaged_store(root, tmp_path):
+    (tmp_path/'autoresearch.db').write_bytes(b'no database'*100)
+    said = refused(root, '--to', 'trackio', '--out', tmp_path)
+    assert f'{tmp_path}/autoresearch.db: ' in said and 'another folder with --out' in said
 
 @needs_trackio
 def test_a_project_trackio_does_not_take(root, tmp_path):
@@ -406,6 +566,36 @@ def test_wandb_again(root):
     assert len([*out.glob('wandb/offline*/*.wandb')]) == 3
     names = [r.run.display_name for o in offline(out).values() for kind,r in o if kind == 'run']
     assert '001 put another way' in names
+
+@needs_wandb
+def test_wandb_and_odd_texts(root):
+    commit = lab.rows(root)[1][0]
+    odd_texts(root)
+    export_runs(root, '--to', 'wandb')
+    own = offline(root/f'runs/{lab.TAG}/export')[f'{lab.TAG}-002-{commit}']
+    points = [items(r.history.item) for kind,r in own if kind == 'history']
+    assert [o['_step'] for o in points if 'loss' in o] == [1, 2, 3]
+    assert not [o for o in points if 'loss' in o and 'machine/seconds' in o], 'a record each'
+
+@needs_wandb
+def test_a_full_disk_and_wandb(root):
+    "wandb's own process says nothing of it"
+    def full(): resource.setrlimit(resource.RLIMIT_FSIZE, (2**15, 2**15))
+    r = lab.forked_script(root, str(lab.BIN/'ar-export-runs'), '--to', 'wandb', first=full)
+    assert r.returncode == 1 and '1 run could not be written whole' in r.stderr, r
+    assert 'Traceback' not in r.stderr
+    assert '1 experiment written, 2 there' in export_runs(root, '--to', 'wandb').stdout
+    found = offline(root/f'runs/{lab.TAG}/export')
+    assert len(found) == 3 and all(o[-1][0] == 'exit' for o in found.values())
+
+@needs_wandb
+def test_wandb_after_a_kill(root):
+    proc,out = exporting(root, 'wandb')
+    proc.kill()
+    proc.communicate()
+    export_runs(root, '--to', 'wandb', '--out', out, '--only', 'kept')
+    assert len([f for f in out.glob('wandb/offline-run-*') if '-row' not in f.name]) == 2
+    assert all(export.is_whole(f) for f in out.glob('wandb/offline-run-*-00[12]-*/*.wandb'))
 
 @needs_wandb
 def test_wandb_online_says_first_what_goes_where(root, tmp_path):

@@ -247,6 +247,22 @@ def test_show_and_apply(session):
     r = lab.ar(session, 'ar-show', '99', ok=False)
     assert 'no experiment of session' in r.stderr and 'Traceback' not in r.stderr
 
+def test_show_takes_the_number_as_it_is_seen(tmp_path):
+    "With a # before it, too; a number without a row is told what it was"
+    root = lab.example(tmp_path/'polynomial')
+    lab.setup(root)
+    lab.run(root, 'baseline')
+    lab.ar(root, 'ar-run', '--repeat')
+    lab.edit(root, 'DEGREE = 1 ', 'DEGREE = 3 ')
+    lab.run(root, 'a cubic')
+    assert lab.ar(root, 'ar-show', '#3').stdout == lab.ar(root, 'ar-show', '3').stdout
+    assert 'already' in lab.ar(root, 'ar-show', f'{lab.TAG}/#3', '--apply').stdout
+    r = lab.ar(root, 'ar-show', '2', ok=False)
+    folder = next((root/f'runs/{lab.TAG}').glob('002-*'))
+    commit = folder.name[4:]
+    assert r.stderr == (f'ar-show: 2: a run of {commit} again, which has no row; {folder}/run.log '
+        'tells of it\n') and (folder/'run.log').exists()
+
 @pytest.fixture(scope='module')
 def crew(session, tmp_path_factory):
     "Worktrees of three agents, made by git alone"
