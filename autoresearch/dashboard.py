@@ -13,27 +13,27 @@ __all__ = ['MOST', 'RUN_DIR', 'TEXT_FIELDS', 'NUMBER_RANGES', 'OF_NOISE', 'AXES'
            'POINT', 'BEHIND', 'SHOWN', 'GROUPS', 'AGAINST', 'TITLES', 'OWN', 'ROOM', 'LINES', 'DASHES', 'SLOT', 'FAR',
            'UNITS', 'PROGRESS', 'SLOT_TEXTS', 'SWARM_FIGURES', 'STALE', 'SLOTS', 'QUEUED', 'BARS', 'WORDS', 'USED',
            'NOT_RUN', 'HOSTS', 'GUARD', 'FORESEEN', 'ONLY_TRYING', 'RUNS', 'FIGURES_LAID', 'NONE_YET', 'PAGE',
-           'MOST_FIRST', 'BAR', 'TEMPLATE', 'POLICY', 'PAGE_POLICY', 'QUIET', 'SHAPES', 'needs', 'read_safely',
-           'current', 'tags', 'profile_of', 'lint_of', 'guards_of', 'valid_notes', 'notes_by_row', 'Feed', 'notes_in',
-           'row_from_notes', 'references', 'first_few', 'audited', 'axis', 'luminance', 'contrast', 'in_browser',
-           'steps_of', 'utf8', 'remarks', 'outcome', 'experiment', 'known_of', 'experiments', 'matching', 'figure_text',
-           'cells_of', 'view', 'look', 'picture', 'markers', 'frontier_picture', 'plotly_text', 'hover', 'hovers',
-           'labels', 'loss_picture', 'points_of', 'curve', 'loss_range', 'show_loss', 'points_by_name',
-           'schedule_names', 'as_floats', 'run_curves', 'series_of', 'smoothed', 'thinned', 'mean_of', 'Laid',
-           'line_of', 'strands_of', 'overlay_picture', 'trace_of', 'joined', 'parts_of', 'lay_over', 'astray',
-           'span_of', 'morning', 'duration', 'is_fresh', 'counted', 'gained', 'tiles', 'running', 'time_left',
-           'with_left', 'progress_bar', 'now_html', 'when', 'at_work', 'search_line', 'valid_slot', 'swarm_of',
-           'swarm_runs', 'at_it', 'soft', 'many', 'swarm_line', 'sparkline', 'slot_html', 'late_range', 'slots_html',
-           'queue_html', 'swarm_html', 'lane_bar', 'lane_bars', 'lanes_html', 'others_of', 'others_html', 'lost_to',
-           'best_told', 'crashes_at_the_end', 'is_over', 'going_on', 'ended_last', 'standing', 'night_facts',
-           'night_html', 'gpu_sample', 'machine_sample', 'machine_html', 'usage_of', 'usage_row', 'usage_html',
-           'diff_of', 'figure_of', 'run_told', 'other_text', 'doubts', 'facts', 'facts_html', 'environment',
-           'environment_html', 'log_end', 'too_large', 'log_of', 'block_of', 'copy_for_run', 'sandbox',
-           'sweep_short_runs', 'why_to_end', 'guard', 'start_guard', 'ShortRun', 'knob', 'text_of', 'knob_row', 'pic',
-           'row_of', 'Tinker', 'constants_of', 'verdict', 'Overlay', 'numbers_laid', 'lacking', 'overlay_legend',
-           'Dashboard', 'described', 'session_options', 'card_of', 'legend', 'heights', 'band_around', 'apart',
-           'x_range', 'annotation', 'notebook_link', 'top_html', 'plotly_program', 'renewed', 'page_notebook',
-           'lay_files', 'run_notebook', 'executed', 'new_token', 'same', 'identity', 'from_elsewhere', 'guarded',
+           'MOST_FIRST', 'BAR', 'TEMPLATE', 'POLICY', 'INKS', 'ANSI', 'EXECUTED_CSS', 'PAGE_POLICY', 'QUIET', 'SHAPES',
+           'needs', 'read_safely', 'current', 'tags', 'profile_of', 'lint_of', 'guards_of', 'valid_notes',
+           'notes_by_row', 'Feed', 'notes_in', 'row_from_notes', 'references', 'first_few', 'audited', 'axis',
+           'luminance', 'contrast', 'in_browser', 'steps_of', 'utf8', 'remarks', 'outcome', 'experiment', 'known_of',
+           'experiments', 'matching', 'figure_text', 'cells_of', 'view', 'look', 'picture', 'markers',
+           'frontier_picture', 'plotly_text', 'hover', 'hovers', 'labels', 'loss_picture', 'points_of', 'curve',
+           'loss_range', 'show_loss', 'points_by_name', 'schedule_names', 'as_floats', 'run_curves', 'series_of',
+           'smoothed', 'thinned', 'mean_of', 'Laid', 'line_of', 'strands_of', 'overlay_picture', 'trace_of', 'joined',
+           'parts_of', 'lay_over', 'astray', 'span_of', 'morning', 'duration', 'is_fresh', 'counted', 'gained', 'tiles',
+           'running', 'time_left', 'with_left', 'progress_bar', 'now_html', 'when', 'at_work', 'search_line',
+           'valid_slot', 'swarm_of', 'swarm_runs', 'at_it', 'soft', 'many', 'swarm_line', 'sparkline', 'slot_html',
+           'late_range', 'slots_html', 'queue_html', 'swarm_html', 'lane_bar', 'lane_bars', 'lanes_html', 'others_of',
+           'others_html', 'best_told', 'is_over', 'going_on', 'standing', 'told_of', 'night_facts', 'night_html',
+           'gpu_sample', 'machine_sample', 'machine_html', 'usage_of', 'usage_row', 'usage_html', 'diff_of',
+           'figure_of', 'run_told', 'other_text', 'doubts', 'facts', 'facts_html', 'environment', 'environment_html',
+           'log_end', 'too_large', 'log_of', 'block_of', 'copy_for_run', 'sandbox', 'sweep_short_runs', 'why_to_end',
+           'guard', 'start_guard', 'ShortRun', 'knob', 'text_of', 'knob_row', 'pic', 'row_of', 'Tinker', 'constants_of',
+           'verdict', 'Overlay', 'numbers_laid', 'lacking', 'overlay_legend', 'Dashboard', 'described',
+           'session_options', 'card_of', 'legend', 'heights', 'band_around', 'apart', 'x_range', 'annotation',
+           'notebook_link', 'top_html', 'plotly_program', 'renewed', 'page_notebook', 'lay_files', 'run_notebook',
+           'executed_css', 'named', 'executed', 'new_token', 'same', 'identity', 'from_elsewhere', 'guarded',
            'notebook_pages', 'address', 'show_page', 'server', 'free_port', 'chosen_profile', 'serving', 'ar_dashboard']
 
 # %% ../nbs/31_dashboard.ipynb #imports
@@ -59,12 +59,13 @@ from .audit import audit_records
 from .cells import CellsError, diff_html
 from .judge import release
 from .ledger import (COLORS, DARK, STATUSES, Ledger, LedgerError, Row, Seen, _limits,
-    LANES, efforts, field, frontier, idle_shares, lane_kind, lane_runs, line_points, noise_seen,
+    LANES, decimals, efforts, field, frontier, idle_shares, lane_kind, lane_runs, line_points, noise_seen,
     one_line, parse_row, place_labels, runs_told, shape, sigma_told, truncate, vouch)
 from .new import carried
 from .night import ended, limits_line
 from .ratchet import log_lines, read_state, reporting_errors
 from .repo import Refused, Session, experiment_runs, profile_then
+from .report import crashes_of, cut_off, finished_as, lost_to, why_stopped
 from autoresearch.run import (OUTCOMES, TOLD, _is_commit, compared, differs,
     is_number, kill_run, notes_of, pace, plain, project, rate_of, read_json, read_notes,
     run_experiment)
@@ -215,6 +216,7 @@ class Feed:
         self.seen,self.mark = {}, None # notes by folder; how the files looked when they were read
         self.told,self.hovers = {}, {} # by number: what was asked, and what it came to
         self.problems = [] # what is wrong, a sentence each
+        self.finished = -math.inf, () # when git was asked last, and the branch of `ar-finish`
 
     @property
     def ledger(self):
@@ -1798,16 +1800,6 @@ def others_html(
         f' picture of this page</span><div class="ar-scroll"><table class="ar-table ar-others">'
         f'<thead><tr>{names}</tr></thead><tbody>{rows}</tbody></table></div>{more}')
 
-# %% ../nbs/31_dashboard.ipynb #lost-to
-def lost_to(
-    feed # A `Feed` that was polled
-)->str: # '' where nothing crashed
-    "What the crashes came from, the most frequent first"
-    kinds = Counter(n.get('class') or 'unknown' for r,n in zip(feed.rows, feed.notes)
-        if r.status == 'crash')
-    def told(kind): return f'{kind} ({OUTCOMES[kind]})' if kind in OUTCOMES else kind
-    return ', '.join(f'{k} {told(kind)}' for kind,k in kinds.most_common())
-
 # %% ../nbs/31_dashboard.ipynb #best-told
 def best_told(
     feed # A `Feed` that was polled
@@ -1827,15 +1819,6 @@ def best_told(
     return '; '.join(filter(None, parts))
 
 # %% ../nbs/31_dashboard.ipynb #crashes-at-the-end
-def crashes_at_the_end(feed):
-    "How many experiments up to the last have crashed, and of what, as far as all of one thing"
-    left = 0
-    for r in reversed(feed.rows):
-        if r.status != 'crash': break
-        left += 1
-    kinds = {n.get('class') or 'unknown' for n in feed.notes[len(feed.notes)-left:]}
-    return left, kinds.pop() if len(kinds) == 1 else 'several things'
-
 def is_over(feed):
     "Which of the session's limits is reached; '' for none"
     if feed.session is None or not feed.session.state: return ''
@@ -1851,38 +1834,33 @@ def going_on(feed, run, swarm)->str: # '' where nothing does
     return ''
 
 # %% ../nbs/31_dashboard.ipynb #standing
-def ended_last(feed, search):
-    "Did the search end after every run? Else somebody went on by hand"
-    ends = [n['time'] for n in feed.runs if 'time' in n]
-    at = (search['ended'] or {}).get('time')
-    return not ends or not is_number(at) or at >= ends[-1]-1
+@patch
+def branch_made(self:Feed)->tuple: # As `finished_as` gives it
+    "The branch that `ar-finish` made, as git said in the last 20 seconds"
+    asked,found = self.finished
+    if time.monotonic()-asked > 20:
+        found = finished_as(self.session) if self.session and self.tag else ()
+        self.finished = time.monotonic(), found
+    return found
 
 # %% ../nbs/31_dashboard.ipynb #standing-whole
 def standing(
-    feed, # A `Feed` that was polled
-    swarm:dict # Of `swarm_of`
-)->tuple: # Why it stopped, what to do now
-    "Why nothing of a session goes on, and what to do"
-    report = f'ar-report {feed.tag}'.rstrip()
-    if not feed.rows:
-        begin = '' if feed.tag else 'ar-setup TAG begins a session, then '
-        return 'nothing was run yet', f'{begin}ar-run -m "baseline", then ar-calibrate'
-    if over := is_over(feed):
-        return over, f'{report} writes it up; ar-setup --more --hours 8 gives it more'
-    search = read_state(feed) if feed.tag else {}
-    if search and search.get('open'):
-        return search_line(feed), 'the same ar-search again goes on where it was'
-    if swarm: return f'the swarm {swarm_line(swarm)}', f'ar-swarm start, or {report}'
-    crashes,kind = crashes_at_the_end(feed)
-    if crashes > 2:
-        return (f'the last {crashes} experiments crashed of {kind}',
-            f'look at #{len(feed.rows)} below, then ask the agent to go on')
-    if search and ended_last(feed, search):
-        return search_line(feed), f'{report}, or another ar-search'
-    return ('nobody left a word: no limit was reached, so who worked here stopped asking',
-        f'ask the agent to go on (ar-status --brief tells it where it was), or {report}')
+    feed # A `Feed` that was polled
+)->tuple: # Unix time, 0 where it is not known; why it stopped; what to do now
+    "Why nothing of a session goes on, and what to do: the report's word"
+    swarm = read_safely(feed.dir/'swarm/status.json') if feed.tag else {}
+    return why_stopped(feed.session or feed, feed.rows, feed.notes, feed.runs, swarm,
+        feed.branch_made())
 
 # %% ../nbs/31_dashboard.ipynb #night-facts
+def told_of(feed, now):
+    "The last runs that were ended from outside, a line each"
+    found = cut_off(feed.session or feed, feed.runs)
+    for folder,at,by,idea in found[:3]:
+        ago = f'{when(at)}, {duration(max(0., now-at))} ago' if at else ''
+        yield ', '.join(filter(None, [folder, ago, by and f'by {by}', idea]))
+    if len(found) > 3: yield f'and {many(len(found)-3, "run")} before'
+
 def night_facts(
     feed, # A `Feed` that was polled
     run=None, # Of `running`, if it is of this session
@@ -1891,17 +1869,17 @@ def night_facts(
 )->list: # (what, text), '' where it is not known
     "What happened, in the order in which one asks"
     now = time.time() if now is None else now
-    ends = [n['time'] for n in feed.runs if 'time' in n]
-    at = f'{when(ends[-1])}, {duration(max(0., now-ends[-1]))} ago: ' if ends else ''
     on = going_on(feed, run, swarm)
-    why,todo = ('', '') if on else standing(feed, swarm)
-    recent = bool(ends) and now-ends[-1] < 600
+    last,why,todo = (0., '', '') if on else standing(feed)
+    at = f'{when(last)}, {duration(max(0., now-last))} ago: ' if last else ''
+    if last and now-last < 600: todo += '; if it is between two experiments, nothing'*bool(todo)
+    elif not todo: todo = 'nothing: it goes on by itself; ar-stop ends what runs' if on else ''
     limits = limits_line(feed.session, feed.runs)[10:] if on and feed.session else ''
-    if recent and not on: todo += '; if it is between two experiments, nothing'
-    return [('tried', f'{len(feed.rows)}: {counted(feed.f.counts)}'), ('lost to', lost_to(feed)),
+    lost = lost_to(crashes_of(feed.rows, feed.notes, feed.ran))
+    return [('tried', f'{len(feed.rows)}: {counted(feed.f.counts)}'),
+        *(('ended from outside', o) for o in told_of(feed, now)), ('lost to', lost),
         ('best', best_told(feed)), ('goes on', on), ('limits', limits),
-        ('stopped', why and at + why),
-        ('to do', todo or 'nothing: it goes on by itself; ar-stop ends what runs')]
+        ('stopped', why and at + why), ('to do', todo)]
 
 # %% ../nbs/31_dashboard.ipynb #night-html
 def night_html(
@@ -3308,15 +3286,15 @@ def environment_of(self:Dashboard, n, folder):
 def show_link(self:Dashboard, folder):
     "A link to the executed notebook, where there is one"
     there = folder and (folder/'run.ipynb').is_file()
-    self.link.outputs = (notebook_link(self.p, folder),) if there else ()
+    self.link.outputs = (notebook_link(self.p, folder, self.number()),) if there else ()
 
 # %% ../nbs/31_dashboard.ipynb #link
 PAGE = 'AUTORESEARCH_PAGE' # set by ar-dashboard for the kernels of its pages
 
 # %% ../nbs/31_dashboard.ipynb #notebook-link
-def notebook_link(p, folder):
+def notebook_link(p, folder, n=0):
     "An output with a link to a run's notebook: as Voila serves it, else relative to this folder"
-    if PAGE in os.environ: to = f'/executed/{folder.parent.name}/{folder.name}'
+    if PAGE in os.environ: to = f'/executed/{folder.parent.name}/{folder.name}' + f'?n={n}'*bool(n)
     else: to = os.path.relpath(folder/'run.ipynb') # JupyterLab opens it
     where = html.escape(os.path.relpath(folder, p.root))
     text = (f'<a href="{html.escape(to)}" target="_blank" rel="noopener" class="ar-link">'
@@ -3701,8 +3679,82 @@ def run_notebook(p, tag, run):
     if not ours: raise FileNotFoundError(f'{tag}/{run}')
     return path
 
+# %% ../nbs/31_dashboard.ipynb #executed-look
+INKS = dict(mark='keyword def punctuation property', good='number builtin atom tag quote',
+    bad='string error', side='operator meta string-2 attribute header link',
+    soft='comment qualifier bracket hr', ink='variable variable-2 variable-3')
+
+def _inks(theme):
+    "The theme's colours by our names, and Jupyter's names for them"
+    own = LOOKS[theme]
+    code = {f'mirror-editor-{k}-color': own[ink] for ink,ks in INKS.items() for k in ks.split()}
+    text = {'layout-color0': own['card'], 'layout-color1': own['card'],
+        'cell-editor-background': own['back'], 'cell-editor-border-color': own['line'],
+        'content-link-color': own['mark'], 'content-font-color0': own['ink'],
+        'content-font-color1': own['ink'], 'content-font-color2': own['soft'],
+        'content-font-color3': own['soft'], 'rendermime-table-row-background': own['back'],
+        'rendermime-error-background': own['removed'],
+        'rendermime-table-row-hover-background': own['chosen']}
+    jupyter = ''.join(f'--jp-{k}:{v};' for k,v in (code | text).items())
+    ansi = ''.join(f'.jp-Notebook .ansi-{k}-fg,.jp-Notebook .ansi-{k}-intense-fg'
+        f'{{color:{own[ink]}}}' for k,ink in ANSI.items())
+    return f':root{{{_variables(theme)}{jupyter}color-scheme:{theme}}}{ansi}'
+
+ANSI = dict(black='ink', red='bad', green='good', yellow='bad', blue='mark', magenta='side',
+    cyan='mark', white='soft')
+
+
+# %% ../nbs/31_dashboard.ipynb #executed-css
+EXECUTED_CSS = '''
+body.jp-Notebook{background:var(--card);color:var(--ink);padding:8px 16px;max-width:1200px;
+margin:0 auto;overflow:visible;height:auto}
+.ar-named{border-bottom:1px solid var(--line);margin:0 0 12px;padding:0 0 8px;
+font:14px/1.5 "DejaVu Sans",Verdana,sans-serif;overflow-wrap:anywhere}
+.ar-named h1{font-size:20px;margin:0}
+.ar-named span,.jp-Notebook .jp-InputPrompt,.jp-Notebook .jp-OutputPrompt{color:var(--soft)}
+.jp-Notebook .jp-OutputArea-output,.jp-Notebook .jp-InputArea-editor{min-width:0;overflow:auto}
+.jp-Notebook .jp-RenderedMarkdown{overflow-wrap:anywhere}
+.jp-Notebook .highlight pre{overflow:auto}
+.jp-Notebook .highlight .err{color:inherit;background:none}
+.jp-Notebook .jp-RenderedText pre{white-space:pre-wrap;overflow-wrap:anywhere;color:var(--ink)}
+.jp-Notebook img,.jp-Notebook .jp-RenderedSVG svg{max-width:100%;height:auto}
+.jp-Notebook img,.jp-Notebook .jp-RenderedSVG{background:#fff}
+@media (max-width:700px){
+body.jp-Notebook{padding:8px;--jp-cell-padding:2px;--jp-notebook-padding:0px}
+.jp-Notebook .jp-InputPrompt,.jp-Notebook .jp-OutputPrompt{display:none}
+}
+'''
+
+def executed_css(exporter):
+    "Style of an executed notebook's page, where the system is dark in the dark"
+    env = exporter.environment
+    jupyter = env.loader.get_source(env, 'static/theme-dark.css')[0]
+    return (f'<style>{_inks("light")}{EXECUTED_CSS}'
+        f'@media (prefers-color-scheme:dark){{{jupyter}{_inks("dark")}}}</style>')
+
 # %% ../nbs/31_dashboard.ipynb #executed
-def executed(p, tag, run):
+def named(p, path, n=0):
+    "Title of an executed notebook's page, and its head as HTML"
+    notes = valid_notes(read_safely(path.parent/'experiment.json'), path.parent.name)
+    idea = truncate(notes.get('description') or 'no description', 200)
+    title = f'#{n} {idea}' if n else idea
+    value = ''
+    if 'value' in notes and notes.get('status') != 'crash':
+        value = f'{p.metric} {decimals(notes["value"])}'
+    parts = [notes.get('status', ''), value, notes.get('reason', ''),
+        f'session {path.parent.parent.name}, folder {path.parent.name}']
+    said = html.escape(truncate(', '.join(filter(None, parts)), 400))
+    return utf8(title), utf8(f'<header class="ar-named"><h1>{html.escape(title)}</h1>'
+        f'<span>{said}</span></header>')
+
+
+# %% ../nbs/31_dashboard.ipynb #executed-whole
+def executed(
+    p:Profile, # Gives the checkout
+    tag:str, # Of the session
+    run:str, # Name of the run's folder
+    n:int=0 # Number of the experiment, 0 where the asker does not know it
+)->str:
     "A run's notebook as HTML. Raises `FileNotFoundError`, and `Refused` for what can't be shown."
     path = run_notebook(p, tag, run)
     where = f'it lies in {os.path.relpath(path, p.root)}'
@@ -3711,12 +3763,18 @@ def executed(p, tag, run):
     import nbformat
     from nbconvert import HTMLExporter # which Voila needs anyway
     exporter = HTMLExporter(require_js_url='', mathjax_url='', mermaid_js_url='', embed_images=True)
+    title,head = named(p, path, n)
     # its pictures lie beside the canvas that it was run from
     beside = dict(metadata=dict(name=run, path=str((p.root/p.canvas).parent)))
-    try: return exporter.from_notebook_node(nbformat.read(path, as_version=4), beside)[0]
+    try:
+        nb = nbformat.read(path, as_version=4)
+        nb.metadata['title'] = title
+        text = exporter.from_notebook_node(nb, beside)[0]
     except Exception as e: # a run may leave anything there, and nbformat raises whatever it meets
         why = truncate(f'{type(e).__name__}: {e}', 300)
         raise Refused(f'the notebook can not be shown, {why}: {where}') from None
+    text = text.replace('</head>', executed_css(exporter) + '</head>', 1)
+    return text.replace('<main>', f'<main>{head}', 1)
 
 # %% ../nbs/31_dashboard.ipynb #new-token
 def new_token():
@@ -3782,7 +3840,9 @@ def notebook_pages(p):
     class Executed(JupyterHandler):
         @authenticated
         def get(self, tag, run):
-            try: text = executed(p, tag, run)
+            number = self.get_argument('n', '')
+            number = int(number) if re.fullmatch(r'\d{1,9}', number, re.ASCII) else 0
+            try: text = executed(p, tag, run, number)
             except FileNotFoundError: raise HTTPError(404) from None
             except Refused as e: text = f'<p>{html.escape(utf8(e))}</p>'
             self.set_header('Content-Security-Policy', POLICY)

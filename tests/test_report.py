@@ -1,6 +1,6 @@
 """The report over real sessions of the example: every number against the data, hostile text,
 sessions with pieces missing."""
-import base64, html, io, json, math, re, shutil, sys, time
+import base64, html, io, json, math, os, re, shutil, sys, time
 from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
@@ -1002,17 +1002,34 @@ def test_what_happened_is_told_first(copy):
     state = dict(name='tpe', asked=asked, spent=0., edit='', open=False, ended=end)
     (s.dir/'search.json').write_text(json.dumps(state))
     assert told()['why'] == 'a search ended by itself: 6 trials, as asked'
+    assert told()['stopped'] == utc(end['time'])
     (s.dir/'search.json').write_text(json.dumps({**state, 'ended': {**end, 'time': last-1e4}}))
     assert told()['why'] == why['why'], 'experiments came after it'
     (d := s.dir/'099-abcdef0').mkdir()
     (d/'experiment.json').write_text(json.dumps({'class': 'interrupted', 'status': 'interrupted',
         'dir': d.name, 'commit': 'abcdef0'*5 + 'abcde', 'started': last+9}))
     now = told()
-    assert 'stopped from outside' in now['why'] and '1 run more, stopped' in now['tried']
+    assert now['why'].startswith('run 099 was ended from outside: by ar-stop'), now
+    assert now['ended from outside'].startswith('099-abcdef0, at ')
+    assert now['stopped'] == utc((d/'experiment.json').stat().st_mtime), 'when it was ended'
+    os.utime(d/'experiment.json', (last-99, last-99))
+    assert told()['why'] == why['why'] and '099-abcdef0' in told()['ended from outside'], 'before it'
     (copy/'results.tsv').write_text('commit\trmse\tmemory_gb\tstatus\tdescription\n')
     assert 'the ledger has no row' in told()['why'] and 'ar-status' in told()['what to do']
+
+def test_a_session_that_was_finished_says_so(copy):
+    "The branch that ar-finish made is the last event, until another run; in another session, too"
+    def told(): return dict(happened(collect(find_session(TAG, 'polynomial', str(copy)))))
+    last = rows(copy)[-1][0]
+    ar(copy, 'ar-finish', '--no-report')
+    assert told()['why'] == f'ar-finish made the branch {TAG}-series of its keeps'
+    at = int(git(copy, 'log', '-1', '--format=%ct', f'{TAG}-series'))
+    assert told()['stopped'] == utc(at)
     ar(copy, 'ar-setup', 'nov2')
-    assert told()['why'] == 'the session was closed; open is nov2'
+    assert told()['why'] == (f'ar-finish made the branch {TAG}-series of its keeps; '
+        'the session that is open is nov2')
+    change_notes(copy, last, time=at+60., started=at+9.)
+    assert told()['why'].startswith('nobody left a word'), 'a run came after it'
 
 def test_energy_is_what_was_measured(tmp_path):
     "Of every run with a sensor's watts; nothing of what holds nonsense"
