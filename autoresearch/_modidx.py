@@ -1538,6 +1538,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'autoresearch.ledger._draw_lines': ('ledger.html#_draw_lines', 'autoresearch/ledger.py'),
                                      'autoresearch.ledger._figures': ('ledger.html#_figures', 'autoresearch/ledger.py'),
                                      'autoresearch.ledger._figures_in': ('ledger.html#_figures_in', 'autoresearch/ledger.py'),
+                                     'autoresearch.ledger._figures_of': ('ledger.html#_figures_of', 'autoresearch/ledger.py'),
                                      'autoresearch.ledger._finite': ('ledger.html#_finite', 'autoresearch/ledger.py'),
                                      'autoresearch.ledger._first_line': ('ledger.html#_first_line', 'autoresearch/ledger.py'),
                                      'autoresearch.ledger._gain': ('ledger.html#_gain', 'autoresearch/ledger.py'),

@@ -3697,7 +3697,7 @@ def _inks(theme):
         'rendermime-table-row-hover-background': own['chosen']}
     jupyter = ''.join(f'--jp-{k}:{v};' for k,v in (code | text).items())
     ansi = ''.join(f'.jp-Notebook .ansi-{k}-fg,.jp-Notebook .ansi-{k}-intense-fg'
-        f'{{color:{own[ink]}}}' for k,ink in ANSI.items())
+        f'{{color:{own[ink]}!important}}' for k,ink in ANSI.items())
     return f':root{{{_variables(theme)}{jupyter}color-scheme:{theme}}}{ansi}'
 
 ANSI = dict(black='ink', red='bad', green='good', yellow='bad', blue='mark', magenta='side',
@@ -3711,10 +3711,14 @@ margin:0 auto;overflow:visible;height:auto}
 .ar-named{border-bottom:1px solid var(--line);margin:0 0 12px;padding:0 0 8px;
 font:14px/1.5 "DejaVu Sans",Verdana,sans-serif;overflow-wrap:anywhere}
 .ar-named h1{font-size:20px;margin:0}
-.ar-named span,.jp-Notebook .jp-InputPrompt,.jp-Notebook .jp-OutputPrompt{color:var(--soft)}
+.ar-named span,.jp-Notebook .jp-InputPrompt,.jp-Notebook .jp-OutputPrompt{color:var(--soft);
+opacity:1}
 .jp-Notebook .jp-OutputArea-output,.jp-Notebook .jp-InputArea-editor{min-width:0;overflow:auto}
 .jp-Notebook .jp-RenderedMarkdown{overflow-wrap:anywhere}
 .jp-Notebook .highlight pre{overflow:auto}
+.jp-Notebook .jp-RenderedText span[style]{color:inherit!important;background:none!important}
+.jp-Notebook .jp-RenderedText [class*="-bg"]{color:var(--ink)!important;
+background:var(--line)!important}
 .jp-Notebook .highlight .err{color:inherit;background:none}
 .jp-Notebook .jp-RenderedText pre{white-space:pre-wrap;overflow-wrap:anywhere;color:var(--ink)}
 .jp-Notebook img,.jp-Notebook .jp-RenderedSVG svg{max-width:100%;height:auto}

@@ -19,6 +19,7 @@ import csv, errno, glob, html, io, json, math, os, re, stat, sys, textwrap, warn
 from collections import Counter, defaultdict, deque, namedtuple
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
 from fastcore.basics import patch
@@ -97,6 +98,8 @@ def parse_row(
         count = f'{len(cols)} column{"s"*(len(cols) != 1)}'
         raise LedgerError(f'{count}; accepted: 5, separated by tabs')
     return Row(*[c.strip() for c in cols])
+
+_known_row = lru_cache(2**15)(parse_row) # rows do not change
 
 # %% ../nbs/10_ledger.ipynb #ledger
 def _check_direction(direction):
@@ -187,7 +190,7 @@ def _parse_file(led, data):
     for i,(n,line) in enumerate(lines):
         first = i == 0
         if first and _is_header(led, line) or line.strip() == led.header: continue
-        try: rows.append(parse_row(line))
+        try: rows.append(_known_row(line))
         except LedgerError as e:
             damaged.append((n, line, f'not the header {led.header!r}' if first else str(e)))
             continue
@@ -297,11 +300,17 @@ def rebuild(self:Ledger,
         _replace(self.path, [*(l.encode() for l in lines), *(raw[n-1] for n in numbers)])
 
 # %% ../nbs/10_ledger.ipynb #row-in-notes
+@lru_cache(2**15)
+def _figures_of(commit, value, status):
+    "The figures of a row that would hold these. Raises `LedgerError`, `TypeError`."
+    return _figures(Row(commit, value, 0., status, ''))
+
 def _figures_in(notes):
     "The figures of an experiment's row as its notes have them; None where they hold none"
-    try: row = Row(notes['commit'], notes.get('value', math.nan), 0., notes['status'], '')
+    try:
+        value = 0. if notes['status'] == 'crash' else notes.get('value', math.nan)
+        return _figures_of(notes['commit'], value, notes['status'])
     except (LedgerError, KeyError, TypeError): return None
-    return _figures(row)
 
 # %% ../nbs/10_ledger.ipynb #vouch
 def vouch(
@@ -508,6 +517,8 @@ def aside(
     "Which rows are no tries of their own: steps of expeditions, and runs that only looked"
     kinds,lines = {}, {}
     notes = [n for n in notes if isinstance(n, dict)]
+    if not any('side' in n or 'expedition' in n or n.get('class') == 'expedition' for n in notes):
+        return kinds, ()
     for n,(number,own) in zip(notes, _row_numbers(rows, notes)):
         if not own: continue
         if kind := _aside_of(n): kinds[number] = kind

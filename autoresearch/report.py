@@ -760,7 +760,8 @@ def crashes_at_the_end(
 
 def run_stop(s, rows, own, notes):
     "The last run as an event: it ended and nothing came after it, or it was ended"
-    last = max(notes, key=lambda n: ended_at(s, n), default={})
+    # in a swarm they do not end as they began, but nearly so
+    last = max(notes[-1000:], key=lambda n: ended_at(s, n), default={})
     at = ended_at(s, last)
     if last.get('status') == 'interrupted':
         number = experiment_number(str(last.get('dir')))

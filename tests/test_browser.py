@@ -753,7 +753,7 @@ def test_the_executed_notebook_is_readable(browser, root, server, theme):
     folder = next((root/'runs'/lab.TAG).glob('002-*'))
     path = folder/'run.ipynb'
     nb = json.loads(path.read_text())
-    ansi = ''.join(f'\x1b[{n}mcolour {n}\x1b[0m ' for n in [*range(30, 38), *range(90, 98)])
+    ansi = ''.join(f'\x1b[{n}mcolour {n}\x1b[0m ' for n in [*range(30, 38), *range(90, 98), 41, 43, '30;47', '38;5;226', '38;5;17'])
     table = '<table border="1" class="dataframe"><tr><th></th><th>loss</th></tr>' + ''.join(
         f'<tr><th>{i}</th><td>{i/7}</td></tr>' for i in range(4)) + '</table>'
     outputs = [dict(output_type='stream', name='stdout', text=ansi + 'x'*400),
