@@ -15,9 +15,9 @@ __all__ = ['MOST', 'RUN_DIR', 'TEXT_FIELDS', 'NUMBER_RANGES', 'OF_NOISE', 'AXES'
            'NOT_RUN', 'HOSTS', 'GUARD', 'FORESEEN', 'ONLY_TRYING', 'RUNS', 'FIGURES_LAID', 'NONE_YET', 'PAGE',
            'MOST_FIRST', 'BAR', 'TEMPLATE', 'POLICY', 'INKS', 'ANSI', 'EXECUTED_CSS', 'PAGE_POLICY', 'QUIET', 'SHAPES',
            'needs', 'read_safely', 'current', 'tags', 'profile_of', 'lint_of', 'guards_of', 'valid_notes',
-           'notes_by_row', 'Feed', 'notes_in', 'row_from_notes', 'references', 'first_few', 'audited', 'axis',
-           'luminance', 'contrast', 'in_browser', 'steps_of', 'utf8', 'remarks', 'outcome', 'experiment', 'known_of',
-           'experiments', 'matching', 'figure_text', 'cells_of', 'view', 'look', 'picture', 'markers',
+           'notes_by_row', 'number_of', 'Feed', 'notes_in', 'row_from_notes', 'references', 'first_few', 'audited',
+           'axis', 'luminance', 'contrast', 'in_browser', 'steps_of', 'utf8', 'remarks', 'outcome', 'experiment',
+           'known_of', 'experiments', 'matching', 'figure_text', 'cells_of', 'view', 'look', 'picture', 'markers',
            'frontier_picture', 'plotly_text', 'hover', 'hovers', 'labels', 'loss_picture', 'points_of', 'curve',
            'loss_range', 'show_loss', 'points_by_name', 'schedule_names', 'as_floats', 'run_curves', 'series_of',
            'smoothed', 'thinned', 'mean_of', 'Laid', 'line_of', 'strands_of', 'overlay_picture', 'trace_of', 'joined',
@@ -59,12 +59,13 @@ from .audit import audit_records
 from .cells import CellsError, diff_html
 from .judge import release
 from .ledger import (COLORS, DARK, STATUSES, Ledger, LedgerError, Row, Seen, _limits,
-    LANES, decimals, efforts, field, frontier, idle_shares, lane_kind, lane_runs, line_points, noise_seen,
+    LANES, called, decimals, efforts, field, frontier, idle_shares, lane_kind, lane_runs, line_points, noise_seen,
     one_line, parse_row, place_labels, runs_told, shape, sigma_told, truncate, vouch)
 from .new import carried
 from .night import ended, limits_line
 from .ratchet import log_lines, read_state, reporting_errors
-from .repo import Refused, Session, experiment_runs, profile_then
+from autoresearch.repo import (Refused, Session, experiment_number, experiment_runs,
+    profile_then)
 from .report import crashes_of, cut_off, finished_as, lost_to, why_stopped
 from autoresearch.run import (OUTCOMES, TOLD, _is_commit, compared, differs,
     is_number, kill_run, notes_of, pace, plain, project, rate_of, read_json, read_notes,
@@ -192,6 +193,14 @@ def notes_by_row(
         if id(n) not in used: unused[n['commit'][:7]].append(n)
     return [n or (unused[r.commit].popleft() if unused[r.commit] else {}) for r,n in zip(rows, res)]
 
+# %% ../nbs/31_dashboard.ipynb #number-of
+def number_of(
+    notes:dict, # Of a row's run, {} where there is none
+    n:int # Place of the row, from 1
+)->str: # Like 8, or row 5
+    "What a person calls an experiment"
+    return str(experiment_number(notes.get('dir', '')) or f'row {n}')
+
 # %% ../nbs/31_dashboard.ipynb #feed
 class Feed:
     "Rows, notes and frontier of a session, as they stand"
@@ -224,6 +233,14 @@ class Feed:
         mine = self.dir/self.p.ledger
         path = top if current(self.p) == self.tag or not mine.exists() else mine
         return Ledger(path, self.p.metric, self.p.direction, timeout=2.)
+
+# %% ../nbs/31_dashboard.ipynb #feed-called
+@patch
+def called(self:Feed,
+    n:int # Place of the row, from 1
+)->str: # Like #8, or row 5
+    "What a person calls an experiment"
+    return called(number_of(self.notes[n-1] if 0 < n <= len(self.notes) else {}, n))
 
 # %% ../nbs/31_dashboard.ipynb #notes-in
 OF_NOISE = ('runs', 'best_runs', 'best', 'best_commit', 'noise', 'break', 'class', 'expedition',
@@ -431,7 +448,7 @@ def other_text(self:Feed)->dict: # By number of the experiment
     return {numbers[k]: v for k,v in found.items()}
 
 # %% ../nbs/31_dashboard.ipynb #axis
-AXES = dict(number='experiment', clock='time', gpu='GPU hours')
+AXES = dict(number='experiments so far', clock='time', gpu='GPU hours')
 
 def axis(
     kind:str, # A key of `AXES`
@@ -737,7 +754,7 @@ function cell(c, text) {
   return make('td', {textContent: text, className: own || (c.number ? 'ar-num' : '')});
 }
 function tick(r, ask) {
-  const box = make('input', {type: 'checkbox', checked: r.ticked, ariaLabel: `curve of #${r.n}`});
+  const box = make('input', {type: 'checkbox', checked: r.ticked, ariaLabel: `curve of ${r.called}`});
   box.onclick = e => ask({tick: r.n, on: box.checked, range: e.shiftKey});
   const label = make('label', {title: 'lay its curve over others'}, box);
   label.onclick = e => e.stopPropagation();
@@ -878,7 +895,7 @@ def experiment(n, row, notes, ran, kind):
     return (n, row.status, value, steps_of(notes), rate_of(notes) or None, memory,
         notes.get('seconds'), outcome(row, notes, ran), row.commit, row.description, ran,
         (kind or row.status) if ran else 'unproven', notes.get('class', ''),
-        notes.get('reason', ''))
+        notes.get('reason', ''), number_of(notes, n))
 
 # %% ../nbs/31_dashboard.ipynb #known-of
 def known_of(feed, *asked):
@@ -889,7 +906,7 @@ def known_of(feed, *asked):
 
 # %% ../nbs/31_dashboard.ipynb #experiments-frame
 FIELDS = ('n status value steps rate memory seconds outcome commit description ran trace class '
-    'reason').split()
+    'reason number').split()
 
 def experiments(
     feed # A `Feed` that was polled
@@ -913,13 +930,14 @@ def experiments(
 # %% ../nbs/31_dashboard.ipynb #matching
 def matching(
     data, # Of `experiments`
-    query:str # Words that must all occur
+    query:str # Words that must all occur; a whole number, like 8 or #8, is an experiment's
 ): # The rows that have them
-    "Search in description, commit, status and outcome"
+    "Search in description, commit, status, outcome and number"
     words = query.lower().split()
     if not words: return data
     text = data.description + ' ' + data.commit + ' ' + data.status + ' ' + data.outcome
-    return data[[all(w in t for w in words) for t in text.str.lower()]]
+    def fits(t, number): return all(w.removeprefix('#') == number or w in t for w in words)
+    return data[[fits(*o) for o in zip(text.str.lower(), data.number)]]
 
 # %% ../nbs/31_dashboard.ipynb #table-cells
 def figure_text(v, form):
@@ -930,6 +948,7 @@ def figure_text(v, form):
 def cells_of(d, columns=COLUMNS):
     "A row of the frame as the table shows it; '' for what is not known"
     def shown(c):
+        if c == 'n': return d['number']
         if c not in FIGURES: return utf8(d[c])
         return '' if math.isnan(d[c]) else figure_text(d[c], FIGURES[c])
     return [shown(c) for c in columns]
@@ -954,7 +973,7 @@ def view(
     some = found[first:first+size]
     shown = {c: t for c,t in COLUMNS.items()
         if c not in OFTEN_EMPTY or data[c].notna().any()}
-    rows = [dict(n=int(d['n']), cells=cells_of(d, shown), ticked=d['n'] in ticked)
+    rows = [dict(n=int(d['n']), called=called(d['number']), cells=cells_of(d, shown), ticked=d['n'] in ticked)
         for d in some.to_dict('records')]
     columns = [dict(name=c, title=t, number=c in FIGURES) for c,t in shown.items()]
     none = f'nothing here has {truncate(query, 80)!r} in it' if query.strip() else NOTHING_YET
@@ -1045,7 +1064,7 @@ def hover(
         if v != v or k == 'gain' and not v: continue
         facts.append(form.format(_short(v) if k == 'rate' else v))
     def lines(text, most): return [plotly_text(o) for o in wrap(truncate(utf8(text), most), 40)]
-    head,*more = lines(f'#{d.n}  {d.description}', 90)
+    head,*more = lines(f'{called(d.number)}  {d.description}', 90)
     return '<br>'.join([f'<b>{head}</b>', *more, *lines(', '.join(facts), 200)])
 
 # %% ../nbs/31_dashboard.ipynb #hovers
@@ -1814,7 +1833,7 @@ def best_told(
     if not sure and f.best is not f.baseline: # by one run, it may be, and by luck
         sure = (f'{abs(f.gain)/sigma.sigma:.1f} sigma from the baseline' if sigma and sigma.sigma
             else 'how sure is not known: ar-calibrate measures the noise')
-    what = f'#{f.best_n} {f.best.description}' if f.best is not f.baseline else 'the baseline'
+    what = f'{feed.called(f.best_n)} {f.best.description}' if f.best is not f.baseline else 'the baseline'
     parts = [f'{f.best.value:.6f}, {what}', sure, f'gained {gained(f)}'*(f.best is not f.baseline)]
     return '; '.join(filter(None, parts))
 
@@ -2020,7 +2039,7 @@ def figure_of(d, column, form):
 
 # %% ../nbs/31_dashboard.ipynb #run-told
 def run_told(notes):
-    "A run's folder and how a terminal shows it: its number counts repeats, too, which have no row"
+    "A run's folder and how a terminal shows it"
     folder = notes.get('dir', '')
     return folder and f'{folder} (ar-show {int(folder.split("-")[0])})'
 
@@ -2071,7 +2090,7 @@ def facts_html(d, pairs):
         for k,v in pairs if v not in (None, ''))
     status = d['status']
     badge = f'<span class="ar-status ar-{status}">{status}</span>'
-    head = f'<h2>#{d["n"]:.0f} {html.escape(d["description"])} {badge}</h2>'
+    head = f'<h2>{called(d["number"])} {html.escape(d["description"])} {badge}</h2>'
     return f'{head}<div class="ar-facts">{rows}</div>'
 
 # %% ../nbs/31_dashboard.ipynb #environment
@@ -2566,7 +2585,7 @@ def laid_of(self:Overlay, d, n):
     row = d.data.iloc[n-1]
     code = d.feed.seen[folder.name]['notes'].get('code')
     stamp,curves = self.curves_of(folder)
-    label = f'#{n} {truncate(utf8(row.description), 60)}'
+    label = f'{d.feed.called(n)} {truncate(utf8(row.description), 60)}'
     return Laid(folder.name, label, curves, stamp, n, outcome=row.status, kind=row.trace,
         commit=row.commit, canvas=code if isinstance(code, str) else row.commit)
 
@@ -2722,7 +2741,8 @@ def compare(self:Overlay, d):
     if len(ticked) != 2: self.between.value = ''
     else:
         old,new = (d.feed.notes[n-1].get('commit', d.feed.rows[n-1].commit) for n in ticked)
-        head = f'<h2>What #{ticked[1]} has otherwise than #{ticked[0]}</h2>'
+        one,other = map(d.feed.called, ticked)
+        head = f'<h2>What {other} has otherwise than {one}</h2>'
         self.between.value = utf8(head + diff_of(d.feed.session, d.feed.p.canvas, new, old))
 
 # %% ../nbs/31_dashboard.ipynb #paint
@@ -2959,7 +2979,7 @@ def draw_audit(self:Dashboard, a, b, lo, hi):
     on = [n for n in audits if a <= n <= b and self.data.x[n-1] is not None]
     first = next(iter(audits), 0)
     y = [kept[first]+audits[n][0]-audits[first][0] for n in on]
-    words = [f'#{n}: {audits[n][0]:.6f} on text that decides nothing<br>gap {audits[n][1]:+.6f}'
+    words = [f'{self.feed.called(n)}: {audits[n][0]:.6f} on text that decides nothing<br>gap {audits[n][1]:+.6f}'
         for n in on]
     self.fig.data[TRACES.index('audit')].update(x=[self.data.x[n-1] for n in on],
         y=[min(max(v, lo), hi) for v in y], hovertext=words,
@@ -3258,7 +3278,7 @@ def show_one(self:Dashboard):
     self.part('link', lambda: self.show_link(folder))
     self.part('used', lambda: usage_html(folder))
     self.part('ran_on', lambda: self.environment_of(n, folder))
-    self.part('curve', lambda: show_loss(self.one_fig, curve(folder), self.best_curve(), f'#{n}'))
+    self.part('curve', lambda: show_loss(self.one_fig, curve(folder), self.best_curve(), self.feed.called(n)))
 
 # %% ../nbs/31_dashboard.ipynb #head-of
 @patch
@@ -3286,15 +3306,15 @@ def environment_of(self:Dashboard, n, folder):
 def show_link(self:Dashboard, folder):
     "A link to the executed notebook, where there is one"
     there = folder and (folder/'run.ipynb').is_file()
-    self.link.outputs = (notebook_link(self.p, folder, self.number()),) if there else ()
+    self.link.outputs = (notebook_link(self.p, folder),) if there else ()
 
 # %% ../nbs/31_dashboard.ipynb #link
 PAGE = 'AUTORESEARCH_PAGE' # set by ar-dashboard for the kernels of its pages
 
 # %% ../nbs/31_dashboard.ipynb #notebook-link
-def notebook_link(p, folder, n=0):
+def notebook_link(p, folder):
     "An output with a link to a run's notebook: as Voila serves it, else relative to this folder"
-    if PAGE in os.environ: to = f'/executed/{folder.parent.name}/{folder.name}' + f'?n={n}'*bool(n)
+    if PAGE in os.environ: to = f'/executed/{folder.parent.name}/{folder.name}'
     else: to = os.path.relpath(folder/'run.ipynb') # JupyterLab opens it
     where = html.escape(os.path.relpath(folder, p.root))
     text = (f'<a href="{html.escape(to)}" target="_blank" rel="noopener" class="ar-link">'
@@ -3358,11 +3378,11 @@ def asked(self:Dashboard, m):
     if 'query' in m: self.show_curves() # which may show what is found
 
 # %% ../nbs/31_dashboard.ipynb #show-top
-def top_html(f):
+def top_html(feed):
     "The biggest gains in words"
     head = '<h2>Experiments</h2>'
-    if not (hits := f.hits(5)): return head
-    rows = ''.join(f'<tr><td class="ar-num"><b>{s.gain:.6f}</b></td><td class="ar-num">#{s.n}</td>'
+    if not (hits := feed.f.hits(5)): return head
+    rows = ''.join(f'<tr><td class="ar-num"><b>{s.gain:.6f}</b></td><td class="ar-num">{feed.called(s.n)}</td>'
         f'<td>{html.escape(s.row.description)}</td></tr>' for s in hits)
     return (f'{head}<span class="ar-soft">the biggest gains over the keep before</span>'
         f'<table class="ar-top">{rows}</table>')
@@ -3399,7 +3419,7 @@ def update(self:Dashboard,
         self.data = experiments(self.feed)
         self.stretch(n)
         self.part('frontier', self.draw)
-        self.part('top', lambda: top_html(self.feed.f))
+        self.part('top', lambda: top_html(self.feed))
         self.show_one()
         self.part('table', self.show_table)
         self.stale = bool(self.stopped)
@@ -3737,11 +3757,11 @@ def executed_css(exporter):
         f'@media (prefers-color-scheme:dark){{{jupyter}{_inks("dark")}}}</style>')
 
 # %% ../nbs/31_dashboard.ipynb #executed
-def named(p, path, n=0):
+def named(p, path):
     "Title of an executed notebook's page, and its head as HTML"
     notes = valid_notes(read_safely(path.parent/'experiment.json'), path.parent.name)
     idea = truncate(notes.get('description') or 'no description', 200)
-    title = f'#{n} {idea}' if n else idea
+    title = f'{called(number_of(notes, 0))} {idea}'
     value = ''
     if 'value' in notes and notes.get('status') != 'crash':
         value = f'{p.metric} {decimals(notes["value"])}'
@@ -3756,8 +3776,7 @@ def named(p, path, n=0):
 def executed(
     p:Profile, # Gives the checkout
     tag:str, # Of the session
-    run:str, # Name of the run's folder
-    n:int=0 # Number of the experiment, 0 where the asker does not know it
+    run:str # Name of the run's folder
 )->str:
     "A run's notebook as HTML. Raises `FileNotFoundError`, and `Refused` for what can't be shown."
     path = run_notebook(p, tag, run)
@@ -3767,7 +3786,7 @@ def executed(
     import nbformat
     from nbconvert import HTMLExporter # which Voila needs anyway
     exporter = HTMLExporter(require_js_url='', mathjax_url='', mermaid_js_url='', embed_images=True)
-    title,head = named(p, path, n)
+    title,head = named(p, path)
     # its pictures lie beside the canvas that it was run from
     beside = dict(metadata=dict(name=run, path=str((p.root/p.canvas).parent)))
     try:
@@ -3844,9 +3863,7 @@ def notebook_pages(p):
     class Executed(JupyterHandler):
         @authenticated
         def get(self, tag, run):
-            number = self.get_argument('n', '')
-            number = int(number) if re.fullmatch(r'\d{1,9}', number, re.ASCII) else 0
-            try: text = executed(p, tag, run, number)
+            try: text = executed(p, tag, run)
             except FileNotFoundError: raise HTTPError(404) from None
             except Refused as e: text = f'<p>{html.escape(utf8(e))}</p>'
             self.set_header('Content-Security-Policy', POLICY)

@@ -13,9 +13,9 @@ __all__ = ['MOST', 'FORMATS', 'OWN_WORDS', 'Stop', 'CLOSE', 'SHAPES', 'Said', 'l
            'against', 'further', 'valued', 'training_seconds', 'Experiment', 'remarks', 'looked', 'expeditions_of',
            'unguarded', 'touched', 'canvases', 'before_after', 'Findings', 'collect', 'repeats', 'as_frame', 'lost_to',
            'crashes_of', 'best_told', 'goes_on', 'when_written', 'ended_at', 'whose', 'cut_off', 'finished_as',
-           'crashes_at_the_end', 'run_stop', 'search_stop', 'swarm_stop', 'finish_stop', 'no_ledger', 'not_begun',
-           'why_stopped', 'stop_of', 'happened', 'grouped', 'missed', 'diff', 'report_cells', 'execute_report',
-           'exporters', 'pages', 'read_summary', 'write_report', 'score_once', 'ar_report']
+           'crashes_at_the_end', 'last_called', 'run_stop', 'search_stop', 'swarm_stop', 'finish_stop', 'no_ledger',
+           'not_begun', 'why_stopped', 'stop_of', 'happened', 'grouped', 'missed', 'diff', 'report_cells',
+           'execute_report', 'exporters', 'pages', 'read_summary', 'write_report', 'score_once', 'ar_report']
 
 # %% ../nbs/30_report.ipynb #imports
 import base64, html, io, json, math, os, re, subprocess, sys, tempfile, textwrap, time
@@ -44,7 +44,7 @@ from .night import MORE, ended
 from .new import carried
 from .ratchet import exit_with, read_state, reporting_errors
 from .repo import (Refused, Session, agent_of, any_profile, current_tag, expedition,
-    experiment_number, experiment_runs, profile_then, searching, swarming)
+    experiment_number, experiment_runs, known_notes, profile_then, searching, swarming)
 from autoresearch.run import (OUTCOMES, _skip_grammar, failure, git, is_number, notes_of, pace,
     read_json)
 
@@ -150,7 +150,7 @@ def table(
 # %% ../nbs/30_report.ipynb #texts
 def doubt(text): return Said(text) if text else ''
 
-FORMATS = dict(n='{:.0f}', commit='{}', value=decimals, status='{}', gain=decimals, memory='{:.1f}',
+FORMATS = dict(n='{:.0f}', number='{}', commit='{}', value=decimals, status='{}', gain=decimals, memory='{:.1f}',
     added='+{:.0f}', removed='−{:.0f}', seconds='{:.1f}', sure='{}', doubt=doubt, description=Said)
 
 def texts(
@@ -439,7 +439,7 @@ def training_seconds(notes:dict)->float:
 @dataclass
 class Experiment:
     "A row of the ledger and what else is known of it"
-    n:int # Its number, from 1
+    n:int # Place of its row, from 1
     row:Row
     notes:dict # Of its run; {} if the folder is gone
     gain:float # Over the best before it; 0.0 for the baseline, nan for a crash or what was not run
@@ -447,6 +447,9 @@ class Experiment:
     touched:tuple # Constants and cells
     ran:bool=True # Does a run vouch for it?
 
+    @property
+    def number(self): # as its folder, ar-show and ar-status have it
+        return str(experiment_number(str(self.notes.get('dir', ''))) or f'row {self.n}')
     @property
     def lines(self):
         "Lines of code added and removed; None where they are not known"
@@ -484,15 +487,18 @@ def expeditions_of(
 )->list: # Of each: number, why, steps, the best of the line, and what became of it, as text
     "The session's expeditions as rows of a table"
     s,rows = found.s, [e.row for e in found.experiments]
+    def name(n): return found.experiments[n-1].number
     res = []
     for line in found.seen.lines:
-        e = expedition(s, line.number)
+        e = {}
+        with suppress(KeyError, TypeError, ValueError): e = expedition(s, line.number)
         values = [rows[n-1].value for n in line.steps]
         best = best_so_far(values, s.p.direction)
-        became = f'kept as experiment {line.kept}' if line.kept else 'nothing: the branch went back'
+        became = f'kept as experiment {name(line.kept)}' if line.kept else 'nothing: the branch went back'
         if e.get('state') == 'under way': became = 'it is under way'
-        steps = ', '.join(f'{n}: {decimals(v)}' for n,v in zip(line.steps, values))
-        res.append([str(line.number), Said(e.get('why') or 'no reason given'), steps,
+        why = o if isinstance(o := e.get('why'), str) and o else 'no reason given'
+        steps = ', '.join(f'{name(n)}: {decimals(v)}' for n,v in zip(line.steps, values))
+        res.append([str(line.number), Said(why), steps,
             decimals(best), became])
     return res
 
@@ -570,7 +576,8 @@ class Findings:
 # %% ../nbs/30_report.ipynb #rows-and-notes
 def _with_notes(s, rows):
     "Rows with descriptions as last corrected, the notes of each, whether it ran, all notes, noise"
-    claims,notes = session_notes(s.dir), s.experiments()
+    claims = session_notes(s.dir)
+    notes = [{**n, 'dir': d.name} for d in s.run_dirs() if (n := known_notes(f'{d}/experiment.json'))]
     ran = [True]*len(rows) if claims is None else vouch(rows, claims)
     found = iter(notes_of([r for r,ok in zip(rows, ran) if ok], notes))
     own = [next(found) if ok else {} for ok in ran]
@@ -632,14 +639,14 @@ def repeats(
 
 # %% ../nbs/30_report.ipynb #frame
 _NUMBERS = 'n value gain memory added removed seconds steps rate'.split()
-_FIELDS = [*_NUMBERS, *'commit status ran touched sure doubt description reason'.split()]
+_FIELDS = [*_NUMBERS, *'number commit status ran touched sure doubt description reason'.split()]
 
 def _facts(e):
     "An experiment as a row of the frame; None where something is not known"
     added,removed = e.lines or (None, None)
     steps,rate = speed(e.notes)
     first = 'baseline' if 'runs' in e.notes and not e.notes.get('best_commit') else None
-    return dict(n=e.n, value=e.row.value, gain=e.gain, memory=e.row.memory_gb, added=added,
+    return dict(n=e.n, number=e.number, value=e.row.value, gain=e.gain, memory=e.row.memory_gb, added=added,
         removed=removed, seconds=e.notes.get('seconds'), steps=steps or None, rate=rate or None,
         commit=e.row.commit, status=e.row.status, ran=e.ran, touched=e.group,
         sure=sure(e.notes) or first,
@@ -687,7 +694,8 @@ def best_told(
     said = f'{certain}: how often noise alone gives no such gain' if certain else ''
     if not said and sigma:
         said = f'not reckoned; the gain in all is {abs(f.gain)/sigma.sigma:.1f} sigma of a run'
-    return [['best', f'{decimals(f.best.value)}, experiment {e.n}'],
+    which = e.number if e.number.startswith('row') else f'experiment {e.number}'
+    return [['best', f'{decimals(f.best.value)}, {which}'],
         ['what did it', Said(e.row.description)],
         ['how sure', said or 'not known: ar-calibrate measures the noise of a run']]
 
@@ -758,6 +766,11 @@ def crashes_at_the_end(
     kinds = {k if k in list(OUTCOMES) else 'what nobody noted' for k in found}
     return left, kinds.pop() if len(kinds) == 1 else 'several things'
 
+def last_called(own):
+    "What a person calls the last experiment"
+    number = experiment_number(str(own[-1].get('dir', ''))) if own else 0
+    return f'#{number}' if number else f'row {len(own)}'
+
 def run_stop(s, rows, own, notes):
     "The last run as an event: it ended and nothing came after it, or it was ended"
     # in a swarm they do not end as they began, but nearly so
@@ -770,7 +783,7 @@ def run_stop(s, rows, own, notes):
             'a signal', 'its edit is still in the canvas: ar-run tries it again, ar-drop drops it')
     crashes,kind = crashes_at_the_end(rows, own)
     if crashes > 2: return Stop(at, f'the last {crashes} experiments crashed of {kind}',
-        f'look at #{len(rows)}, then ask the agent to go on')
+        f'look at {last_called(own)}, then ask the agent to go on')
     return Stop(at, 'nobody left a word: no limit was reached, so who worked here stopped asking',
         'ask the agent to go on: ar-status --brief tells it where it was')
 

@@ -775,7 +775,7 @@ def test_the_executed_notebook_is_readable(browser, root, server, theme):
     for width in (360, 1300):
         browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', dict(width=width, height=900,
             deviceScaleFactor=1, mobile=width < 700))
-        browser.get(f'{url}/executed/{lab.TAG}/{folder.name}?n=2')
+        browser.get(f'{url}/executed/{lab.TAG}/{folder.name}')
         until(lambda: 'of all' not in browser.title and '#2' in browser.title)
         assert browser.title == '#2 a cubic' and page.text('h1') == '#2 a cubic'
         assert 'keep, rmse 0.1' in page.text('.ar-named') and folder.name in page.text('.ar-named')
