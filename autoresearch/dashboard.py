@@ -1076,7 +1076,7 @@ def hovers(
     gains = data.gain.fillna(0.).tolist()
     keys = [(feed.told[n][1], gain) for n,gain in zip(data.n.tolist(), gains)]
     new = [i for i,k in enumerate(keys) if feed.hovers.get(i, ('',))[0] != k]
-    some = data[['n', 'status', 'outcome', 'value', *HOVER, 'description']].iloc[new]
+    some = data[['number', 'status', 'outcome', 'value', *HOVER, 'description']].iloc[new]
     for i,d in zip(new, some.itertuples()):
         feed.hovers[i] = keys[i], hover(d, feed.p.metric)
     return [feed.hovers[i][1] for i in range(len(keys))]
@@ -3731,8 +3731,8 @@ margin:0 auto;overflow:visible;height:auto}
 .ar-named{border-bottom:1px solid var(--line);margin:0 0 12px;padding:0 0 8px;
 font:14px/1.5 "DejaVu Sans",Verdana,sans-serif;overflow-wrap:anywhere}
 .ar-named h1{font-size:20px;margin:0}
-.ar-named span,.jp-Notebook .jp-InputPrompt,.jp-Notebook .jp-OutputPrompt{color:var(--soft);
-opacity:1}
+.ar-named span,.jp-Notebook .jp-Cell .jp-InputPrompt,.jp-Notebook .jp-OutputPrompt{color:var(--soft)!important;
+opacity:1!important}
 .jp-Notebook .jp-OutputArea-output,.jp-Notebook .jp-InputArea-editor{min-width:0;overflow:auto}
 .jp-Notebook .jp-RenderedMarkdown{overflow-wrap:anywhere}
 .jp-Notebook .highlight pre{overflow:auto}

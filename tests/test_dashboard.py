@@ -791,7 +791,7 @@ def test_the_page_is_total(repo, tmp_path, seed):
         rows = len(d.feed.rows)
         for n in range(1, rows+1):
             d.select(n)
-            assert f'#{n} ' in d.one.value, what
+            assert f'{d.feed.called(n)} ' in d.one.value, what
         for kind in AXES: d.axis.value = kind
         d.beat(dict(BEAT, dark=True))
         assert 'nobody foresaw' not in d.error.value and not d.stopped, (what, d.error.value)
@@ -1134,6 +1134,33 @@ def test_what_happened_while_i_slept(copy):
     for i in range(3): vouched(copy, Row(f'bad000{i}', 0, 0, 'crash', 'too wide'))
     d.beat(BEAT)
     assert 'the last 4 experiments crashed' in night(d)['stopped'] and '#7' in night(d)['to do']
+
+def test_an_experiment_has_one_number(copy):
+    "That of its folder, as ar-show takes it: in table, card, hover, curves and report; repeats count"
+    from autoresearch.report import collect, find_session
+    lab.edit(copy, 'STEPS = 300', 'STEPS = 299')
+    lab.ar(copy, 'ar-drop')
+    lab.ar(copy, 'ar-run', '--repeat')
+    lab.edit(copy, 'STEPS = 300', 'STEPS = 200')
+    lab.run(copy, 'after a repeat')
+    folder = max((copy/'runs'/lab.TAG).glob('006-*')).name
+    d = dashboard(copy)
+    d.select(5)
+    assert '<h2>#6 after a repeat' in d.one.value and folder in d.one.value
+    assert {r['n']: r['cells'][0] for r in d.table.view['rows']}[5] == '6'
+    assert any('#6  after a repeat' in t for o in d.fig.data for t in o.text or ()) or any(
+        '#6' in str(o.hovertext) for o in d.fig.data)
+    d.asked(dict(query='#6'))
+    assert [r['called'] for r in d.table.view['rows']] == ['#6']
+    shown = lab.ar(copy, 'ar-show', '6').stdout
+    assert 'after a repeat' in shown and folder.split('-')[1] in shown
+    found = collect(find_session(lab.TAG, 'polynomial', str(copy)))
+    assert [e.number for e in found.experiments] == ['1', '2', '3', '4', '6']
+    vouched(copy, Row('abcdef3', 9., 0, 'discard', 'vouched'))
+    Ledger(copy/'results.tsv', 'rmse').append(Row('abcdef4', 9., 0, 'discard', 'by hand'))
+    d.asked(dict(query=''))
+    d.beat(BEAT)
+    assert {r['n']: r['called'] for r in d.table.view['rows']}[7] == 'row 7'
 
 def test_page_and_report_say_the_same_of_the_end(copy):
     """A search that ended, a run ended by ar-stop, a branch of ar-finish: one sentence and one time;
