@@ -456,6 +456,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'autoresearch/dashboard.py'),
                                         'autoresearch.dashboard.Dashboard.number': ( 'dashboard.html#dashboard.number',
                                                                                      'autoresearch/dashboard.py'),
+                                        'autoresearch.dashboard.Dashboard.opened': ( 'dashboard.html#dashboard.opened',
+                                                                                     'autoresearch/dashboard.py'),
                                         'autoresearch.dashboard.Dashboard.part': ( 'dashboard.html#dashboard.part',
                                                                                    'autoresearch/dashboard.py'),
                                         'autoresearch.dashboard.Dashboard.pixels': ( 'dashboard.html#dashboard.pixels',

@@ -625,7 +625,9 @@ white-space:nowrap;padding:4px 8px}
 .ar-table td{border-bottom:1px solid var(--line);padding:3px 8px;white-space:nowrap}
 .ar-table td.ar-long{white-space:normal;min-width:150px;width:45%;overflow-wrap:anywhere}
 .ar-table tbody tr{cursor:pointer}
-.ar-table tbody tr:hover,.ar-table tr[aria-selected=true]{background:var(--chosen)}
+.ar-table .ar-long{position:sticky;left:0;right:0;background:var(--card)}
+.ar-table tbody tr:hover,.ar-table tr[aria-selected=true],.ar-table tbody tr:hover .ar-long,
+.ar-table tr[aria-selected=true] .ar-long{background:var(--chosen)}
 .ar-num{text-align:right!important;font-variant-numeric:tabular-nums;white-space:nowrap}
 .ar-tools{display:flex;flex-wrap:wrap;gap:10px;align-items:center;margin:2px 0 8px}
 .ar-tools input,.ar-tools button{background:var(--back);color:var(--ink);
@@ -641,7 +643,8 @@ vertical-align:middle}
 .ar-page table.ar-laid td:first-child{white-space:normal;min-width:140px;overflow-wrap:anywhere}
 .ar-laid tbody tr{cursor:default}
 .ar-none{padding:14px 8px;color:var(--ink)}
-.ar-none span{position:sticky;left:8px}
+.ar-none span{position:sticky;left:8px;display:inline-block;max-width:min(80cqw,600px);
+white-space:normal;overflow-wrap:anywhere}
 '''
 
 # %% ../nbs/31_dashboard.ipynb #css-swarm
@@ -677,6 +680,14 @@ NAMES = '''
 function swipes(page) { // a finger on a picture scrolls the page: plotly would hold it fast
   const pass = e => { if (e.target.closest('.ar-pic')) e.stopPropagation(); };
   page.addEventListener('touchstart', pass, {capture: true, passive: true});
+}
+function jump(to) { // what was opened is shown, and a screen reader told of it
+  const card = document.querySelector(to);
+  if (!card) return;
+  const {top} = card.getBoundingClientRect();
+  if (top < 0 || top > innerHeight/2) card.scrollIntoView({block: 'start'});
+  card.tabIndex = -1;
+  card.focus({preventScroll: true});
 }
 function name(page) { // a slider's handle says its constant, and what will run
   for (const row of page.querySelectorAll('.ar-knob')) {
@@ -728,7 +739,7 @@ function render({model, el}) {
     }
     timer = setTimeout(beat, drawn >= pictures ? 1000*model.get('every') : 300);
   };
-  model.on('msg:custom', () => { asked = 0; });
+  model.on('msg:custom', m => m.show ? jump(m.show) : asked = 0);
   beat();
   return () => { clearTimeout(timer); clearTimeout(soon); resized.disconnect(); };
 }
@@ -747,7 +758,8 @@ function head(v, c, ask) {
   const arrow = v.sort !== c.name ? '' : v.down ? ' \\u2193' : ' \\u2191';
   return onEnter(make('th', {textContent: c.name + arrow, title: c.title, tabIndex: 0,
     ariaSort: v.sort !== c.name ? 'none' : v.down ? 'descending' : 'ascending',
-    className: c.number ? 'ar-num' : '', onclick: () => ask({sort: c.name})}));
+    className: {description: 'ar-long'}[c.name] || (c.number ? 'ar-num' : ''),
+    onclick: () => ask({sort: c.name})}));
 }
 function cell(c, text) {
   const own = {description: 'ar-long', status: 'ar-' + text}[c.name];
@@ -3238,7 +3250,13 @@ def number(self:Dashboard)->int: # 0 where there is none
 @patch
 def clicked(self:Dashboard, trace, points, state):
     "A mark of the frontier was clicked"
-    if points.point_inds: self.select(self.on[trace.name][points.point_inds[0]] + 1)
+    if points.point_inds: self.opened(self.on[trace.name][points.point_inds[0]] + 1)
+
+@patch
+def opened(self:Dashboard, n):
+    "Somebody wants an experiment; on a telephone its card is far from what he touched"
+    self.select(n)
+    if self.touch: self.pulse.send(dict(show='.ar-one'))
 
 # %% ../nbs/31_dashboard.ipynb #select
 @patch
@@ -3369,7 +3387,7 @@ def tick(self:Dashboard, n, on, between):
 @patch
 def asked(self:Dashboard, m):
     "The table asks: a search, another order, another page, or an experiment"
-    if 'select' in m: return self.select(int(m['select']))
+    if 'select' in m: return self.opened(int(m['select']))
     if 'tick' in m: self.tick(int(m['tick']), m.get('on') is True, m.get('range') is True)
     if 'turn' in m: self.query['page'] = self.table.view['page'] + (1 if m['turn'] > 0 else -1)
     if 'query' in m: self.query.update(query=str(m['query']), page=0)

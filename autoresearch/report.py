@@ -37,7 +37,7 @@ from .audit import final_score, is_finished, stored_final
 from .cells import _changes, cells_diff, changed_lines, diff_html, list_cells
 from .hill import ablations_told
 from .ledger import (COLORS, DARK, STATUSES, Frontier, Ledger, LedgerError, Row, Seen,
-    _row_numbers, _title, decimals, field, frontier, noise_seen, one_line, runs_told, save_figure,
+    _row_numbers, _title, decimals, experiment_names, field, frontier, noise_seen, one_line, runs_told, save_figure,
     session_notes, shape, sure, vouch)
 from .judge import best_so_far
 from .night import MORE, ended
@@ -446,10 +446,11 @@ class Experiment:
     cells:dict|None # (added, removed) lines of code by cell; None where git has no such canvas
     touched:tuple # Constants and cells
     ran:bool=True # Does a run vouch for it?
+    name:str='' # Of `experiment_names`
 
     @property
     def number(self): # as its folder, ar-show and ar-status have it
-        return str(experiment_number(str(self.notes.get('dir', ''))) or f'row {self.n}')
+        return self.name or f'row {self.n}'
     @property
     def lines(self):
         "Lines of code added and removed; None where they are not known"
@@ -575,15 +576,18 @@ class Findings:
 
 # %% ../nbs/30_report.ipynb #rows-and-notes
 def _with_notes(s, rows):
-    "Rows with descriptions as last corrected, the notes of each, whether it ran, all notes, noise"
+    """Rows with descriptions as last corrected, the notes of each, whether it ran, its name, all
+    notes, noise"""
     claims = session_notes(s.dir)
-    notes = [{**n, 'dir': d.name} for d in s.run_dirs() if (n := known_notes(f'{d}/experiment.json'))]
+    found = [(d.name, known_notes(f'{d}/experiment.json')) for d in s.run_dirs()]
+    notes = [{**n, 'dir': name} for name,n in found if n]
     ran = [True]*len(rows) if claims is None else vouch(rows, claims)
-    found = iter(notes_of([r for r,ok in zip(rows, ran) if ok], notes))
-    own = [next(found) if ok else {} for ok in ran]
+    left = iter(notes_of([r for r,ok in zip(rows, ran) if ok], notes))
+    own = [next(left) if ok else {} for ok in ran]
     rows = [replace(r, description=n.get('description') or r.description)
         for r,n in zip(rows, own)]
-    return rows, own, ran, notes, noise_seen(claims or [], rows)
+    names = experiment_names(claims or [], rows)
+    return rows, own, ran, names, notes, noise_seen(claims or [], rows)
 
 # %% ../nbs/30_report.ipynb #unread-files
 def _unread(s, notes, at):
@@ -610,22 +614,22 @@ def _gain(f, i, row, notes, ran):
     return round((best-row.value)*sign, 6) + 0.
 
 # %% ../nbs/30_report.ipynb #collect
-def _experiment(s, at, f, i, row, notes, ran):
+def _experiment(s, at, f, i, row, notes, ran, name):
     "Row `i` with what its canvas and its parent's say"
     old,new = before_after(s, at, row.commit, notes.get('parent', ''))
     cells,what = None, ()
     if old is not None and new is not None: cells,what = changed_lines(old, new), touched(old, new)
-    return Experiment(i+1, row, notes, _gain(f, i, row, notes, ran), cells, what, ran)
+    return Experiment(i+1, row, notes, _gain(f, i, row, notes, ran), cells, what, ran, name)
 
 def collect(s:Session)->Findings:
     "Read ledger, runs and git; writes nothing. Raises `LedgerError`."
     rows,damaged = ledger_of(s).read(warn=False)
-    rows,own,ran,notes,seen = _with_notes(s, rows)
+    rows,own,ran,names,notes,seen = _with_notes(s, rows)
     f = frontier(rows, s.p.direction, ran, seen.means, seen.bars, seen.kinds)
     kept = {step.n: step.row for step in f.steps} # with the mean of all runs
     rows = [kept.get(n, row) for n,row in enumerate(rows, 1)]
     at = canvases(s)
-    experiments = [_experiment(s, at, f, i, *o) for i,o in enumerate(zip(rows, own, ran))]
+    experiments = [_experiment(s, at, f, i, *o) for i,o in enumerate(zip(rows, own, ran, names))]
     unread = _unread(s, notes, at)
     return Findings(s, experiments, damaged, f, notes, unread, pace(notes), at, seen)
 

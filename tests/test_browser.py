@@ -666,6 +666,36 @@ def test_a_swipe_scrolls_the_page(browser, night):
         ends = page.js('return [...document.querySelectorAll(".ar-experiments .ar-table tbody tr")]'
             '.map(r => r.cells[2].getBoundingClientRect().right)')
         assert max(ends) <= 390, 'the value is in sight without a scroll'
+        # a tap on a mark opens its run, whose card comes in sight and has the focus
+        baseline = page.css('keep')
+        def tapped():
+            page.js('document.querySelector(".ar-pic-frontier").scrollIntoView({block: "center"})')
+            time.sleep(1)
+            x,y = page.js('const r = document.querySelector(arguments[0]).getBoundingClientRect();'
+                ' return [r.left+r.width/2, r.top+r.height/2]', baseline)
+            for kind,at in (('Start', [dict(x=x, y=y)]), ('End', [])):
+                browser.execute_cdp_cmd('Input.dispatchTouchEvent',
+                    dict(type=f'touch{kind}', touchPoints=at))
+            time.sleep(2)
+            return page.text('.ar-one h2').startswith('#1 baseline')
+        until(tapped, seconds=60)
+        until(lambda: page.js('const r = document.querySelector(".ar-one").getBoundingClientRect();'
+            ' return r.top > -5 && r.top < innerHeight/2'
+            ' && document.activeElement.matches(".ar-one")'))
+        # scrolled sideways a table keeps its descriptions in sight, and says that there is nothing
+        seen = ('const r = document.querySelector(arguments[0]).getBoundingClientRect();'
+            ' return r.left > -2 && r.right < innerWidth+2 && r.width > 50')
+        scrolled = 'document.querySelector(".ar-experiments .ar-scroll").scrollLeft = 9999'
+        page.js(scrolled)
+        assert page.js('return document.querySelector(".ar-experiments .ar-scroll").scrollLeft') > 50
+        assert page.js(seen, '.ar-experiments .ar-table tbody td.ar-long')
+        page.js('document.querySelector(".ar-experiments .ar-scroll").scrollIntoView()')
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        browser.save_screenshot(str(SHOTS/'table-sideways.png'))
+        page.one('.ar-tools input').send_keys('zebra')
+        until(lambda: 'zebra' in page.text('.ar-experiments .ar-none'))
+        page.js(scrolled)
+        assert page.js(seen, '.ar-experiments .ar-none span')
         browser.execute_cdp_cmd('Emulation.setTouchEmulationEnabled', dict(enabled=False))
         browser.execute_cdp_cmd('Emulation.clearDeviceMetricsOverride', {})
         browser.get('about:blank')
