@@ -1182,7 +1182,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'autoresearch.judge.curve_of': ('judge.html#curve_of', 'autoresearch/judge.py'),
                                     'autoresearch.judge.cut_at': ('judge.html#cut_at', 'autoresearch/judge.py'),
                                     'autoresearch.judge.decide': ('judge.html#decide', 'autoresearch/judge.py'),
-                                    'autoresearch.judge.digits': ('judge.html#digits', 'autoresearch/judge.py'),
                                     'autoresearch.judge.drifted': ('judge.html#drifted', 'autoresearch/judge.py'),
                                     'autoresearch.judge.early_stop': ('judge.html#early_stop', 'autoresearch/judge.py'),
                                     'autoresearch.judge.equal_of': ('judge.html#equal_of', 'autoresearch/judge.py'),

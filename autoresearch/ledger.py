@@ -54,11 +54,12 @@ def _number(name, v, least=-math.inf):
 
 # %% ../nbs/10_ledger.ipynb #decimals
 def decimals(
-    v:float, # A value or a gain
-    places:int=6 # Behind the point
+    v:float, # A value, or a difference of two
+    places:int=6, # Behind the point
+    sign:str='' # '+' where a sign shall stand before it in any case
 )->str:
     "A figure to be read: with an exponent where it is too large for a column"
-    return f'{v:.{places}f}' if not abs(v) >= 1e6 else f'{v:.2e}'
+    return f'{v:{sign}.{places}f}' if not abs(v) >= 1e6 else f'{v:{sign}.2e}'
 
 # %% ../nbs/10_ledger.ipynb #row
 @dataclass(frozen=True)
