@@ -59,8 +59,8 @@ from .audit import audit_records
 from .cells import CellsError, diff_html
 from .judge import release
 from .ledger import (COLORS, DARK, STATUSES, Ledger, LedgerError, Row, Seen, _limits,
-    LANES, called, decimals, efforts, field, frontier, idle_shares, lane_kind, lane_runs, line_points, noise_seen,
-    one_line, parse_row, place_labels, runs_told, shape, sigma_told, truncate, vouch)
+    LANES, called, decimals, efforts, field, frontier, idle_shares, lane_kind, lane_runs, line_points,
+    noise_seen, one_line, parse_row, place_labels, runs_told, shape, sigma_told, truncate, vouch)
 from .new import carried
 from .night import ended, limits_line
 from .ratchet import log_lines, read_state, reporting_errors
@@ -766,7 +766,8 @@ function cell(c, text) {
   return make('td', {textContent: text, className: own || (c.number ? 'ar-num' : '')});
 }
 function tick(r, ask) {
-  const box = make('input', {type: 'checkbox', checked: r.ticked, ariaLabel: `curve of ${r.called}`});
+  const box = make('input', {type: 'checkbox', checked: r.ticked,
+    ariaLabel: `curve of ${r.called}`});
   box.onclick = e => ask({tick: r.n, on: box.checked, range: e.shiftKey});
   const label = make('label', {title: 'lay its curve over others'}, box);
   label.onclick = e => e.stopPropagation();
@@ -985,7 +986,8 @@ def view(
     some = found[first:first+size]
     shown = {c: t for c,t in COLUMNS.items()
         if c not in OFTEN_EMPTY or data[c].notna().any()}
-    rows = [dict(n=int(d['n']), called=called(d['number']), cells=cells_of(d, shown), ticked=d['n'] in ticked)
+    rows = [dict(n=int(d['n']), called=called(d['number']), cells=cells_of(d, shown),
+        ticked=d['n'] in ticked)
         for d in some.to_dict('records')]
     columns = [dict(name=c, title=t, number=c in FIGURES) for c,t in shown.items()]
     none = f'nothing here has {truncate(query, 80)!r} in it' if query.strip() else NOTHING_YET
@@ -1845,7 +1847,8 @@ def best_told(
     if not sure and f.best is not f.baseline: # by one run, it may be, and by luck
         sure = (f'{abs(f.gain)/sigma.sigma:.1f} sigma from the baseline' if sigma and sigma.sigma
             else 'how sure is not known: ar-calibrate measures the noise')
-    what = f'{feed.called(f.best_n)} {f.best.description}' if f.best is not f.baseline else 'the baseline'
+    what = 'the baseline'
+    if f.best is not f.baseline: what = f'{feed.called(f.best_n)} {f.best.description}'
     parts = [f'{f.best.value:.6f}, {what}', sure, f'gained {gained(f)}'*(f.best is not f.baseline)]
     return '; '.join(filter(None, parts))
 
@@ -2847,7 +2850,7 @@ def menus(self:Dashboard, w):
     tag = w.Dropdown(options=session_options(self.known), description='session',
         layout=w.Layout(flex='1 1 210px', min_width='190px', max_width='260px'),
         style=dict(description_width='60px'))
-    against = w.Dropdown(options=[(v, k) for k,v in AXES.items()], description='against',
+    against = w.Dropdown(options=[(v.removesuffix(' so far'), k) for k,v in AXES.items()], description='against',
         layout=w.Layout(flex='1 1 190px', min_width='190px', max_width='230px'),
         style=dict(description_width='60px'))
     tag.observe(lambda _: self.change_tag(), 'value')
@@ -2991,7 +2994,8 @@ def draw_audit(self:Dashboard, a, b, lo, hi):
     on = [n for n in audits if a <= n <= b and self.data.x[n-1] is not None]
     first = next(iter(audits), 0)
     y = [kept[first]+audits[n][0]-audits[first][0] for n in on]
-    words = [f'{self.feed.called(n)}: {audits[n][0]:.6f} on text that decides nothing<br>gap {audits[n][1]:+.6f}'
+    words = [f'{self.feed.called(n)}: {audits[n][0]:.6f} on text that decides nothing<br>gap '
+        f'{audits[n][1]:+.6f}'
         for n in on]
     self.fig.data[TRACES.index('audit')].update(x=[self.data.x[n-1] for n in on],
         y=[min(max(v, lo), hi) for v in y], hovertext=words,
@@ -3296,7 +3300,8 @@ def show_one(self:Dashboard):
     self.part('link', lambda: self.show_link(folder))
     self.part('used', lambda: usage_html(folder))
     self.part('ran_on', lambda: self.environment_of(n, folder))
-    self.part('curve', lambda: show_loss(self.one_fig, curve(folder), self.best_curve(), self.feed.called(n)))
+    self.part('curve', lambda: show_loss(self.one_fig, curve(folder), self.best_curve(),
+        self.feed.called(n)))
 
 # %% ../nbs/31_dashboard.ipynb #head-of
 @patch
@@ -3400,7 +3405,8 @@ def top_html(feed):
     "The biggest gains in words"
     head = '<h2>Experiments</h2>'
     if not (hits := feed.f.hits(5)): return head
-    rows = ''.join(f'<tr><td class="ar-num"><b>{s.gain:.6f}</b></td><td class="ar-num">{feed.called(s.n)}</td>'
+    rows = ''.join(f'<tr><td class="ar-num"><b>{s.gain:.6f}</b></td>'
+        f'<td class="ar-num">{feed.called(s.n)}</td>'
         f'<td>{html.escape(s.row.description)}</td></tr>' for s in hits)
     return (f'{head}<span class="ar-soft">the biggest gains over the keep before</span>'
         f'<table class="ar-top">{rows}</table>')
@@ -3749,7 +3755,8 @@ margin:0 auto;overflow:visible;height:auto}
 .ar-named{border-bottom:1px solid var(--line);margin:0 0 12px;padding:0 0 8px;
 font:14px/1.5 "DejaVu Sans",Verdana,sans-serif;overflow-wrap:anywhere}
 .ar-named h1{font-size:20px;margin:0}
-.ar-named span,.jp-Notebook .jp-Cell .jp-InputPrompt,.jp-Notebook .jp-OutputPrompt{color:var(--soft)!important;
+.ar-named span,.jp-Notebook .jp-Cell .jp-InputPrompt,.jp-Notebook .jp-OutputPrompt{
+color:var(--soft)!important;
 opacity:1!important}
 .jp-Notebook .jp-OutputArea-output,.jp-Notebook .jp-InputArea-editor{min-width:0;overflow:auto}
 .jp-Notebook .jp-RenderedMarkdown{overflow-wrap:anywhere}

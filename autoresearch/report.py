@@ -37,8 +37,8 @@ from .audit import final_score, is_finished, stored_final
 from .cells import _changes, cells_diff, changed_lines, diff_html, list_cells
 from .hill import ablations_told
 from .ledger import (COLORS, DARK, STATUSES, Frontier, Ledger, LedgerError, Row, Seen,
-    _row_numbers, _title, decimals, experiment_names, field, frontier, noise_seen, one_line, runs_told, save_figure,
-    session_notes, shape, sure, vouch)
+    _row_numbers, _title, decimals, experiment_names, field, frontier, noise_seen, one_line,
+    runs_told, save_figure, session_notes, shape, sure, vouch)
 from .judge import best_so_far
 from .night import MORE, ended
 from .new import carried
@@ -150,7 +150,8 @@ def table(
 # %% ../nbs/30_report.ipynb #texts
 def doubt(text): return Said(text) if text else ''
 
-FORMATS = dict(n='{:.0f}', number='{}', commit='{}', value=decimals, status='{}', gain=decimals, memory='{:.1f}',
+FORMATS = dict(n='{:.0f}', number='{}', commit='{}', value=decimals, status='{}', gain=decimals,
+    memory='{:.1f}',
     added='+{:.0f}', removed='−{:.0f}', seconds='{:.1f}', sure='{}', doubt=doubt, description=Said)
 
 def texts(
@@ -495,7 +496,8 @@ def expeditions_of(
         with suppress(KeyError, TypeError, ValueError): e = expedition(s, line.number)
         values = [rows[n-1].value for n in line.steps]
         best = best_so_far(values, s.p.direction)
-        became = f'kept as experiment {name(line.kept)}' if line.kept else 'nothing: the branch went back'
+        became = 'nothing: the branch went back'
+        if line.kept: became = f'kept as experiment {name(line.kept)}'
         if e.get('state') == 'under way': became = 'it is under way'
         why = o if isinstance(o := e.get('why'), str) and o else 'no reason given'
         steps = ', '.join(f'{name(n)}: {decimals(v)}' for n,v in zip(line.steps, values))
@@ -650,7 +652,8 @@ def _facts(e):
     added,removed = e.lines or (None, None)
     steps,rate = speed(e.notes)
     first = 'baseline' if 'runs' in e.notes and not e.notes.get('best_commit') else None
-    return dict(n=e.n, number=e.number, value=e.row.value, gain=e.gain, memory=e.row.memory_gb, added=added,
+    return dict(n=e.n, number=e.number, value=e.row.value, gain=e.gain, memory=e.row.memory_gb,
+        added=added,
         removed=removed, seconds=e.notes.get('seconds'), steps=steps or None, rate=rate or None,
         commit=e.row.commit, status=e.row.status, ran=e.ran, touched=e.group,
         sure=sure(e.notes) or first,
