@@ -59,8 +59,9 @@ from .audit import audit_records
 from .cells import CellsError, diff_html
 from .judge import release
 from .ledger import (COLORS, DARK, STATUSES, Ledger, LedgerError, Row, Seen, _limits,
-    LANES, called, decimals, efforts, field, frontier, idle_shares, lane_kind, lane_runs, line_points,
-    noise_seen, one_line, parse_row, place_labels, runs_told, shape, sigma_told, truncate, vouch)
+    LANES, called, decimals, efforts, field, frontier, idle_shares, lane_kind, lane_runs,
+    line_points, noise_seen, one_line, parse_row, place_labels, runs_told, shape,
+    sigma_told, truncate, vouch)
 from .new import carried
 from .night import ended, limits_line
 from .ratchet import log_lines, read_state, reporting_errors
@@ -611,7 +612,10 @@ border-style:dashed}}
 .ar-page .noUi-target,.ar-page .noUi-base{{background:var(--line)}}
 .ar-page .noUi-handle{{background:var(--card);border-color:var(--soft)}}
 .ar-page summary{{cursor:pointer}}
-.ar-page :focus-visible{{outline:2px solid var(--mark);outline-offset:1px}}
+.ar-page :focus-visible{{outline:2px solid var(--mark)!important;outline-offset:1px}}
+.ar-deaf::before{{
+content:"This page hears nothing from its kernel: what it shows is old. Reload it.";display:block;position:sticky;top:0;z-index:9;padding:8px 12px;color:var(--ink);
+background:var(--removed)}}
 '''
 
 # %% ../nbs/31_dashboard.ipynb #css-table
@@ -703,11 +707,11 @@ function name(page) { // a slider's handle says its constant, and what will run
 # %% ../nbs/31_dashboard.ipynb #pulse
 PULSE = NAMES + '''
 function render({model, el}) {
-  let asked = 0, first = true, timer, soon, wide = 0, watched = false;
+  let asked = 0, silent = 0, first = true, timer, soon, wide = 0, watched = false;
   const lab = document.body.dataset.jpThemeLight;
   const scheme = matchMedia('(prefers-color-scheme: dark)');
-  const themed = () => lab && !document.body.dataset.voila;
-  const isDark = () => themed() ? document.body.dataset.jpThemeLight === 'false' : scheme.matches;
+  const isDark = () => lab && !document.body.dataset.voila
+    ? document.body.dataset.jpThemeLight === 'false' : scheme.matches;
   const room = page => Object.fromEntries([...page.querySelectorAll('.ar-pic')].map(e =>
     [[...e.classList].find(c => c.startsWith('ar-pic-')).slice(7), e.clientWidth]));
   const resized = new ResizeObserver(([e]) => {
@@ -729,17 +733,18 @@ function render({model, el}) {
       drawn = page.querySelectorAll('.js-plotly-plot > .plot-container').length;
       page.classList.toggle('ar-dark', dark);
       const due = !asked || now - asked > 30000;
+      page.classList.toggle('ar-deaf', silent > 0 && now - silent > 45000);
       if (due && !document.hidden) {
         asked = now;
+        silent ||= now;
         const touch = matchMedia('(pointer: coarse)').matches;
         model.send({dark, drawn, first, touch, width: page.clientWidth, room: room(page)});
-        name(page);
-        first = false;
+        name(page), first = false;
       }
     }
     timer = setTimeout(beat, drawn >= pictures ? 1000*model.get('every') : 300);
   };
-  model.on('msg:custom', m => m.show ? jump(m.show) : asked = 0);
+  model.on('msg:custom', m => { if (m.show) jump(m.show); else asked = silent = 0; });
   beat();
   return () => { clearTimeout(timer); clearTimeout(soon); resized.disconnect(); };
 }
@@ -753,7 +758,14 @@ function make(tag, more, ...kids) {
   e.append(...kids);
   return e;
 }
-function onEnter(e) { e.onkeydown = k => k.key === 'Enter' && e.onclick(); return e; }
+function onEnter(e) { // every other key goes on to the browser
+  e.onkeydown = k => {
+    if (k.key !== 'Enter' && k.key !== ' ') return;
+    k.preventDefault();
+    e.onclick();
+  };
+  return e;
+}
 function head(v, c, ask) {
   const arrow = v.sort !== c.name ? '' : v.down ? ' \\u2193' : ' \\u2191';
   return onEnter(make('th', {textContent: c.name + arrow, title: c.title, tabIndex: 0,
@@ -2850,7 +2862,8 @@ def menus(self:Dashboard, w):
     tag = w.Dropdown(options=session_options(self.known), description='session',
         layout=w.Layout(flex='1 1 210px', min_width='190px', max_width='260px'),
         style=dict(description_width='60px'))
-    against = w.Dropdown(options=[(v.removesuffix(' so far'), k) for k,v in AXES.items()], description='against',
+    kinds = [(v.removesuffix(' so far'), k) for k,v in AXES.items()]
+    against = w.Dropdown(options=kinds, description='against',
         layout=w.Layout(flex='1 1 190px', min_width='190px', max_width='230px'),
         style=dict(description_width='60px'))
     tag.observe(lambda _: self.change_tag(), 'value')
