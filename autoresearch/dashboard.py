@@ -614,7 +614,8 @@ border-style:dashed}}
 .ar-page summary{{cursor:pointer}}
 .ar-page :focus-visible{{outline:2px solid var(--mark)!important;outline-offset:1px}}
 .ar-deaf::before{{
-content:"This page hears nothing from its kernel: what it shows is old. Reload it.";display:block;position:sticky;top:0;z-index:9;padding:8px 12px;color:var(--ink);
+content:"This page hears nothing from its kernel: what it shows is old. Reload it.";
+display:block;position:sticky;top:0;z-index:9;padding:8px 12px;color:var(--ink);
 background:var(--removed)}}
 '''
 
