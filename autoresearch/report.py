@@ -985,7 +985,8 @@ td.n:first-child,th.n:first-child{{position:sticky;left:0;background:var(--paper
 h1{{font-size:1.35rem}}.on-light img,.on-dark img{{width:100%}}}}
 @media print{{.wide{{overflow:visible;background:none}}table{{font-size:7.5pt;width:100%}}
 td,th{{padding:.1rem .25rem;white-space:normal!important;overflow-wrap:anywhere;
-min-width:0!important;position:static!important}}h1,h2,thead{{break-after:avoid}}tr,img{{break-inside:avoid}}
+min-width:0!important;position:static!important}}
+h1,h2,thead{{break-after:avoid}}tr,img{{break-inside:avoid}}
 details::details-content{{content-visibility:visible;display:block}}}}
 </style>'''
 _POLICY = '''<meta http-equiv="Content-Security-Policy" \
