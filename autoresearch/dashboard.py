@@ -13,27 +13,27 @@ __all__ = ['MOST', 'RUN_DIR', 'TEXT_FIELDS', 'NUMBER_RANGES', 'OF_NOISE', 'AXES'
            'POINT', 'BEHIND', 'SHOWN', 'GROUPS', 'AGAINST', 'TITLES', 'OWN', 'ROOM', 'LINES', 'DASHES', 'SLOT', 'FAR',
            'UNITS', 'PROGRESS', 'SLOT_TEXTS', 'SWARM_FIGURES', 'STALE', 'SLOTS', 'QUEUED', 'BARS', 'WORDS', 'USED',
            'NOT_RUN', 'HOSTS', 'GUARD', 'FORESEEN', 'ONLY_TRYING', 'RUNS', 'FIGURES_LAID', 'NONE_YET', 'PAGE',
-           'MOST_FIRST', 'BAR', 'TEMPLATE', 'POLICY', 'PAGE_POLICY', 'QUIET', 'SHAPES', 'needs', 'read_safely',
-           'current', 'tags', 'profile_of', 'lint_of', 'guards_of', 'valid_notes', 'notes_by_row', 'Feed', 'notes_in',
-           'row_from_notes', 'references', 'first_few', 'audited', 'axis', 'luminance', 'contrast', 'in_browser',
-           'steps_of', 'utf8', 'remarks', 'outcome', 'experiment', 'known_of', 'experiments', 'matching', 'figure_text',
-           'cells_of', 'view', 'look', 'picture', 'markers', 'frontier_picture', 'plotly_text', 'hover', 'hovers',
-           'labels', 'loss_picture', 'points_of', 'curve', 'loss_range', 'show_loss', 'points_by_name',
-           'schedule_names', 'as_floats', 'run_curves', 'series_of', 'smoothed', 'thinned', 'mean_of', 'Laid',
-           'line_of', 'strands_of', 'overlay_picture', 'trace_of', 'joined', 'parts_of', 'lay_over', 'astray',
-           'span_of', 'morning', 'duration', 'is_fresh', 'counted', 'gained', 'tiles', 'running', 'time_left',
-           'with_left', 'progress_bar', 'now_html', 'when', 'at_work', 'search_line', 'valid_slot', 'swarm_of',
-           'swarm_runs', 'at_it', 'soft', 'many', 'swarm_line', 'sparkline', 'slot_html', 'late_range', 'slots_html',
-           'queue_html', 'swarm_html', 'lane_bar', 'lane_bars', 'lanes_html', 'others_of', 'others_html', 'lost_to',
-           'best_told', 'crashes_at_the_end', 'is_over', 'going_on', 'ended_last', 'standing', 'night_facts',
-           'night_html', 'gpu_sample', 'machine_sample', 'machine_html', 'usage_of', 'usage_row', 'usage_html',
-           'diff_of', 'figure_of', 'run_told', 'other_text', 'doubts', 'facts', 'facts_html', 'environment',
-           'environment_html', 'log_end', 'too_large', 'log_of', 'block_of', 'copy_for_run', 'sandbox',
-           'sweep_short_runs', 'why_to_end', 'guard', 'start_guard', 'ShortRun', 'knob', 'text_of', 'knob_row', 'pic',
-           'row_of', 'Tinker', 'constants_of', 'verdict', 'Overlay', 'numbers_laid', 'lacking', 'overlay_legend',
-           'Dashboard', 'described', 'session_options', 'card_of', 'legend', 'heights', 'band_around', 'apart',
-           'x_range', 'annotation', 'notebook_link', 'top_html', 'plotly_program', 'renewed', 'page_notebook',
-           'lay_files', 'run_notebook', 'executed', 'new_token', 'same', 'identity', 'from_elsewhere', 'guarded',
+           'MOST_FIRST', 'BAR', 'TEMPLATE', 'POLICY', 'INKS', 'ANSI', 'EXECUTED_CSS', 'PAGE_POLICY', 'QUIET', 'SHAPES',
+           'needs', 'read_safely', 'current', 'tags', 'profile_of', 'lint_of', 'guards_of', 'valid_notes',
+           'notes_by_row', 'number_of', 'Feed', 'notes_in', 'row_from_notes', 'references', 'first_few', 'audited',
+           'axis', 'luminance', 'contrast', 'in_browser', 'steps_of', 'utf8', 'remarks', 'outcome', 'experiment',
+           'known_of', 'experiments', 'matching', 'figure_text', 'cells_of', 'view', 'look', 'picture', 'markers',
+           'frontier_picture', 'plotly_text', 'hover', 'hovers', 'labels', 'loss_picture', 'points_of', 'curve',
+           'loss_range', 'show_loss', 'points_by_name', 'schedule_names', 'as_floats', 'run_curves', 'series_of',
+           'smoothed', 'thinned', 'mean_of', 'Laid', 'line_of', 'strands_of', 'overlay_picture', 'trace_of', 'joined',
+           'parts_of', 'lay_over', 'astray', 'span_of', 'morning', 'duration', 'is_fresh', 'counted', 'gained', 'tiles',
+           'running', 'time_left', 'with_left', 'progress_bar', 'now_html', 'when', 'at_work', 'search_line',
+           'valid_slot', 'swarm_of', 'swarm_runs', 'at_it', 'soft', 'many', 'swarm_line', 'sparkline', 'slot_html',
+           'late_range', 'slots_html', 'queue_html', 'swarm_html', 'lane_bar', 'lane_bars', 'lanes_html', 'others_of',
+           'others_html', 'best_told', 'is_over', 'going_on', 'standing', 'told_of', 'night_facts', 'night_html',
+           'gpu_sample', 'machine_sample', 'machine_html', 'usage_of', 'usage_row', 'usage_html', 'diff_of',
+           'figure_of', 'run_told', 'other_text', 'doubts', 'facts', 'facts_html', 'environment', 'environment_html',
+           'log_end', 'too_large', 'log_of', 'block_of', 'copy_for_run', 'sandbox', 'sweep_short_runs', 'why_to_end',
+           'guard', 'start_guard', 'ShortRun', 'knob', 'text_of', 'knob_row', 'pic', 'row_of', 'Tinker', 'constants_of',
+           'verdict', 'Overlay', 'numbers_laid', 'lacking', 'overlay_legend', 'Dashboard', 'described',
+           'session_options', 'card_of', 'legend', 'heights', 'band_around', 'apart', 'x_range', 'annotation',
+           'notebook_link', 'top_html', 'plotly_program', 'renewed', 'page_notebook', 'lay_files', 'run_notebook',
+           'executed_css', 'named', 'executed', 'new_token', 'same', 'identity', 'from_elsewhere', 'guarded',
            'notebook_pages', 'address', 'show_page', 'server', 'free_port', 'chosen_profile', 'serving', 'ar_dashboard']
 
 # %% ../nbs/31_dashboard.ipynb #imports
@@ -59,12 +59,15 @@ from .audit import audit_records
 from .cells import CellsError, diff_html
 from .judge import release
 from .ledger import (COLORS, DARK, STATUSES, Ledger, LedgerError, Row, Seen, _limits,
-    LANES, efforts, field, frontier, idle_shares, lane_kind, lane_runs, line_points, noise_seen,
-    one_line, parse_row, place_labels, runs_told, shape, sigma_told, truncate, vouch)
+    LANES, called, decimals, efforts, field, frontier, idle_shares, lane_kind, lane_runs,
+    line_points, noise_seen, one_line, parse_row, place_labels, runs_told, shape,
+    sigma_told, truncate, vouch)
 from .new import carried
 from .night import ended, limits_line
 from .ratchet import log_lines, read_state, reporting_errors
-from .repo import Refused, Session, experiment_runs, profile_then
+from autoresearch.repo import (Refused, Session, experiment_number, experiment_runs,
+    profile_then)
+from .report import crashes_of, cut_off, finished_as, lost_to, why_stopped
 from autoresearch.run import (OUTCOMES, TOLD, _is_commit, compared, differs,
     is_number, kill_run, notes_of, pace, plain, project, rate_of, read_json, read_notes,
     run_experiment)
@@ -191,6 +194,14 @@ def notes_by_row(
         if id(n) not in used: unused[n['commit'][:7]].append(n)
     return [n or (unused[r.commit].popleft() if unused[r.commit] else {}) for r,n in zip(rows, res)]
 
+# %% ../nbs/31_dashboard.ipynb #number-of
+def number_of(
+    notes:dict, # Of a row's run, {} where there is none
+    n:int # Place of the row, from 1
+)->str: # Like 8, or row 5
+    "What a person calls an experiment"
+    return str(experiment_number(notes.get('dir', '')) or f'row {n}')
+
 # %% ../nbs/31_dashboard.ipynb #feed
 class Feed:
     "Rows, notes and frontier of a session, as they stand"
@@ -215,6 +226,7 @@ class Feed:
         self.seen,self.mark = {}, None # notes by folder; how the files looked when they were read
         self.told,self.hovers = {}, {} # by number: what was asked, and what it came to
         self.problems = [] # what is wrong, a sentence each
+        self.finished = -math.inf, () # when git was asked last, and the branch of `ar-finish`
 
     @property
     def ledger(self):
@@ -222,6 +234,14 @@ class Feed:
         mine = self.dir/self.p.ledger
         path = top if current(self.p) == self.tag or not mine.exists() else mine
         return Ledger(path, self.p.metric, self.p.direction, timeout=2.)
+
+# %% ../nbs/31_dashboard.ipynb #feed-called
+@patch
+def called(self:Feed,
+    n:int # Place of the row, from 1
+)->str: # Like #8, or row 5
+    "What a person calls an experiment"
+    return called(number_of(self.notes[n-1] if 0 < n <= len(self.notes) else {}, n))
 
 # %% ../nbs/31_dashboard.ipynb #notes-in
 OF_NOISE = ('runs', 'best_runs', 'best', 'best_commit', 'noise', 'break', 'class', 'expedition',
@@ -429,7 +449,7 @@ def other_text(self:Feed)->dict: # By number of the experiment
     return {numbers[k]: v for k,v in found.items()}
 
 # %% ../nbs/31_dashboard.ipynb #axis
-AXES = dict(number='experiment', clock='time', gpu='GPU hours')
+AXES = dict(number='experiments so far', clock='time', gpu='GPU hours')
 
 def axis(
     kind:str, # A key of `AXES`
@@ -592,7 +612,11 @@ border-style:dashed}}
 .ar-page .noUi-target,.ar-page .noUi-base{{background:var(--line)}}
 .ar-page .noUi-handle{{background:var(--card);border-color:var(--soft)}}
 .ar-page summary{{cursor:pointer}}
-.ar-page :focus-visible{{outline:2px solid var(--mark);outline-offset:1px}}
+.ar-page :focus-visible{{outline:2px solid var(--mark)!important;outline-offset:1px}}
+.ar-deaf::before{{
+content:"This page hears nothing from its kernel: what it shows is old. Reload it.";
+display:block;position:sticky;top:0;z-index:9;padding:8px 12px;color:var(--ink);
+background:var(--removed)}}
 '''
 
 # %% ../nbs/31_dashboard.ipynb #css-table
@@ -606,7 +630,9 @@ white-space:nowrap;padding:4px 8px}
 .ar-table td{border-bottom:1px solid var(--line);padding:3px 8px;white-space:nowrap}
 .ar-table td.ar-long{white-space:normal;min-width:150px;width:45%;overflow-wrap:anywhere}
 .ar-table tbody tr{cursor:pointer}
-.ar-table tbody tr:hover,.ar-table tr[aria-selected=true]{background:var(--chosen)}
+.ar-table .ar-long{position:sticky;left:0;right:0;background:var(--card)}
+.ar-table tbody tr:hover,.ar-table tr[aria-selected=true],.ar-table tbody tr:hover .ar-long,
+.ar-table tr[aria-selected=true] .ar-long{background:var(--chosen)}
 .ar-num{text-align:right!important;font-variant-numeric:tabular-nums;white-space:nowrap}
 .ar-tools{display:flex;flex-wrap:wrap;gap:10px;align-items:center;margin:2px 0 8px}
 .ar-tools input,.ar-tools button{background:var(--back);color:var(--ink);
@@ -622,7 +648,8 @@ vertical-align:middle}
 .ar-page table.ar-laid td:first-child{white-space:normal;min-width:140px;overflow-wrap:anywhere}
 .ar-laid tbody tr{cursor:default}
 .ar-none{padding:14px 8px;color:var(--ink)}
-.ar-none span{position:sticky;left:8px}
+.ar-none span{position:sticky;left:8px;display:inline-block;max-width:min(80cqw,600px);
+white-space:normal;overflow-wrap:anywhere}
 '''
 
 # %% ../nbs/31_dashboard.ipynb #css-swarm
@@ -659,6 +686,14 @@ function swipes(page) { // a finger on a picture scrolls the page: plotly would 
   const pass = e => { if (e.target.closest('.ar-pic')) e.stopPropagation(); };
   page.addEventListener('touchstart', pass, {capture: true, passive: true});
 }
+function jump(to) { // what was opened is shown, and a screen reader told of it
+  const card = document.querySelector(to);
+  if (!card) return;
+  const {top} = card.getBoundingClientRect();
+  if (top < 0 || top > innerHeight/2) card.scrollIntoView({block: 'start'});
+  card.tabIndex = -1;
+  card.focus({preventScroll: true});
+}
 function name(page) { // a slider's handle says its constant, and what will run
   for (const row of page.querySelectorAll('.ar-knob')) {
     const handle = row.querySelector('.noUi-handle');
@@ -673,11 +708,11 @@ function name(page) { // a slider's handle says its constant, and what will run
 # %% ../nbs/31_dashboard.ipynb #pulse
 PULSE = NAMES + '''
 function render({model, el}) {
-  let asked = 0, first = true, timer, soon, wide = 0, watched = false;
+  let asked = 0, silent = 0, first = true, timer, soon, wide = 0, watched = false;
   const lab = document.body.dataset.jpThemeLight;
   const scheme = matchMedia('(prefers-color-scheme: dark)');
-  const themed = () => lab && !document.body.dataset.voila;
-  const isDark = () => themed() ? document.body.dataset.jpThemeLight === 'false' : scheme.matches;
+  const isDark = () => lab && !document.body.dataset.voila
+    ? document.body.dataset.jpThemeLight === 'false' : scheme.matches;
   const room = page => Object.fromEntries([...page.querySelectorAll('.ar-pic')].map(e =>
     [[...e.classList].find(c => c.startsWith('ar-pic-')).slice(7), e.clientWidth]));
   const resized = new ResizeObserver(([e]) => {
@@ -699,17 +734,18 @@ function render({model, el}) {
       drawn = page.querySelectorAll('.js-plotly-plot > .plot-container').length;
       page.classList.toggle('ar-dark', dark);
       const due = !asked || now - asked > 30000;
+      page.classList.toggle('ar-deaf', silent > 0 && now - silent > 45000);
       if (due && !document.hidden) {
         asked = now;
+        silent ||= now;
         const touch = matchMedia('(pointer: coarse)').matches;
         model.send({dark, drawn, first, touch, width: page.clientWidth, room: room(page)});
-        name(page);
-        first = false;
+        name(page), first = false;
       }
     }
     timer = setTimeout(beat, drawn >= pictures ? 1000*model.get('every') : 300);
   };
-  model.on('msg:custom', () => { asked = 0; });
+  model.on('msg:custom', m => { if (m.show) jump(m.show); else asked = silent = 0; });
   beat();
   return () => { clearTimeout(timer); clearTimeout(soon); resized.disconnect(); };
 }
@@ -723,19 +759,28 @@ function make(tag, more, ...kids) {
   e.append(...kids);
   return e;
 }
-function onEnter(e) { e.onkeydown = k => k.key === 'Enter' && e.onclick(); return e; }
+function onEnter(e) { // every other key goes on to the browser
+  e.onkeydown = k => {
+    if (k.key !== 'Enter' && k.key !== ' ') return;
+    k.preventDefault();
+    e.onclick();
+  };
+  return e;
+}
 function head(v, c, ask) {
   const arrow = v.sort !== c.name ? '' : v.down ? ' \\u2193' : ' \\u2191';
   return onEnter(make('th', {textContent: c.name + arrow, title: c.title, tabIndex: 0,
     ariaSort: v.sort !== c.name ? 'none' : v.down ? 'descending' : 'ascending',
-    className: c.number ? 'ar-num' : '', onclick: () => ask({sort: c.name})}));
+    className: {description: 'ar-long'}[c.name] || (c.number ? 'ar-num' : ''),
+    onclick: () => ask({sort: c.name})}));
 }
 function cell(c, text) {
   const own = {description: 'ar-long', status: 'ar-' + text}[c.name];
   return make('td', {textContent: text, className: own || (c.number ? 'ar-num' : '')});
 }
 function tick(r, ask) {
-  const box = make('input', {type: 'checkbox', checked: r.ticked, ariaLabel: `curve of #${r.n}`});
+  const box = make('input', {type: 'checkbox', checked: r.ticked,
+    ariaLabel: `curve of ${r.called}`});
   box.onclick = e => ask({tick: r.n, on: box.checked, range: e.shiftKey});
   const label = make('label', {title: 'lay its curve over others'}, box);
   label.onclick = e => e.stopPropagation();
@@ -876,7 +921,7 @@ def experiment(n, row, notes, ran, kind):
     return (n, row.status, value, steps_of(notes), rate_of(notes) or None, memory,
         notes.get('seconds'), outcome(row, notes, ran), row.commit, row.description, ran,
         (kind or row.status) if ran else 'unproven', notes.get('class', ''),
-        notes.get('reason', ''))
+        notes.get('reason', ''), number_of(notes, n))
 
 # %% ../nbs/31_dashboard.ipynb #known-of
 def known_of(feed, *asked):
@@ -887,7 +932,7 @@ def known_of(feed, *asked):
 
 # %% ../nbs/31_dashboard.ipynb #experiments-frame
 FIELDS = ('n status value steps rate memory seconds outcome commit description ran trace class '
-    'reason').split()
+    'reason number').split()
 
 def experiments(
     feed # A `Feed` that was polled
@@ -911,13 +956,14 @@ def experiments(
 # %% ../nbs/31_dashboard.ipynb #matching
 def matching(
     data, # Of `experiments`
-    query:str # Words that must all occur
+    query:str # Words that must all occur; a whole number, like 8 or #8, is an experiment's
 ): # The rows that have them
-    "Search in description, commit, status and outcome"
+    "Search in description, commit, status, outcome and number"
     words = query.lower().split()
     if not words: return data
     text = data.description + ' ' + data.commit + ' ' + data.status + ' ' + data.outcome
-    return data[[all(w in t for w in words) for t in text.str.lower()]]
+    def fits(t, number): return all(w.removeprefix('#') == number or w in t for w in words)
+    return data[[fits(*o) for o in zip(text.str.lower(), data.number)]]
 
 # %% ../nbs/31_dashboard.ipynb #table-cells
 def figure_text(v, form):
@@ -928,6 +974,7 @@ def figure_text(v, form):
 def cells_of(d, columns=COLUMNS):
     "A row of the frame as the table shows it; '' for what is not known"
     def shown(c):
+        if c == 'n': return d['number']
         if c not in FIGURES: return utf8(d[c])
         return '' if math.isnan(d[c]) else figure_text(d[c], FIGURES[c])
     return [shown(c) for c in columns]
@@ -952,7 +999,8 @@ def view(
     some = found[first:first+size]
     shown = {c: t for c,t in COLUMNS.items()
         if c not in OFTEN_EMPTY or data[c].notna().any()}
-    rows = [dict(n=int(d['n']), cells=cells_of(d, shown), ticked=d['n'] in ticked)
+    rows = [dict(n=int(d['n']), called=called(d['number']), cells=cells_of(d, shown),
+        ticked=d['n'] in ticked)
         for d in some.to_dict('records')]
     columns = [dict(name=c, title=t, number=c in FIGURES) for c,t in shown.items()]
     none = f'nothing here has {truncate(query, 80)!r} in it' if query.strip() else NOTHING_YET
@@ -1043,7 +1091,7 @@ def hover(
         if v != v or k == 'gain' and not v: continue
         facts.append(form.format(_short(v) if k == 'rate' else v))
     def lines(text, most): return [plotly_text(o) for o in wrap(truncate(utf8(text), most), 40)]
-    head,*more = lines(f'#{d.n}  {d.description}', 90)
+    head,*more = lines(f'{called(d.number)}  {d.description}', 90)
     return '<br>'.join([f'<b>{head}</b>', *more, *lines(', '.join(facts), 200)])
 
 # %% ../nbs/31_dashboard.ipynb #hovers
@@ -1055,7 +1103,7 @@ def hovers(
     gains = data.gain.fillna(0.).tolist()
     keys = [(feed.told[n][1], gain) for n,gain in zip(data.n.tolist(), gains)]
     new = [i for i,k in enumerate(keys) if feed.hovers.get(i, ('',))[0] != k]
-    some = data[['n', 'status', 'outcome', 'value', *HOVER, 'description']].iloc[new]
+    some = data[['number', 'status', 'outcome', 'value', *HOVER, 'description']].iloc[new]
     for i,d in zip(new, some.itertuples()):
         feed.hovers[i] = keys[i], hover(d, feed.p.metric)
     return [feed.hovers[i][1] for i in range(len(keys))]
@@ -1798,16 +1846,6 @@ def others_html(
         f' picture of this page</span><div class="ar-scroll"><table class="ar-table ar-others">'
         f'<thead><tr>{names}</tr></thead><tbody>{rows}</tbody></table></div>{more}')
 
-# %% ../nbs/31_dashboard.ipynb #lost-to
-def lost_to(
-    feed # A `Feed` that was polled
-)->str: # '' where nothing crashed
-    "What the crashes came from, the most frequent first"
-    kinds = Counter(n.get('class') or 'unknown' for r,n in zip(feed.rows, feed.notes)
-        if r.status == 'crash')
-    def told(kind): return f'{kind} ({OUTCOMES[kind]})' if kind in OUTCOMES else kind
-    return ', '.join(f'{k} {told(kind)}' for kind,k in kinds.most_common())
-
 # %% ../nbs/31_dashboard.ipynb #best-told
 def best_told(
     feed # A `Feed` that was polled
@@ -1822,20 +1860,12 @@ def best_told(
     if not sure and f.best is not f.baseline: # by one run, it may be, and by luck
         sure = (f'{abs(f.gain)/sigma.sigma:.1f} sigma from the baseline' if sigma and sigma.sigma
             else 'how sure is not known: ar-calibrate measures the noise')
-    what = f'#{f.best_n} {f.best.description}' if f.best is not f.baseline else 'the baseline'
+    what = 'the baseline'
+    if f.best is not f.baseline: what = f'{feed.called(f.best_n)} {f.best.description}'
     parts = [f'{f.best.value:.6f}, {what}', sure, f'gained {gained(f)}'*(f.best is not f.baseline)]
     return '; '.join(filter(None, parts))
 
 # %% ../nbs/31_dashboard.ipynb #crashes-at-the-end
-def crashes_at_the_end(feed):
-    "How many experiments up to the last have crashed, and of what, as far as all of one thing"
-    left = 0
-    for r in reversed(feed.rows):
-        if r.status != 'crash': break
-        left += 1
-    kinds = {n.get('class') or 'unknown' for n in feed.notes[len(feed.notes)-left:]}
-    return left, kinds.pop() if len(kinds) == 1 else 'several things'
-
 def is_over(feed):
     "Which of the session's limits is reached; '' for none"
     if feed.session is None or not feed.session.state: return ''
@@ -1851,38 +1881,33 @@ def going_on(feed, run, swarm)->str: # '' where nothing does
     return ''
 
 # %% ../nbs/31_dashboard.ipynb #standing
-def ended_last(feed, search):
-    "Did the search end after every run? Else somebody went on by hand"
-    ends = [n['time'] for n in feed.runs if 'time' in n]
-    at = (search['ended'] or {}).get('time')
-    return not ends or not is_number(at) or at >= ends[-1]-1
+@patch
+def branch_made(self:Feed)->tuple: # As `finished_as` gives it
+    "The branch that `ar-finish` made, as git said in the last 20 seconds"
+    asked,found = self.finished
+    if time.monotonic()-asked > 20:
+        found = finished_as(self.session) if self.session and self.tag else ()
+        self.finished = time.monotonic(), found
+    return found
 
 # %% ../nbs/31_dashboard.ipynb #standing-whole
 def standing(
-    feed, # A `Feed` that was polled
-    swarm:dict # Of `swarm_of`
-)->tuple: # Why it stopped, what to do now
-    "Why nothing of a session goes on, and what to do"
-    report = f'ar-report {feed.tag}'.rstrip()
-    if not feed.rows:
-        begin = '' if feed.tag else 'ar-setup TAG begins a session, then '
-        return 'nothing was run yet', f'{begin}ar-run -m "baseline", then ar-calibrate'
-    if over := is_over(feed):
-        return over, f'{report} writes it up; ar-setup --more --hours 8 gives it more'
-    search = read_state(feed) if feed.tag else {}
-    if search and search.get('open'):
-        return search_line(feed), 'the same ar-search again goes on where it was'
-    if swarm: return f'the swarm {swarm_line(swarm)}', f'ar-swarm start, or {report}'
-    crashes,kind = crashes_at_the_end(feed)
-    if crashes > 2:
-        return (f'the last {crashes} experiments crashed of {kind}',
-            f'look at #{len(feed.rows)} below, then ask the agent to go on')
-    if search and ended_last(feed, search):
-        return search_line(feed), f'{report}, or another ar-search'
-    return ('nobody left a word: no limit was reached, so who worked here stopped asking',
-        f'ask the agent to go on (ar-status --brief tells it where it was), or {report}')
+    feed # A `Feed` that was polled
+)->tuple: # Unix time, 0 where it is not known; why it stopped; what to do now
+    "Why nothing of a session goes on, and what to do: the report's word"
+    swarm = read_safely(feed.dir/'swarm/status.json') if feed.tag else {}
+    return why_stopped(feed.session or feed, feed.rows, feed.notes, feed.runs, swarm,
+        feed.branch_made())
 
 # %% ../nbs/31_dashboard.ipynb #night-facts
+def told_of(feed, now):
+    "The last runs that were ended from outside, a line each"
+    found = cut_off(feed.session or feed, feed.runs)
+    for folder,at,by,idea in found[:3]:
+        ago = f'{when(at)}, {duration(max(0., now-at))} ago' if at else ''
+        yield ', '.join(filter(None, [folder, ago, by and f'by {by}', idea]))
+    if len(found) > 3: yield f'and {many(len(found)-3, "run")} before'
+
 def night_facts(
     feed, # A `Feed` that was polled
     run=None, # Of `running`, if it is of this session
@@ -1891,17 +1916,17 @@ def night_facts(
 )->list: # (what, text), '' where it is not known
     "What happened, in the order in which one asks"
     now = time.time() if now is None else now
-    ends = [n['time'] for n in feed.runs if 'time' in n]
-    at = f'{when(ends[-1])}, {duration(max(0., now-ends[-1]))} ago: ' if ends else ''
     on = going_on(feed, run, swarm)
-    why,todo = ('', '') if on else standing(feed, swarm)
-    recent = bool(ends) and now-ends[-1] < 600
+    last,why,todo = (0., '', '') if on else standing(feed)
+    at = f'{when(last)}, {duration(max(0., now-last))} ago: ' if last else ''
+    if last and now-last < 600: todo += '; if it is between two experiments, nothing'*bool(todo)
+    elif not todo: todo = 'nothing: it goes on by itself; ar-stop ends what runs' if on else ''
     limits = limits_line(feed.session, feed.runs)[10:] if on and feed.session else ''
-    if recent and not on: todo += '; if it is between two experiments, nothing'
-    return [('tried', f'{len(feed.rows)}: {counted(feed.f.counts)}'), ('lost to', lost_to(feed)),
+    lost = lost_to(crashes_of(feed.rows, feed.notes, feed.ran))
+    return [('tried', f'{len(feed.rows)}: {counted(feed.f.counts)}'),
+        *(('ended from outside', o) for o in told_of(feed, now)), ('lost to', lost),
         ('best', best_told(feed)), ('goes on', on), ('limits', limits),
-        ('stopped', why and at + why),
-        ('to do', todo or 'nothing: it goes on by itself; ar-stop ends what runs')]
+        ('stopped', why and at + why), ('to do', todo)]
 
 # %% ../nbs/31_dashboard.ipynb #night-html
 def night_html(
@@ -2042,7 +2067,7 @@ def figure_of(d, column, form):
 
 # %% ../nbs/31_dashboard.ipynb #run-told
 def run_told(notes):
-    "A run's folder and how a terminal shows it: its number counts repeats, too, which have no row"
+    "A run's folder and how a terminal shows it"
     folder = notes.get('dir', '')
     return folder and f'{folder} (ar-show {int(folder.split("-")[0])})'
 
@@ -2093,7 +2118,7 @@ def facts_html(d, pairs):
         for k,v in pairs if v not in (None, ''))
     status = d['status']
     badge = f'<span class="ar-status ar-{status}">{status}</span>'
-    head = f'<h2>#{d["n"]:.0f} {html.escape(d["description"])} {badge}</h2>'
+    head = f'<h2>{called(d["number"])} {html.escape(d["description"])} {badge}</h2>'
     return f'{head}<div class="ar-facts">{rows}</div>'
 
 # %% ../nbs/31_dashboard.ipynb #environment
@@ -2588,7 +2613,7 @@ def laid_of(self:Overlay, d, n):
     row = d.data.iloc[n-1]
     code = d.feed.seen[folder.name]['notes'].get('code')
     stamp,curves = self.curves_of(folder)
-    label = f'#{n} {truncate(utf8(row.description), 60)}'
+    label = f'{d.feed.called(n)} {truncate(utf8(row.description), 60)}'
     return Laid(folder.name, label, curves, stamp, n, outcome=row.status, kind=row.trace,
         commit=row.commit, canvas=code if isinstance(code, str) else row.commit)
 
@@ -2744,7 +2769,8 @@ def compare(self:Overlay, d):
     if len(ticked) != 2: self.between.value = ''
     else:
         old,new = (d.feed.notes[n-1].get('commit', d.feed.rows[n-1].commit) for n in ticked)
-        head = f'<h2>What #{ticked[1]} has otherwise than #{ticked[0]}</h2>'
+        one,other = map(d.feed.called, ticked)
+        head = f'<h2>What {other} has otherwise than {one}</h2>'
         self.between.value = utf8(head + diff_of(d.feed.session, d.feed.p.canvas, new, old))
 
 # %% ../nbs/31_dashboard.ipynb #paint
@@ -2837,7 +2863,8 @@ def menus(self:Dashboard, w):
     tag = w.Dropdown(options=session_options(self.known), description='session',
         layout=w.Layout(flex='1 1 210px', min_width='190px', max_width='260px'),
         style=dict(description_width='60px'))
-    against = w.Dropdown(options=[(v, k) for k,v in AXES.items()], description='against',
+    kinds = [(v.removesuffix(' so far'), k) for k,v in AXES.items()]
+    against = w.Dropdown(options=kinds, description='against',
         layout=w.Layout(flex='1 1 190px', min_width='190px', max_width='230px'),
         style=dict(description_width='60px'))
     tag.observe(lambda _: self.change_tag(), 'value')
@@ -2981,7 +3008,8 @@ def draw_audit(self:Dashboard, a, b, lo, hi):
     on = [n for n in audits if a <= n <= b and self.data.x[n-1] is not None]
     first = next(iter(audits), 0)
     y = [kept[first]+audits[n][0]-audits[first][0] for n in on]
-    words = [f'#{n}: {audits[n][0]:.6f} on text that decides nothing<br>gap {audits[n][1]:+.6f}'
+    words = [f'{self.feed.called(n)}: {audits[n][0]:.6f} on text that decides nothing<br>gap '
+        f'{audits[n][1]:+.6f}'
         for n in on]
     self.fig.data[TRACES.index('audit')].update(x=[self.data.x[n-1] for n in on],
         y=[min(max(v, lo), hi) for v in y], hovertext=words,
@@ -3240,7 +3268,13 @@ def number(self:Dashboard)->int: # 0 where there is none
 @patch
 def clicked(self:Dashboard, trace, points, state):
     "A mark of the frontier was clicked"
-    if points.point_inds: self.select(self.on[trace.name][points.point_inds[0]] + 1)
+    if points.point_inds: self.opened(self.on[trace.name][points.point_inds[0]] + 1)
+
+@patch
+def opened(self:Dashboard, n):
+    "Somebody wants an experiment; on a telephone its card is far from what he touched"
+    self.select(n)
+    if self.touch: self.pulse.send(dict(show='.ar-one'))
 
 # %% ../nbs/31_dashboard.ipynb #select
 @patch
@@ -3280,7 +3314,8 @@ def show_one(self:Dashboard):
     self.part('link', lambda: self.show_link(folder))
     self.part('used', lambda: usage_html(folder))
     self.part('ran_on', lambda: self.environment_of(n, folder))
-    self.part('curve', lambda: show_loss(self.one_fig, curve(folder), self.best_curve(), f'#{n}'))
+    self.part('curve', lambda: show_loss(self.one_fig, curve(folder), self.best_curve(),
+        self.feed.called(n)))
 
 # %% ../nbs/31_dashboard.ipynb #head-of
 @patch
@@ -3371,7 +3406,7 @@ def tick(self:Dashboard, n, on, between):
 @patch
 def asked(self:Dashboard, m):
     "The table asks: a search, another order, another page, or an experiment"
-    if 'select' in m: return self.select(int(m['select']))
+    if 'select' in m: return self.opened(int(m['select']))
     if 'tick' in m: self.tick(int(m['tick']), m.get('on') is True, m.get('range') is True)
     if 'turn' in m: self.query['page'] = self.table.view['page'] + (1 if m['turn'] > 0 else -1)
     if 'query' in m: self.query.update(query=str(m['query']), page=0)
@@ -3380,11 +3415,12 @@ def asked(self:Dashboard, m):
     if 'query' in m: self.show_curves() # which may show what is found
 
 # %% ../nbs/31_dashboard.ipynb #show-top
-def top_html(f):
+def top_html(feed):
     "The biggest gains in words"
     head = '<h2>Experiments</h2>'
-    if not (hits := f.hits(5)): return head
-    rows = ''.join(f'<tr><td class="ar-num"><b>{s.gain:.6f}</b></td><td class="ar-num">#{s.n}</td>'
+    if not (hits := feed.f.hits(5)): return head
+    rows = ''.join(f'<tr><td class="ar-num"><b>{s.gain:.6f}</b></td>'
+        f'<td class="ar-num">{feed.called(s.n)}</td>'
         f'<td>{html.escape(s.row.description)}</td></tr>' for s in hits)
     return (f'{head}<span class="ar-soft">the biggest gains over the keep before</span>'
         f'<table class="ar-top">{rows}</table>')
@@ -3421,7 +3457,7 @@ def update(self:Dashboard,
         self.data = experiments(self.feed)
         self.stretch(n)
         self.part('frontier', self.draw)
-        self.part('top', lambda: top_html(self.feed.f))
+        self.part('top', lambda: top_html(self.feed))
         self.show_one()
         self.part('table', self.show_table)
         self.stale = bool(self.stopped)
@@ -3701,8 +3737,86 @@ def run_notebook(p, tag, run):
     if not ours: raise FileNotFoundError(f'{tag}/{run}')
     return path
 
+# %% ../nbs/31_dashboard.ipynb #executed-look
+INKS = dict(mark='keyword def punctuation property', good='number builtin atom tag quote',
+    bad='string error', side='operator meta string-2 attribute header link',
+    soft='comment qualifier bracket hr', ink='variable variable-2 variable-3')
+
+def _inks(theme):
+    "The theme's colours by our names, and Jupyter's names for them"
+    own = LOOKS[theme]
+    code = {f'mirror-editor-{k}-color': own[ink] for ink,ks in INKS.items() for k in ks.split()}
+    text = {'layout-color0': own['card'], 'layout-color1': own['card'],
+        'cell-editor-background': own['back'], 'cell-editor-border-color': own['line'],
+        'content-link-color': own['mark'], 'content-font-color0': own['ink'],
+        'content-font-color1': own['ink'], 'content-font-color2': own['soft'],
+        'content-font-color3': own['soft'], 'rendermime-table-row-background': own['back'],
+        'rendermime-error-background': own['removed'],
+        'rendermime-table-row-hover-background': own['chosen']}
+    jupyter = ''.join(f'--jp-{k}:{v};' for k,v in (code | text).items())
+    ansi = ''.join(f'.jp-Notebook .ansi-{k}-fg,.jp-Notebook .ansi-{k}-intense-fg'
+        f'{{color:{own[ink]}!important}}' for k,ink in ANSI.items())
+    return f':root{{{_variables(theme)}{jupyter}color-scheme:{theme}}}{ansi}'
+
+ANSI = dict(black='ink', red='bad', green='good', yellow='bad', blue='mark', magenta='side',
+    cyan='mark', white='soft')
+
+
+# %% ../nbs/31_dashboard.ipynb #executed-css
+EXECUTED_CSS = '''
+body.jp-Notebook{background:var(--card);color:var(--ink);padding:8px 16px;max-width:1200px;
+margin:0 auto;overflow:visible;height:auto}
+.ar-named{border-bottom:1px solid var(--line);margin:0 0 12px;padding:0 0 8px;
+font:14px/1.5 "DejaVu Sans",Verdana,sans-serif;overflow-wrap:anywhere}
+.ar-named h1{font-size:20px;margin:0}
+.ar-named span,.jp-Notebook .jp-Cell .jp-InputPrompt,.jp-Notebook .jp-OutputPrompt{
+color:var(--soft)!important;
+opacity:1!important}
+.jp-Notebook .jp-OutputArea-output,.jp-Notebook .jp-InputArea-editor{min-width:0;overflow:auto}
+.jp-Notebook .jp-RenderedMarkdown{overflow-wrap:anywhere}
+.jp-Notebook .highlight pre{overflow:auto}
+.jp-Notebook .jp-RenderedText span[style]{color:inherit!important;background:none!important}
+.jp-Notebook .jp-RenderedText [class*="-bg"]{color:var(--ink)!important;
+background:var(--line)!important}
+.jp-Notebook .highlight .err{color:inherit;background:none}
+.jp-Notebook .jp-RenderedText pre{white-space:pre-wrap;overflow-wrap:anywhere;color:var(--ink)}
+.jp-Notebook img,.jp-Notebook .jp-RenderedSVG svg{max-width:100%;height:auto}
+.jp-Notebook img,.jp-Notebook .jp-RenderedSVG{background:#fff}
+@media (max-width:700px){
+body.jp-Notebook{padding:8px;--jp-cell-padding:2px;--jp-notebook-padding:0px}
+.jp-Notebook .jp-InputPrompt,.jp-Notebook .jp-OutputPrompt{display:none}
+}
+'''
+
+def executed_css(exporter):
+    "Style of an executed notebook's page, where the system is dark in the dark"
+    env = exporter.environment
+    jupyter = env.loader.get_source(env, 'static/theme-dark.css')[0]
+    return (f'<style>{_inks("light")}{EXECUTED_CSS}'
+        f'@media (prefers-color-scheme:dark){{{jupyter}{_inks("dark")}}}</style>')
+
 # %% ../nbs/31_dashboard.ipynb #executed
-def executed(p, tag, run):
+def named(p, path):
+    "Title of an executed notebook's page, and its head as HTML"
+    notes = valid_notes(read_safely(path.parent/'experiment.json'), path.parent.name)
+    idea = truncate(notes.get('description') or 'no description', 200)
+    title = f'{called(number_of(notes, 0))} {idea}'
+    value = ''
+    if 'value' in notes and notes.get('status') != 'crash':
+        value = f'{p.metric} {decimals(notes["value"])}'
+    parts = [notes.get('status', ''), value, notes.get('reason', ''),
+        f'session {path.parent.parent.name}, folder {path.parent.name}']
+    said = html.escape(truncate(', '.join(filter(None, parts)), 400))
+    return utf8(title), utf8(f'<header class="ar-named"><h1>{html.escape(title)}</h1>'
+        f'<span>{said}</span></header>')
+
+
+# %% ../nbs/31_dashboard.ipynb #executed-whole
+def executed(
+    p:Profile, # Gives the checkout
+    tag:str, # Of the session
+    run:str # Name of the run's folder
+)->str:
     "A run's notebook as HTML. Raises `FileNotFoundError`, and `Refused` for what can't be shown."
     path = run_notebook(p, tag, run)
     where = f'it lies in {os.path.relpath(path, p.root)}'
@@ -3711,12 +3825,18 @@ def executed(p, tag, run):
     import nbformat
     from nbconvert import HTMLExporter # which Voila needs anyway
     exporter = HTMLExporter(require_js_url='', mathjax_url='', mermaid_js_url='', embed_images=True)
+    title,head = named(p, path)
     # its pictures lie beside the canvas that it was run from
     beside = dict(metadata=dict(name=run, path=str((p.root/p.canvas).parent)))
-    try: return exporter.from_notebook_node(nbformat.read(path, as_version=4), beside)[0]
+    try:
+        nb = nbformat.read(path, as_version=4)
+        nb.metadata['title'] = title
+        text = exporter.from_notebook_node(nb, beside)[0]
     except Exception as e: # a run may leave anything there, and nbformat raises whatever it meets
         why = truncate(f'{type(e).__name__}: {e}', 300)
         raise Refused(f'the notebook can not be shown, {why}: {where}') from None
+    text = text.replace('</head>', executed_css(exporter) + '</head>', 1)
+    return text.replace('<main>', f'<main>{head}', 1)
 
 # %% ../nbs/31_dashboard.ipynb #new-token
 def new_token():

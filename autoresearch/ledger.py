@@ -9,16 +9,17 @@ Nothing here imports torch; pandas and matplotlib are imported only by the funct
 # %% auto #0
 __all__ = ['STATUSES', 'Step', 'Sigma', 'Line', 'Seen', 'SHOWN', 'LABELS', 'COLORS', 'STYLE', 'DARK', 'Label', 'LaneRun', 'LANES',
            'LANE_COLORS', 'LANE_SAYS', 'SHAPES', 'LedgerError', 'one_line', 'decimals', 'Row', 'parse_row', 'Ledger',
-           'get_ledger', 'vouch', 'session_notes', 'Frontier', 'frontier', 'aside', 'noise_seen', 'sure', 'sigma_told',
-           'runs_told', 'efforts', 'any_ledger', 'style', 'save_figure', 'figure', 'place_labels', 'truncate',
-           'line_points', 'plot_frontier', 'lane_runs', 'idle_shares', 'lane_kind', 'plot_lanes', 'shape', 'field',
-           'ar_frontier']
+           'get_ledger', 'vouch', 'session_notes', 'Frontier', 'frontier', 'experiment_names', 'called', 'aside',
+           'noise_seen', 'sure', 'sigma_told', 'runs_told', 'efforts', 'any_ledger', 'style', 'save_figure', 'figure',
+           'place_labels', 'truncate', 'line_points', 'plot_frontier', 'lane_runs', 'idle_shares', 'lane_kind',
+           'plot_lanes', 'shape', 'field', 'ar_frontier']
 
 # %% ../nbs/10_ledger.ipynb #imports
 import csv, errno, glob, html, io, json, math, os, re, stat, sys, textwrap, warnings
 from collections import Counter, defaultdict, deque, namedtuple
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
 from fastcore.basics import patch
@@ -53,11 +54,12 @@ def _number(name, v, least=-math.inf):
 
 # %% ../nbs/10_ledger.ipynb #decimals
 def decimals(
-    v:float, # A value or a gain
-    places:int=6 # Behind the point
+    v:float, # A value, or a difference of two
+    places:int=6, # Behind the point
+    sign:str='' # '+' where a sign shall stand before it in any case
 )->str:
     "A figure to be read: with an exponent where it is too large for a column"
-    return f'{v:.{places}f}' if not abs(v) >= 1e6 else f'{v:.2e}'
+    return f'{v:{sign}.{places}f}' if not abs(v) >= 1e6 else f'{v:{sign}.2e}'
 
 # %% ../nbs/10_ledger.ipynb #row
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ def parse_row(
         count = f'{len(cols)} column{"s"*(len(cols) != 1)}'
         raise LedgerError(f'{count}; accepted: 5, separated by tabs')
     return Row(*[c.strip() for c in cols])
+
+_known_row = lru_cache(2**15)(parse_row) # rows do not change
 
 # %% ../nbs/10_ledger.ipynb #ledger
 def _check_direction(direction):
@@ -187,7 +191,7 @@ def _parse_file(led, data):
     for i,(n,line) in enumerate(lines):
         first = i == 0
         if first and _is_header(led, line) or line.strip() == led.header: continue
-        try: rows.append(parse_row(line))
+        try: rows.append(_known_row(line))
         except LedgerError as e:
             damaged.append((n, line, f'not the header {led.header!r}' if first else str(e)))
             continue
@@ -297,11 +301,17 @@ def rebuild(self:Ledger,
         _replace(self.path, [*(l.encode() for l in lines), *(raw[n-1] for n in numbers)])
 
 # %% ../nbs/10_ledger.ipynb #row-in-notes
+@lru_cache(2**15)
+def _figures_of(commit, value, status):
+    "The figures of a row that would hold these. Raises `LedgerError`, `TypeError`."
+    return _figures(Row(commit, value, 0., status, ''))
+
 def _figures_in(notes):
     "The figures of an experiment's row as its notes have them; None where they hold none"
-    try: row = Row(notes['commit'], notes.get('value', math.nan), 0., notes['status'], '')
+    try:
+        value = 0. if notes['status'] == 'crash' else notes.get('value', math.nan)
+        return _figures_of(notes['commit'], value, notes['status'])
     except (LedgerError, KeyError, TypeError): return None
-    return _figures(row)
 
 # %% ../nbs/10_ledger.ipynb #vouch
 def vouch(
@@ -334,6 +344,7 @@ def _notes_in(run_dir):
         n = meta.get('autoresearch') if isinstance(meta, dict) else n
     n = n if isinstance(n, dict) else {}
     own = isinstance(n.get('commit'), str)
+    n = {**n, 'dir': run_dir.name}
     return n if own else {**n, 'commit': run_dir.name.partition('-')[2]}
 
 # %% ../nbs/10_ledger.ipynb #notes-of-all
@@ -341,13 +352,15 @@ def session_notes(
     folder:str|Path # Of a session, runs/TAG
 )->list|None: # The notes of its experiments, as they are; None where nothing was ever run
     "What the runs say for themselves, to `vouch` for rows"
-    dirs = sorted(d for d in Path(folder).glob('[0-9]*-*') if d.is_dir())
+    def number(d): return int(re.match('[0-9]+', d.name)[0]), d.name # 1000 after 999
+    dirs = sorted((d for d in Path(folder).glob('[0-9]*-*') if d.is_dir()), key=number)
     notes = {d.name: _notes_in(d) for d in dirs}
     journal = _object(Path(folder)/'journal.json')
     with suppress(LedgerError, KeyError, TypeError, AttributeError):
         r = parse_row(journal['row'])
         if 'status' not in notes.get(journal['run_dir'], {}):
-            notes[journal['run_dir']] = dict(commit=r.commit, value=r.value, status=r.status)
+            notes[journal['run_dir']] = dict(commit=r.commit, value=r.value,
+                status=r.status, dir=journal['run_dir'])
     return list(notes.values()) if notes else None
 
 # %% ../nbs/10_ledger.ipynb #frontier-class
@@ -359,7 +372,7 @@ def _gain(direction, old, new):
 
 @dataclass
 class Frontier:
-    "What a list of rows amounts to; experiments are numbered from 1"
+    "What a list of rows amounts to; rows are numbered from 1"
     direction:str # Which value is better: lower or higher
     counts:dict # Rows of each status; `unproven`, `expedition`, `ablation` where there are such
     baseline:Row|None # First row that is no crash
@@ -475,6 +488,24 @@ def _row_numbers(rows, notes):
         res.append((last if own else last+1, own))
     return res
 
+# %% ../nbs/10_ledger.ipynb #experiment-names
+def experiment_names(
+    notes:list, # Of a session's experiments, in order, as they are, with `dir`
+    rows:list # `Row`s of its ledger
+)->list: # For each row the number of its folder as text; like `row 5` where none ran it
+    "What a person calls the experiments"
+    res = [f'row {i}' for i in range(1, len(rows)+1)]
+    notes = [n for n in notes if isinstance(n, dict)]
+    for n,(row,own) in zip(notes, _row_numbers(rows, notes)):
+        if own and (m := re.match(r'(\d{3,})-', str(n.get('dir', '')))): res[row-1] = str(int(m[1]))
+    return res
+
+def called(
+    name:str # Of `experiment_names`
+)->str: # Like #8, or row 5
+    "A name in a sentence"
+    return f'#{name}' if name.isdecimal() else name
+
 # %% ../nbs/10_ledger.ipynb #values-by-era
 def _values(notes):
     """(commit, era) -> values of its runs, disturbed ones only where there are no others; and the
@@ -508,6 +539,8 @@ def aside(
     "Which rows are no tries of their own: steps of expeditions, and runs that only looked"
     kinds,lines = {}, {}
     notes = [n for n in notes if isinstance(n, dict)]
+    if not any('side' in n or 'expedition' in n or n.get('class') == 'expedition' for n in notes):
+        return kinds, ()
     for n,(number,own) in zip(notes, _row_numbers(rows, notes)):
         if not own: continue
         if kind := _aside_of(n): kinds[number] = kind
@@ -632,7 +665,8 @@ def _row_text(r): return f'{decimals(r.value)}  {r.commit}  {r.description}' if 
 
 @patch
 def summary(self:Frontier,
-    top:int=5 # How many hits to list
+    top:int=5, # How many hits to list
+    names:list|None=None # Of `experiment_names`; rows are called by their place when None
 )->str: # Some lines of text
     "Counts, keep rate, baseline, best, total gain, and the top hits by gain"
     counts = ', '.join(f'{v} {k}' for k,v in self.counts.items())
@@ -645,12 +679,13 @@ def summary(self:Frontier,
         f'total gain   {decimals(self.gain)} ({percent:.2f} %)']
     hits = self.hits(top)
     if hits: lines.append('top hits by gain over the previous keep:')
-    lines += [f'  {decimals(s.gain)}  #{s.n:<5} {_row_text(s.row)}' for s in hits]
+    def name(n): return called(names[n-1] if names else f'row {n}')
+    lines += [f'  {decimals(s.gain)}  {name(s.n):<7} {_row_text(s.row)}' for s in hits]
     return '\n'.join(lines)
 
 # %% ../nbs/10_ledger.ipynb #frame
 @patch
-def frame(self:Ledger): # pandas DataFrame by experiment number: the five columns, and `best`
+def frame(self:Ledger): # pandas DataFrame by row, from 1: the five columns, and `best`
     "All readable rows as a data frame; status is a category, `best` the running best over keeps"
     import pandas as pd
     rows = self.read()[0]
@@ -1130,7 +1165,7 @@ def plot_frontier(
         if f.baseline: _draw(ax, rows, f, ran, dark, band, breaks, kinds or {}, lines)
         else: ax.text(.5, .5, _why_empty(f), transform=ax.transAxes,
             ha='center', va='center', size=14)
-        ax.set_xlabel('experiment, by number')
+        ax.set_xlabel('experiments so far')
         ax.set_ylabel(f'{metric} ({direction} is better)', parse_math=False)
         title = _title(f)
         ax.set_title(title if _is_wide(ax) else textwrap.fill(title, 36), pad=14)
@@ -1279,11 +1314,12 @@ def _ran(notes, folder, path, rows):
     return ran, [f'{path}: row {listed} decides nothing: '
         f'no run in {os.path.relpath(folder)} agrees in commit, status and value']
 
-def _noise_lines(seen):
+def _noise_lines(seen, names):
     "What is said of noise under the frontier's figures"
     s = seen.band and seen.band[-1]
     lines = [f'sigma        {sigma_told(s)}'] if s else []
-    return lines + [f'break        before #{n}: {why}' for n,why in seen.breaks]
+    def name(n): return called(names[n-1]) if n <= len(names) else 'the next'
+    return lines + [f'break        before {name(n)}: {why}' for n,why in seen.breaks]
 
 # %% ../nbs/10_ledger.ipynb #command-read
 def _read(led, folder, named):
@@ -1317,7 +1353,9 @@ def field(
 
 # %% ../nbs/10_ledger.ipynb #shapes
 def _row_shape(about, null=False, **more):
-    o = shape(about, n=field('integer', 'its number, from 1'), commit=field('string', '7 digits'),
+    o = shape(about, n=field(['integer', 'null'], 'its number, as ar-show takes it; null where '
+        'nobody ran it'), row=field('integer', 'of the ledger, from 1'),
+        commit=field('string', '7 digits'),
         value=field('number', 'of the metric, the mean of its runs'),
         description=field('string', 'what it tried'), **more)
     return dict(o, type=['object', 'null']) if null else o
@@ -1333,10 +1371,11 @@ SHAPES = {'ar-frontier': shape('the figures of a ledger',
         gain=field('number', 'over the keep before'))),
     sigma=field(['number', 'null'], 'standard deviation of a run, null where it is not known'),
     breaks=field('array', 'where the machine changed', items=shape('a break',
-        n=field('integer', 'the experiment before which'), why=field('string', 'what changed'))),
+        n=field(['integer', 'null'], 'the experiment before which; null for the next'),
+        why=field('string', 'what changed'))),
     expeditions=field('array', 'in order', items=shape('an expedition',
         number=field('integer', 'from 1'), kept=field('integer', 'what it became; 0 for nothing'),
-        steps=field('array', 'numbers of its steps', items=dict(type='integer')))),
+        steps=field('array', 'numbers of its steps', items=dict(type=['integer', 'null'])))),
     messages=field('array', 'lines that could not be read, rows that nobody ran',
         items=dict(type='string')),
     picture=field('string', 'the file that was written'))}
@@ -1352,9 +1391,11 @@ def _refusal(e, as_json):
     print(_json(dict(error=said, code=1)))
     return SystemExit(1)
 
-def _told(metric, f, seen, rows, messages, out):
+def _told(metric, f, seen, rows, names, messages, out):
     "The figures as JSON"
-    def fact(n, r): return dict(n=n, commit=r.commit, value=r.value, description=r.description)
+    def number(n): return int(o) if 0 < n <= len(names) and (o := names[n-1]).isdecimal() else None
+    def fact(n, r): return dict(n=number(n), row=n, commit=r.commit, value=r.value,
+        description=r.description)
     base = next((n for n,r in enumerate(rows, 1) if f.baseline and r.status != 'crash'
         and r.commit == f.baseline.commit), 0)
     sigma = seen.band[-1] if seen.band else None
@@ -1363,8 +1404,9 @@ def _told(metric, f, seen, rows, messages, out):
         best=fact(f.best_n, f.best) if f.best else None,
         steps=[dict(fact(s.n, s.row), gain=s.gain) for s in f.steps],
         sigma=sigma.sigma if sigma else None,
-        breaks=[dict(n=n, why=why) for n,why in seen.breaks],
-        expeditions=[dict(number=o.number, kept=o.kept, steps=o.steps) for o in seen.lines],
+        breaks=[dict(n=number(n), why=why) for n,why in seen.breaks],
+        expeditions=[dict(number=o.number, kept=number(o.kept) or 0,
+            steps=[number(k) for k in o.steps]) for o in seen.lines],
         messages=messages, picture=os.fsencode(out).decode(errors='backslashreplace')))
 
 # %% ../nbs/10_ledger.ipynb #command
@@ -1396,6 +1438,7 @@ def ar_frontier(
         _save(ax.figure, out)
     except (LedgerError, SettingsError) as e: raise _refusal(e, json) from e
     f = frontier(rows, led.direction, ran, seen.means, seen.bars, seen.kinds)
-    if json: return print(_told(name, f, seen, rows, messages + unproven, out))
-    print(f.summary(top), *_noise_lines(seen), sep='\n')
+    names = experiment_names(notes or [], rows)
+    if json: return print(_told(name, f, seen, rows, names, messages + unproven, out))
+    print(f.summary(top, names), *_noise_lines(seen, names), sep='\n')
     print(os.fsencode(os.path.relpath(out)).decode(errors='backslashreplace'))

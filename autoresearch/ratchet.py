@@ -69,10 +69,10 @@ from .contract import (Profile, SettingsError, has_gpu, get_profile, machine_lac
     of_type, replacing, session_profile, settings_of, shape, write_json)
 from autoresearch.cells import (CellsError, changed_cells, changed_constants, code_hash, code_lines,
     lint, parse_cells)
-from autoresearch.ledger import (SHOWN, STATUSES, LedgerError, Row, frontier, noise_seen, one_line,
-    parse_row, vouch)
+from .ledger import (SHOWN, STATUSES, LedgerError, Row, decimals, frontier,
+    noise_seen, one_line, parse_row, vouch)
 from .judge import (Noise, Rule, Run, Verdict, best_so_far, compare_rows, curve_of,
-    decide, digits, drifted, early_stop, equal_of, gain_of_runs, next_run, noise_at_marks, noise_of,
+    decide, drifted, early_stop, equal_of, gain_of_runs, next_run, noise_at_marks, noise_of,
     same_run, spread_tail)
 from .run import (OUTCOMES, GitError, Result, classify, compared, compile_packages,
     differs, disturbance, failure, fewer_kernels, fingerprint, git, is_number, kill_run, link_log,
@@ -668,7 +668,7 @@ def check_new(s:Session, n:dict):
     "Raises `Refused` for a code that was run before, by the notes of that experiment"
     if not n: return
     number = experiment_number(n['dir'])
-    ended = f"{n['status']} {digits(n['value'])}" if is_valued(n) else n['status']
+    ended = f"{n['status']} {decimals(n['value'])}" if is_valued(n) else n['status']
     raise Refused(f"this code ran before, as experiment {number} on {clock_time(n['time'])} "
         f"({n['description'][:80]}): {ended}, {plain(n['reason'])[:200]}. Edit a cell; or run it "
         'once more: ar-run --again -m "..."')
@@ -1173,7 +1173,7 @@ def measure_undisturbed(s:Session, j, run, code, contract):
     why = why_disturbed(s, j, run, result)
     if why:
         put_aside(s, run)
-        run['rerun'] = f'{why}; the first run had {digits(result.value)}'
+        run['rerun'] = f'{why}; the first run had {decimals(result.value)}'
         if run['dir'] == j['run_dir']: write_step(s, j, j['step'], rerun=run['rerun'])
         result = measure(s, j, run, code, contract)
         why = why_disturbed(s, j, run, result)
@@ -1724,7 +1724,7 @@ def repeat_reason(s:Session, j):
     mean = fmean(o.value for o in runs)
     same = seed_unused(s, j, run)
     left_out = 'it was disturbed, and does not count'*bool(run['disturbed'] and earlier)
-    told = [f'{plural(len(runs), "run")} of {j["commit"][:7]}, mean {digits(mean)}']
+    told = [f'{plural(len(runs), "run")} of {j["commit"][:7]}, mean {decimals(mean)}']
     return '; '.join(filter(None, [*told, left_out, same, j.get('break')]))
 
 def write_repeat(s:Session, j):
@@ -2067,7 +2067,7 @@ def resume(s:Session):
 # %% ../nbs/15_ratchet.ipynb #recover
 def verdict_line(n):
     "One line on an experiment"
-    return f"{n['status']} {digits(n['value'])} {n['description']} ({n['reason']})"
+    return f"{n['status']} {decimals(n['value'])} {n['description']} ({n['reason']})"
 
 def recover(s:Session):
     "Put in order what a dead supervisor left, bring back what is gone; says what it did"
@@ -2099,7 +2099,7 @@ def to_beat(s:Session, value, bar):
     if bar is None: return ''
     gain = (bar-value)*(1 if s.p.direction == 'lower' else -1)
     if not gain: return ', as the best'
-    return f', {digits(abs(gain))} {"better" if gain > 0 else "worse"} than the best'
+    return f', {decimals(abs(gain))} {"better" if gain > 0 else "worse"} than the best'
 
 # %% ../nbs/15_ratchet.ipynb #line-line
 def line_line(s:Session, e, bar):
@@ -2109,7 +2109,7 @@ def line_line(s:Session, e, bar):
     best = line_best(s, e['line'])
     nth = e['line'].index(best)+1
     then = f'{plural(left, "step")} left' if left > 0 else 'ar-expedition finish tries it'
-    return (f'its best is step {nth}, {best["commit"][:7]}, {digits(best["value"])}'
+    return (f'its best is step {nth}, {best["commit"][:7]}, {decimals(best["value"])}'
         f'{to_beat(s, best["value"], bar)}; {then}')
 
 # %% ../nbs/15_ratchet.ipynb #line-lines-function
@@ -2127,9 +2127,9 @@ def value_lines(s:Session, n):
     "What a run measured, and what it had to beat"
     ok = is_valued(n) or n['class'] == 'early'
     best = n.get('best')
-    value = digits(n['value']) if ok else 'none'
-    before = 'none' if best is None else digits(best)
-    if ok and best is not None: before += f'   difference: {digits(n["value"]-best, "+")}'
+    value = decimals(n['value']) if ok else 'none'
+    before = 'none' if best is None else decimals(best)
+    if ok and best is not None: before += f'   difference: {decimals(n["value"]-best, sign="+")}'
     runs = by_seed([r for k in ('joined', 'runs') for r in n.get(k) or []])
     if len(runs) > 1: value += f', the mean of {len(runs)} runs'
     if n['class'] == 'early':
@@ -2143,7 +2143,7 @@ def gain_lines(s:Session, n):
     lines = []
     if n['status'] == 'keep' and n.get('best') is None and s.p.rule == 'confirm':
         lines.append('judge:    less-than, until ar-calibrate has learned how much is luck')
-    found = lambda o: f"{digits(o['gain'], '+')} +- {digits(o['error'])} by the"
+    found = lambda o: f"{decimals(o['gain'], sign='+')} +- {decimals(o['error'])} by the"
     if gain and sure: lines.append(
         f'gain:     {found(gain)} noise of training, {100*sure:.1f} % sure')
     if 'gain' in rows: lines.append(f'rows:     {found(rows)} choice of text, own run, '
@@ -2169,7 +2169,7 @@ def examined_line(found):
     line = f"yes, in {found['seconds']:.0f} s"
     if not is_number(claimed) or round(claimed, 6) == round(value, 6): return line
     far = '; what it needs beside its state_dict was not there'*(abs(claimed-value) > .002)
-    return f'{line}: {digits(value)}, where the run itself said {digits(claimed)}{far}'
+    return f'{line}: {decimals(value)}, where the run itself said {decimals(claimed)}{far}'
 
 def remarks(n):
     "What else is to be said of a run, beside its verdict"
@@ -2296,8 +2296,8 @@ def why_not_joined(s:Session, e)->str: # '' where the line's best is to be tried
     best,bar = line_best(s, e['line']), bar_of(s)
     if code_at(s, best['commit']) == code_at(s, tip(s)): return 'its best step is the best itself'
     beats = best['value'] < bar if s.p.direction == 'lower' else best['value'] > bar
-    near = digits(best['value'])
-    return '' if beats else f'no step beats the best, {digits(bar)}: {near} came closest'
+    near = decimals(best['value'])
+    return '' if beats else f'no step beats the best, {decimals(bar)}: {near} came closest'
 
 # %% ../nbs/15_ratchet.ipynb #left-lines
 def left_lines(s:Session, e, why, said):
@@ -3060,7 +3060,7 @@ def drop_expedition(s:Session)->list: # What to say
 # %% ../nbs/15_ratchet.ipynb #expedition-lines
 def step_line(n, o):
     "A step of a line"
-    return f'step {n:<2} {o["number"]:03d}  {o["commit"][:7]}  {digits(o["value"])}'
+    return f'step {n:<2} {o["number"]:03d}  {o["commit"][:7]}  {decimals(o["value"])}'
 
 # %% ../nbs/15_ratchet.ipynb #expedition-lines-function
 def expedition_lines(s:Session)->list:
@@ -3313,7 +3313,7 @@ def speed_of(o, best):
 # %% ../nbs/15_ratchet.ipynb #row-line
 def row_line(o, best, numbered=False):
     "A row of `ar-status`: of a crash its reason first"
-    value = 'crash   ' if o['status'] == 'crash' else digits(o['value'])
+    value = 'crash   ' if o['status'] == 'crash' else decimals(o['value'])
     marks = '' if o['ran'] else '  NOBODY RAN THIS: it decides nothing'
     if o.get('disturbed') or o.get('rerun'): marks += '  disturbed'
     if o.get('class') == 'expedition': marks += f"  step of expedition {o['expedition']}"
@@ -3334,13 +3334,14 @@ def running_line(r):
 # %% ../nbs/15_ratchet.ipynb #status-lines
 def figures_lines(st):
     "Branch, best and pace, a line each"
-    value = lambda v: 'none' if v is None else digits(v)
+    value = lambda v: 'none' if v is None else decimals(v)
     best = f"best {value(st['best'])} ({st['best_commit']})" if st['best_commit'] else 'no best yet'
     counts = ', '.join(f'{v} {k}' for k,v in st['counts'].items())
     since = 'no keep yet'
     if st['since_keep'] is not None: since = f"{st['since_keep']:.0f} s since the last keep"
     if st['bar'] is not None and st['best'] is not None and abs(st['bar']-st['best']) > 5e-7:
-        best += f"; to beat {digits(st['bar'])}, the mean of the runs of what the branch stands at"
+        best += (f"; to beat {decimals(st['bar'])}, the mean of the runs of what the branch "
+            'stands at')
     return [f"{st['branch']} at {st['at']}, base {st['base']}, profile {st['profile']}",
         f"{best}, baseline {value(st['baseline'])}; {counts}",
         f"{st['per_hour']:.1f} experiments per hour, {since}"]

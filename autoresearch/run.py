@@ -22,7 +22,7 @@ __all__ = ['OUTCOMES', 'INFRASTRUCTURE', 'PATIENCE', 'PATHS', 'KERNEL', 'CHILD',
 import asyncio, compileall, ctypes, errno, functools, hashlib, importlib.util, json, math, os
 import platform, re, secrets, select, shutil, signal, stat, subprocess, sys, tempfile
 import time
-from collections import defaultdict, deque, namedtuple
+from collections import Counter, defaultdict, deque, namedtuple
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -1630,11 +1630,11 @@ def pace(
     between = [b-a for a,b in zip(starts, starts[1:])]
     between += [n['time']-n['started'] for n in done[-1:]]
     lost = [n['seconds']-_training_seconds(n) for n in good]
-    counts = {k: sum(o.get('class') == k for o in notes) for k in OUTCOMES}
+    counts = Counter(k for o in notes if isinstance(k := o.get('class'), str))
     return dict(experiments=len(done), hours=hours, per_hour=len(done)/hours if hours else 0.,
         keeps_per_hour=len(kept)/hours if hours else 0.,
         each=median(between) if done else None, since_keep=now-kept[-1] if kept else None,
-        lost=mean(lost) if lost else None, by_class={k: n for k,n in counts.items() if n},
+        lost=mean(lost) if lost else None, by_class={k: counts[k] for k in OUTCOMES if counts[k]},
         now=now)
 
 # %% ../nbs/12_run.ipynb #project

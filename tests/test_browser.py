@@ -666,6 +666,36 @@ def test_a_swipe_scrolls_the_page(browser, night):
         ends = page.js('return [...document.querySelectorAll(".ar-experiments .ar-table tbody tr")]'
             '.map(r => r.cells[2].getBoundingClientRect().right)')
         assert max(ends) <= 390, 'the value is in sight without a scroll'
+        # a tap on a mark opens its run, whose card comes in sight and has the focus
+        baseline = page.css('keep')
+        def tapped():
+            page.js('document.querySelector(".ar-pic-frontier").scrollIntoView({block: "center"})')
+            time.sleep(1)
+            x,y = page.js('const r = document.querySelector(arguments[0]).getBoundingClientRect();'
+                ' return [r.left+r.width/2, r.top+r.height/2]', baseline)
+            for kind,at in (('Start', [dict(x=x, y=y)]), ('End', [])):
+                browser.execute_cdp_cmd('Input.dispatchTouchEvent',
+                    dict(type=f'touch{kind}', touchPoints=at))
+            time.sleep(2)
+            return page.text('.ar-one h2').startswith('#1 baseline')
+        until(tapped, seconds=60)
+        until(lambda: page.js('const r = document.querySelector(".ar-one").getBoundingClientRect();'
+            ' return r.top > -5 && r.top < innerHeight/2'
+            ' && document.activeElement.matches(".ar-one")'))
+        # scrolled sideways a table keeps its descriptions in sight, and says that there is nothing
+        seen = ('const r = document.querySelector(arguments[0]).getBoundingClientRect();'
+            ' return r.left > -2 && r.right < innerWidth+2 && r.width > 50')
+        scrolled = 'document.querySelector(".ar-experiments .ar-scroll").scrollLeft = 9999'
+        page.js(scrolled)
+        assert page.js('return document.querySelector(".ar-experiments .ar-scroll").scrollLeft') > 50
+        assert page.js(seen, '.ar-experiments .ar-table tbody td.ar-long')
+        page.js('document.querySelector(".ar-experiments .ar-scroll").scrollIntoView()')
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        browser.save_screenshot(str(SHOTS/'table-sideways.png'))
+        page.one('.ar-tools input').send_keys('zebra')
+        until(lambda: 'zebra' in page.text('.ar-experiments .ar-none'))
+        page.js(scrolled)
+        assert page.js(seen, '.ar-experiments .ar-none span')
         browser.execute_cdp_cmd('Emulation.setTouchEmulationEnabled', dict(enabled=False))
         browser.execute_cdp_cmd('Emulation.clearDeviceMetricsOverride', {})
         browser.get('about:blank')
@@ -745,6 +775,52 @@ def test_dashboard_in_the_dark_and_by_hand(browser, root, server):
             headers=dict(Authorization=token.replace('token=', 'token ')))
         with pytest.raises(urllib.error.HTTPError) as e: urllib.request.urlopen(asked)
         assert e.value.code in (403, 404)
+
+@pytest.mark.parametrize('theme', ['light', 'dark'])
+def test_the_executed_notebook_is_readable(browser, root, server, theme):
+    "In the system's theme, each letter by 4.5 to 1 or more, no wider than a telephone, and named"
+    url,pid,said = server
+    folder = next((root/'runs'/lab.TAG).glob('002-*'))
+    path = folder/'run.ipynb'
+    nb = json.loads(path.read_text())
+    ansi = ''.join(f'\x1b[{n}mcolour {n}\x1b[0m ' for n in [*range(30, 38), *range(90, 98), 41, 43, '30;47', '38;5;226', '38;5;17'])
+    table = '<table border="1" class="dataframe"><tr><th></th><th>loss</th></tr>' + ''.join(
+        f'<tr><th>{i}</th><td>{i/7}</td></tr>' for i in range(4)) + '</table>'
+    outputs = [dict(output_type='stream', name='stdout', text=ansi + 'x'*400),
+        dict(output_type='stream', name='stderr', text='a warning'),
+        dict(output_type='display_data', metadata={}, data={'text/html': table}),
+        dict(output_type='error', ename='E', evalue='v', traceback=['\x1b[31mE\x1b[0m: v'])]
+    code = ('@deco\nclass A: # why\n    "said"\n    def f(self, x: int=1) -> str: return f"{x!r} {1.5e3}"'
+        ' + r"\\d" if not None else len(x) % 2 @ 3\nraise ValueError(b"y", ...) # ' + 'z'*200)
+    more = dict(cell_type='code', id='of-all-colours', metadata={}, source=code, outputs=outputs,
+        execution_count=1)
+    prose = dict(cell_type='markdown', id='prose', metadata={},
+        source='# Title\n[link](x) `code`\n\n> quote\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n```python\nx = 1 # y\n```')
+    path.write_text(json.dumps({**nb, 'cells': [*nb['cells'], more, prose]}))
+    browser.execute_cdp_cmd('Emulation.setEmulatedMedia',
+        dict(features=[dict(name='prefers-color-scheme', value=theme)]))
+    browser.get(said)
+    browser.get('about:blank')
+    page = Page(browser)
+    for width in (360, 1300):
+        browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', dict(width=width, height=900,
+            deviceScaleFactor=1, mobile=width < 700))
+        browser.get(f'{url}/executed/{lab.TAG}/{folder.name}')
+        until(lambda: 'of all' not in browser.title and '#2' in browser.title)
+        assert browser.title == '#2 a cubic' and page.text('h1') == '#2 a cubic'
+        assert 'keep, rmse 0.1' in page.text('.ar-named') and folder.name in page.text('.ar-named')
+        ground = page.js('return getComputedStyle(document.body).backgroundColor')
+        assert ground == dict(light='rgb(255, 255, 255)', dark='rgb(29, 34, 38)')[theme]
+        assert page.js('return document.documentElement.scrollWidth') <= width
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', dict(width=width, height=page.js(
+            'return document.documentElement.scrollHeight'), deviceScaleFactor=1, mobile=width < 700))
+        browser.save_screenshot(str(SHOTS/f'executed-{theme}-{width}.png'))
+        pale = page.js(PALE.replace('.ar-page *', 'body *'))
+        assert not pale, pale
+    browser.execute_cdp_cmd('Emulation.clearDeviceMetricsOverride', {})
+    browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[]))
+    path.write_text(json.dumps(nb))
 
 def test_no_other_site_starts_a_kernel(browser, server, tmp_path):
     """A page on another port of this machine, which the browser counts as the same site, tries all

@@ -791,7 +791,7 @@ def test_the_page_is_total(repo, tmp_path, seed):
         rows = len(d.feed.rows)
         for n in range(1, rows+1):
             d.select(n)
-            assert f'#{n} ' in d.one.value, what
+            assert f'{d.feed.called(n)} ' in d.one.value, what
         for kind in AXES: d.axis.value = kind
         d.beat(dict(BEAT, dark=True))
         assert 'nobody foresaw' not in d.error.value and not d.stopped, (what, d.error.value)
@@ -1108,14 +1108,15 @@ def test_what_happened_while_i_slept(copy):
     "Kept, tried, lost to what; the best and how sure; when and why it stopped; what to do now"
     d = dashboard(copy)
     told = night(d)
-    assert told['tried'] == '4: 2 kept, 1 discarded, 1 crashed' and told['lost to'].startswith('1 error')
+    assert told['tried'] == '4: 2 kept, 1 discarded, 1 crashed' and told['lost to'].startswith('1 × error')
     best = d.feed.f.best
     assert told['best'].startswith(f'{best.value:.6f}, #2 a cubic &lt;b&gt;; how sure is not known')
-    assert 'nobody left a word' in told['stopped'] and f'ar-report {lab.TAG}' in told['to do']
+    assert 'nobody left a word' in told['stopped'] and 'ask the agent' in told['to do']
     assert 'goes on' not in told
     change(copy, 2, certainty=.9987, runs=[dict(commit=best.commit, value=best.value)]*2)
     assert '99.87 % sure' in night(dashboard(copy))['best']
-    lab.ar(copy, 'ar-setup', '--more', '--hours', '1e-6')
+    lab.ar(copy, 'ar-setup', '--more', '--hours', '1e-3')
+    lab.until(lambda: 'used up' in night(dashboard(copy))['stopped'])
     told = night(dashboard(copy))
     assert 'h are used up' in told['stopped'] and 'ar-setup --more' in told['to do'], told
     lab.ar(copy, 'ar-setup', '--more', '--hours', '8')
@@ -1133,6 +1134,61 @@ def test_what_happened_while_i_slept(copy):
     for i in range(3): vouched(copy, Row(f'bad000{i}', 0, 0, 'crash', 'too wide'))
     d.beat(BEAT)
     assert 'the last 4 experiments crashed' in night(d)['stopped'] and '#7' in night(d)['to do']
+
+def test_an_experiment_has_one_number(copy):
+    "That of its folder, as ar-show takes it: in table, card, hover, curves and report; repeats count"
+    from autoresearch.report import collect, find_session
+    lab.edit(copy, 'STEPS = 300', 'STEPS = 299')
+    lab.ar(copy, 'ar-drop')
+    lab.ar(copy, 'ar-run', '--repeat')
+    lab.edit(copy, 'STEPS = 300', 'STEPS = 200')
+    lab.run(copy, 'after a repeat')
+    folder = max((copy/'runs'/lab.TAG).glob('006-*')).name
+    d = dashboard(copy)
+    d.select(5)
+    assert '<h2>#6 after a repeat' in d.one.value and folder in d.one.value
+    assert {r['n']: r['cells'][0] for r in d.table.view['rows']}[5] == '6'
+    assert any('#6  after a repeat' in t for o in d.fig.data for t in o.text or ()) or any(
+        '#6' in str(o.hovertext) for o in d.fig.data)
+    d.asked(dict(query='#6'))
+    assert [r['called'] for r in d.table.view['rows']] == ['#6']
+    shown = lab.ar(copy, 'ar-show', '6').stdout
+    assert 'after a repeat' in shown and folder.split('-')[1] in shown
+    found = collect(find_session(lab.TAG, 'polynomial', str(copy)))
+    assert [e.number for e in found.experiments] == ['1', '2', '3', '4', '6']
+    vouched(copy, Row('abcdef3', 9., 0, 'discard', 'vouched'))
+    Ledger(copy/'results.tsv', 'rmse').append(Row('abcdef4', 9., 0, 'discard', 'by hand'))
+    d.asked(dict(query=''))
+    d.beat(BEAT)
+    assert {r['n']: r['called'] for r in d.table.view['rows']}[7] == 'row 7'
+
+def test_page_and_report_say_the_same_of_the_end(copy):
+    """A search that ended, a run ended by ar-stop, a branch of ar-finish: one sentence and one time;
+    what ar-stop ended has a line of its own"""
+    import html as entities
+    from autoresearch.report import collect, find_session, happened
+    def both():
+        told = {k: entities.unescape(v) for k,v in night(dashboard(copy)).items()}
+        said = dict(happened(collect(find_session(lab.TAG, 'polynomial', str(copy)))))
+        assert told['stopped'].endswith(f': {said["why"]}'), (told, said)
+        assert told['to do'].startswith(said['what to do'])
+        when = told['stopped'].partition(',')[0]
+        at = time.mktime(time.strptime(when, '%Y-%m-%d %H:%M:%S'))
+        assert time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(at)) == said['stopped']
+        return told, said
+    both()
+    lab.edit(copy, 'budget.step()', 'budget.step(); time.sleep(.2)')
+    lab.ar(copy, 'ar-run', '-m', 'slowly', '--background')
+    lab.until(lambda: list((copy/'runs'/lab.TAG).glob('005-*/progress.json')))
+    lab.ar(copy, 'ar-stop', ok=False)
+    lab.ar(copy, 'ar-wait', ok=False)
+    told,said = both()
+    assert said['why'].startswith('run 005') and 'was ended from outside' in told['stopped']
+    assert 'slowly' in told['ended from outside'] and 'slowly' in said['ended from outside']
+    lab.ar(copy, 'ar-drop', ok=False)
+    lab.ar(copy, 'ar-finish', '--no-report')
+    told,_ = both()
+    assert f'ar-finish made the branch {lab.TAG}-series' in told['stopped']
 
 def test_a_night_that_has_not_begun(tmp_path):
     told = night(dashboard(bare(tmp_path)))

@@ -440,9 +440,7 @@ def test_what_draws_is_folded(made):
     assert len(helpers) > 3 and not {k for k in helpers & unfolded
         if k[0] not in ('02_train', '31_dashboard')}
 
-OLD = pytest.mark.xfail(reason='its cell rows-that-ran-lesson is to be executed in its folder')
-@pytest.mark.parametrize('page', [pytest.param(p, marks=[OLD]*(p.stem == '10_ledger'), id=p.stem)
-    for p in sorted(ROOT.glob('nbs/*.ipynb'))])
+@pytest.mark.parametrize('page', sorted(ROOT.glob('nbs/*.ipynb')), ids=lambda p: p.stem)
 def test_outputs_are_of_no_machine(page):
     "No path of whoever ran a notebook, no warning: who reads it has neither"
     found = re.compile(r'/tmp/(?:tmp|ipykernel)\w*|/home/(?!me\b)\w+/[a-z]\w*/|/root/|/site-packages/|'

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from matplotlib.text import Text
 from autoresearch.ledger import (any_ledger, Ledger, LedgerError, Row, STATUSES, Seen, Sigma, Step,
-    decimals, efforts, figure, frontier, noise_seen, parse_row, place_labels, plot_frontier,
+    decimals, efforts, experiment_names, figure, frontier, noise_seen, parse_row, place_labels, plot_frontier,
     session_notes, vouch)
 
 HEADER = 'commit\tval_bpb\tmemory_gb\tstatus\tdescription\n'
@@ -301,6 +301,19 @@ def test_a_row_that_nobody_ran_decides_nothing(direction):
         and frontier(rows, direction).unproven == 0)
     with pytest.raises(ValueError): frontier(rows, direction, ran[:-1])
 
+def test_an_experiment_has_the_number_of_its_folder(tmp_path):
+    "Runs that make no row count, too; a row that nobody ran is called by its place; 1000 after 999"
+    rows = [row(1), row(2), row(3)]
+    for number,k in ((1, 1), (999, 2), (1000, 4)):
+        d = tmp_path/f'{number:03}-000000{k}'
+        d.mkdir()
+        (d/'experiment.json').write_text(json.dumps(said(k)))
+    notes = session_notes(tmp_path)
+    assert [n['dir'][:4] for n in notes] == ['001-', '999-', '1000'], 'in the order of the runs'
+    assert experiment_names(notes, rows) == ['1', '999', 'row 3']
+    assert experiment_names([], rows) == ['row 1', 'row 2', 'row 3']
+    assert '#999' in frontier(rows).summary(names=experiment_names(notes, rows))
+
 def test_session_notes(tmp_path):
     assert session_notes(tmp_path/'none') is None and session_notes(tmp_path) is None
     for i,text in enumerate(['{"half', '[1]', json.dumps(said(3)), '['*100_000, '\udcff', None]):
@@ -309,7 +322,8 @@ def test_session_notes(tmp_path):
         if text is not None:
             (d/'experiment.json').write_bytes(text.encode(errors='surrogateescape'))
     assert session_notes(tmp_path) == [
-        said(3) if i == 3 else dict(commit=f'{i:07x}') for i in range(1, 7)]
+        dict(said(3) if i == 3 else dict(commit=f'{i:07x}'), dir=f'{i:03}-000000{i}')
+        for i in range(1, 7)]
     # the executed notebook holds the same notes
     for odd in ('{"metadata": []}', '{"metadata": {"autoresearch": 5}}', '['*100_000):
         (tmp_path/'006-0000006/run.ipynb').write_text(odd)
@@ -339,7 +353,7 @@ def test_a_pipe_among_the_notes_is_none(tmp_path):
         'print(session_notes(sys.argv[1]))')
     r = subprocess.run([sys.executable, '-c', code, tmp_path], capture_output=True, text=True,
         timeout=200)
-    assert r.stdout == "[{'commit': '0000001'}]\n", r.stderr
+    assert r.stdout == "[{'dir': '001-0000001', 'commit': '0000001'}]\n", r.stderr
 
 def test_no_file_and_no_folder(tmp_path):
     assert Ledger(tmp_path/'results.tsv').read() == ([], [])
@@ -919,7 +933,7 @@ def test_the_command_says_sigma_and_breaks(tmp_path):
     notes[3]['break'] = 'host: driver 570 -> 580'
     (d/'experiment.json').write_text(json.dumps(notes[3]))
     out = command(tmp_path).stdout
-    assert 'break        before #3: host: driver 570 -> 580' in out and 'sigma' not in out
+    assert 'break        before #4: host: driver 570 -> 580' in out and 'sigma' not in out
 
 def settings(folder):
     "A checkout's settings, in a folder of their own"

@@ -1,6 +1,6 @@
 """The report over real sessions of the example: every number against the data, hostile text,
 sessions with pieces missing."""
-import base64, html, io, json, math, re, shutil, sys, time
+import base64, html, io, json, math, os, random, re, shutil, sys, time
 from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
@@ -292,7 +292,8 @@ def test_every_number_is_in_the_data(first, made):
 
 def test_code_spans_are_in_the_data(first, made):
     told = ({one_line(r[4]) for r in rows(first)} | {n['reason'] for n in notes(first)}
-        | {str(v) for n in notes(first) for v in (n.get('host') or {}).values()})
+        | {str(v) for n in notes(first) for o in (n.get('host') or {}).values()
+            for v in (o.values() if isinstance(o, dict) else [o])})
     spans = [c for t in md_tables(made[0]) for r in t for c in r if c.startswith('`')]
     for c in spans:
         text = re.sub(r'^`+ ?| ?`+$', '', c).replace('\\|', '|').replace('\\ ', '\\')
@@ -364,7 +365,7 @@ def test_pieces_missing(copy):
     keep = {r[1]: r for r in md_table(md, 'n', 'commit', 'rmse', 'gain')[1:]}
     assert keep['abcdef0'][4:7] == ['unknown']*3 and keep[before[0][0]][4] == '+0'
     assert [r[:2] for r in next(t for t in md_tables(md) if t[0][-1] == 'what it says')[1:]] == [
-        [str(i), before[i-1][0]] for i in (2, 3, 4)]
+        [f'row {i}', before[i-1][0]] for i in (2, 3, 4)]
     assert [r[0] for r in md_table(md, 'could not be read')[1:]] == [
         f'`{dirs[i].name}/experiment.json`' for i in (4, 5)]
     assert 'a commit whose canvas git no longer has' in md and 'Git no longer has' in md
@@ -510,7 +511,7 @@ def test_a_row_that_nobody_ran(copy, made):
         and ' crashed, 2 not run' in facts(md)['tried'])
     assert 'Nobody ran 2 rows of the ledger, and nothing here is decided by it' in md
     assert [r[:2] for r in next(t for t in md_tables(md) if t[0][-1] == 'what it says')[1:]] == [
-        [str(n-1), 'abcdef0'], [str(n), lost[0]]]
+        [f'row {n-1}', 'abcdef0'], [f'row {n}', lost[0]]]
     assert md_table(md, 'n', 'commit', 'rmse', 'gain') == md_table(
         made[0], 'n', 'commit', 'rmse', 'gain')
     for columns in (('touched', 'tries'), ('reason', 'crashes')):
@@ -899,7 +900,7 @@ def test_what_is_sure_stands_first(tmp_path):
         and told['at equal steps'] == 'loss lower by 0.2000 nats after 300 steps'
         and told['at equal time'] == (
             'loss higher by 0.1000 nats after 3 s, −10.0 % steps a second'))
-    assert md_table(text, 'before', 'commit')[1] == [
+    assert md_table(text, 'n', 'commit', 'rmse', 'seed')[1] == [
         '4', best.commit, f'{best.value + .04:.6f}', '77', '`by <b>`']
     assert 'at 50% of its budget, 50% saved' in text and 'cut early' in text
     assert '3 experiments and 1 repeat of the best in' in text and 'by <b>' not in page
@@ -988,6 +989,36 @@ def test_the_audit_stands_beside_the_search(copy, made):
     assert 'The audit can not be shown: `' in md and page.count('<picture') == 4
     assert str(copy) not in md, 'a path of this machine'
 
+@pytest.mark.parametrize('seed', range(3))
+def test_notes_that_lack_or_pervert_a_key(copy, seed):
+    "An expedition's notes without `dir`, keys dropped or of another type: told, never a traceback"
+    rng = random.Random(seed)
+    s = find_session(TAG, 'polynomial', str(copy))
+    dirs = s.run_dirs()
+    whole = {d: (d/'experiment.json').read_text() for d in dirs}
+    odd = [None, 5, -1, 'x', [], {}, [None], True, float('nan'), 10**400]
+    (s.dir/'swarm').mkdir()
+    for i in range(25):
+        for d,text in whole.items():
+            o = json.loads(text)
+            if d in dirs[2:5] and i%2: o |= {'expedition': 1, 'class': 'expedition', 'status': 'discard'}
+            o.pop('dir', None) if d in dirs[2:5] else None
+            for k in rng.sample(sorted(o), 2):
+                if rng.random() < .4: del o[k]
+                else: o[k] = rng.choice(odd)
+            (d/'experiment.json').write_text(json.dumps(o))
+        (s.dir/'swarm/status.json').write_text(json.dumps(dict(slots=rng.choice(odd + [[]]),
+            time=rng.choice(odd), state=rng.choice(odd + ['stopped']))))
+        (dirs[0]/'usage.json').write_text(json.dumps(dict(columns=rng.choice(odd),
+            rows=rng.choice(odd))))
+        found = collect(s)
+        assert dict(happened(found))['why'] and len(found.experiments) == 12
+        assert all(e.number == str(k) or e.number.startswith('row')
+            for k,e in enumerate(found.experiments, 1))
+        reports.expeditions_of(found)
+        reports.as_frame(found.experiments)
+        reports.energy(s)
+
 def test_what_happened_is_told_first(copy):
     "Why it stopped: a search that ended, unless something came after it; a stop from outside"
     s = find_session(TAG, 'polynomial', str(copy))
@@ -1002,17 +1033,34 @@ def test_what_happened_is_told_first(copy):
     state = dict(name='tpe', asked=asked, spent=0., edit='', open=False, ended=end)
     (s.dir/'search.json').write_text(json.dumps(state))
     assert told()['why'] == 'a search ended by itself: 6 trials, as asked'
+    assert told()['stopped'] == utc(end['time'])
     (s.dir/'search.json').write_text(json.dumps({**state, 'ended': {**end, 'time': last-1e4}}))
     assert told()['why'] == why['why'], 'experiments came after it'
     (d := s.dir/'099-abcdef0').mkdir()
     (d/'experiment.json').write_text(json.dumps({'class': 'interrupted', 'status': 'interrupted',
         'dir': d.name, 'commit': 'abcdef0'*5 + 'abcde', 'started': last+9}))
     now = told()
-    assert 'stopped from outside' in now['why'] and '1 run more, stopped' in now['tried']
+    assert now['why'].startswith('run 099 was ended from outside: by ar-stop'), now
+    assert now['ended from outside'].startswith('099-abcdef0, at ')
+    assert now['stopped'] == utc((d/'experiment.json').stat().st_mtime), 'when it was ended'
+    os.utime(d/'experiment.json', (last-99, last-99))
+    assert told()['why'] == why['why'] and '099-abcdef0' in told()['ended from outside'], 'before it'
     (copy/'results.tsv').write_text('commit\trmse\tmemory_gb\tstatus\tdescription\n')
     assert 'the ledger has no row' in told()['why'] and 'ar-status' in told()['what to do']
+
+def test_a_session_that_was_finished_says_so(copy):
+    "The branch that ar-finish made is the last event, until another run; in another session, too"
+    def told(): return dict(happened(collect(find_session(TAG, 'polynomial', str(copy)))))
+    last = rows(copy)[-1][0]
+    ar(copy, 'ar-finish', '--no-report')
+    assert told()['why'] == f'ar-finish made the branch {TAG}-series of its keeps'
+    at = int(git(copy, 'log', '-1', '--format=%ct', f'{TAG}-series'))
+    assert told()['stopped'] == utc(at)
     ar(copy, 'ar-setup', 'nov2')
-    assert told()['why'] == 'the session was closed; open is nov2'
+    assert told()['why'] == (f'ar-finish made the branch {TAG}-series of its keeps; '
+        'the session that is open is nov2')
+    change_notes(copy, last, time=at+60., started=at+9.)
+    assert told()['why'].startswith('nobody left a word'), 'a run came after it'
 
 def test_energy_is_what_was_measured(tmp_path):
     "Of every run with a sensor's watts; nothing of what holds nonsense"
