@@ -697,6 +697,10 @@ function jump(to) { // what was opened is shown, and a screen reader told of it
   card.tabIndex = -1;
   card.focus({preventScroll: true});
 }
+'''
+
+# %% ../nbs/31_dashboard.ipynb #pulse-spoken
+NAMES += '''
 const named = new WeakSet();
 function put(e, key, value) { if (e[key] !== value) e[key] = value; }
 function nameSlider(row) { // a handle says what it moves, and what will run
@@ -726,7 +730,8 @@ function deaf(is, lab) { // nothing was heard of the kernel for long
   if (said) return;
   const e = Object.assign(document.createElement('div'), {className: 'ar-deaf', role: 'alert'});
   e.textContent = 'This page hears nothing from its kernel any longer, and what it shows is old: '
-    + (lab ? 'run its cell again.' : 'reload it; where that shows nothing, start ar-dashboard again.');
+    + (lab ? 'run its cell again.' : 'reload it; where that shows nothing, start '
+      + 'ar-dashboard again.');
   document.body.append(e);
 }
 '''
@@ -751,6 +756,10 @@ function render({model, el}) {
     const code = new Blob([model.get('shared').plotly ?? ''], {type: 'text/javascript'});
     import(URL.createObjectURL(code)).then(m => { globalThis.arPlotly = m.default; });
   }
+'''
+
+# %% ../nbs/31_dashboard.ipynb #pulse-beat
+PULSE += '''
   const beat = () => {
     clearTimeout(timer);
     timer = setTimeout(beat, 3000); // should the rest fail: a kernel that is gone takes no message
@@ -1536,7 +1545,7 @@ def gained(f):
 
 # %% ../nbs/31_dashboard.ipynb #tiles-html
 def tiles(feed, speed, run, fresh=False):
-    "The line of figures at the top; `run` as `running` gives it, `fresh` while the session is at work"
+    "The line of figures at the top; `run` as `running` gives it, `fresh` while it is at work"
     f = feed.f
     cells = [(f'{f.best.value:.6f}' if f.best else '–', f'best {feed.p.metric}'),
         (gained(f), 'gained on the baseline'), (len(feed.rows), counted(f.counts)),
@@ -2596,7 +2605,8 @@ def make_controls(self:Overlay, w):
 def lay_out(self:Overlay, w):
     "Choice, controls, picture, and what is in it"
     flow = dict(layout=w.Layout(flex_flow='row wrap'))
-    clear = w.Button(description='no ticks', tooltip='no run is ticked', layout=w.Layout(width='84px'))
+    clear = w.Button(description='no ticks', tooltip='no run is ticked',
+        layout=w.Layout(width='84px'))
     clear.on_click(lambda _: self.clear())
     self.runs_row = w.HBox([*self.with_.values(), self.last, clear], **flow)
     asked = w.HBox([self.what, self.against, self.group, self.weight, self.late], **flow)
@@ -2741,7 +2751,8 @@ def overlay_legend(
         told = cells_of(data.iloc[n-1]) if n else ['']*len(COLUMNS)
         facts = dict(zip(COLUMNS, told))
         end = f'{lines[0][3][-1]:.5g}' if len(lines) == 1 else many(len(lines), 'line')
-        line = f'<i class="ar-line" style="background:{colours[min(i, OWN)]}"></i>{html.escape(name)}'
+        colour = colours[min(i, OWN)]
+        line = f'<i class="ar-line" style="background:{colour}"></i>{html.escape(name)}'
         rows.append([line, end, *(facts[k] for k in FIGURES_LAID)])
     left = len(strands)-shown
     names = 'line', 'last', *FIGURES_LAID
