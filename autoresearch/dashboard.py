@@ -10,11 +10,11 @@ A session leaves a ledger, a branch and a folder for each run. All of it can be 
 __all__ = ['MOST', 'RUN_DIR', 'TEXT_FIELDS', 'NUMBER_RANGES', 'OF_NOISE', 'AXES', 'LOOKS', 'COLOURS_CSS', 'CARDS_CSS',
            'LAYOUT_CSS', 'ARROW', 'CONTROLS_CSS', 'TABLE_CSS', 'SWARM_CSS', 'STYLES', 'CSS', 'NAMES', 'PULSE', 'TABLE',
            'COLUMNS', 'OFTEN_EMPTY', 'FIGURES', 'FIELDS', 'NOTHING_YET', 'BOX', 'TRACES', 'MARKS', 'HOVER', 'STEEP',
-           'POINT', 'BEHIND', 'SHOWN', 'GROUPS', 'AGAINST', 'TITLES', 'OWN', 'ROOM', 'LINES', 'DASHES', 'SLOT', 'FAR',
-           'UNITS', 'PROGRESS', 'SLOT_TEXTS', 'SWARM_FIGURES', 'STALE', 'SLOTS', 'QUEUED', 'BARS', 'WORDS', 'USED',
-           'NOT_RUN', 'HOSTS', 'GUARD', 'FORESEEN', 'ONLY_TRYING', 'RUNS', 'FIGURES_LAID', 'NONE_YET', 'PAGE',
-           'MOST_FIRST', 'BAR', 'TEMPLATE', 'POLICY', 'INKS', 'ANSI', 'EXECUTED_CSS', 'PAGE_POLICY', 'QUIET', 'SHAPES',
-           'needs', 'read_safely', 'current', 'tags', 'profile_of', 'lint_of', 'guards_of', 'valid_notes',
+           'POINT', 'BEHIND', 'NOISY', 'SHOWN', 'GROUPS', 'AGAINST', 'TITLES', 'OWN', 'ROOM', 'LINES', 'DASHES', 'SLOT',
+           'FAR', 'UNITS', 'PROGRESS', 'SLOT_TEXTS', 'SWARM_FIGURES', 'STALE', 'SLOTS', 'QUEUED', 'BARS', 'WORDS',
+           'USED', 'NOT_RUN', 'HOSTS', 'GUARD', 'FORESEEN', 'ONLY_TRYING', 'RUNS', 'FIGURES_LAID', 'NAMED', 'NONE_YET',
+           'PAGE', 'MOST_FIRST', 'BAR', 'TEMPLATE', 'POLICY', 'INKS', 'ANSI', 'EXECUTED_CSS', 'PAGE_POLICY', 'QUIET',
+           'SHAPES', 'needs', 'read_safely', 'current', 'tags', 'profile_of', 'lint_of', 'guards_of', 'valid_notes',
            'notes_by_row', 'number_of', 'Feed', 'notes_in', 'row_from_notes', 'references', 'first_few', 'audited',
            'axis', 'luminance', 'contrast', 'in_browser', 'steps_of', 'utf8', 'remarks', 'outcome', 'experiment',
            'known_of', 'experiments', 'matching', 'figure_text', 'cells_of', 'view', 'look', 'picture', 'markers',
@@ -503,6 +503,7 @@ COLOURS_CSS = f'''
 font:14px/1.5 "DejaVu Sans",Verdana,sans-serif;padding:18px 22px;max-width:1760px;
 margin:0 auto;box-sizing:border-box;overflow:hidden;container-type:inline-size}}
 .ar-page.ar-dark{{{_variables("dark")}color-scheme:dark}}
+html:has(body[data-voila] .ar-dark){{color-scheme:dark}}
 body[data-voila]:has(.ar-page),body[data-voila] :has(.ar-page){{
 background:{LOOKS["light"]["back"]}!important}}
 body[data-voila]:has(.ar-dark),body[data-voila] :has(.ar-dark){{
@@ -612,11 +613,12 @@ border-style:dashed}}
 .ar-page .noUi-target,.ar-page .noUi-base{{background:var(--line)}}
 .ar-page .noUi-handle{{background:var(--card);border-color:var(--soft)}}
 .ar-page summary{{cursor:pointer}}
-.ar-page :focus-visible{{outline:2px solid var(--mark)!important;outline-offset:1px}}
-.ar-deaf::before{{
-content:"This page hears nothing from its kernel: what it shows is old. Reload it.";
-display:block;position:sticky;top:0;z-index:9;padding:8px 12px;color:var(--ink);
-background:var(--removed)}}
+.ar-page.ar-page :focus-visible{{outline:2px solid var(--mark)!important;outline-offset:1px}}
+.ar-page.jupyter-widgets-disconnected::before,
+.ar-page .jupyter-widgets-disconnected::before{{content:none!important}}
+.ar-deaf{{position:fixed;top:0;left:0;right:0;z-index:99;padding:8px 14px;
+font:14px/1.5 "DejaVu Sans",Verdana,sans-serif;color:{LOOKS["light"]["ink"]};
+background:{LOOKS["light"]["removed"]};border-bottom:2px solid {LOOKS["light"]["bad"]}}}
 '''
 
 # %% ../nbs/31_dashboard.ipynb #css-table
@@ -627,6 +629,7 @@ TABLE_CSS = '''
 .ar-table{width:100%;border-collapse:collapse;font-size:13px}
 .ar-table th{text-align:left;cursor:pointer;border-bottom:2px solid var(--line);
 white-space:nowrap;padding:4px 8px}
+.ar-table th button{all:unset;display:inline-block;cursor:pointer}
 .ar-table td{border-bottom:1px solid var(--line);padding:3px 8px;white-space:nowrap}
 .ar-table td.ar-long{white-space:normal;min-width:150px;width:45%;overflow-wrap:anywhere}
 .ar-table tbody tr{cursor:pointer}
@@ -694,14 +697,42 @@ function jump(to) { // what was opened is shown, and a screen reader told of it
   card.tabIndex = -1;
   card.focus({preventScroll: true});
 }
-function name(page) { // a slider's handle says its constant, and what will run
-  for (const row of page.querySelectorAll('.ar-knob')) {
-    const handle = row.querySelector('.noUi-handle');
-    const [what, value] = row.querySelectorAll('.widget-label');
-    if (!handle) continue;
-    handle.ariaLabel = what.textContent;
-    handle.ariaValueText = value.textContent;
+'''
+
+# %% ../nbs/31_dashboard.ipynb #pulse-spoken
+NAMES += '''
+const named = new WeakSet();
+function put(e, key, value) { if (e[key] !== value) e[key] = value; }
+function nameSlider(row) { // a handle says what it moves, and what will run
+  const handles = [...row.querySelectorAll('.noUi-handle')];
+  const what = row.querySelector('.widget-label').textContent;
+  const text = row.querySelector('.ar-value')?.textContent;
+  handles.forEach((e, i) => {
+    put(e, 'ariaLabel', handles.length < 2 ? what : `${what}, ${['first', 'last'][i]}`);
+    put(e, 'ariaValueText', text ?? String(Number((+e.ariaValueNow).toPrecision(4))));
+  });
+}
+function name(page) {
+  for (const row of page.querySelectorAll('.ar-knob, .widget-slider:not(.ar-knob *)')) {
+    if (!row.querySelector('.noUi-handle')) continue;
+    nameSlider(row);
+    if (named.has(row)) continue;
+    named.add(row);
+    new MutationObserver(() => nameSlider(row)).observe(row, {subtree: true, childList: true,
+      characterData: true, attributes: true, attributeFilter: ['aria-valuetext']});
   }
+  for (const e of page.querySelectorAll('.widget-toggle-button'))
+    put(e, 'ariaPressed', String(e.classList.contains('mod-active')));
+}
+function deaf(is, lab) { // nothing was heard of the kernel for long
+  const said = document.querySelector('.ar-deaf');
+  if (!is) return said?.remove();
+  if (said) return;
+  const e = Object.assign(document.createElement('div'), {className: 'ar-deaf', role: 'alert'});
+  e.textContent = 'This page hears nothing from its kernel any longer, and what it shows is old: '
+    + (lab ? 'run its cell again.' : 'reload it; where that shows nothing, start '
+      + 'ar-dashboard again.');
+  document.body.append(e);
 }
 '''
 
@@ -725,29 +756,49 @@ function render({model, el}) {
     const code = new Blob([model.get('shared').plotly ?? ''], {type: 'text/javascript'});
     import(URL.createObjectURL(code)).then(m => { globalThis.arPlotly = m.default; });
   }
+'''
+
+# %% ../nbs/31_dashboard.ipynb #pulse-beat
+PULSE += '''
   const beat = () => {
+    clearTimeout(timer);
+    timer = setTimeout(beat, 3000); // should the rest fail: a kernel that is gone takes no message
     const page = el.closest('.ar-page'), pictures = model.get('view').pictures;
     let drawn = 0;
     if (page && globalThis.arPlotly) {
       const dark = isDark(), now = performance.now();
-      if (!watched) { resized.observe(page); swipes(page); watched = true; }
+      if (!watched) {
+        resized.observe(page);
+        swipes(page);
+        page.addEventListener('click', () => name(page));
+        watched = true;
+      }
       drawn = page.querySelectorAll('.js-plotly-plot > .plot-container').length;
       page.classList.toggle('ar-dark', dark);
       const due = !asked || now - asked > 30000;
-      page.classList.toggle('ar-deaf', silent > 0 && now - silent > 45000);
-      if (due && !document.hidden) {
+      const gone = page.classList.contains('jupyter-widgets-disconnected');
+      deaf(gone || silent > 0 && now - silent > 45000, lab && !document.body.dataset.voila);
+      name(page);
+      if (due && !gone && !document.hidden) {
         asked = now;
         silent ||= now;
         const touch = matchMedia('(pointer: coarse)').matches;
         model.send({dark, drawn, first, touch, width: page.clientWidth, room: room(page)});
-        name(page), first = false;
+        first = false;
       }
     }
+    clearTimeout(timer);
     timer = setTimeout(beat, drawn >= pictures ? 1000*model.get('every') : 300);
   };
   model.on('msg:custom', m => { if (m.show) jump(m.show); else asked = silent = 0; });
   beat();
-  return () => { clearTimeout(timer); clearTimeout(soon); resized.disconnect(); };
+  return () => { // its kernel is gone, if the page is still there
+    const page = el.closest('.ar-page');
+    clearTimeout(timer);
+    clearTimeout(soon);
+    resized.disconnect();
+    setTimeout(() => deaf(page?.isConnected, lab && !document.body.dataset.voila), 3000);
+  };
 }
 export default {render};
 '''
@@ -767,12 +818,13 @@ function onEnter(e) { // every other key goes on to the browser
   };
   return e;
 }
+function at(e, place) { e.dataset.at = place; return e; } // where the focus comes back to
 function head(v, c, ask) {
   const arrow = v.sort !== c.name ? '' : v.down ? ' \\u2193' : ' \\u2191';
-  return onEnter(make('th', {textContent: c.name + arrow, title: c.title, tabIndex: 0,
+  return make('th', {title: c.title, onclick: () => ask({sort: c.name}),
     ariaSort: v.sort !== c.name ? 'none' : v.down ? 'descending' : 'ascending',
-    className: {description: 'ar-long'}[c.name] || (c.number ? 'ar-num' : ''),
-    onclick: () => ask({sort: c.name})}));
+    className: {description: 'ar-long'}[c.name] || (c.number ? 'ar-num' : '')},
+    at(make('button', {textContent: c.name + arrow}), `head ${c.name}`));
 }
 function cell(c, text) {
   const own = {description: 'ar-long', status: 'ar-' + text}[c.name];
@@ -782,7 +834,7 @@ function tick(r, ask) {
   const box = make('input', {type: 'checkbox', checked: r.ticked,
     ariaLabel: `curve of ${r.called}`});
   box.onclick = e => ask({tick: r.n, on: box.checked, range: e.shiftKey});
-  const label = make('label', {title: 'lay its curve over others'}, box);
+  const label = make('label', {title: 'lay its curve over others'}, at(box, `tick ${r.n}`));
   label.onclick = e => e.stopPropagation();
   label.onkeydown = e => e.stopPropagation();
   return make('td', {className: 'ar-tick'}, label);
@@ -791,7 +843,7 @@ function row(v, r, ask) {
   const cells = r.cells.map((text, i) => cell(v.columns[i], text));
   const tr = make('tr', {tabIndex: 0, onclick: () => ask({select: r.n})}, tick(r, ask), ...cells);
   tr.setAttribute('aria-selected', r.n === v.selected);
-  return onEnter(tr);
+  return onEnter(at(tr, `row ${r.n}`));
 }
 '''
 
@@ -802,8 +854,8 @@ function tools(ask, count) {
     placeholder: 'search: words in description, commit, status or class'});
   const hits = make('button', {textContent: 'top hits',
     title: 'keeps by gain over the previous keep'});
-  const back = make('button', {textContent: '\\u2039'});
-  const next = make('button', {textContent: '\\u203a'});
+  const back = make('button', {textContent: '\\u2039', ariaLabel: 'previous page'});
+  const next = make('button', {textContent: '\\u203a', ariaLabel: 'next page'});
   const curves = make('button', {textContent: 'to the curves', className: 'ar-to-curves',
     onclick: () => document.querySelector('.ar-curves')?.scrollIntoView()});
   find.oninput = () => ask({query: find.value});
@@ -831,7 +883,7 @@ function render({model, el}) {
   const ask = m => model.send(m);
   const count = make('span', {className: 'ar-soft'});
   const table = make('table', {className: 'ar-table'});
-  const narrow = () => el.clientWidth > 0 && el.clientWidth < 700;
+  const narrow = () => el.clientWidth > 0 && el.clientWidth < 900;
   let was = narrow();
   const draw = () => {
     const v = was ? narrowed(model.get('view')) : model.get('view');
@@ -839,7 +891,10 @@ function render({model, el}) {
     const heads = [ticks, ...v.columns.map(c => head(v, c, ask))];
     const rows = v.rows.map(r => row(v, r, ask));
     const body = rows.length ? rows : [none(v)];
+    const place = table.contains(document.activeElement) && document.activeElement.dataset.at;
     table.replaceChildren(make('thead', {}, make('tr', {}, ...heads)), make('tbody', {}, ...body));
+    if (place) (table.querySelector(`[data-at="${place}"]`) ?? table.querySelector('button'))
+      .focus({preventScroll: true});
     count.textContent = v.count + (v.ticked ? `, ${v.ticked} ticked` : '');
   };
   const resized = new ResizeObserver(() => { if (narrow() !== was) { was = narrow(); draw(); } });
@@ -1205,7 +1260,7 @@ def schedule_names(
 )->list: # As many names, none twice
     "What the entries of a schedule are called"
     good = isinstance(said, list) and len(said) == wide and all(isinstance(o, str) for o in said)
-    names = [truncate(one_line(o), 30) for o in said] if good else []
+    names = [truncate(one_line(o), 60) for o in said] if good else []
     if names and len({*names}) == wide: return names
     rates = wide-len(BEHIND) if wide > len(BEHIND) else wide
     return [*(f'rate {i}' for i in range(1, rates+1)), *BEHIND[:wide-rates]]
@@ -1234,6 +1289,7 @@ def run_curves(
     return res
 
 # %% ../nbs/31_dashboard.ipynb #series-of
+NOISY = 'loss', 'grad_norm' # what is measured, and so smoothed; a schedule is drawn as it is
 SHOWN = {'loss': 'loss', 'gradient norm': 'grad_norm', 'learning rates': 'rates'}
 
 def series_of(
@@ -1318,7 +1374,8 @@ def line_of(
     there = np.isfinite(x) & np.isfinite(y)
     x,y = x[there]/(1e6 if asked.against == 'tokens' else 1), y[there]
     some = thinned(len(x), most)
-    return x[some], smoothed(x, y, asked.weight)[some], y[some]
+    weight = asked.weight*(asked.what in NOISY)
+    return x[some], smoothed(x, y, weight)[some], y[some]
 
 # %% ../nbs/31_dashboard.ipynb #strand
 OWN = 7 # lines or groups with a colour of their own
@@ -1411,7 +1468,8 @@ def lay_over(
     names = list(strands)
     grouped = bool(asked.group)
     rest = [o for k in names[OWN:] for o in strands[k]]
-    drawn = [parts_of(strands[k], k, grouped, asked.weight > 0) for k in names[:OWN]]
+    raw = asked.weight > 0 and asked.what in NOISY
+    drawn = [parts_of(strands[k], k, grouped, raw) for k in names[:OWN]]
     drawn += [parts_of([], '', False, False)]*(OWN-len(drawn))
     drawn.append(parts_of(rest, 'others', False, False))
     with fig.batch_update():
@@ -1487,7 +1545,7 @@ def gained(f):
 
 # %% ../nbs/31_dashboard.ipynb #tiles-html
 def tiles(feed, speed, run, fresh=False):
-    "The line of figures at the top; `run` as `running` gives it, `fresh` while the session goes on"
+    "The line of figures at the top; `run` as `running` gives it, `fresh` while it is at work"
     f = feed.f
     cells = [(f'{f.best.value:.6f}' if f.best else '–', f'best {feed.p.metric}'),
         (gained(f), 'gained on the baseline'), (len(feed.rows), counted(f.counts)),
@@ -2370,8 +2428,8 @@ def lay_out(self:Tinker, w):
     self.panel,self.said = w.VBox(), w.HTML()
     self.seconds = w.BoundedFloatText(value=min(10., self.p.time_budget), min=.1, max=3600.,
         layout=w.Layout(width='90px'))
-    self.go = button('Run', button_style='primary')
-    self.halt = button('Stop', disabled=True)
+    self.go = button('Run', button_style='primary', tooltip='a short run')
+    self.halt = button('Stop', disabled=True, tooltip='end the short run')
     self.go.add_class('ar-go')
     self.go.on_click(lambda _: self.start())
     self.halt.on_click(lambda _: self.run.stop())
@@ -2525,8 +2583,9 @@ def make_controls(self:Overlay, w):
         style=dict(description_width='64px'))
     self.with_ = {k: w.ToggleButton(value=v, description=k, layout=narrow) for k,v in
         {'best': True, 'chosen': True, 'running': True, 'kept': False, 'found': False}.items()}
-    self.with_['found'].tooltip = 'what the search over the table finds'
-    self.with_['chosen'].tooltip = 'the experiment shown in full above'
+    for k,t in dict(best='the best', chosen='the experiment shown in full above',
+            running='what runs now', kept='all that was kept',
+            found='what the search over the table finds').items(): self.with_[k].tooltip = t
     self.last = w.BoundedIntText(value=5, min=0, max=RUNS, description='last', style=dict(
         description_width='36px'), layout=w.Layout(flex='1 1 90px', max_width='120px'))
     self.what = w.Dropdown(options=list(SHOWN.items()), description='show', **menu)
@@ -2546,7 +2605,8 @@ def make_controls(self:Overlay, w):
 def lay_out(self:Overlay, w):
     "Choice, controls, picture, and what is in it"
     flow = dict(layout=w.Layout(flex_flow='row wrap'))
-    clear = w.Button(description='no ticks', layout=w.Layout(width='84px'))
+    clear = w.Button(description='no ticks', tooltip='no run is ticked',
+        layout=w.Layout(width='84px'))
     clear.on_click(lambda _: self.clear())
     self.runs_row = w.HBox([*self.with_.values(), self.last, clear], **flow)
     asked = w.HBox([self.what, self.against, self.group, self.weight, self.late], **flow)
@@ -2673,6 +2733,8 @@ def lacking(
 # %% ../nbs/31_dashboard.ipynb #overlay-legend
 FIGURES_LAID = 'value', 'steps', 'rate', 'seconds' # of an experiment, beside its line
 
+NAMED = 12 # lines, if there are no more, have their names though some are grey
+
 def overlay_legend(
     strands:dict, # Of `strands_of`
     runs:list, # `Laid`s
@@ -2683,14 +2745,16 @@ def overlay_legend(
     "The picture's lines in a table"
     rows,colours = [], LINES['dark' if dark else 'light']
     by = {r.label: r.n for r in runs}
-    for i,(name,lines) in enumerate(list(strands.items())[:OWN]):
+    shown = len(strands) if len(strands) <= NAMED else OWN
+    for i,(name,lines) in enumerate(list(strands.items())[:shown]):
         n = by.get(name, 0)
         told = cells_of(data.iloc[n-1]) if n else ['']*len(COLUMNS)
         facts = dict(zip(COLUMNS, told))
-        end = f'{lines[0][2][-1]:.5g}' if len(lines) == 1 else many(len(lines), 'line')
-        line = f'<i class="ar-line" style="background:{colours[i]}"></i>{html.escape(name)}'
+        end = f'{lines[0][3][-1]:.5g}' if len(lines) == 1 else many(len(lines), 'line')
+        colour = colours[min(i, OWN)]
+        line = f'<i class="ar-line" style="background:{colour}"></i>{html.escape(name)}'
         rows.append([line, end, *(facts[k] for k in FIGURES_LAID)])
-    left = len(strands)-OWN
+    left = len(strands)-shown
     names = 'line', 'last', *FIGURES_LAID
     full = [i for i in range(len(names)) if any(r[i] for r in rows)] # no column is empty
     num = ' class="ar-num"'
@@ -2877,7 +2941,9 @@ def filters(self:Dashboard, w):
     "Which outcomes are drawn, and which experiments"
     narrow = w.Layout(width='auto', flex='1 1 104px', max_width='120px')
     shown = {s: w.ToggleButton(value=True, description=t, layout=narrow) for s,t in WORDS.items()}
-    for s,o in shown.items(): o.add_class(f'ar-show-{s}')
+    for s,o in shown.items():
+        o.add_class(f'ar-show-{s}')
+        o.tooltip = f'draw what was {WORDS[s]}, or leave it out'
     some = w.IntRangeSlider(value=(1, 1), min=1, max=1, description='range',
         continuous_update=False, layout=w.Layout(flex='1 1 240px', min_width='0'),
         style=dict(description_width='60px'))
@@ -3531,7 +3597,7 @@ def show_now(self:Dashboard):
     fresh = own or busy or is_fresh(self.feed.runs, speed) and not is_over(self.feed)
     self.part('head', self.heading)
     self.part('night', lambda: night_html(night_facts(self.feed, own, self.swarm_now)))
-    self.part('tiles', lambda: tiles(self.feed, speed, own, fresh))
+    self.part('tiles', lambda: tiles(self.feed, speed, own, bool(going_on(self.feed, own, swarm))))
     search = html.escape(search_line(self.feed)) if self.feed.tag else ''
     searched = f'<div class="ar-soft">{search}</div>' if search else ''
     self.now.value = utf8(now_html(run, self.feed.tag, busy, self.usual(own)) + searched)

@@ -853,3 +853,139 @@ def test_no_other_site_starts_a_kernel(browser, server, tmp_path):
     opened(browser, url)
     assert len(kernels(pid)) == 1, 'the person who opens it has a page'
     browser.get('about:blank')
+
+# where the focus is: its element, how far its ring stands out from what is around it, 0 for no ring
+RING = PALE.partition('const faint')[0] + '''
+const e = document.activeElement, s = getComputedStyle(e);
+const [lo, hi] = [lum(parse(s.outlineColor)), lum(ground(e.parentElement ?? e))].sort((x, y) => x - y);
+const none = s.outlineStyle === 'none' || parseFloat(s.outlineWidth) < 2;
+const r = e.getBoundingClientRect();
+return {at: e.dataset.at ?? '', tag: e.tagName, name: e.ariaLabel || e.title || e.textContent.slice(0, 40),
+  ring: none ? 0 : (hi + .05)/(lo + .05), inTable: !!e.closest('.ar-experiments'), class: e.className.baseVal ?? e.className,
+  onPage: !!e.closest('.ar-page')};'''
+
+def press(d, *keys):
+    from selenium.webdriver.common.action_chains import ActionChains
+    for k in keys: ActionChains(d, duration=0).send_keys(k).perform()
+
+def keys_down(d, shift, key):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+    a = ActionChains(d, duration=0)
+    if shift: a.key_down(Keys.SHIFT)
+    a.send_keys(key)
+    if shift: a.key_up(Keys.SHIFT)
+    a.perform()
+
+def test_the_keyboard_alone(browser, night):
+    """Tab goes through all of the page and back; each stop has a ring and a name; what has the focus
+    keeps it when the table is drawn anew"""
+    from selenium.webdriver.common.keys import Keys
+    with serving(night) as (url, pid, said):
+        page = opened(browser, said)
+        widened(browser, page, 1300)
+        until(lambda: len(page.rows()) == 4)
+        where = lambda: page.js(RING)
+        for theme in ('light', 'dark'):
+            themed(browser, page, theme)
+            page.js('document.activeElement.blur(); scrollTo(0, 0);'
+                ' const s = getSelection(); s.removeAllRanges();'
+                ' document.querySelector(".ar-frontier select").focus()')
+            stops = []
+            for _ in range(140):
+                keys_down(browser, False, Keys.TAB)
+                if not (o := where())['onPage']: break
+                stops.append(o)
+            dim = [o for o in stops if o['ring'] < 3]
+            assert not dim, "\n".join(map(str, [theme, *dim]))
+            unnamed = [o for o in stops if o['tag'] not in ('SELECT', 'INPUT') and not o['name'].strip()]
+            assert not unnamed, unnamed
+            assert not [o for o in stops if o['name'] == 'null'], stops
+            ats = [o['at'] for o in stops if o['at']]
+            assert ats.count('head n') == 1 and ats[-1] == 'tick 1' and len(ats) > 12, ats
+            assert not stops[-1]['inTable'], stops[-1]
+            page.js('document.querySelector(".ar-show-crash").focus()')
+            keys_down(browser, False, Keys.TAB)
+            keys_down(browser, True, Keys.TAB)
+            page.js('scrollTo(0, 0)')
+            SHOTS.mkdir(parents=True, exist_ok=True)
+            browser.save_screenshot(str(SHOTS/f'ring-{theme}.png'))
+        find = page.one('.ar-tools input')
+        page.js('arguments[0].focus()', find)
+        n = 0
+        while where()['inTable'] and n < 60:
+            keys_down(browser, False, Keys.TAB)
+            n += 1
+        assert 10 < n < 60, n
+        for _ in range(n): keys_down(browser, True, Keys.TAB)
+        assert page.js('return document.activeElement === arguments[0]', find)
+
+        # a header sorts by Enter and by Space, a tick is set by Space, and the focus stays there
+        page.js('document.querySelector("[data-at=\'head value\']").focus()')
+        press(browser, Keys.ENTER)
+        until(lambda: 'value ↑' in heads(page))
+        assert where()['at'] == 'head value'
+        press(browser, Keys.SPACE)
+        until(lambda: 'value ↓' in heads(page))
+        assert where()['at'] == 'head value' and where()['ring'] > 3
+        page.js('document.querySelector("[data-at=\'tick 2\']").focus()')
+        ticked = lambda: page.js('return [...document.querySelectorAll(".ar-tick input:checked")]'
+            '.map(e => e.dataset.at)')
+        press(browser, Keys.SPACE)
+        until(lambda: page.text('.ar-tools').endswith('1 ticked'))
+        assert where()['at'] == 'tick 2'
+        keys_down(browser, False, Keys.TAB)
+        assert where()['at'].startswith('row ')
+        keys_down(browser, False, Keys.TAB)
+        press(browser, Keys.SPACE)
+        until(lambda: page.text('.ar-tools').endswith('2 ticked'))
+        assert len(ticked()) == 2 and where()['at'] in ticked()
+
+        # an experiment that ends meanwhile leaves the focus with its row
+        page.js('document.querySelector("[data-at=\'row 2\']").focus()')
+        before = len(page.rows())
+        ran(night, Row('c0ffee0', .5, 1., 'discard', 'appended'))
+        until(lambda: len(page.rows()) == before+1)
+        assert where()['at'] == 'row 2'
+
+        # what is on says so, and a slider says what it moves and what runs
+        pressed = lambda css: page.js('return document.querySelector(arguments[0]).ariaPressed', css)
+        assert pressed('.ar-show-crash') == 'true'
+        page.js('document.querySelector(".ar-show-crash").focus()')
+        press(browser, Keys.SPACE)
+        assert pressed('.ar-show-crash') == 'false'
+        names = page.js('return [...document.querySelectorAll(".ar-page .noUi-handle")].map(e =>'
+            ' [e.ariaLabel, e.ariaValueText, e.closest(".ar-knob")?.querySelector(".ar-value").textContent])')
+        assert {'range, first', 'range, last', 'smooth', 'RATE', 'STEPS'} <= {o[0] for o in names}, names
+        assert all(text and (run is None or text == run) for _,text,run in names), names
+        assert not page.js("return [...document.querySelectorAll('button[title=null]')].map(e => e.outerHTML)")
+        assert [e.get_attribute('aria-label') for e in page.all('.ar-tools button')][-2:] == [
+            'previous page', 'next page']
+        assert not (bad := errors(browser)), bad
+        browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[]))
+        browser.execute_cdp_cmd('Emulation.clearDeviceMetricsOverride', {})
+        browser.get('about:blank')
+
+def test_a_page_that_lost_its_kernel_says_so(browser, night):
+    "Its kernel killed: one sentence with what to do, in sight, and no broken icons; a reload helps"
+    with serving(night) as (url, pid, said):
+        page = opened(browser, said)
+        widened(browser, page, 1300)
+        assert not page.all('.ar-deaf')
+        for k in kernels(pid): k.send_signal(signal.SIGKILL)
+        until(lambda: page.all('.ar-deaf'), seconds=100)
+        page.js('scrollTo(0, 400)')
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        browser.save_screenshot(str(SHOTS/'deaf.png'))
+        assert 'reload it' in page.text('.ar-deaf')
+        top,bottom = page.js('const r = document.querySelector(".ar-deaf").getBoundingClientRect();'
+            ' return [r.top, r.bottom]')
+        assert -1 < top and 20 < bottom < 100
+        icons = page.js('return [...document.querySelectorAll("body *")].filter(e => {'
+            ' const c = getComputedStyle(e, "::before"); return c.content.includes("\\uf127")'
+            ' && c.display !== "none"; }).length')
+        assert icons == 0
+        opened(browser, url)
+        assert not page.all('.ar-deaf')
+        browser.execute_cdp_cmd('Emulation.clearDeviceMetricsOverride', {})
+        browser.get('about:blank')

@@ -206,8 +206,8 @@ def test_now(copy):
     lab.until(lambda: (d.beat(BEAT),
         'Nothing is running' in d.now.value and len(d.feed.rows) == 5)[1])
     assert 'an experiment is running' not in d.tinker.said.value
-    assert d.now_box.layout.display is None and 'runs by 08:00' in d.tiles.value, (
-        'nothing jumps between two runs')
+    assert d.now_box.layout.display is None, 'nothing jumps between two runs'
+    assert 'runs by 08:00' not in d.tiles.value, 'no forecast while nothing runs'
     for n in d.feed.runs: n['time'] -= 86400
     d.beat(BEAT)
     assert d.now_box.layout.display == 'none' and 'runs by 08:00' not in d.tiles.value
@@ -1476,3 +1476,27 @@ def test_others_of_the_board(copy):
     shutil.rmtree(copy/'runs/board')
     d.beat(BEAT)
     assert d.elsewhere_box.layout.display == 'none'
+
+def test_schedules_are_drawn_as_they_were():
+    "Whatever is smoothed, a schedule is not; the last number is the file's; each of eight rates is named"
+    from types import SimpleNamespace
+    from autoresearch.dashboard import (Laid, experiments, frontier, noise_seen, overlay_legend,
+        run_curves, strands_of)
+    names = [f'rates of the {i}th group' for i in range(8)] + ['momentum', 'weight decay', 'tokens a step']
+    rows = [[s, s, 3+s%2, s/50, [*(.1*i*(1-s/51) for i in range(1, 9)), .9, .2*(1-s/51), 8.], 1.]
+        for s in range(1, 51)]
+    curves = run_curves(dict(curve=rows, schedule_names=names,
+        columns=['step', 'seconds', 'loss', 'fraction', 'schedule', 'grad_norm']))
+    run = Laid('1', '#1 a', curves)
+    data = experiments(SimpleNamespace(rows=[], notes=[], ran=[], audits={}, told={},
+        f=frontier([], 'lower'), noise=noise_seen([], [])))
+    for what in ('rates', 'weight decay', 'loss'):
+        asked = SimpleNamespace(what=what, against='step', weight=.8, group='')
+        strands = strands_of([run], asked)
+        for lines in strands.values():
+            for _,x,y,raw in lines: assert (list(y) == list(raw)) == (what != 'loss'), what
+        said = overlay_legend(strands, [], data, False)
+        last = {'rates': f'{.1*(1-50/51):.5g}', 'weight decay': f'{.2*(1-50/51):.5g}', 'loss': '>3<'}
+        assert last[what] in said, (what, said)
+        if what == 'rates':
+            assert all(n in said for n in names[:8]) and 'more' not in said and '7th' in said

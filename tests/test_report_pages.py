@@ -297,3 +297,43 @@ def test_the_markdown_shows_its_pictures(browser, report, theme):
     files = {f.name for f in report.iterdir()} - {'report.html', 'report.md'}
     assert files == {f'{n}{k}.png' for n in names for k in ('', '-dark')} == set(
         re.findall(r'[\w-]+\.png', text))
+
+# what is missing of a page on paper: boxes beyond its edge, boxes that scroll, parts that are folded
+OFF_PAPER = '''
+const W = document.documentElement.clientWidth, bad = [];
+const say = (e, why) => { const r = e.getBoundingClientRect(); bad.push(`${why}: ${e.tagName}.`
+  + `${e.className} ${Math.round(r.left)}..${Math.round(r.right)} "${e.textContent.trim().slice(0, 40)}"`); };
+for (const e of document.body.querySelectorAll('*')) {
+  const r = e.getBoundingClientRect(), s = getComputedStyle(e);
+  const other = e.closest('.on-light, .on-dark');
+  if (e.tagName === 'STYLE' || e.tagName === 'SOURCE' || (other && !other.offsetWidth)) continue;
+  if (e.tagName === 'TR' && e.textContent.trim() && !(r.height > 5)) say(e, 'folded');
+  if (e.closest('details') && !e.checkVisibility({contentVisibilityAuto: true})) say(e, 'not shown');
+  if (r.left < -1 || r.right > W + 1) say(e, 'beyond the paper');
+  if (['auto', 'scroll', 'hidden'].includes(s.overflowX) && e.scrollWidth > e.clientWidth + 1)
+    say(e, 'cut');
+  const t = document.createRange();
+  for (const n of e.childNodes) if (n.nodeType === 3 && n.textContent.trim()) {
+    t.selectNodeContents(n);
+    for (const q of t.getClientRects()) if (q.right > W + 1) say(e, 'text beyond the paper');
+  }
+}
+return bad;'''
+
+@pytest.mark.parametrize('theme', ['light', 'dark'])
+def test_on_paper_nothing_is_cut(browser, page, theme):
+    "Printed, every column and every folded row is there"
+    import base64
+    opened(browser, page, 700, theme)
+    browser.execute_script('document.querySelectorAll("details").forEach(e => e.open = false)')
+    browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(media='print',
+        features=[dict(name='prefers-color-scheme', value=theme)]))
+    bad = browser.execute_script(OFF_PAPER)
+    shot(browser, f'paper-{theme}', 700)
+    browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(media='',
+        features=[dict(name='prefers-color-scheme', value=theme)]))
+    pdf = browser.execute_cdp_cmd('Page.printToPDF', dict(paperWidth=8.27, paperHeight=11.69,
+        printBackground=theme == 'light'))
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    (SHOTS/f"report-{theme}.pdf").write_bytes(base64.b64decode(pdf["data"]))
+    assert not bad, '\n'.join(bad)
