@@ -324,6 +324,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'autoresearch.contract._has_children': ('contract.html#_has_children', 'autoresearch/contract.py'),
                                        'autoresearch.contract._held_out': ('contract.html#_held_out', 'autoresearch/contract.py'),
                                        'autoresearch.contract._help_lines': ('contract.html#_help_lines', 'autoresearch/contract.py'),
+                                       'autoresearch.contract._installed': ('contract.html#_installed', 'autoresearch/contract.py'),
                                        'autoresearch.contract._living_seconds': ( 'contract.html#_living_seconds',
                                                                                   'autoresearch/contract.py'),
                                        'autoresearch.contract._look': ('contract.html#_look', 'autoresearch/contract.py'),

@@ -22,7 +22,7 @@ import shutil, stat, sys, time
 from collections import deque
 from contextlib import contextmanager, suppress
 from configparser import ConfigParser
-from importlib.metadata import PackageNotFoundError, entry_points, requires, version
+from importlib.metadata import PackageNotFoundError, distributions, entry_points, requires
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -865,16 +865,20 @@ def clock_facts(
         budgets=RUN.budgets, never_asked=b.asked == 0 or b.num_steps == 0)
 
 # %% ../nbs/00_contract.ipynb #package-versions
+def _installed(name):
+    "The distribution of a name; walls may show its folder in the checkout without what is in it"
+    told = (d for d in distributions(name=name) if d.read_text('METADATA') or d.read_text('PKG-INFO'))
+    return next(told, None)
+
 def package_versions()->dict: # {package: version}
     "What is installed of this package and of what it declares for a run"
-    try: declared = requires('autoresearch') or []
-    except PackageNotFoundError: declared = [] # run from its folder, and never installed
+    own = _installed('autoresearch') # none where it is run from its folder and was never installed
+    declared = own.requires or [] if own else []
     declared = [o for o in declared if 'extra ==' not in o or re.search('extra == .hopper', o)]
     names = ['autoresearch', 'triton', *(re.match(r'[\w.-]+', o)[0] for o in declared)]
-    res = {}
-    for name in names:
-        with suppress(PackageNotFoundError): res[name] = version(name)
-    return res
+    found = {name: _installed(name) for name in names}
+    return {name: d.version for name,d in found.items() if d}
+
 
 # %% ../nbs/00_contract.ipynb #variables-that-matter
 _VARIABLES = re.compile('(AUTORESEARCH_(ATTENTION|FUSE)$|CUDA_|CUBLAS|CUDNN_|HIP_|ROCR_|HSA_|NCCL_|'

@@ -705,7 +705,7 @@ const named = new WeakSet();
 function put(e, key, value) { if (e[key] !== value) e[key] = value; }
 function nameSlider(row) { // a handle says what it moves, and what will run
   const handles = [...row.querySelectorAll('.noUi-handle')];
-  const what = row.querySelector('.widget-label').textContent;
+  const what = row.querySelector('.widget-label')?.textContent ?? '';
   const text = row.querySelector('.ar-value')?.textContent;
   handles.forEach((e, i) => {
     put(e, 'ariaLabel', handles.length < 2 ? what : `${what}, ${['first', 'last'][i]}`);

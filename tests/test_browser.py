@@ -552,7 +552,7 @@ class Newcomer:
         "The table's row that has these words, or a part of it, is clicked"
         find = ("return [...document.querySelectorAll('.ar-experiments .ar-table tbody tr')]"
             ".find(r => r.innerText.includes(arguments[0])).querySelector(arguments[1])")
-        self.page.act(lambda: until(lambda: self.page.js(find, words, part or 'td:last-child')),
+        self.page.act(lambda: until(lambda: self.page.js(find, words, part or 'td.ar-long')),
             lambda e: e.click())
         self.clicks += 1
     def task(self, what, do, seen):

@@ -1,6 +1,7 @@
 """The swarm: a run in a process that dies with its worker, without Ray; and one pool of two workers
 behind the real commands, in which a worker is killed."""
 import io, json, os, pickle, signal, subprocess, sys, tarfile
+from contextlib import suppress
 from pathlib import Path
 import jsonschema, psutil, pytest
 import lab
@@ -82,7 +83,8 @@ def test_a_run_dies_with_its_worker(home):
     p = worker(spec_of(s, 'bbb2'), data)
     lab.until(lambda: processes_of('bbb2'))
     every = psutil.Process(p.pid).children(recursive=True)
-    for process in [*every, p]: process.kill()
+    for process in [*every, p]:
+        with suppress(psutil.NoSuchProcess): process.kill()
     psutil.wait_procs(every, lab.PATIENCE)
     p.wait()
     left = tasks()
