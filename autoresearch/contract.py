@@ -867,8 +867,8 @@ def clock_facts(
 # %% ../nbs/00_contract.ipynb #package-versions
 def _installed(name):
     "The distribution of a name; walls may show its folder in the checkout without what is in it"
-    told = (d for d in distributions(name=name) if d.read_text('METADATA') or d.read_text('PKG-INFO'))
-    return next(told, None)
+    for d in distributions(name=name):
+        if d.read_text('METADATA') or d.read_text('PKG-INFO'): return d
 
 def package_versions()->dict: # {package: version}
     "What is installed of this package and of what it declares for a run"

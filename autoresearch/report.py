@@ -863,7 +863,8 @@ def why_stopped(
         if o and o.time >= found.time-CLOSE: found = o
     if over and rows and 'ended from outside' not in found.why:
         found = Stop(found.time, Said(over), f'read on; {MORE} goes on')
-    if (o := finish_stop(finished)) and o.time >= found.time: found = o
+    # a commit's time is in whole seconds
+    if (o := finish_stop(finished)) and o.time > found.time-1: found = o
     if not closed: return found
     return Stop(found.time, type(found.why)(found.why + closed), '')
 

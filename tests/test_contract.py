@@ -1,6 +1,7 @@
 """The contract at its edges: broken settings, a clock turned by hand, a device that only records,
 the record and who may write it."""
 import json, math, os, re, subprocess, sys, threading, time
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 import pytest
@@ -993,21 +994,24 @@ def test_host_facts(monkeypatch):
     facts = c.host_facts()
     assert facts['torch'] is None and facts['device'] and facts['host'] and json.dumps(facts)
 
-def test_the_environment_of_a_run(monkeypatch):
+def test_the_environment_of_a_run(monkeypatch, tmp_path):
     monkeypatch.setenv('PYTORCH_ALLOC_CONF', 'a'*300)
     monkeypatch.setenv('NCCL_AUTH_TOKEN', 'hidden')
     monkeypatch.setenv('AUTORESEARCH_ATTENTION', 'sdpa')
     monkeypatch.setenv('AUTORESEARCH_NONCE', 'secret word')
     monkeypatch.setenv('TRITON_CACHE_DIR', '/a/folder')
     facts = c.host_facts()
-    assert facts['versions']['torch'] == c.version('torch') and facts['versions']['autoresearch']
+    assert facts['versions']['torch'] == version('torch') and facts['versions']['autoresearch']
     assert not {'pytest', 'ray', 'optuna'} & set(facts['versions']), 'what a run can do without'
     told = facts['variables']
     assert told['PYTORCH_ALLOC_CONF'] == 'a'*200 and told['AUTORESEARCH_ATTENTION'] == 'sdpa'
     assert not {'NCCL_AUTH_TOKEN', 'AUTORESEARCH_NONCE', 'TRITON_CACHE_DIR', 'PATH', 'HOME'} & set(told)
-    def gone(name): raise c.PackageNotFoundError(name)
-    monkeypatch.setattr(c, 'requires', gone)
-    assert c.package_versions().keys() <= {'autoresearch', 'triton'}
+    # behind walls the checkout's metadata is a folder's name, and stands before the installed one
+    (tmp_path/'autoresearch.egg-info').mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert c.package_versions() == facts['versions']
+    monkeypatch.setattr(c, 'distributions', lambda name: iter(()))
+    assert c.package_versions() == {}
 
 def test_the_contracts_hash_follows_the_settings(ini):
     path = ini(INI)
