@@ -879,7 +879,6 @@ def package_versions()->dict: # {package: version}
     found = {name: _installed(name) for name in names}
     return {name: d.version for name,d in found.items() if d}
 
-
 # %% ../nbs/00_contract.ipynb #variables-that-matter
 _VARIABLES = re.compile('(AUTORESEARCH_(ATTENTION|FUSE)$|CUDA_|CUBLAS|CUDNN_|HIP_|ROCR_|HSA_|NCCL_|'
     'OMP_|GOMP_|KMP_|MKL_|OPENBLAS_|MALLOC_|PYTORCH_|TORCH|TRITON_|PYTHONHASHSEED$)')

@@ -1,39 +1,15 @@
 """The report in a real browser: headless Chromium opens the page, alone in a folder, at the widths
 of a telephone and of a wide screen, in light and dark, and the Markdown beside its pictures."""
 import json, re, shutil
-from importlib.util import find_spec
 from pathlib import Path
 import pytest
 import lab
-from autoresearch.contract import install_line
 from autoresearch.ledger import Row
+from test_browser import EVIL, SHOTS, browser # noqa: F401
 
-FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-    '--disable-background-networking', '--disable-component-update', '--disable-sync']
-SHOTS = lab.ROOT/'runs'/'screenshots'
 WIDTHS = 360, 420, 768, 1300, 2000
-EVIL = '<img src=x onerror="window.pwned=1"> $x^2$ <b>bold</b>'
 LONG = ('grouped-query attention with two heads for keys and values, which frees memory for a '
     'larger batch, and that is then doubled as well while all the rates stay as they were')
-
-def skip(reason):
-    print(f'the browser tests are skipped: {reason}')
-    pytest.skip(reason)
-
-@pytest.fixture(scope='module')
-def browser(tmp_path_factory):
-    if find_spec('selenium') is None: skip(f'selenium is not installed: {install_line("dev")}')
-    binary,driver = shutil.which('chromium'), shutil.which('chromedriver')
-    if not (binary and driver):
-        skip('no chromium and chromedriver here: sudo make browser installs them')
-    from selenium import webdriver
-    o = webdriver.ChromeOptions()
-    for f in [*FLAGS, f'--user-data-dir={tmp_path_factory.mktemp("chromium")}']: o.add_argument(f)
-    o.binary_location = binary
-    o.set_capability('goog:loggingPrefs', {'browser': 'ALL', 'performance': 'ALL'})
-    d = webdriver.Chrome(options=o, service=webdriver.ChromeService(driver))
-    yield d
-    d.quit()
 
 def made_up(root, last, i):
     "Notes like those of the `last` experiment, with something of each thing that a report tells"
