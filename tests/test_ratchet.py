@@ -283,18 +283,23 @@ def test_locks_that_a_killed_git_left_are_removed(lab, tmp_path):
     recover(root, tmp_path/'log')
     judge(root, 'discard', is_finished(points, at, 'discard'), points[at])
 
-# a half of the kills to `make test`, the other one to `make test-all`
-HALVES = pytest.mark.parametrize('half', [0, pytest.param(1, marks=pytest.mark.slow)])
+# a quarter of the kills to `make test`, the others to `make test-all`
+QUARTERS = pytest.mark.parametrize('part', [0, pytest.param(1, marks=pytest.mark.slow)],
+    ids=['a quarter', 'three quarters'])
 
-@HALVES
-def test_kills_at_every_point(lab, half):
+def part_of(jobs, part):
+    "Each fourth job, or the others"
+    return [o for i,o in enumerate(jobs) if (i % 4 == 0) == (part == 0)]
+
+@QUARTERS
+def test_kills_at_every_point(lab, part):
     "At calls that change anything or ask git, before, within, after; each fifth recovery dies too"
     jobs = []
     for i,kind in enumerate(EDITS):
         points = len((lab/f'points-{kind}').read_text().split('\n'))
         stride = 1 if ALL else 4 if kind == 'discard' else 12 # much of the others is the same
         jobs += [(lab, kind, at, at % 5 == 0) for at in range(i % stride, points, stride)]
-    count('replayed', in_parallel(kill_once, jobs[half::2]))
+    count('replayed', in_parallel(kill_once, part_of(jobs, part)))
 
 def count(what, done):
     "Enter the kills in the table and fail for what went wrong"
@@ -435,8 +440,8 @@ def kill_elsewhere(job):
         return (f'{what}: {label.split(": ")[1]}',
             f'{root}: {what} at {at}, {label}: {type(e).__name__}: {e}')
 
-@HALVES
-def test_kills_elsewhere(lab, tmp_path, half):
+@QUARTERS
+def test_kills_elsewhere(lab, tmp_path, part):
     "Four points of each, spread over all; and Ctrl-C at two, where a person waits"
     jobs,n = [], 12 if ALL else 4
     for what,(begin,call) in ELSEWHERE.items():
@@ -453,7 +458,7 @@ def test_kills_elsewhere(lab, tmp_path, half):
             for k in range(n)]
         if what not in ('disturbed', 'repeat'):
             jobs += [(lab, what, len(points)*k//2 + 5, True) for k in range(2)]
-    count('replayed', in_parallel(kill_elsewhere, jobs[half::2]))
+    count('replayed', in_parallel(kill_elsewhere, part_of(jobs, part)))
 
 def outcome_on_disk(root, kind):
     "What a dead supervisor left: (was there an outcome, the nonce)"
@@ -504,11 +509,11 @@ def kill_at_a_time(job):
         return (f'{what}: a random time',
             f'{root}: seed {seed}, {kind}, {what}: {type(e).__name__}: {e}')
 
-@HALVES
-def test_kills_at_random_times(lab, half):
+@QUARTERS
+def test_kills_at_random_times(lab, part):
     "40 seeds, the whole group or the supervisor alone; git's own work is hit at any instant"
     count('replayed', in_parallel(kill_at_a_time,
-        [(lab, list(EDITS)[seed % 4], seed, False) for seed in range(20*half, 20*half+20)]))
+        [(lab, list(EDITS)[seed//4 % 4], seed, False) for seed in part_of(range(40), part)]))
 
 @pytest.mark.slow
 def test_kills_with_a_kernel(lab):
