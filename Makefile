@@ -1,5 +1,5 @@
-# make demo: a baseline and a few trials of the search on this machine. make test: what must hold, in about half an
-# hour on two cores. make test-all: the slow tests too, with all attacks and honest canvases and the kills of real kernels.
+# make demo: a baseline and a few trials of the search on this machine. make test: what must hold, in about twenty
+# minutes on two cores. make test-all: the slow tests too, with all attacks and honest canvases and the kills of real kernels.
 # Both set up .venv by themselves; nothing needs to be done before them.
 PYTHON ?= python3
 comma := ,

@@ -251,7 +251,8 @@ def kill_once(job):
     except BaseException as e:
         return points[at], f'{root}: killed {points[at]}, {name}: {type(e).__name__}: {e}'
 
-def test_kills_between_runs(drawn):
+@pytest.mark.parametrize('half', [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_kills_between_runs(drawn, half):
     "At each kind of call of the new states: further runs, their notes, a repeat's end"
     jobs = []
     for name in ('drawn', 'again'):
@@ -261,7 +262,7 @@ def test_kills_between_runs(drawn):
         for at in range(first, len(points)):
             seen[points[at]] += 1 # each kind of call early, and once late
             if seen[points[at]] in (1, 2, 7): jobs.append((drawn, name, at))
-    jobs = jobs[::1 if ALL else 17]
+    jobs = jobs[::1 if ALL else 9][half::2] # the other half in make test-all
     faults = [f for _,f in in_parallel(kill_once, jobs) if f]
     assert not faults, f'{len(faults)} of {len(jobs)}:\n' + '\n'.join(faults[:20])
 

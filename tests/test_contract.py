@@ -1040,12 +1040,9 @@ def test_ar_help_lists_every_command(capsys):
     (['run'], 'ar-run -h'), (['its logits depend on later tokens (row 3)'], 'a mean over positions')])
 def test_ar_help_explains(capsys, words, said):
     c.ar_help(words)
-    assert said in capsys.readouterr().out
-
-def test_ar_help_says_the_same_as_json(capsys):
-    c.ar_help(['disturbed'])
     text = capsys.readouterr().out
-    c.ar_help(['disturbed'], json=True)
+    assert said in text
+    c.ar_help(words, json=True)
     o = json.loads(capsys.readouterr().out)
     assert o['topics'] and all(v['name'] in text and v['text'] in text for v in o['topics'])
 
